@@ -1,0 +1,111 @@
+"""The public face of aioray: Ray's API on this machine's processes, with an asyncio engine below.
+
+Room: facade. Every process of aioray runs this file first, workers included, so it loads nothing:
+a public name is imported from its module when it is first asked for (PEP 562) and kept from then
+on. The table below says where each name lives; the block under TYPE_CHECKING says the same to type
+checkers, and a test compares the two. What the names do is written in their own modules.
+
+A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
+left out silently, because `module has no attribute 'kill'` would read like a typing mistake.
+
+`aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever take
+the name of a public function: importing it would replace the function.
+"""
+
+__all__ = [
+    "CancelOutcome",
+    "DoNotRetry",
+    "Engine",
+    "ObjectRef",
+    "RemoteFunction",
+    "RetryPolicy",
+    "RetryTask",
+    "RuntimeContext",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "get",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "nodes",
+    "put",
+    "remote",
+    "runtime_context",
+    "shutdown",
+    "util",
+    "wait",
+]
+
+__version__ = "0.1.0"
+
+# Type checkers take it to be true. The one of `typing` would load that module in every worker.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from aioray import exceptions, runtime_context, util
+    from aioray.api import (
+        CancelOutcome,
+        available_resources,
+        cancel,
+        cluster_resources,
+        get,
+        init,
+        is_initialized,
+        nodes,
+        put,
+        shutdown,
+        wait,
+    )
+    from aioray.engine import Engine
+    from aioray.exceptions import DoNotRetry, RetryTask
+    from aioray.refs import ObjectRef
+    from aioray.remote_function import RemoteFunction, remote
+    from aioray.retry import RetryPolicy
+    from aioray.runtime_context import RuntimeContext, get_runtime_context
+else:
+    _MODULE_BY_NAME = {
+        "CancelOutcome": "api",
+        "DoNotRetry": "exceptions",
+        "Engine": "engine",
+        "ObjectRef": "refs",
+        "RemoteFunction": "remote_function",
+        "RetryPolicy": "retry",
+        "RetryTask": "exceptions",
+        "RuntimeContext": "runtime_context",
+        "available_resources": "api",
+        "cancel": "api",
+        "cluster_resources": "api",
+        "get": "api",
+        "get_runtime_context": "runtime_context",
+        "init": "api",
+        "is_initialized": "api",
+        "nodes": "api",
+        "put": "api",
+        "remote": "remote_function",
+        "shutdown": "api",
+        "wait": "api",
+    }
+    _SUBMODULES = frozenset({"exceptions", "runtime_context", "util"})
+
+    # Hidden from type checkers, which would otherwise accept any name at all on this module.
+    def __getattr__(name):
+        module_name = _MODULE_BY_NAME.get(name)
+        if module_name is None and name not in _SUBMODULES:
+            from aioray.ray_features import missing_attribute
+
+            raise missing_attribute("aioray", name)
+        from importlib import import_module
+
+        if module_name is None:
+            return import_module(f"aioray.{name}")  # the import itself sets the attribute
+        value = getattr(import_module(f"aioray.{module_name}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that nobody has asked for yet."""
+    return sorted({*globals(), *__all__})

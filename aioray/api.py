@@ -1,0 +1,468 @@
+"""The functions of the API: init, get, put, wait, cancel, shutdown and what tells of the session.
+
+Room: facade. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
+a plain script starts it on a thread of its own; in a running event loop it lives in that loop;
+`aioray.Engine` is for programs that want to hold it themselves. Every call but a few starts a session
+if there is none, as in Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .client import registry
+from .core.messages import CancelOutcome
+from .exceptions import RaySystemError
+from .refs import ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from types import TracebackType
+
+    from .client import Client
+    from .engine import Engine
+    from .engine.engine import CancelRequest
+    from .engine.thread import LoopThread
+
+__all__ = [
+    "CancelOutcome",
+    "RayContext",
+    "available_resources",
+    "cancel",
+    "client_for_call",
+    "cluster_resources",
+    "get",
+    "init",
+    "is_initialized",
+    "nodes",
+    "put",
+    "shutdown",
+    "wait",
+]
+
+T = TypeVar("T")
+logger = logging.getLogger("aioray")
+
+FOREVER = 1_000_000.0  # seconds; what wait() without a time-out amounts to
+
+
+class _Session:
+    """The engine that this module has started, and the thread it runs on, if any."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.thread: LoopThread | None = None
+        self.lock = threading.RLock()
+
+
+_session = _Session()
+
+
+@dataclass
+class RayContext:
+    """What `init` returns. As a context manager it shuts the session down at the end."""
+
+    dashboard_url: str | None = None
+    python_version: str = ""
+    ray_version: str = ""
+    ray_commit: str = ""
+    address_info: dict[str, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> RayContext:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        shutdown()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.address_info[key]
+
+    def disconnect(self) -> None:
+        """End the session."""
+        shutdown()
+
+
+def init(address: str | None = None, **settings: Any) -> RayContext:
+    """Start a session.
+
+    Inside a running event loop the engine lives in that loop, takes no signals and blocks nothing;
+    elsewhere it gets a thread of its own. Returns before the first worker is up.
+
+    address: None or "local". num_cpus: tasks at once, by default the CPUs this process may use.
+    num_gpus, resources: counters that tasks can reserve. runtime_env: {"env_vars": {...}} for all
+    workers. namespace; log_to_driver=True: print what workers print; logging_level="info".
+    ignore_reinit_error=False: keep the running session instead of complaining. Beyond Ray: preload,
+    names of modules that workers find imported; retry_seed, for reproducible jitter. Ray's other
+    keywords are accepted where they mean nothing on one machine.
+    Raises RuntimeError for an unknown keyword, or if a session is running; ConnectionError for
+    address="auto"; UnsupportedFeatureError for the address of a cluster; ValueError and TypeError
+    for settings that are out of range.
+    Source: Ray API reference, ray.init.
+    """
+    from .engine import Engine
+
+    with _session.lock:
+        running = registry.current()
+        if running is not None:
+            if settings.get("ignore_reinit_error"):
+                logger.info("init() was called again: the running session is kept.")
+                return _context(running)
+            raise RuntimeError(
+                "Maybe you called ray.init twice by accident? This error can be suppressed by "
+                "passing in 'ignore_reinit_error=True', or by calling 'ray.shutdown()' before "
+                "'ray.init()'."
+            )
+        _discard_dead_session()
+        engine = Engine(address, **settings)
+        if engine.settings.configure_logging:
+            logger.setLevel(engine.settings.logging_level)
+        if _running_loop() is not None:
+            engine.start()
+        else:
+            _start_in_thread(engine)
+        _session.engine = engine
+        registry.default = engine
+        return _context(engine)
+
+
+def _start_in_thread(engine: Engine) -> None:
+    from .engine.thread import LoopThread
+
+    async def start() -> None:
+        engine.start()
+
+    thread = LoopThread()
+    try:
+        thread.run(start())
+    except BaseException:
+        thread.close()
+        raise
+    _session.thread = thread
+
+
+def _discard_dead_session() -> None:
+    """Forget a session whose loop was closed, or that belongs to the process we were forked from."""
+    engine, thread = _session.engine, _session.thread
+    _session.engine = _session.thread = None
+    if engine is not None and not engine.closed:
+        _end(engine, thread, 0.0)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _context(client: Any) -> RayContext:
+    import platform
+
+    from . import __version__
+
+    return RayContext(
+        python_version=platform.python_version(),
+        ray_version=__version__,
+        address_info={
+            "node_ip_address": "127.0.0.1",
+            "address": "local",
+            "node_id": client.node_id,
+            "session_name": client.session,
+        },
+    )
+
+
+def client_for_call() -> Client:
+    """The client that serves a call made here; starts a session if there is none."""
+    client = registry.current()
+    if client is None:
+        _refuse_in_worker()
+        with _session.lock:
+            client = registry.current()
+            if client is None:
+                init()
+                client = registry.current()
+    assert client is not None
+    return client
+
+
+def _refuse_in_worker() -> None:
+    from .worker.current import place
+
+    if place.job:
+        raise RaySystemError(
+            "Inside a task, remote(), get(), put(), wait(), cancel() and init() are not available in "
+            "this version of aioray: tasks cannot use other tasks yet. Pass refs as arguments "
+            "instead: the function gets their values."
+        )
+
+
+def is_initialized() -> bool:
+    """Whether there is a session."""
+    return registry.current() is not None
+
+
+class _ShutdownDone:
+    """What `shutdown` returns in async code: await it for the end."""
+
+    def __init__(self, waits_for: asyncio.Task[None] | None = None) -> None:
+        self._task = waits_for
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._task is not None:
+            yield from asyncio.shield(self._task).__await__()
+
+
+def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _ShutdownDone:
+    """End the session and every process of it. Idempotent; also done at the program's end.
+
+    drain: seconds that tasks may use to finish; new ones are refused meanwhile. Then, or at once with
+    0, what runs is interrupted (without drain: killed), and refs without a value raise
+    EngineShutdownError. wait_for_processes: accepted, since all processes are always waited for.
+    In a plain script it returns when everything has ended. On the engine's own event loop it cannot
+    wait: there `await aioray.shutdown(...)`; without `await`, and without drain, everything is killed
+    before it returns.
+    Source: Ray API reference, ray.shutdown; drain is aioray's own.
+    """
+    del wait_for_processes
+    if not isinstance(drain, int | float) or not 0 <= drain < float("inf"):
+        raise ValueError(f"drain must be a number of seconds >= 0, got {drain!r}")
+    with _session.lock:
+        engine, thread = _session.engine, _session.thread
+        _session.engine = _session.thread = None
+        if engine is None or engine.closed:
+            return _ShutdownDone()
+        return _end(engine, thread, drain)
+
+
+def _end(engine: Engine, thread: LoopThread | None, drain: float) -> _ShutdownDone:
+    if thread is not None:
+        thread.run(engine.shutdown(drain))
+        thread.close()
+        return _ShutdownDone()
+    loop = engine.loop
+    assert loop is not None
+    if _running_loop() is loop:
+        if drain:
+            return _ShutdownDone(loop.create_task(engine.shutdown(drain), name="aioray-shutdown"))
+        engine.abort()
+    elif loop.is_running():
+        asyncio.run_coroutine_threadsafe(engine.shutdown(drain), loop).result()
+    else:
+        engine.abort()
+    return _ShutdownDone()
+
+
+@atexit.register
+def _at_exit() -> None:
+    engine = _session.engine
+    if engine is not None and not engine.closed:
+        shutdown()
+
+
+def _after_fork_in_child() -> None:
+    """The session stays with the parent: its threads and its loop did not come along."""
+    _session.__init__()  # type: ignore[misc]  # a lock may have been held by a lost thread
+    registry.default = None
+    registry.by_job.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@overload
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+@overload
+def get(object_refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
+
+
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """Wait for a ref, or a list of refs, and return the value, or the list of values.
+
+    A task's error is raised, of several the first known. timeout: seconds to wait; None or -1: for ever;
+    0: look once. The tasks go on after a time-out. Values are deserialized anew by each call.
+    Raises the task's error; GetTimeoutError; ValueError for what is neither a ref nor a list or for a
+    negative timeout; TypeError for a list with something else in it; RuntimeError on the event loop that
+    the engine runs on, where only `await ref` can work.
+    Source: Ray API reference, ray.get.
+    """
+    if timeout is not None:
+        timeout = _seconds("timeout", timeout, minus_one=True)
+    if isinstance(object_refs, ObjectRef):
+        refs = [object_refs]
+        single = True
+    elif isinstance(object_refs, list):
+        refs = object_refs
+        single = False
+        for ref in refs:
+            if not isinstance(ref, ObjectRef):
+                raise TypeError(
+                    f"Attempting to call `get` on the value {ref!r}, which is not an ray.ObjectRef."
+                )
+    else:
+        raise ValueError(
+            f"Invalid type of object refs: {type(object_refs).__name__}. `get` takes an ObjectRef "
+            f"or a list of ObjectRefs."
+        )
+    _wait_for(refs, timeout)
+    if single:
+        return object_refs._entry.value()
+    entries = [ref._entry for ref in refs]
+    if any(entry.outcome is None for entry in entries):
+        for entry in entries:  # one has failed: raise that, whatever stands before it
+            if entry.outcome is not None:
+                entry.value() if entry.error() is not None else None
+    return [entry.value() for entry in entries]
+
+
+def _wait_for(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> None:
+    """Block until every ref is ready or one has failed, whichever engines they belong to."""
+    clients = {ref._entry.client for ref in refs}
+    if not refs:
+        client_for_call()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for client in clients:
+        mine = refs if len(clients) == 1 else [ref for ref in refs if ref._entry.client is client]
+        if client is None:
+            mine[0]._entry.owner()  # raises
+            continue
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        client.get(mine, left)
+
+
+def wait(
+    object_refs: list[ObjectRef[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """Wait until `num_returns` of the refs are ready or `timeout` seconds have passed.
+
+    Returns (ready, not ready): two lists that together hold each ref once, in the order given; the first
+    has at most num_returns. A failed task counts as ready. timeout: None waits, 0 looks once.
+    fetch_local: no effect on one machine.
+    Raises TypeError for anything but a list of refs; ValueError for duplicates, a num_returns that is
+    not in 1..len, or a negative timeout.
+    Source: Ray API reference, ray.wait.
+    """
+    del fetch_local
+    if not isinstance(object_refs, list):
+        raise TypeError(f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}")
+    for ref in object_refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
+    if not object_refs:
+        return [], []
+    if len(set(object_refs)) != len(object_refs):
+        raise ValueError("wait() requires a list of unique object refs.")
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
+        raise TypeError(f"num_returns must be an int, got {num_returns!r}")
+    if num_returns <= 0:
+        raise ValueError(f"Invalid number of objects to return {num_returns}: it must be >= 1.")
+    if num_returns > len(object_refs):
+        raise ValueError(
+            f"num_returns cannot be greater than the number of object refs provided to wait(): "
+            f"{num_returns} > {len(object_refs)}"
+        )
+    limit = FOREVER if timeout is None else _seconds("timeout", timeout)
+    owners = {ref._entry.owner() for ref in object_refs}
+    if len(owners) > 1:
+        raise ValueError("wait() takes refs of one engine at a time.")
+    owners.pop().wait(object_refs, num_returns, limit)
+    ready: list[ObjectRef[T]] = []
+    pending: list[ObjectRef[T]] = []
+    for ref in object_refs:
+        is_ready = len(ready) < num_returns and ref._entry.outcome is not None
+        (ready if is_ready else pending).append(ref)
+    return ready, pending
+
+
+def put(value: T, **unknown: Any) -> ObjectRef[T]:
+    """Store a value and return a ref to it, at once. Pass the ref to tasks instead of the value.
+
+    Raises TypeError for a ref, a generator or anything else that cannot be serialized.
+    Source: Ray API reference, ray.put.
+    """
+    if unknown:
+        if "_owner" in unknown:
+            raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
+        raise TypeError(f"put() got unexpected keyword arguments: {', '.join(sorted(unknown))}")
+    if isinstance(value, ObjectRef):
+        raise TypeError(
+            "Calling 'put' on an ray.ObjectRef is not allowed. Use the ref itself, or put a list "
+            "that contains it."
+        )
+    return client_for_call().put(value)
+
+
+def cancel(
+    object_ref: ObjectRef[Any],
+    *,
+    force: bool = False,
+    recursive: bool = True,
+    grace: float | None = None,
+) -> CancelRequest:
+    """Ask that a task stop. Returns at once; `await` the result for what became of it.
+
+    A task that waits never runs: its ref raises TaskCancelledError. In a running one KeyboardInterrupt is
+    raised, by a real SIGINT, once; what it then returns or raises is its outcome, and it is never retried.
+    force: kill its worker instead. grace: seconds after which a task that was interrupted and still runs
+    is killed; None: never. recursive: also tasks that it has submitted. A finished task, or an object of
+    `put`, is left as it is. Tasks that wait for the cancelled one fail with TaskCancelledError.
+    Raises TypeError for anything but a ref, ValueError for a negative grace.
+    Source: Ray API reference, ray.cancel; grace and the outcome are aioray's own.
+    """
+    del recursive  # a task has no tasks of its own yet
+    if not isinstance(object_ref, ObjectRef):
+        raise TypeError(
+            f"cancel() only supports object refs. Got {object_ref!r} of type "
+            f"{type(object_ref).__name__}. Cancel the members of a list one by one."
+        )
+    if grace is not None:
+        grace = _seconds("grace", grace)
+    entry = object_ref._entry
+    request: CancelRequest = entry.owner().cancel(entry, force=bool(force), grace=grace)
+    return request
+
+
+def _seconds(name: str, value: Any, *, minus_one: bool = False) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
+    if minus_one and value == -1:
+        return None
+    if not value >= 0:
+        raise ValueError(f"{name} must be a number of seconds >= 0 or None, got {value!r}")
+    return float(value)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes: this machine. Source: Ray API reference, ray.nodes."""
+    return client_for_call().nodes()
+
+
+def cluster_resources() -> dict[str, float]:
+    """All resources of the session, by name. Source: Ray API reference, ray.cluster_resources."""
+    return client_for_call().cluster_resources()
+
+
+def available_resources() -> dict[str, float]:
+    """Resources that no running task holds; what is used up is missing.
+
+    Source: Ray API reference, ray.available_resources.
+    """
+    return client_for_call().available_resources()

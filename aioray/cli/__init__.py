@@ -1,0 +1,59 @@
+"""The command `aioray`.
+
+Room: facade; nobody imports it but `python -m aioray`. Here click reads the command line; what the
+commands do stands in modules beside this one.
+
+click only parses. It must be off the stack before a user's script runs, because it turns
+KeyboardInterrupt into "Aborted!" and swallows broken pipes. So `run` returns a Launch, and `main`
+starts it when click is done. Everything after SCRIPT belongs to the script, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from aioray import __version__
+from aioray.cli.launch import CannotStartError, Launch
+
+__all__ = ["main"]
+
+
+@click.group(name="aioray", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aioray", message="%(prog)s %(version)s")
+def aioray() -> None:
+    """Run Ray programs on this machine, without Ray."""
+
+
+@aioray.command(context_settings={"allow_interspersed_args": False})
+@click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module.")
+@click.argument("script")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(*, as_module: bool, script: str, args: tuple[str, ...]) -> Launch:
+    """Run SCRIPT with ARGS like python does, with `import ray` meaning aioray."""
+    return Launch(target=script, arguments=args, as_module=as_module)
+
+
+def main() -> None:
+    """Run the command that sys.argv asks for. The entry point of the console script.
+
+    Exits with 2 for a wrong command line or a script that cannot be opened, with 1 for a module
+    that cannot be found, and otherwise as the script does: its exit status, 1 after a traceback,
+    death by SIGINT after a KeyboardInterrupt.
+    """
+    try:
+        outcome = aioray(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        sys.exit(1)
+    if not isinstance(outcome, Launch):  # --help and --version answer with an exit status
+        sys.exit(outcome)
+    try:
+        outcome.start()
+    except CannotStartError as error:
+        click.echo(f"aioray run: {error}", err=True)
+        sys.exit(error.status)

@@ -1,0 +1,132 @@
+"""What the API stands on: the operations of an engine, whoever carries them out.
+
+Room: the seam between face and engine. `Client` is implemented by the engine in the driver; inside a
+worker `get_client()` refuses, because there is no way back to the driver yet. Several clients may
+be open in one process: each has a job of its own, and refs find theirs by the job id inside them.
+
+Which client a call uses: the one activated in this context (`activate`), else the process's default,
+else a new one, started by `aioray.init()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from .refs import ObjectEntry, ObjectRef
+    from .remote_function import Call
+
+__all__ = [
+    "Client",
+    "Registry",
+    "activate",
+    "registry",
+]
+
+
+class Client(Protocol):
+    """An engine, as seen by refs and the API. All methods may be called from any thread."""
+
+    job: bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, or can do nothing more because its loop has."""
+        ...
+
+    def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Take a task: its ref, or a list of refs, or None, as `num_returns` says."""
+        ...
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value."""
+        ...
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> None:
+        """Block until all are ready, or one has failed; GetTimeoutError after `timeout`."""
+        ...
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> None:
+        """Block until so many are ready or the time is over."""
+        ...
+
+    def cancel(self, entry: ObjectEntry, *, force: bool, grace: float | None) -> Any:
+        """Ask for a cancel; an awaitable of the outcome."""
+        ...
+
+    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Call back, on the engine's thread, as soon as the entry has its outcome."""
+        ...
+
+    def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Take a callback back; harmless if it was called already."""
+        ...
+
+    def adopt(self, identifier: bytes) -> ObjectEntry:
+        """The entry behind an id that came back from a pickle."""
+        ...
+
+    def pin(self, entry: ObjectEntry) -> None:
+        """Keep the object for the session: its ref was pickled by hand."""
+        ...
+
+    def runs_on(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Whether this is the engine's own loop."""
+        ...
+
+
+class Registry:
+    """The clients of this process."""
+
+    def __init__(self) -> None:
+        self.active: ContextVar[Client | None] = ContextVar("aioray_client", default=None)
+        self.by_job: dict[bytes, Client] = {}
+        self.default: Client | None = None
+
+    def current(self) -> Client | None:
+        """The client that a call in this context should use, if one is open."""
+        client = self.active.get()
+        if client is not None and not client.closed:
+            return client
+        client = self.default
+        if client is not None and not client.closed:
+            return client
+        return None
+
+    def open(self, client: Client) -> None:
+        """A client has begun."""
+        self.by_job[client.job] = client
+        if self.default is None or self.default.closed:
+            self.default = client
+
+    def close(self, client: Client) -> None:
+        """A client has ended."""
+        if self.by_job.get(client.job) is client:
+            del self.by_job[client.job]
+        if self.default is client:
+            self.default = None
+
+    def free_job_number(self) -> int:
+        """The lowest job number that no open client has."""
+        taken = {int.from_bytes(job, "little") for job in self.by_job}
+        return next(number for number in range(1, len(taken) + 2) if number not in taken)
+
+
+registry = Registry()
+
+
+@contextlib.contextmanager
+def activate(client: Client) -> Iterator[None]:
+    """Let this client serve the calls made in this context and in tasks started from it."""
+    token = registry.active.set(client)
+    try:
+        yield
+    finally:
+        registry.active.reset(token)

@@ -1,0 +1,331 @@
+"""What the shell tells the core (events) and what the core orders (commands).
+
+Room: core. Frozen data only. An event is a fact, named in the past; a command is a request, named as
+an order. The commands returned by one `handle` call are caused by exactly that event and are carried
+out in the order given. Where ten thousand tasks pass by, one event or command speaks of a whole
+batch, because creating an object per task is what would cost.
+
+`Task` objects appear by reference; workers by their id, which is never reused. `seq` numbers one
+attempt on one worker, is never reused either, and so tells late answers from current ones.
+Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .model import Environment, Task
+
+__all__ = [
+    "Answer",
+    "AnswersReceived",
+    "AttemptRecord",
+    "AttemptsReclaimed",
+    "CancelOutcome",
+    "CancelRequested",
+    "Command",
+    "Ended",
+    "Event",
+    "Failure",
+    "FailureKind",
+    "InterruptWorker",
+    "KillWorker",
+    "PollWorker",
+    "ReclaimAttempts",
+    "ReportCancel",
+    "ReportInfeasible",
+    "ReportRetry",
+    "ResolveFailure",
+    "ResolveValues",
+    "SendAttempts",
+    "ShutdownRequested",
+    "StartWorker",
+    "StopWorker",
+    "Stopped",
+    "TasksSubmitted",
+    "TimerFired",
+    "WorkerExited",
+    "WorkerReady",
+    "WorkerStartFailed",
+]
+
+
+class Ended(Enum):
+    """How an attempt ended, by the worker's own account."""
+
+    RETURNED = "returned"  # the payload is the value
+    RAISED = "raised"  # an application error that must not be retried
+    RAISED_RETRYABLE = "raised, retryable"  # an application error that `retry_exceptions` allows
+    ASKED_FOR_RETRY = "asked for a retry"  # the task raised RetryTask
+    FORBADE_RETRY = "forbade a retry"  # the task raised DoNotRetry
+    INTERRUPTED = "interrupted"  # KeyboardInterrupt left the function
+    NOT_STARTED = "not started"  # the interrupt came before the function's first line
+
+
+class Answer(NamedTuple):
+    """What a worker says of one attempt."""
+
+    seq: int
+    ended: Ended
+    payload: Any  # value or error, opaque here
+    started_at: float
+    duration: float  # seconds inside the user's function
+    delay: float | None = None  # seconds asked for by ASKED_FOR_RETRY
+
+
+class FailureKind(Enum):
+    """Why a task, or one attempt of it, failed."""
+
+    APPLICATION = "application error"
+    WORKER_DIED = "worker died"
+    CANCELLED = "cancelled"
+    DEPENDENCY = "dependency failed"
+    WORKER_STARTUP = "worker could not start"
+    SHUTDOWN = "engine shut down"
+
+
+class CancelOutcome(Enum):
+    """What became of a request to cancel.
+
+    `NOT_STARTED`: the function never ran. `INTERRUPTED`: KeyboardInterrupt ended it. `KILLED`: its
+    worker was killed. `FINISHED_FIRST`: it had an outcome of its own before the request took hold;
+    that outcome stands.
+    """
+
+    NOT_STARTED = "not started"
+    INTERRUPTED = "interrupted"
+    KILLED = "killed"
+    FINISHED_FIRST = "finished first"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One failed attempt, kept for the error's history."""
+
+    number: int  # from 0
+    worker_id: int | None  # None: it never reached a worker
+    started_at: float | None  # monotonic
+    duration: float | None  # seconds
+    kind: FailureKind
+    detail: Any  # the worker's payload or the shell's death report, opaque here
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The final outcome of a task that has no value."""
+
+    kind: FailureKind
+    detail: Any = None  # error payload, death report or start-up report, opaque here
+    upstream: Task | None = None  # DEPENDENCY: the argument's task
+    attempts: tuple[AttemptRecord, ...] = ()
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class TasksSubmitted:
+    """The callers of one loop tick want these tasks run."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersReceived:
+    """These answers were read from one worker, in the order it wrote them."""
+
+    worker_id: int
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsReclaimed:
+    """The worker had not yet claimed these attempts, and now it never can."""
+
+    worker_id: int
+    seqs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker has said that it can take attempts."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStartFailed:
+    """No process came up for this worker; nothing has to be reaped any more."""
+
+    worker_id: int
+    report: Any  # what is known of the reason, opaque here
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The worker's process has been reaped.
+
+    All its answers were reported and its unclaimed attempts reclaimed before this.
+    """
+
+    worker_id: int
+    report: Any  # death report, opaque here
+    started_at: float | None = None  # of the attempt that it was running, if known
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants the task to stop."""
+
+    task: Task
+    request_id: int
+    force: bool = False  # kill the worker at once instead of interrupting it
+    grace: float | None = None  # seconds between interrupt and kill; None: never kill
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """`next_deadline()` has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """Take no more tasks; finish or give up what there is, then end every worker."""
+
+    drain: float = 0.0  # seconds for the tasks to finish on their own
+    grace: float = 1.0  # seconds between the interrupt after the drain and the kill
+
+
+Event = (
+    TasksSubmitted
+    | AnswersReceived
+    | AttemptsReclaimed
+    | WorkerReady
+    | WorkerStartFailed
+    | WorkerExited
+    | CancelRequested
+    | TimerFired
+    | ShutdownRequested
+)
+
+
+# ---------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a process for this new worker id; answer WorkerReady or WorkerStartFailed."""
+
+    worker_id: int
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class SendAttempts:
+    """Give these attempts to the worker, in this order. Each task's `seq` names its attempt."""
+
+    worker_id: int
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimAttempts:
+    """Take back what the worker has not claimed; answer AttemptsReclaimed, also when empty."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollWorker:
+    """Read the worker's answers now: it may be busy and unable to announce them."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptWorker:
+    """SIGINT for this attempt only, unless the worker says that it was delivered already."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """SIGKILL; WorkerExited will follow."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let the worker end politely; WorkerExited will follow."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveValues:
+    """These tasks have their values."""
+
+    results: Sequence[tuple[Task, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailure:
+    """This task has failed for good."""
+
+    task: Task
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCancel:
+    """Tell the caller of this cancel request what became of it."""
+
+    request_id: int
+    outcome: CancelOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRetry:
+    """Tell the user that an attempt failed and another will follow."""
+
+    task: Task
+    record: AttemptRecord
+    retries_left: int  # before this retry; -1: unlimited
+    delay: float  # seconds until the next attempt may start
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInfeasible:
+    """Tell the user that this task asks for more than there is and cannot run."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Every worker is reaped and every task resolved: the shell may close."""
+
+
+Command = (
+    StartWorker
+    | SendAttempts
+    | ReclaimAttempts
+    | PollWorker
+    | InterruptWorker
+    | KillWorker
+    | StopWorker
+    | ResolveValues
+    | ResolveFailure
+    | ReportCancel
+    | ReportRetry
+    | ReportInfeasible
+    | Stopped
+)

@@ -1,0 +1,219 @@
+"""The records that the core keeps: tasks, functions, workers, scheduling classes.
+
+Room: core. Data and the table of legal moves; the decisions are in `scheduler`. A `Task` is one object
+from submission to its last ref: the shell hangs its own data on `payload` and `returns`, which the
+core never looks into. Only `Scheduler` assigns `state`, and only along `SUCCESSORS`.
+
+Resource amounts are integers in 1/10,000 of a unit, so that fractions add up exactly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .messages import AttemptRecord
+    from .retries import RetryPolicy
+
+__all__ = [
+    "SUCCESSORS",
+    "Cancellation",
+    "Demand",
+    "Environment",
+    "Function",
+    "SchedulingClass",
+    "Task",
+    "TaskState",
+    "Worker",
+    "WorkerState",
+]
+
+Demand = tuple[tuple[str, int], ...]
+"""Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
+
+Environment = tuple[tuple[str, str], ...]
+"""Environment variables of a worker process beyond the driver's own, sorted by name."""
+
+
+class TaskState(Enum):
+    """Where a task stands. The names are those of Ray's state API, except BACKOFF."""
+
+    PENDING_ARGS_AVAIL = "waits in `dependents` of its arguments' tasks until the last is ready"
+    PENDING_NODE_ASSIGNMENT = "stands in the queue of its scheduling class until a worker is free"
+    BACKOFF = "stands in the timer heap until its delay is over; shown as PENDING_NODE_ASSIGNMENT"
+    SUBMITTED_TO_WORKER = "stands in `in_flight` of one worker until answer, reclaim or death"
+    FINISHED = "has its value; held by refs and dependents only"
+    FAILED = "has its failure; held by refs and dependents only"
+
+    successors: tuple[TaskState, ...]  # from SUCCESSORS; an attribute, as looking up members is slow
+
+
+_T = TaskState
+SUCCESSORS: dict[TaskState, tuple[TaskState, ...]] = {
+    _T.PENDING_ARGS_AVAIL: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
+    _T.PENDING_NODE_ASSIGNMENT: (_T.SUBMITTED_TO_WORKER, _T.FAILED),
+    _T.BACKOFF: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
+    _T.SUBMITTED_TO_WORKER: (
+        _T.FINISHED,
+        _T.FAILED,
+        _T.BACKOFF,  # the attempt failed and a later one is due
+        _T.PENDING_NODE_ASSIGNMENT,  # reclaimed, or retried at once
+    ),
+    _T.FINISHED: (),
+    _T.FAILED: (),
+}
+for _state, _next in SUCCESSORS.items():
+    _state.successors = _next
+del _T, _state, _next
+
+
+class Function:
+    """One remote function as the scheduler sees it: how long it usually runs."""
+
+    __slots__ = ("code", "key", "mean_seconds", "name")
+
+    def __init__(self, key: int, name: str, code: Any = None) -> None:
+        self.key = key
+        self.name = name
+        self.code = code  # the shell's: what a worker needs to load it
+        self.mean_seconds: float | None = None  # moving average; None: never ran yet
+
+
+class Cancellation:
+    """How far the cancelling of one task has gone: requested, interrupted, killed."""
+
+    __slots__ = ("by_shutdown", "force", "interrupted", "kill_at", "killed", "request_ids")
+
+    def __init__(self) -> None:
+        self.request_ids: list[int] = []
+        self.by_shutdown = False  # nobody asked, but the engine has to end
+        self.force = False
+        self.kill_at: float | None = None  # end of the grace period
+        self.interrupted = False  # at least one interrupt was ordered
+        self.killed = False  # the kill of its worker was ordered
+
+
+class Task:
+    """What the user submitted, from submission to the last ref."""
+
+    __slots__ = (
+        "attempt",
+        "cancellation",
+        "dependencies",
+        "dependents",
+        "failures",
+        "first_sent_at",
+        "function",
+        "max_calls",
+        "max_retries",
+        "name",
+        "number",
+        "payload",
+        "policy",
+        "retries_left",
+        "returns",
+        "scheduling_class",
+        "seq",
+        "sent_at",
+        "state",
+        "unready_dependencies",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        function: Function,
+        scheduling_class: SchedulingClass,
+        *,
+        dependencies: tuple[Task, ...] = (),
+        max_retries: int = 3,
+        policy: RetryPolicy | None = None,
+        max_calls: int = 0,
+        payload: Any = None,
+    ) -> None:
+        self.number = number  # submission counter of the engine; never reused
+        self.name = name
+        self.function = function
+        self.scheduling_class = scheduling_class
+        self.dependencies = dependencies
+        self.max_retries = max_retries  # -1: unlimited
+        self.policy = policy  # delays between attempts; None: the default ones
+        self.max_calls = max_calls  # 0: unlimited
+        self.payload = payload  # the shell's: arguments
+        self.returns: Any = None  # the shell's: where the outcome goes
+        self.state = TaskState.PENDING_ARGS_AVAIL
+        self.attempt = 0  # number of the current attempt
+        self.retries_left = max_retries
+        self.unready_dependencies = 0
+        self.dependents: list[Task] | None = None
+        self.worker: Worker | None = None
+        self.seq = 0
+        self.sent_at = 0.0
+        self.first_sent_at: float | None = None
+        self.failures: list[AttemptRecord] | None = None
+        self.cancellation: Cancellation | None = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.number} {self.name} attempt {self.attempt} {self.state.name}>"
+
+
+class SchedulingClass:
+    """Tasks that need the same resources and environment, and so queue behind one another."""
+
+    __slots__ = ("demand", "environment", "queue", "reported_infeasible")
+
+    def __init__(self, demand: Demand, environment: Environment) -> None:
+        self.demand = demand
+        self.environment = environment
+        self.queue: deque[Task] = deque()
+        self.reported_infeasible = False
+
+
+class WorkerState(Enum):
+    """Where a worker stands."""
+
+    STARTING = "its process was ordered; takes no attempts yet"
+    READY = "takes attempts; idle if `in_flight` is empty"
+    RETIRING = "has got its last attempts; is stopped when they have ended"
+    STOPPING = "was asked to end politely"
+    KILLED = "was sent SIGKILL"
+
+
+class Worker:
+    """One worker process, from the order to start it until it is reaped."""
+
+    __slots__ = (
+        "calls",
+        "environment",
+        "functions",
+        "id",
+        "idle_since",
+        "in_flight",
+        "last_progress",
+        "lease",
+        "served",
+        "stall_timer",
+        "stalled",
+        "state",
+    )
+
+    def __init__(self, worker_id: int, environment: Environment) -> None:
+        self.id = worker_id
+        self.environment = environment
+        self.state = WorkerState.STARTING
+        self.in_flight: dict[int, Task] = {}  # task by seq, in the order sent
+        self.lease: SchedulingClass | None = None  # whose resources it holds while busy
+        self.functions: set[int] = set()  # keys of functions whose code it surely has
+        self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
+        self.idle_since = 0.0
+        self.last_progress = 0.0
+        self.stall_timer = False  # a check is in the timer heap
+        self.stalled = False  # has work waiting behind an attempt that turned out long
+        self.served = False  # has answered or claimed at least one attempt
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"

@@ -1,0 +1,908 @@
+"""Decides which attempt runs where, what a failure means, and when everything is over.
+
+Room: core. `Scheduler.handle(event, now)` takes one fact and returns the commands that follow;
+`next_deadline()` says when it wants a `TimerFired`. The same events give the same commands.
+
+How work flows. A task waits for its arguments, then queues in its scheduling class (same resources,
+same environment). A worker that gets the first attempt of a class takes a *lease*: it holds the
+class's resources until it has nothing in flight, and gets only attempts of that class meanwhile.
+Functions known to be short are sent ahead, about `PREFETCH_SECONDS` of expected work per worker; what
+is stuck behind an attempt that turned out long is reclaimed as soon as somebody else could run it.
+
+Who wins when news cross. An answer always stands: a value that was written before a cancel, a kill
+or the death of the worker took hold is the result. A reclaimed attempt never ran. What was claimed
+and not answered when the worker died is the one attempt that the death harmed.
+
+Cancelling is a ladder per task: requested (its worker is asked for unclaimed attempts), interrupted
+(SIGINT, repeated until delivered), killed; see `Cancellation`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .intensity import RestartIntensity
+from .messages import (
+    Answer,
+    AnswersReceived,
+    AttemptRecord,
+    AttemptsReclaimed,
+    CancelOutcome,
+    CancelRequested,
+    Command,
+    Ended,
+    Event,
+    Failure,
+    FailureKind,
+    InterruptWorker,
+    KillWorker,
+    PollWorker,
+    ReclaimAttempts,
+    ReportCancel,
+    ReportInfeasible,
+    ReportRetry,
+    ResolveFailure,
+    ResolveValues,
+    SendAttempts,
+    ShutdownRequested,
+    StartWorker,
+    Stopped,
+    StopWorker,
+    TasksSubmitted,
+    TimerFired,
+    WorkerExited,
+    WorkerReady,
+    WorkerStartFailed,
+)
+from .model import (
+    Cancellation,
+    Demand,
+    Environment,
+    Function,
+    SchedulingClass,
+    Task,
+    TaskState,
+    Worker,
+    WorkerState,
+)
+from .retries import crash_delay
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["IllegalMove", "Scheduler"]
+
+UNIT = 10_000  # resource amounts per whole unit
+PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
+MAX_IN_FLIGHT = 64  # attempts given to one worker, running one included
+MAX_BUNDLE = 32  # attempts per SendAttempts
+MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
+STALL_SECONDS = 0.005  # without an answer, after which a worker with attempts waiting is looked at
+INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
+IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
+STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
+MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
+
+_PENDING = TaskState.PENDING_NODE_ASSIGNMENT
+
+
+class IllegalMove(RuntimeError):
+    """A task was to make a move that the table does not know: a bug in aioray."""
+
+
+class Scheduler:
+    """The state of one engine: every unfinished task, every worker, every resource."""
+
+    def __init__(
+        self,
+        resources: Mapping[str, int],
+        rng: random.Random,
+        *,
+        start_intensity: tuple[int, float] = (3, 10.0),
+    ) -> None:
+        """Start with no workers.
+
+        resources: totals in 1/10,000 units; "CPU" also sets how many idle workers are kept.
+        rng: source of jitter. start_intensity: failed starts tolerated, within how many seconds.
+        """
+        self.total: dict[str, int] = dict(resources)
+        self.available: dict[str, int] = dict(resources)
+        self._rng = rng
+        self._start_intensity = start_intensity
+        self._kept_workers = max(1, -(-self.total.get("CPU", 0) // UNIT))
+        self._classes: dict[tuple[Demand, Environment], SchedulingClass] = {}
+        self._waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
+        self._tasks: dict[int, Task] = {}  # unfinished, by number
+        self._workers: dict[int, Worker] = {}
+        self._idle: dict[Environment, list[Worker]] = {}  # newest last
+        self._idle_count = 0
+        self._starting: dict[Environment, int] = {}
+        self._blocked_until: dict[Environment, float] = {}  # no starts before this time
+        self._intensity: dict[Environment, RestartIntensity] = {}
+        self._stalled: dict[Worker, None] = {}
+        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
+        self._timer_count = 0
+        self._last_worker_id = 0
+        self._last_seq = 0
+        self._closing = False
+        self._giving_up = False  # nothing is retried any more
+        self._stopped = False
+        self._drain_grace = 1.0
+        self._out: list[Command] = []
+        self._recent: deque[tuple[float, str]] = deque(maxlen=64)
+        self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
+            TasksSubmitted: self._on_submitted,
+            AnswersReceived: self._on_answers,
+            AttemptsReclaimed: self._on_reclaimed,
+            WorkerReady: self._on_ready,
+            WorkerStartFailed: self._on_start_failed,
+            WorkerExited: self._on_exited,
+            CancelRequested: self._on_cancel,
+            TimerFired: self._on_timer,
+            ShutdownRequested: self._on_shutdown,
+        }
+
+    # ------------------------------------------------------------ entry
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one fact, and return what has to be done about it, in order."""
+        self._recent.append((now, type(event).__name__))
+        self._handlers[type(event)](event, now)
+        if self._closing and not self._tasks:
+            self._end_workers(now)
+        out, self._out = self._out, []
+        return out
+
+    def next_deadline(self) -> float | None:
+        """When the next TimerFired is wanted; None: never, as things stand."""
+        return self._timers[0][0] if self._timers else None
+
+    def scheduling_class(self, demand: Demand, environment: Environment) -> SchedulingClass:
+        """The one class of this demand and environment."""
+        key = (demand, environment)
+        found = self._classes.get(key)
+        if found is None:
+            found = self._classes[key] = SchedulingClass(demand, environment)
+        return found
+
+    def unfinished(self) -> int:
+        """How many tasks have no outcome yet."""
+        return len(self._tasks)
+
+    def idle_workers(self) -> int:
+        """How many workers are ready and have nothing to do."""
+        return self._idle_count
+
+    # ------------------------------------------------------------ states
+
+    def _move(self, task: Task, state: TaskState) -> None:
+        if state not in task.state.successors:
+            history = ", ".join(f"{name} at {at:.6f}" for at, name in list(self._recent)[-8:])
+            raise IllegalMove(
+                f"{task!r} cannot become {state.name}: this is a bug in aioray. "
+                f"The events before: {history}."
+            )
+        task.state = state
+
+    def _enqueue(self, task: Task, *, front: bool = False) -> None:
+        self._move(task, _PENDING)
+        cls = task.scheduling_class
+        if front:
+            cls.queue.appendleft(task)
+        else:
+            cls.queue.append(task)
+        self._waiting[cls] = None
+
+    def _finish_dependents(self, task: Task) -> None:
+        dependents, task.dependents = task.dependents, None
+        for dependent in dependents or ():
+            if dependent.state is TaskState.PENDING_ARGS_AVAIL:
+                dependent.unready_dependencies -= 1
+                if not dependent.unready_dependencies:
+                    self._enqueue(dependent)
+
+    def _fail(self, task: Task, failure: Failure) -> None:
+        """Fail the task and, one after the other, everything that waits for it."""
+        self._fail_one(task, failure)
+        work = [task]
+        while work:
+            upstream = work.pop()
+            dependents, upstream.dependents = upstream.dependents, None
+            for dependent in dependents or ():
+                if dependent.state is TaskState.PENDING_ARGS_AVAIL:
+                    self._fail_one(
+                        dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream)
+                    )
+                    work.append(dependent)
+
+    def _fail_one(self, task: Task, failure: Failure) -> None:
+        if task.state is _PENDING:
+            # Rare and linear: only cancels and shutdown take tasks out of a queue.
+            cls = task.scheduling_class
+            cls.queue.remove(task)
+            if not cls.queue:
+                self._waiting.pop(cls, None)
+        self._move(task, TaskState.FAILED)
+        del self._tasks[task.number]
+        self._out.append(ResolveFailure(task, failure))
+        cancellation = task.cancellation
+        if cancellation is not None:
+            outcome = CancelOutcome.FINISHED_FIRST
+            if failure.kind is FailureKind.CANCELLED:
+                if cancellation.killed and task.worker is not None:
+                    outcome = CancelOutcome.KILLED
+                elif cancellation.interrupted and task.worker is not None:
+                    outcome = CancelOutcome.INTERRUPTED
+                else:
+                    outcome = CancelOutcome.NOT_STARTED
+            self._report_cancel(cancellation, outcome)
+        task.worker = None
+
+    def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
+        for request_id in cancellation.request_ids:
+            self._out.append(ReportCancel(request_id, outcome))
+        cancellation.request_ids.clear()
+
+    # ------------------------------------------------------------ submission
+
+    def _on_submitted(self, event: TasksSubmitted, now: float) -> None:
+        tasks = self._tasks
+        for task in event.tasks:
+            tasks[task.number] = task
+            if self._closing:
+                self._fail(task, Failure(FailureKind.SHUTDOWN))
+            elif task.dependencies:
+                self._await_dependencies(task)
+            else:
+                self._enqueue(task)
+        self._dispatch(now)
+
+    def _await_dependencies(self, task: Task) -> None:
+        unready = 0
+        for dependency in task.dependencies:
+            state = dependency.state
+            if state is TaskState.FAILED:
+                self._fail(task, Failure(FailureKind.DEPENDENCY, upstream=dependency))
+                return
+            if state is not TaskState.FINISHED:
+                if dependency.dependents is None:
+                    dependency.dependents = []
+                dependency.dependents.append(task)
+                unready += 1
+        task.unready_dependencies = unready
+        if not unready:
+            self._enqueue(task)
+
+    # ------------------------------------------------------------ dispatch
+
+    def _dispatch(self, now: float) -> None:
+        """Give queued tasks to workers, oldest class head first, and order what is missing."""
+        if not self._waiting:
+            self._release_stalled(now)
+            return
+        if len(self._waiting) == 1:
+            classes: Iterable[SchedulingClass] = tuple(self._waiting)
+        else:
+            classes = sorted(self._waiting, key=lambda cls: cls.queue[0].number)
+        for cls in classes:
+            self._dispatch_class(cls, now)
+
+    def _dispatch_class(self, cls: SchedulingClass, now: float) -> None:
+        queue = cls.queue
+        idle = self._idle.get(cls.environment)
+        free = self._free_leases(cls.demand)
+        while queue and idle and free:
+            # Share what is queued between the workers that could take it.
+            share = -(-len(queue) // min(len(idle), free))
+            worker = idle.pop()
+            self._idle_count -= 1
+            self._lease(worker, cls)
+            free -= 1
+            self._fill(worker, cls, share, now)
+        if queue and free:
+            self._order_workers(cls, min(len(queue), free), now)
+        if queue and not self._starting.get(cls.environment):
+            for worker in self._workers.values():
+                if not queue:
+                    break
+                if worker.lease is cls:
+                    self._top_up(worker, cls, now)
+        if not queue:
+            self._waiting.pop(cls, None)
+        elif not free and not cls.reported_infeasible:
+            self._check_feasible(cls)
+
+    def _free_leases(self, demand: Demand) -> int:
+        """How many more workers could hold this demand now."""
+        free = MAX_WORKERS
+        for name, amount in demand:
+            free = min(free, self.available.get(name, 0) // amount)
+        return free
+
+    def _check_feasible(self, cls: SchedulingClass) -> None:
+        if any(amount > self.total.get(name, 0) for name, amount in cls.demand):
+            cls.reported_infeasible = True
+            self._out.append(ReportInfeasible(cls.queue[0]))
+
+    def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
+        environment = cls.environment
+        if self._blocked_until.get(environment, 0.0) > now:
+            return
+        starting = self._starting.get(environment, 0)
+        room = min(MAX_WORKERS - len(self._workers), self._kept_workers - starting)
+        for _ in range(min(wanted - starting, room)):
+            self._start_worker(environment)
+
+    def _start_worker(self, environment: Environment) -> None:
+        self._last_worker_id += 1
+        worker = Worker(self._last_worker_id, environment)
+        self._workers[worker.id] = worker
+        self._starting[environment] = self._starting.get(environment, 0) + 1
+        self._out.append(StartWorker(worker.id, environment))
+
+    def _lease(self, worker: Worker, cls: SchedulingClass) -> None:
+        worker.lease = cls
+        for name, amount in cls.demand:
+            self.available[name] -= amount
+
+    def _release(self, worker: Worker) -> None:
+        cls, worker.lease = worker.lease, None
+        if cls is not None:
+            for name, amount in cls.demand:
+                self.available[name] += amount
+
+    def _target(self, function: Function) -> int:
+        """How many attempts of this function one worker may have in flight."""
+        mean = function.mean_seconds
+        if mean is None:
+            return 1
+        if mean * MAX_IN_FLIGHT <= PREFETCH_SECONDS:
+            return MAX_IN_FLIGHT
+        return 1 + int(PREFETCH_SECONDS / mean)
+
+    def _top_up(self, worker: Worker, cls: SchedulingClass, now: float) -> None:
+        """Send a busy worker more, if what is next is short and its code is surely there."""
+        if worker.state is not WorkerState.READY or worker.stalled:
+            return
+        in_flight = len(worker.in_flight)
+        head = cls.queue[0]
+        target = self._target(head.function)
+        if in_flight * 2 > target or head.function.key not in worker.functions:
+            return
+        if any(
+            other.queue[0].number < head.number
+            for other in self._waiting
+            if other is not cls and other.queue
+        ):
+            return  # another class waits longer: let the lease end
+        running = next(iter(worker.in_flight.values())).function
+        if running is not head.function and self._target(running) <= in_flight:
+            return
+        self._fill(worker, cls, target - in_flight, now)
+
+    def _fill(self, worker: Worker, cls: SchedulingClass, limit: int, now: float) -> None:
+        """Send up to `limit` attempts, at least one, from the head of the queue."""
+        queue = cls.queue
+        in_flight = worker.in_flight
+        known = worker.functions
+        bundle: list[Task] = []
+        limit = max(1, limit)
+        while queue and limit:
+            task = queue[0]
+            if in_flight and (
+                len(in_flight) >= self._target(task.function)
+                or (task.function.key not in known and not bundle)
+            ):
+                break
+            if task.max_calls:
+                self._count_call(worker, task)
+            queue.popleft()
+            limit -= 1
+            self._last_seq += 1
+            task.seq = self._last_seq
+            task.worker = worker
+            task.sent_at = now
+            if task.first_sent_at is None:
+                task.first_sent_at = now
+            self._move(task, TaskState.SUBMITTED_TO_WORKER)
+            in_flight[task.seq] = task
+            bundle.append(task)
+            if len(bundle) == MAX_BUNDLE:
+                self._out.append(SendAttempts(worker.id, bundle))
+                bundle = []
+            if worker.state is WorkerState.RETIRING:
+                break
+        if bundle:
+            self._out.append(SendAttempts(worker.id, bundle))
+        self._watch_stall(worker, now)
+
+    def _count_call(self, worker: Worker, task: Task) -> None:
+        """Count one call against max_calls; with the last one, prepare the successor."""
+        key = task.function.key
+        calls = worker.calls[key] = worker.calls.get(key, 0) + 1
+        if calls == task.max_calls:
+            worker.state = WorkerState.RETIRING
+            staying = sum(
+                1
+                for other in self._workers.values()
+                if other.state in (WorkerState.READY, WorkerState.STARTING)
+            )
+            if staying < self._kept_workers and not self._closing:
+                self._start_worker(worker.environment)
+
+    def _after_progress(self, worker: Worker, now: float) -> None:
+        """A worker has answered or given back: keep it busy, or let go of what it holds."""
+        cls = worker.lease
+        if worker.in_flight:
+            if cls is not None and cls.queue:
+                self._top_up(worker, cls, now)
+                if not cls.queue:
+                    self._waiting.pop(cls, None)
+            self._watch_stall(worker, now)
+            return
+        self._release(worker)
+        if worker.state is WorkerState.READY:
+            self._make_idle(worker, now)
+        elif worker.state is WorkerState.RETIRING:
+            self._stop(worker, now)
+
+    def _make_idle(self, worker: Worker, now: float) -> None:
+        worker.idle_since = now
+        self._idle.setdefault(worker.environment, []).append(worker)
+        self._idle_count += 1
+        if self._idle_count > self._kept_workers:
+            self._at(now + IDLE_SECONDS, self._stop_surplus)
+
+    def _drop_idle(self, worker: Worker) -> None:
+        idle = self._idle.get(worker.environment)
+        if idle and worker in idle:
+            idle.remove(worker)
+            self._idle_count -= 1
+
+    def _stop_surplus(self, now: float) -> None:
+        """Stop the workers that were idle longest, down to the number that is kept."""
+        surplus = self._idle_count - self._kept_workers
+        longest = sorted(
+            (worker.idle_since, worker.id, worker)
+            for idle in self._idle.values()
+            for worker in idle
+            if worker.idle_since <= now - IDLE_SECONDS
+        )
+        for _, _, worker in longest[: max(0, surplus)]:
+            self._drop_idle(worker)
+            self._stop(worker, now)
+
+    def _stop(self, worker: Worker, now: float) -> None:
+        worker.state = WorkerState.STOPPING
+        self._out.append(StopWorker(worker.id))
+
+        def insist(_now: float) -> None:
+            if self._workers.get(worker.id) is worker:
+                self._kill(worker)
+
+        self._at(now + STOP_SECONDS, insist)
+
+    def _kill(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.KILLED:
+            if worker.state is WorkerState.STARTING:
+                self._starting[worker.environment] -= 1
+            worker.state = WorkerState.KILLED
+            self._drop_idle(worker)
+            self._out.append(KillWorker(worker.id))
+
+    # ------------------------------------------------------------ stalls
+
+    def _watch_stall(self, worker: Worker, now: float) -> None:
+        worker.last_progress = now
+        worker.stalled = False
+        self._stalled.pop(worker, None)
+        if len(worker.in_flight) > 1 and not worker.stall_timer:
+            worker.stall_timer = True
+            self._at(now + STALL_SECONDS, lambda at: self._check_stall(worker, at))
+
+    def _check_stall(self, worker: Worker, now: float) -> None:
+        worker.stall_timer = False
+        if len(worker.in_flight) < 2 or self._workers.get(worker.id) is not worker:
+            return
+        due = worker.last_progress + STALL_SECONDS
+        if due > now:
+            worker.stall_timer = True
+            self._at(due, lambda at: self._check_stall(worker, at))
+            return
+        worker.stalled = True
+        self._stalled[worker] = None
+        self._out.append(PollWorker(worker.id))
+        self._release_stalled(now)
+
+    def _release_stalled(self, now: float) -> None:
+        """Take back what waits behind long attempts, where somebody else could run it now."""
+        for worker in tuple(self._stalled):
+            cls = worker.lease
+            if cls is None:
+                continue
+            environment = cls.environment
+            if not self._free_leases(cls.demand):
+                continue
+            may_start = (
+                len(self._workers) < MAX_WORKERS
+                and not self._starting.get(environment)
+                and self._blocked_until.get(environment, 0.0) <= now
+            )
+            if self._idle.get(environment) or may_start:
+                del self._stalled[worker]  # worker.stalled stays: no prefetch until it answers
+                self._out.append(ReclaimAttempts(worker.id))
+
+    def _on_reclaimed(self, event: AttemptsReclaimed, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None:
+            return
+        for seq in sorted(event.seqs, reverse=True):
+            task = worker.in_flight.pop(seq)
+            if task.max_calls:
+                worker.calls[task.function.key] -= 1
+            task.worker = None
+            self._enqueue(task, front=True)
+            if task.cancellation is not None:
+                self._fail(task, self._cancelled(task))
+        for task in tuple(worker.in_flight.values()):
+            if task.cancellation is not None:
+                self._climb(task, task.cancellation, now)
+        if event.seqs and not worker.in_flight:
+            self._after_progress(worker, now)
+        self._dispatch(now)
+
+    # ------------------------------------------------------------ answers
+
+    def _on_answers(self, event: AnswersReceived, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None:
+            return
+        results: list[tuple[Task, Any]] = []
+        in_flight = worker.in_flight
+        for answer in event.answers:
+            task = in_flight.pop(answer.seq, None)
+            if task is None:
+                continue  # late news of an attempt that has an outcome already
+            function = task.function
+            worker.functions.add(function.key)
+            mean = function.mean_seconds
+            if mean is None:
+                function.mean_seconds = answer.duration
+            else:
+                function.mean_seconds = mean + MEAN_WEIGHT * (answer.duration - mean)
+            if answer.ended is Ended.RETURNED:
+                self._move(task, TaskState.FINISHED)
+                del self._tasks[task.number]
+                task.worker = None
+                results.append((task, answer.payload))
+                if task.dependents is not None:
+                    self._finish_dependents(task)
+                if task.cancellation is not None:
+                    self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
+            else:
+                self._failed_answer(task, worker, answer, now)
+        if results:
+            self._out.append(ResolveValues(results))
+        if not worker.served:
+            worker.served = True
+            intensity = self._intensity.get(worker.environment)
+            if intensity is not None:
+                intensity.succeeded()
+        self._after_progress(worker, now)
+        if self._waiting or self._stalled:
+            self._dispatch(now)
+
+    def _failed_answer(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
+        ended = answer.ended
+        interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED)
+        kind = self._cancelled_kind(task) if interrupted else FailureKind.APPLICATION
+        record = AttemptRecord(
+            task.attempt, worker.id, answer.started_at, answer.duration, kind, answer.payload
+        )
+        retry = ended in (Ended.RAISED_RETRYABLE, Ended.ASKED_FOR_RETRY)
+        if retry and task.cancellation is None:
+            if ended is Ended.ASKED_FOR_RETRY:
+                delay = answer.delay or 0.0
+            else:
+                delay = self._policy_delay(task)
+            if self._retry(task, record, delay, now):
+                return
+        self._record(task, record)
+        if ended is Ended.NOT_STARTED:
+            task.worker = None  # so that the cancel is reported as such
+        detail = answer.payload if ended is not Ended.NOT_STARTED else None
+        self._fail(task, Failure(kind, detail, attempts=tuple(task.failures or ())))
+
+    # ------------------------------------------------------------ retries
+
+    def _policy_delay(self, task: Task) -> float:
+        if task.policy is None:
+            return 0.0
+        return task.policy.delay(task.attempt + 1, self._rng)
+
+    def _record(self, task: Task, record: AttemptRecord) -> None:
+        if task.failures is None:
+            task.failures = []
+        task.failures.append(record)
+
+    def _retry(self, task: Task, record: AttemptRecord, delay: float, now: float) -> bool:
+        """Arrange another attempt; False if the budget of tries or of time is used up."""
+        left = task.retries_left
+        if left == 0 or self._giving_up:
+            return False
+        budget = task.policy.time_budget if task.policy is not None else None
+        first = task.first_sent_at
+        if budget is not None and first is not None and now + delay - first > budget:
+            return False
+        self._record(task, record)
+        self._out.append(ReportRetry(task, record, left, delay))
+        if left > 0:
+            task.retries_left = left - 1
+        task.attempt += 1
+        task.worker = None
+        if delay <= 0.0:
+            self._enqueue(task, front=True)
+        else:
+            self._move(task, TaskState.BACKOFF)
+            self._at(now + delay, lambda at: self._backoff_over(task, at))
+        return True
+
+    def _backoff_over(self, task: Task, now: float) -> None:
+        if task.state is TaskState.BACKOFF:
+            self._enqueue(task, front=True)
+            self._dispatch(now)
+
+    # ------------------------------------------------------------ workers
+
+    def _on_ready(self, event: WorkerReady, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None or worker.state is not WorkerState.STARTING:
+            return
+        self._starting[worker.environment] -= 1
+        worker.state = WorkerState.READY
+        self._make_idle(worker, now)
+        self._dispatch(now)
+
+    def _on_start_failed(self, event: WorkerStartFailed, now: float) -> None:
+        worker = self._workers.pop(event.worker_id, None)
+        if worker is None:
+            return
+        if worker.state is WorkerState.STARTING:
+            self._starting[worker.environment] -= 1
+            self._start_failed(worker.environment, event.report, now)
+
+    def _start_failed(self, environment: Environment, report: Any, now: float) -> None:
+        if self._closing and not self._tasks:
+            return
+        intensity = self._intensity.get(environment)
+        if intensity is None:
+            intensity = RestartIntensity(*self._start_intensity)
+            self._intensity[environment] = intensity
+        delay = intensity.failed(now)
+        if delay is not None:
+            self._blocked_until[environment] = now + delay
+            self._at(now + delay, self._dispatch)
+            return
+        self._blocked_until.pop(environment, None)
+        if any(
+            worker.environment == environment and worker.served
+            for worker in self._workers.values()
+        ):
+            return  # others still work on the queue: too few workers, but no dead end
+        for cls in tuple(self._waiting):
+            if cls.environment == environment:
+                for task in tuple(cls.queue):
+                    attempts = tuple(task.failures or ())
+                    self._fail(
+                        task, Failure(FailureKind.WORKER_STARTUP, report, attempts=attempts)
+                    )
+
+    def _on_exited(self, event: WorkerExited, now: float) -> None:
+        worker = self._workers.pop(event.worker_id, None)
+        if worker is None:
+            return
+        expected = worker.state in (WorkerState.STOPPING, WorkerState.KILLED)
+        if worker.state is WorkerState.STARTING:
+            self._starting[worker.environment] -= 1
+        self._drop_idle(worker)
+        self._stalled.pop(worker, None)
+        self._release(worker)
+        harmed = tuple(worker.in_flight.values())
+        worker.in_flight.clear()
+        for task in harmed:
+            self._crashed(task, worker, event, now)
+        if not expected and not harmed and not worker.served:
+            # It never did anything: as good as a failed start, and must not spin like one.
+            self._start_failed(worker.environment, event.report, now)
+        self._dispatch(now)
+
+    def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
+        started = event.started_at if event.started_at is not None else task.sent_at
+        duration = max(0.0, now - started)
+        if task.cancellation is not None:
+            task.cancellation.killed = True
+            kind = self._cancelled_kind(task)
+        else:
+            kind = FailureKind.WORKER_DIED
+        record = AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
+        if kind is FailureKind.WORKER_DIED:
+            delay = (
+                crash_delay(task.attempt + 1)
+                if task.policy is None
+                else self._policy_delay(task)
+            )
+            if self._retry(task, record, delay, now):
+                return
+        self._record(task, record)
+        attempts = tuple(task.failures or ())
+        detail = event.report if kind is FailureKind.WORKER_DIED else None
+        self._fail(task, Failure(kind, detail, attempts=attempts))
+
+    # ------------------------------------------------------------ cancelling
+
+    def _cancelled_kind(self, task: Task) -> FailureKind:
+        cancellation = task.cancellation
+        if cancellation is not None and cancellation.by_shutdown:
+            return FailureKind.SHUTDOWN
+        return FailureKind.CANCELLED
+
+    def _cancelled(self, task: Task) -> Failure:
+        return Failure(self._cancelled_kind(task), attempts=tuple(task.failures or ()))
+
+    def _on_cancel(self, event: CancelRequested, now: float) -> None:
+        task = event.task
+        if task.state in (TaskState.FINISHED, TaskState.FAILED):
+            self._out.append(ReportCancel(event.request_id, CancelOutcome.FINISHED_FIRST))
+            return
+        cancellation = task.cancellation
+        if cancellation is None:
+            cancellation = task.cancellation = Cancellation()
+        cancellation.request_ids.append(event.request_id)
+        cancellation.force = cancellation.force or event.force
+        if event.grace is not None:
+            kill_at = now + event.grace
+            if cancellation.kill_at is None or kill_at < cancellation.kill_at:
+                cancellation.kill_at = kill_at
+                self._at(kill_at, lambda at: self._grace_over(task, at))
+        if task.state is TaskState.SUBMITTED_TO_WORKER and task.worker is not None:
+            # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
+            self._out.append(ReclaimAttempts(task.worker.id))
+        else:
+            self._fail(task, self._cancelled(task))
+
+    def _climb(self, task: Task, cancellation: Cancellation, now: float) -> None:
+        """Take the next step of the ladder for an attempt that its worker has claimed."""
+        worker = task.worker
+        if worker is None or cancellation.killed:
+            return
+        if cancellation.force:
+            cancellation.killed = True
+            self._kill(worker)
+        elif not cancellation.interrupted:
+            cancellation.interrupted = True
+            self._interrupt(task, task.seq, now)
+
+    def _interrupt(self, task: Task, seq: int, now: float) -> None:
+        if task.seq != seq or task.worker is None or task.state is not TaskState.SUBMITTED_TO_WORKER:
+            return
+        self._out.append(InterruptWorker(task.worker.id, seq))
+        self._at(now + INTERRUPT_PERIOD, lambda at: self._interrupt(task, seq, at))
+
+    def _grace_over(self, task: Task, now: float) -> None:
+        cancellation = task.cancellation
+        if (
+            cancellation is not None
+            and task.state is TaskState.SUBMITTED_TO_WORKER
+            and task.worker is not None
+            and cancellation.kill_at is not None
+            and cancellation.kill_at <= now
+        ):
+            cancellation.force = True
+            self._climb(task, cancellation, now)
+
+    # ------------------------------------------------------------ shutdown
+
+    def _on_shutdown(self, event: ShutdownRequested, now: float) -> None:
+        self._closing = True
+        self._drain_grace = event.grace
+        if event.drain <= 0.0:
+            self._give_up(now, kill=True)
+        else:
+            self._at(now + event.drain, lambda at: self._give_up(at, kill=False))
+            self._dispatch(now)
+
+    def _give_up(self, now: float, *, kill: bool) -> None:
+        """Fail what does not run; interrupt, and after the grace period kill, what runs."""
+        self._giving_up = True
+        for task in tuple(self._tasks.values()):
+            if self._tasks.get(task.number) is task and (
+                kill or task.state is not TaskState.SUBMITTED_TO_WORKER
+            ):
+                self._abandon(task)
+        if kill:
+            for worker in tuple(self._workers.values()):
+                self._kill(worker)
+            return
+        for worker in tuple(self._workers.values()):
+            if worker.in_flight:
+                self._out.append(ReclaimAttempts(worker.id))
+                for task in worker.in_flight.values():
+                    if task.cancellation is None:
+                        task.cancellation = Cancellation()
+                        task.cancellation.by_shutdown = True
+        self._at(now + self._drain_grace, lambda at: self._give_up(at, kill=True))
+
+    def _abandon(self, task: Task) -> None:
+        if task.worker is not None:
+            task.worker.in_flight.pop(task.seq, None)
+        self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ())))
+
+    def _end_workers(self, now: float) -> None:
+        """Every task is resolved: end the workers, and say so when the last is reaped."""
+        if not self._workers:
+            self._timers.clear()
+            if not self._stopped:
+                self._stopped = True
+                self._out.append(Stopped())
+            return
+        for worker in tuple(self._workers.values()):
+            if worker.state is WorkerState.STARTING:
+                self._kill(worker)
+            elif worker.state in (WorkerState.READY, WorkerState.RETIRING):
+                self._drop_idle(worker)
+                self._stop(worker, now)
+
+    # ------------------------------------------------------------ timers
+
+    def _at(self, when: float, action: Callable[[float], None]) -> None:
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, action))
+
+    def _on_timer(self, event: TimerFired, now: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2](now)
+
+    # ------------------------------------------------------------ invariants
+
+    def check(self) -> None:
+        """Assert what must hold between two events. For tests; raises AssertionError."""
+        held: dict[str, int] = dict.fromkeys(self.total, 0)
+        in_flight: dict[int, Task] = {}
+        for worker in self._workers.values():
+            if worker.lease is not None:
+                for name, amount in worker.lease.demand:
+                    held[name] += amount
+            assert bool(worker.in_flight) <= (worker.lease is not None), worker
+            for seq, task in worker.in_flight.items():
+                assert task.seq == seq, task
+                assert task.worker is worker, task
+                assert task.state is TaskState.SUBMITTED_TO_WORKER, task
+                in_flight[task.number] = task
+        for name, total in self.total.items():
+            assert self.available[name] == total - held[name], name
+            assert self.available[name] >= 0, name
+        queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
+        assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
+        for cls in self._classes.values():
+            assert not cls.queue or cls in self._waiting, cls
+        idle = [worker for workers in self._idle.values() for worker in workers]
+        assert len(idle) == self._idle_count
+        for worker in idle:
+            assert worker.state is WorkerState.READY, worker
+            assert not worker.in_flight, worker
+            assert self._workers.get(worker.id) is worker, worker
+        starting = sum(self._starting.values())
+        assert starting == sum(
+            1 for worker in self._workers.values() if worker.state is WorkerState.STARTING
+        )
+        for task in self._tasks.values():
+            state = task.state
+            assert state not in (TaskState.FINISHED, TaskState.FAILED), task
+            assert (task.number in queued) == (state is _PENDING), task
+            assert (task.number in in_flight) == (state is TaskState.SUBMITTED_TO_WORKER), task
+            assert task.max_retries < 0 or task.attempt <= task.max_retries, task
+        assert set(queued) | set(in_flight) <= set(self._tasks)

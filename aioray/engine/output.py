@@ -1,0 +1,164 @@
+"""What workers print, brought to the driver's own stdout and stderr line by line.
+
+Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
+writes (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)` prefix, nothing is lost, folded or merged.
+`Printer` writes them from a thread of its own, so that a slow terminal never holds up the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from ..wire import OUTPUT_MARK
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["LineReader", "Printer"]
+
+READ_SIZE = 64 * 1024
+TAIL_LINES = 20  # kept to explain a death
+FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
+_END = b"\x1b\\"
+_CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
+
+
+class Printer:
+    """Writes lines to sys.stdout and sys.stderr, in order, from one thread."""
+
+    def __init__(self) -> None:
+        self._lines: queue.SimpleQueue[tuple[bool, str] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, text: str, *, to_stderr: bool) -> None:
+        """Have `text`, whole lines, printed soon."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="aioray-output", daemon=True)
+            self._thread.start()
+        self._lines.put((to_stderr, text))
+
+    def _run(self) -> None:
+        while (item := self._lines.get()) is not None:
+            to_stderr, text = item
+            stream = sys.stderr if to_stderr else sys.stdout
+            # The program's stream may be closed or gone; its workers' lines have no other place.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.write(text)
+                stream.flush()
+
+    def close(self) -> None:
+        """Print what is left and end the thread."""
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(FLUSH_SECONDS)
+            self._thread = None
+
+
+class LineReader:
+    """One stream of one worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        pid: int,
+        printer: Printer | None,
+        *,
+        to_stderr: bool,
+    ) -> None:
+        self.loop = loop
+        self.fd = fd
+        self.pid = pid
+        self.printer = printer
+        self.to_stderr = to_stderr
+        self.name = "worker"
+        self.tail: list[str] = []
+        self._rest = b""
+        loop.add_reader(fd, self.read)
+
+    def read(self) -> None:
+        """Take what there is now."""
+        try:
+            data = os.read(self.fd, READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self.loop.remove_reader(self.fd)
+            self._emit_rest()
+            return
+        self._take(data)
+
+    def finish(self) -> None:
+        """Take everything that there is, and stop listening: the worker is dead."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.fd, READ_SIZE):
+                self._take(data)
+        self._emit_rest()
+        self.loop.remove_reader(self.fd)
+
+    def _take(self, data: bytes) -> None:
+        data = self._rest + data
+        lines: list[str] = []
+        while True:
+            mark = data.find(OUTPUT_MARK)
+            if mark < 0:
+                break
+            end = data.find(_END, mark)
+            if end < 0:
+                break  # the mark itself is not complete
+            self._split(data[:mark], lines, whole=True)
+            _, _, name = data[mark + len(OUTPUT_MARK) : end].partition(b";")
+            self.name = name.decode(errors="replace")
+            data = data[end + len(_END) :]
+        else_part = data if mark < 0 else data[:mark]
+        held = b"" if mark < 0 else data[mark:]
+        if mark < 0:
+            # The beginning of a mark may end this chunk.
+            for size in range(min(len(OUTPUT_MARK) - 1, len(else_part)), 0, -1):
+                if else_part.endswith(OUTPUT_MARK[:size]):
+                    held = else_part[-size:]
+                    else_part = else_part[:-size]
+                    break
+        self._rest = self._split(else_part, lines, whole=False) + held
+        self._print(lines)
+
+    def _split(self, data: bytes, lines: list[str], *, whole: bool) -> bytes:
+        """Append the lines of `data`; the unfinished one too if `whole`, else return it."""
+        *complete, rest = data.split(b"\n")
+        if whole and rest:
+            complete.append(rest)
+            rest = b""
+        lines.extend(line.decode(errors="backslashreplace") for line in complete)
+        return rest
+
+    def _emit_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._print([rest.decode(errors="backslashreplace")])
+
+    def _print(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        self.tail = [*self.tail, *lines][-TAIL_LINES:]
+        if self.printer is not None:
+            prefix = self._prefix()
+            self.printer.write(
+                "".join(f"{prefix}{line}\n" for line in lines), to_stderr=self.to_stderr
+            )
+
+    def _prefix(self) -> str:
+        if os.environ.get("RAY_DISABLE_WORKER_LOG_PREFIX") == "1":
+            return ""
+        text = f"({self.name} pid={self.pid})"
+        stream = sys.stderr if self.to_stderr else sys.stdout
+        colour = os.environ.get("RAY_COLOR_PREFIX", "") != "0" and "NO_COLOR" not in os.environ
+        try:
+            colour = colour and stream.isatty()
+        except (AttributeError, ValueError):
+            colour = False
+        return f"{_CYAN}{text}{_PLAIN} " if colour else f"{text} "

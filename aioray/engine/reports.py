@@ -1,0 +1,216 @@
+"""How a failure is told: from the core's record to the exception that `get` raises.
+
+Room: shell. Builds texts and exceptions, decides nothing. What a dead worker left behind is gathered in
+a `DeathReport` while it can still be read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..core.messages import Failure, FailureKind
+from ..exceptions import (
+    AttemptInfo,
+    EngineShutdownError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+    WorkerStartupError,
+)
+from ..failures import dependency_error, rebuild, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..core.messages import AttemptRecord
+    from ..core.model import Task
+
+__all__ = ["DeathReport", "StartReport", "WorkerName", "describe", "exception_builder"]
+
+NODE_IP = "127.0.0.1"
+
+_ERROR_TYPES = {
+    FailureKind.APPLICATION: "TASK_EXECUTION_EXCEPTION",
+    FailureKind.WORKER_DIED: "WORKER_DIED",
+    FailureKind.CANCELLED: "TASK_CANCELLED",
+    FailureKind.DEPENDENCY: "TASK_EXECUTION_EXCEPTION",
+    FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
+    FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerName:
+    """How a worker is called outside."""
+
+    hex_id: str
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartReport:
+    """Why a worker did not come up."""
+
+    reason: str
+    output: str = ""  # what the starting process printed
+
+
+@dataclass(frozen=True, slots=True)
+class DeathReport:
+    """What is known of a worker's end."""
+
+    worker: WorkerName
+    status: int | None  # as from waitpid; None: nobody could tell
+    oom_killed: bool = False
+    stderr_tail: str = ""
+    python_stack: str = ""
+    template_death: str = ""  # if it died because the template did
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or None if it was killed by a signal."""
+        if self.status is None or not os.WIFEXITED(self.status):
+            return None
+        return os.WEXITSTATUS(self.status)
+
+    @property
+    def signal_name(self) -> str | None:
+        """The signal that killed it, or None."""
+        if self.status is None or not os.WIFSIGNALED(self.status):
+            return None
+        number = os.WTERMSIG(self.status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:  # a real-time signal
+            return f"signal {number}"
+
+    def one_line(self) -> str:
+        """How it ended, in a few words."""
+        if self.oom_killed:
+            return "worker died: out of memory, killed by the kernel"
+        if self.template_death:
+            return "worker died with its template process"
+        if self.signal_name is not None:
+            return f"worker died of {self.signal_name}"
+        if self.exit_code is not None:
+            return f"worker exited with code {self.exit_code}"
+        return "worker died, nobody knows how"
+
+
+def describe(record: AttemptRecord) -> str:
+    """How one attempt ended, in one line."""
+    kind, detail = record.kind, record.detail
+    if isinstance(detail, bytes) and detail:
+        if kind is FailureKind.APPLICATION:
+            return f"raised {summary(detail)}"
+        return "cancelled while it ran"
+    if isinstance(detail, DeathReport):
+        how = detail.one_line()
+        return how if kind is FailureKind.WORKER_DIED else f"{kind.value}: {how}"
+    return kind.value
+
+
+def _attempt_info(
+    record: AttemptRecord, worker: WorkerName | None, unix_offset: float
+) -> AttemptInfo:
+    started = record.started_at
+    return AttemptInfo(
+        number=record.number,
+        worker_id=None if worker is None else worker.hex_id,
+        pid=None if worker is None else worker.pid,
+        started_at=None if started is None else started + unix_offset,
+        duration=record.duration,
+        error_type=_ERROR_TYPES[record.kind],
+        ended=describe(record),
+    )
+
+
+def exception_builder(
+    task: Task,
+    failure: Failure,
+    *,
+    job: bytes,
+    workers: Sequence[WorkerName | None],
+    unix_offset: float,
+) -> Callable[[], BaseException]:
+    """A function that makes a new instance of the task's error at each call.
+
+    workers: the names of the workers of `failure.attempts`, in the same order.
+    unix_offset: what turns monotonic seconds into Unix seconds.
+    """
+    attempts = tuple(
+        _attempt_info(record, worker, unix_offset)
+        for record, worker in zip(failure.attempts, workers, strict=True)
+    )
+    upstream = None if failure.upstream is None else failure.upstream.returns
+    facts = _Facts(task.name, task.number, failure.kind, failure.detail, job, upstream)
+    return functools.partial(_build, facts, attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What an error is made of; holds no task, so that an old error keeps nothing alive."""
+
+    name: str
+    number: int
+    kind: FailureKind
+    detail: Any
+    job: bytes
+    upstream: Any  # StoredFailure of the argument
+
+    @property
+    def task_id(self) -> str:
+        return ids.task_id(self.job, self.number).hex()
+
+
+def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
+    detail = facts.detail
+    error: RayError
+    if facts.kind is FailureKind.DEPENDENCY:
+        error = dependency_error(
+            facts.upstream.exception(), function_name=facts.name, pid=os.getpid(), ip=NODE_IP
+        )
+    elif isinstance(detail, bytes) and detail:
+        error = rebuild(detail, attempts)
+    elif facts.kind is FailureKind.WORKER_DIED:
+        error = _crash(facts, detail, attempts)
+    elif facts.kind is FailureKind.CANCELLED:
+        error = TaskCancelledError(facts.task_id)
+    elif facts.kind is FailureKind.WORKER_STARTUP:
+        reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
+        output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail
+        error = WorkerStartupError(
+            f"No worker process could be started for task {facts.name}: {reason}", output
+        )
+    else:
+        error = EngineShutdownError(
+            f"The session was shut down before task {facts.name} had finished."
+        )
+    error.attempts = attempts
+    return error.as_instanceof_cause() if isinstance(error, RayTaskError) else error
+
+
+def _crash(
+    facts: _Facts, report: DeathReport, attempts: tuple[AttemptInfo, ...]
+) -> WorkerCrashedError:
+    last = attempts[-1] if attempts else None
+    return WorkerCrashedError(
+        report.template_death or None,
+        exit_code=report.exit_code,
+        signal=report.signal_name,
+        pid=report.worker.pid,
+        worker_id=report.worker.hex_id,
+        task_name=facts.name,
+        task_id=facts.task_id,
+        attempt=None if last is None else last.number,
+        seconds=None if last is None else last.duration,
+        oom_killed=report.oom_killed,
+        stderr_tail=report.stderr_tail,
+        python_stack=report.python_stack,
+    )

@@ -1,0 +1,171 @@
+"""The template process as the driver holds it: asked for forks, listened to for deaths.
+
+Room: shell. Started by exec with `subprocess`, reaped by its pidfd; never by SIGCHLD, which belongs
+to the host. What it says is described in `aioray.worker.template`.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ..wire import WorkerFds
+
+__all__ = ["TemplateProcess"]
+
+MAX_MESSAGE = 64 * 1024  # bytes; a report is small, a preload's traceback may not be
+TAIL = 8 * 1024  # bytes of its output that are kept to explain a failure
+REAP_SECONDS = 2.0  # it kills and reaps its workers and leaves; longer means that it hangs
+
+_BOOT = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from aioray.worker.template import main; main({control}, {driver})"
+)
+
+
+class TemplateProcess:
+    """One template process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: dict[str, Any],
+        environ: dict[str, str],
+        on_message: Callable[[TemplateProcess, dict[str, Any], int | None], None],
+        on_end: Callable[[TemplateProcess], None],
+    ) -> None:
+        """Start it. Raises OSError if it cannot be started."""
+        self.loop = loop
+        self.broken: str | None = None  # why it will never fork
+        self.ready = False
+        self._on_message = on_message
+        self._on_end = on_end
+        self._tail = b""
+        self._ended = False
+        with contextlib.ExitStack() as stack:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close)
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, reader)
+            with theirs, contextlib.ExitStack() as lent:
+                lent.callback(os.close, writer)
+                driver = os.pidfd_open(os.getpid())
+                lent.callback(os.close, driver)
+                boot = _BOOT.format(
+                    path=settings["sys_path"], control=theirs.fileno(), driver=driver
+                )
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", *_interpreter_flags(), "-c", boot],
+                    stdin=subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=writer,
+                    pass_fds=(theirs.fileno(), driver),
+                    start_new_session=True,
+                    env=environ,
+                )
+            os.set_blocking(reader, False)
+            ours.setblocking(False)
+            ours.send(json.dumps(settings).encode())
+            self.pidfd = os.pidfd_open(self.process.pid)
+            stack.pop_all()
+        self.control = ours
+        self._output = reader
+        loop.add_reader(self.control, self._readable)
+        loop.add_reader(self._output, self._printed)
+        loop.add_reader(self.pidfd, self._exited)
+
+    def fork(self, worker_id: int, hex_id: str, env: dict[str, str], fds: WorkerFds) -> None:
+        """Ask for a worker. Raises OSError if the request cannot be sent."""
+        request = {"fork": worker_id, "worker_id": hex_id, "env": env}
+        socket.send_fds(self.control, [json.dumps(request).encode()], list(fds))
+
+    def tail(self) -> str:
+        """The last lines that it printed."""
+        return self._tail.decode(errors="replace").strip()
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self.control.recvmsg(
+                    MAX_MESSAGE, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            except OSError:
+                data, ancillary = b"", []
+            if not data:
+                self.loop.remove_reader(self.control)
+                return
+            fds = array.array("i")
+            for _, _, content in ancillary:
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+            message = json.loads(data)
+            if "ready" in message:
+                self.ready = True
+            elif "broken" in message:
+                self.broken = message["broken"]
+            self._on_message(self, message, fds[0] if fds else None)
+            if self._ended:
+                return
+
+    def _printed(self) -> None:
+        try:
+            data = os.read(self._output, TAIL)
+        except BlockingIOError:
+            return
+        if not data:
+            self.loop.remove_reader(self._output)
+        self._tail = (self._tail + data)[-TAIL:]
+
+    def _exited(self) -> None:
+        self.loop.remove_reader(self.pidfd)
+        self._readable()  # its last reports, before its end
+        self._printed()
+        if not self._ended:
+            self.process.wait()
+            self._on_end(self)
+
+    def close(self) -> None:
+        """End it with all that it forked, and reap it; a matter of milliseconds."""
+        if self._ended:
+            return
+        self._ended = True
+        for source in (self.control, self._output, self.pidfd):
+            self.loop.remove_reader(source)
+        self.control.close()
+        try:
+            self.process.wait(REAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._output)
+        os.close(self.pidfd)
+
+    def death(self) -> str:
+        """How it ended, in words."""
+        code = self.process.returncode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with {code}"
+        printed = f" Its last output:\n{self.tail()}" if self.tail() else ""
+        return f"The template process, which forks the workers, {how}.{printed}"
+
+
+def _interpreter_flags() -> list[str]:
+    """The flags of this interpreter that its children should have too."""
+    flags = [f"-W{option}" for option in sys.warnoptions]
+    for option, value in sys._xoptions.items():
+        if option not in ("frozen_modules", "importtime", "perf"):
+            flags.append(f"-X{option}" if value is True else f"-X{option}={value}")
+    flags.extend(["-O"] * sys.flags.optimize)
+    if sys.flags.dont_write_bytecode:
+        flags.append("-B")
+    return flags

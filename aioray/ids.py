@@ -1,0 +1,68 @@
+"""Identifiers: what a job, a task, an object and a worker are called.
+
+Room: shared by driver and worker; stdlib only. The shapes are Ray's: JobID 4 bytes, ActorID 16,
+TaskID 24, ObjectRef 28 = task id + little-endian index, node and worker ids 28. A task's id is a
+function of job, parent task and submission counter, so a script names its tasks alike in every run.
+Inside the engine tasks are known by that counter alone; ids are computed when somebody looks at them.
+Source: Ray design documents, "ID specification".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import struct
+
+__all__ = [
+    "NODE_ID_SIZE",
+    "OBJECT_ID_SIZE",
+    "PUT_INDEX",
+    "TASK_ID_SIZE",
+    "driver_task_id",
+    "job_id",
+    "job_of",
+    "object_id",
+    "random_id",
+    "task_id",
+]
+
+JOB_ID_SIZE = 4
+TASK_ID_SIZE = 24
+OBJECT_ID_SIZE = 28
+NODE_ID_SIZE = 28  # worker ids too
+PUT_INDEX = 100_000_000  # objects of `put` are numbered from here
+
+_NO_ACTOR = b"\xff" * 12
+_INDEX = struct.Struct("<I")
+_COUNTER = struct.Struct("<Q")
+
+
+def job_id(number: int) -> bytes:
+    """The id of the `number`-th job, counted from 1."""
+    return _INDEX.pack(number)
+
+
+def driver_task_id(job: bytes) -> bytes:
+    """The id of the driver itself, which is the parent of the tasks it submits."""
+    return b"\xff" * 20 + job
+
+
+def task_id(job: bytes, counter: int) -> bytes:
+    """The id of the `counter`-th task that the driver of `job` submitted, counted from 1."""
+    digest = hashlib.sha256(job + driver_task_id(job) + _COUNTER.pack(counter)).digest()
+    return digest[:8] + _NO_ACTOR + job
+
+
+def object_id(task: bytes, index: int) -> bytes:
+    """The id of a task's `index`-th return value, counted from 1, or of an object put by it."""
+    return task + _INDEX.pack(index)
+
+
+def job_of(identifier: bytes) -> bytes:
+    """The job id inside an object id."""
+    return identifier[TASK_ID_SIZE - JOB_ID_SIZE : TASK_ID_SIZE]
+
+
+def random_id(size: int = NODE_ID_SIZE) -> bytes:
+    """A fresh id for what has no deterministic one: sessions, nodes, workers."""
+    return secrets.token_bytes(size)

@@ -1,0 +1,740 @@
+"""What may be asked of a task and of a session: checked, completed and frozen.
+
+Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
+and imports neither client nor engine. The only things it reads from outside are the environment
+and the size of the machine, for defaults of init().
+
+Everything is checked when a function is decorated, at .options() and at init(), so that
+submitting a task only reads ready-made attributes. None given for an option that has a default
+means the default. Amounts of resources are also kept in whole units of 1/10000, rounded down:
+six tasks of 1/6 CPU fit into one CPU.
+
+Names and errors are Ray's (API reference of ray.remote and ray.init) unless a docstring says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NoReturn, TypeAlias
+
+from aioray.exceptions import UnsupportedFeatureError
+from aioray.retry import RetryPolicy
+
+__all__ = [
+    "RESOURCE_UNITS",
+    "InitOptions",
+    "RetryExceptions",
+    "TaskOptions",
+    "default_max_retries",
+    "parse_init_options",
+    "parse_task_options",
+]
+
+RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
+MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
+DEFAULT_MAX_RETRIES: Final = 3
+MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks; Ray keeps 30 % for objects
+
+# False: no application error is retried. True: every one. A tuple: instances of these classes
+# (none of them if empty). A function: the errors it returns True for.
+RetryExceptions: TypeAlias = bool | tuple[type[Exception], ...] | Callable[[BaseException], bool]
+Units: TypeAlias = tuple[tuple[str, int], ...]  # (resource, 1/10000 units), sorted by name
+
+# Ray's own; they are recognised by name, so that the classes need not be imported here.
+_STRATEGY_CLASSES: Final = frozenset(
+    {
+        "NodeAffinitySchedulingStrategy",
+        "NodeLabelSchedulingStrategy",
+        "PlacementGroupSchedulingStrategy",
+    }
+)
+_ACTOR_ONLY: Final = frozenset(
+    {
+        "_actor_generator_backpressure_num_objects",
+        "allow_out_of_order_execution",
+        "concurrency_groups",
+        "get_if_exists",
+        "lifetime",
+        "max_concurrency",
+        "max_pending_calls",
+        "max_restarts",
+        "max_task_retries",
+        "namespace",
+    }
+)
+_RUNTIME_ENV_ELSEWHERE: Final = frozenset(
+    {
+        "_nsight",
+        "_rocprof_sys",
+        "conda",
+        "config",
+        "container",
+        "excludes",
+        "image_uri",
+        "java_jars",
+        "pip",
+        "py_executable",
+        "py_modules",
+        "uv",
+        "worker_process_setup_hook",
+        "working_dir",
+    }
+)
+
+
+# --- tasks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """The checked options of a remote function. Built by parse_task_options().
+
+    Ray's names without a leading underscore. The last two fields are computed once from others.
+    Picklable if a retry_exceptions predicate is; hashable.
+    """
+
+    num_returns: int = 1  # refs that .remote() returns; 0 makes it return None
+    max_retries: int | None = None  # -1 is unlimited, None is default_max_retries() at submission
+    retry_exceptions: RetryExceptions = field(default=False, hash=False)
+    retry: RetryPolicy | None = None  # beyond Ray: the delay before a retry; None for no wishes
+    max_calls: int = 0  # runs of the function after which its worker leaves, 0 is unlimited
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    memory: float = 0.0  # bytes, reserved but not enforced
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    name: str | None = None  # shown for the task; None is the function's name
+    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
+    enable_task_events: bool = True  # False hides the task from the state API
+    # Checked and kept, without effect on one machine:
+    scheduling_strategy: Any = field(default=None, hash=False)
+    placement_group: Any = field(default="default", hash=False)
+    placement_group_bundle_index: int = -1
+    placement_group_capture_child_tasks: bool | None = None
+    accelerator_type: str | None = None
+    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
+    fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
+    labels: Mapping[str, str] | None = field(default=None, hash=False)
+    # Checked and kept, without effect while a task is no generator:
+    generator_backpressure_num_objects: int | None = None
+    num_objects_per_yield: int = 1
+    # Computed: what a running attempt holds; zero amounts are left out.
+    demand: Units = field(init=False, repr=False, compare=False)
+    # Computed: (variable, value) sorted by name; with the session's, the key of a worker's kind.
+    env_vars: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compute `demand` and `env_vars`."""
+        amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
+        object.__setattr__(self, "demand", _in_units(amounts | dict(self.resources)))
+        object.__setattr__(self, "env_vars", _sorted_env_vars(self.runtime_env))
+
+
+def parse_task_options(
+    given: Mapping[str, Any], *, base: TaskOptions | None, is_generator: bool
+) -> TaskOptions:
+    """Check the options of a remote function and return all of them, frozen.
+
+    `given` holds what the user wrote. `base` is None for a decorator; for .options() it holds the
+    decorator's options, of which those in `given` are replaced (never merged) and all others kept.
+    `is_generator` says whether the function is a generator function.
+
+    Raises ValueError for an unknown option, one of actors, one that .options() may not change
+    (max_calls, _num_objects_per_yield), a value out of range, and a placement group beside a
+    scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for
+    generator functions and for fields of runtime_env other than env_vars.
+    Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, and
+    `retry_exceptions` may be a function that takes the exception and returns a bool.
+    """
+    values: dict[str, Any] = {}
+    for option, value in given.items():
+        if option not in _TASK_OPTIONS:
+            _refuse_task_option(option)
+        if base is not None and option in {"max_calls", "_num_objects_per_yield"}:
+            raise ValueError(
+                f"{option} cannot be changed by .options(): set it in the decorator, "
+                f"@remote({option}=...)"
+            )
+        values[option.removeprefix("_")] = _TASK_OPTIONS[option](option, value)
+    group_given = not _equals(values.get("placement_group", "default"), "default")
+    if group_given and values.get("scheduling_strategy") is not None:
+        raise ValueError(
+            "placement_group and scheduling_strategy cannot be combined: leave out the first "
+            "(it is deprecated) and use PlacementGroupSchedulingStrategy"
+        )
+    _refuse_generators(values.get("num_returns"), is_generator=is_generator)
+    if "num_returns" in values and values["num_returns"] is None:
+        values["num_returns"] = 1
+    values.pop("object_store_memory", None)  # refused above unless it is None
+    if base is not None:
+        return replace(base, **values)
+    if values.get("max_calls") is None:
+        # A process that used a GPU holds on to its memory until it ends.
+        values["max_calls"] = 1 if values.get("num_gpus", 0.0) > 0 else 0
+    return TaskOptions(**values)
+
+
+def default_max_retries(environ: Mapping[str, str]) -> int:
+    """Return the max_retries of tasks that name none: -1 is unlimited.
+
+    The variable AIORAY_TASK_MAX_RETRIES, else RAY_TASK_MAX_RETRIES, else 3; an empty variable
+    counts as not set. Meant to be called at every submission, so that setting a variable after
+    import works. Raises ValueError, naming the variable, for what is no integer >= -1.
+    """
+    for variable in ("AIORAY_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"):
+        text = environ.get(variable)
+        if not text:
+            continue
+        try:
+            retries = int(text)
+        except ValueError:
+            retries = -2
+        if retries < -1:
+            raise ValueError(
+                f"the environment variable {variable} must be an integer >= -1 (-1 means "
+                f"unlimited retries), got {_show(text)}: correct it or unset it"
+            )
+        return retries
+    return DEFAULT_MAX_RETRIES
+
+
+def _refuse_task_option(option: str) -> NoReturn:
+    valid = ", ".join(sorted(_TASK_OPTIONS))
+    what = "an option of actors, not of" if option in _ACTOR_ONLY else "no option of"
+    raise ValueError(f"{option!r} is {what} remote functions. Valid options are: {valid}")
+
+
+def _refuse_generators(num_returns: Any, *, is_generator: bool) -> None:
+    if isinstance(num_returns, str) and not is_generator:
+        raise ValueError(
+            f"num_returns={num_returns!r} is for generator functions, and this function is none: "
+            f"give an int >= 0"
+        )
+    if is_generator:
+        raise UnsupportedFeatureError(
+            "Generator functions cannot be remote tasks in this release of aioray; generators "
+            "come with another release.",
+            "Return a list instead, with num_returns=n for one ref to each of its n items.",
+        )
+
+
+# --- checks of single options: (name, value) -> value to keep, or TypeError / ValueError --------
+
+
+def _integer(least: int, *, none: Any = ..., zero: str = "") -> Callable[[str, Any], Any]:
+    """Return a check for an int >= `least`; None is kept as `none` if that is given."""
+    or_none = "" if none is ... else " or None"
+
+    def check(option: str, value: Any) -> Any:
+        if value is None and none is not ...:
+            return none
+        expected = f"{option} must be an int >= {least}{zero}{or_none}"
+        if not isinstance(value, int):
+            raise TypeError(f"{expected}, got {_show_typed(value)}")
+        if value < least:
+            raise ValueError(f"{expected}, got {_show(value)}")
+        return int(value)  # True counts as 1, as in Ray
+
+    return check
+
+
+def _instance(
+    kinds: type | tuple[type, ...], expected: str, *, none: bool = True
+) -> Callable[[str, Any], Any]:
+    """Return a check for an instance of `kinds`, or None if `none` allows it."""
+
+    def check(option: str, value: Any) -> Any:
+        if (value is None and none) or (value is not None and isinstance(value, kinds)):
+            return value
+        or_none = " or None" if none else ""
+        raise TypeError(f"{option} must be {expected}{or_none}, got {_show_typed(value)}")
+
+    return check
+
+
+def _check_num_returns(option: str, value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        if value in {None, "streaming", "dynamic"}:
+            return value
+        raise TypeError(f'{option} must be an int >= 0, "streaming" or None, got {_show(value)}')
+    return _integer(0)(option, value)
+
+
+def _check_retry_exceptions(option: str, value: Any) -> RetryExceptions:
+    expected = (
+        f"{option} must be True, False, a list or tuple of Exception subclasses, or a function "
+        f"that takes the exception and returns a bool"
+    )
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple):
+        for element in value:
+            if not (isinstance(element, type) and issubclass(element, Exception)):
+                raise ValueError(f"{expected}; the list holds {_show_typed(element)}")
+        return tuple(value)
+    if isinstance(value, type):
+        raise TypeError(f"{expected}, got the class {value.__qualname__}: put it into a list")
+    if not callable(value):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{expected}, got a coroutine function: it must be a plain function")
+    predicate: Callable[[BaseException], bool] = value
+    return predicate
+
+
+def _amount(default: float) -> Callable[[str, Any], float]:
+    """Return a check for an amount of a resource; None is `default`."""
+    return lambda option, value: default if value is None else _check_amount(option, value)
+
+
+def _check_amount(label: str, value: Any) -> float:
+    expected = f"{label} must be a number: 0, or {1 / RESOURCE_UNITS} to {MAX_AMOUNT:g}"
+    if not isinstance(value, int | float):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    if not 0 <= value <= MAX_AMOUNT:  # also false for NaN
+        raise ValueError(f"{expected}, got {_show(value)}")
+    if value != 0 and _units(value) == 0:
+        raise ValueError(f"{expected}, got {value}: fractions are counted in 1/{RESOURCE_UNITS}")
+    return int(value) if isinstance(value, bool) else value
+
+
+def _check_resources(option: str, value: Any) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError(f"{option} must be a dict of str to number, got {_show_typed(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise TypeError(f"{option} must have str keys, got the key {_show_typed(name)}")
+        if name in _NAMED_RESOURCES:
+            raise ValueError(
+                f"{option} must not have the key {name!r}: {_NAMED_RESOURCES[name]} instead"
+            )
+    return {name: _check_amount(f"{option}[{name!r}]", amount) for name, amount in value.items()}
+
+
+_NAMED_RESOURCES: Final = {
+    "CPU": "use num_cpus",
+    "GPU": "use num_gpus",
+    "memory": "use the memory option",
+    "object_store_memory": "use object_store_memory of init()",
+}
+
+
+def _check_no_store_memory(option: str, value: Any) -> None:
+    if value is not None:
+        raise ValueError(
+            f"{option} is not implemented for tasks: leave it out, or give it to init()"
+        )
+
+
+def _check_strategy(option: str, value: Any) -> Any:
+    if value is None or isinstance(value, str) or type(value).__name__ in _STRATEGY_CLASSES:
+        return value
+    raise TypeError(
+        f'{option} must be None, "DEFAULT", "SPREAD" or one of '
+        f"{', '.join(sorted(_STRATEGY_CLASSES))}, got {_show_typed(value)}"
+    )
+
+
+def _check_labels(option: str, value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError(f"{option} must be a dict of str to str or None, got {_show_typed(value)}")
+    for key, label in value.items():
+        if not (isinstance(key, str) and isinstance(label, str)):
+            raise ValueError(
+                f"{option} must map str to str, got {_show(key)}: {_show_typed(label)}"
+            )
+    return dict(value)
+
+
+def _check_fallback(option: str, value: Any) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    expected = f"{option} must be a list of dicts with the key 'label_selector', or None"
+    if not isinstance(value, list):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    for entry in value:
+        if not isinstance(entry, dict) or set(entry) != {"label_selector"}:
+            raise ValueError(f"{expected}; the list holds {_show_typed(entry)}")
+        _check_labels(f"label_selector in {option}", entry["label_selector"])
+    return [dict(entry) for entry in value]
+
+
+def _check_backpressure(option: str, value: Any) -> Any:
+    expected = f"{option} must be an int other than 0 (-1 is off) or None"
+    if value is not None and not isinstance(value, int):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    if value is not None and value == 0:
+        raise ValueError(f"{expected}, got 0")
+    return value
+
+
+def _check_runtime_env(option: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError(f"{option} must be a dict or None, got {_show_typed(value)}")
+    for name, content in value.items():
+        if name == "env_vars":
+            continue
+        if name not in _RUNTIME_ENV_ELSEWHERE:
+            raise ValueError(
+                f"{option} has no field {_show(name)}. Known fields are: "
+                f"{', '.join(sorted(_RUNTIME_ENV_ELSEWHERE | {'env_vars'}))}"
+            )
+        if content is not None:
+            raise UnsupportedFeatureError(
+                f"The field {name!r} of {option} is not supported by aioray, only env_vars is.",
+                "Leave it out, and prepare the environment before the program starts.",
+            )
+    env_vars = value.get("env_vars")
+    return {} if env_vars is None else {"env_vars": _check_env_vars(option, env_vars)}
+
+
+def _check_env_vars(option: str, value: Any) -> dict[str, str]:
+    label = f"env_vars of {option}"
+    if not isinstance(value, dict):
+        raise TypeError(f"{label} must be a dict of str to str, got {_show_typed(value)}")
+    for name, content in value.items():
+        for part in (name, content):
+            if not isinstance(part, str):
+                raise TypeError(
+                    f"{label} must map str to str, got {_show_typed(part)} in the entry "
+                    f"{_show(name)}"
+                )
+        if not name or "=" in name or not (_fits_environ(name) and _fits_environ(content)):
+            raise ValueError(
+                f"{label} must hold what an environment can (a name without '=', no NUL, "
+                f"encodable text), got the entry {_show(name)}: {_show(content)}"
+            )
+    return dict(value)
+
+
+def _fits_environ(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+_TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "num_returns": _check_num_returns,
+    "max_retries": _integer(-1, none=None, zero=" (-1 means unlimited)"),
+    "retry_exceptions": _check_retry_exceptions,
+    "retry": _instance(RetryPolicy, "a RetryPolicy"),
+    "max_calls": _integer(0, none=None, zero=" (0 means unlimited)"),
+    "num_cpus": _amount(1.0),
+    "num_gpus": _amount(0.0),
+    "memory": _amount(0.0),
+    "resources": _check_resources,
+    "object_store_memory": _check_no_store_memory,
+    "name": _instance(str, "a str"),
+    "runtime_env": _check_runtime_env,
+    "enable_task_events": _instance(bool, "a bool", none=False),
+    "scheduling_strategy": _check_strategy,
+    "placement_group": lambda _option, value: "default" if value is None else value,
+    "placement_group_bundle_index": _integer(-1),
+    "placement_group_capture_child_tasks": _instance(bool, "a bool"),
+    "accelerator_type": _instance(str, "a str"),
+    "label_selector": _check_labels,
+    "fallback_strategy": _check_fallback,
+    "_labels": _check_labels,
+    "_generator_backpressure_num_objects": _check_backpressure,
+    "_num_objects_per_yield": _integer(1),
+}
+
+
+# --- sessions ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """The checked options of a session, with every default filled in.
+
+    Built by parse_init_options(). The last two fields are computed once from others.
+    """
+
+    num_cpus: int  # how much work runs at once; no affinity
+    num_gpus: int  # a counter, like custom resources
+    memory: int  # bytes that tasks may reserve
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] | None = field(default=None, hash=False)  # of the one node
+    object_store_memory: int | None = None  # bytes, None leaves it to the object store
+    namespace: str | None = None
+    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
+    log_to_driver: bool = True  # show the workers' output in the driver
+    configure_logging: bool = True
+    logging_level: int = logging.INFO
+    logging_format: str | None = None
+    logging_config: Any = field(default=None, hash=False)
+    ignore_reinit_error: bool = False
+    preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
+    retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
+    # Computed: what can be handed out, in the form of TaskOptions.demand.
+    capacity: Units = field(init=False, repr=False, compare=False)
+    # Computed: the session's variables in the form of TaskOptions.env_vars.
+    env_vars: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compute `capacity` and `env_vars`."""
+        amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
+        object.__setattr__(self, "capacity", _in_units(amounts | dict(self.resources)))
+        object.__setattr__(self, "env_vars", _sorted_env_vars(self.runtime_env))
+
+
+def parse_init_options(
+    address: str | None,
+    given: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> InitOptions:
+    """Check the arguments of init() and return its options, frozen, with the defaults filled in.
+
+    `given` holds init()'s keywords as the user wrote them, `environ` the environment (None means
+    os.environ). num_cpus defaults to the CPUs this process may use, num_gpus to the GPUs the
+    machine has and CUDA_VISIBLE_DEVICES allows, _memory to 70 % of the machine's memory,
+    log_to_driver to RAY_LOG_TO_DRIVER, else True. Keywords of Ray that mean nothing on one machine
+    (dashboard_*, _system_config, ...) are accepted and ignored.
+
+    Raises RuntimeError for an unknown keyword, local_mode=True and storage; ConnectionError for
+    the address "auto", since there is never a running instance to join; UnsupportedFeatureError
+    for any other address but "local", for a job_config and for fields of runtime_env other than
+    env_vars; TypeError and ValueError for bad values.
+    Source: Ray API reference, ray.init.
+    """
+    environ = os.environ if environ is None else environ
+    _check_init_names(given)
+    _check_address(address, environ)
+    values = {
+        option.removeprefix("_"): check(option, given[option])
+        for option, check in _INIT_OPTIONS.items()
+        if given.get(option) is not None
+    }
+    values.setdefault("num_cpus", _visible_cpus())
+    if "num_gpus" not in values:
+        values["num_gpus"] = _visible_gpus(environ)
+    if "memory" not in values:
+        values["memory"] = int(_visible_memory() * MEMORY_SHARE)
+    if "log_to_driver" not in values:
+        values["log_to_driver"] = _flag(environ, "RAY_LOG_TO_DRIVER", default=True)
+    return InitOptions(**values)
+
+
+def _check_init_names(given: Mapping[str, Any]) -> None:
+    if given.get("local_mode"):
+        raise RuntimeError(
+            "local_mode=True no longer exists: leave it out, or call the plain function to debug it"
+        )
+    if "storage" in given:
+        raise RuntimeError(
+            "storage is no longer an argument of init(): leave it out, and give a path to the "
+            "functions that store something"
+        )
+    unknown = [option for option in given if option not in _INIT_OPTIONS | _INIT_IGNORED]
+    if unknown:
+        raise RuntimeError(
+            f"Unknown keyword argument(s): {', '.join(map(repr, unknown))}. Valid ones are: "
+            f"{', '.join(sorted(_INIT_OPTIONS | _INIT_IGNORED))}"
+        )
+    if given.get("job_config") is not None:
+        raise UnsupportedFeatureError(
+            "job_config is not supported by aioray.",
+            "Give runtime_env and namespace to init() instead.",
+        )
+
+
+def _check_address(address: Any, environ: Mapping[str, str]) -> None:
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"address must be a str or None, got {_show_typed(address)}")
+    origin = "address" if address else "the environment variable RAY_ADDRESS"
+    address = address or environ.get("RAY_ADDRESS")
+    if not address or address == "local":
+        return
+    if address == "auto":
+        raise ConnectionError(
+            f'{origin} is "auto", but there is no running instance to connect to: aioray runs '
+            f'inside the program that starts it. Leave the address out or give "local"'
+        )
+    raise UnsupportedFeatureError(
+        f"{origin} is {_show(address)}, but aioray cannot connect to a cluster.",
+        'It runs on this machine only: leave the address out or give "local".',
+    )
+
+
+def _check_namespace(option: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{option} must be a str or None, got {_show_typed(value)}")
+    if not value:
+        raise ValueError(f"{option} must not be empty: leave it out for an anonymous one")
+    return value
+
+
+def _check_level(option: str, value: Any) -> int:
+    if isinstance(value, int):
+        return int(value)
+    expected = f"{option} must be a level of the logging module, a number or its name"
+    if not isinstance(value, str):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    level = logging.getLevelNamesMapping().get(value.upper())
+    if level is None:
+        raise ValueError(f"{expected}, got {_show(value)}")
+    return level
+
+
+def _check_preload(option: str, value: Any) -> tuple[str, ...]:
+    expected = f"{option} must be a list or tuple of module names"
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    for module in value:
+        if not isinstance(module, str):
+            raise TypeError(f"{expected}; it holds {_show_typed(module)}: give the module's name")
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"{expected}; it holds {_show(module)}")
+    return tuple(value)
+
+
+def _check_seed(option: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{option} must be an int or None, got {_show_typed(value)}")
+    return value
+
+
+_INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "num_cpus": _integer(0, none=None),
+    "num_gpus": _integer(0, none=None),
+    "_memory": _integer(0, none=None),
+    "resources": _check_resources,
+    "labels": _check_labels,
+    "object_store_memory": _integer(0, none=None),
+    "namespace": _check_namespace,
+    "runtime_env": _check_runtime_env,
+    "log_to_driver": _instance(bool, "a bool"),
+    "configure_logging": _instance(bool, "a bool"),
+    "logging_level": _check_level,
+    "logging_format": _instance(str, "a str"),
+    "logging_config": lambda _option, value: value,
+    "ignore_reinit_error": _instance(bool, "a bool"),
+    "preload": _check_preload,
+    "retry_seed": _check_seed,
+}
+# Ray's keywords without a meaning on one machine, and those refused above with a value.
+_INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(
+    (
+        "local_mode",
+        "job_config",
+        "include_dashboard",
+        "dashboard_host",
+        "dashboard_port",
+        "enable_resource_isolation",
+        "cgroup_path",
+        "system_reserved_cpu",
+        "system_reserved_memory",
+        "proxy_server_url",
+        "object_spilling_directory",
+        "_cgroup_path",
+        "_driver_object_store_memory",
+        "_enable_object_reconstruction",
+        "_metrics_export_port",
+        "_node_ip_address",
+        "_node_name",
+        "_object_spilling_directory",
+        "_plasma_directory",
+        "_redis_password",
+        "_redis_username",
+        "_system_config",
+        "_temp_dir",
+        "_tracing_startup_hook",
+    )
+)
+
+
+# --- the machine ------------------------------------------------------------------------------
+
+
+def _visible_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _visible_gpus(environ: Mapping[str, str]) -> int:
+    """Return the number of NVIDIA GPUs, as far as CUDA_VISIBLE_DEVICES shows them."""
+    try:
+        present = len(os.listdir("/proc/driver/nvidia/gpus"))
+    except OSError:
+        return 0
+    shown = environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return present
+    # CUDA ignores what follows the first invalid entry; -1 is the usual one, for "none".
+    devices = [part.strip() for part in shown.split(",")]
+    valid = devices.index("-1") if "-1" in devices else len([part for part in devices if part])
+    return min(present, valid)
+
+
+def _visible_memory() -> int:
+    """Return the bytes of memory this process may use: the machine's, or its cgroup's limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(limit, encoding="ascii") as file:
+                memory = min(memory, int(file.read()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return memory
+
+
+def _flag(environ: Mapping[str, str], variable: str, *, default: bool) -> bool:
+    text = environ.get(variable, "").strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    if text:
+        raise ValueError(
+            f"the environment variable {variable} must be 1 or 0, got {_show(text)}: correct it "
+            f"or unset it"
+        )
+    return default
+
+
+# --- shared -----------------------------------------------------------------------------------
+
+
+def _units(amount: float) -> int:
+    """Return `amount` in whole units, rounded down."""
+    if isinstance(amount, int):
+        return amount * RESOURCE_UNITS
+    # 0.0003 * 10000 is 2.9999999999999996: first round off the error of the multiplication.
+    return math.floor(round(amount * RESOURCE_UNITS, 6))
+
+
+def _in_units(amounts: Mapping[str, float]) -> Units:
+    return tuple(sorted((name, _units(amount)) for name, amount in amounts.items() if amount))
+
+
+def _sorted_env_vars(runtime_env: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((runtime_env or {}).get("env_vars", {}).items()))
+
+
+def _equals(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text  # the value's own __eq__ may do anything
+
+
+def _show(value: Any) -> str:
+    """Return a short repr for an error message."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  the value is the user's, and the message must be built
+        return f"an instance of {type(value).__name__}"
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _show_typed(value: Any) -> str:
+    return f"{_show(value)} of type {type(value).__name__}"

@@ -1,0 +1,147 @@
+"""Which parts of Ray aioray does not have, and what to tell a program that asks for one.
+
+Room: facade, and used by children too, so it imports next to nothing, not even the exceptions: they
+may be half loaded when the face is asked for a name. It never looks for Ray itself. The face asks
+it about an unknown name, `ray_alias` about a module to be imported.
+
+Two reasons are kept apart, because the reader acts differently on them: a feature that needs a Ray
+cluster will not come, one that this version does not have may come with another. Names are written
+as under `ray`, with dots ("util.ActorPool"); an entry also answers for everything below it. When a
+feature arrives, delete its row: a test fails for a row whose name aioray has.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from aioray import __version__
+
+__all__ = ["NEEDS_CLUSTER", "NOT_IN_THIS_VERSION", "explain", "missing_attribute"]
+
+NEEDS_CLUSTER = {
+    "_private": "Ray's own internals",
+    "_raylet": "Ray's own internals",
+    "air": "Ray AIR",
+    "autoscaler": "the cluster autoscaler",
+    "client": "Ray Client",
+    "cluster_utils": "clusters for tests",
+    "core": "Ray's own internals",
+    "cpp_function": "C++ functions",
+    "cross_language": "calls between languages",
+    "dashboard": "the Ray dashboard",
+    "data": "Ray Data",
+    "internal": "Ray's own internals",
+    "java_actor_class": "Java actors",
+    "java_function": "Java functions",
+    "job_config": "job settings of a cluster",
+    "job_submission": "Ray Jobs",
+    "llm": "Ray LLM",
+    "rllib": "Ray RLlib",
+    "scripts": "Ray's command line",
+    "serve": "Ray Serve",
+    "setup_hook": "cluster set-up hooks",
+    "show_in_dashboard": "the Ray dashboard",
+    "train": "Ray Train",
+    "tune": "Ray Tune",
+    "util.accelerators": "accelerators of cluster nodes",
+    "util.client": "Ray Client",
+    "util.client_connect": "Ray Client",
+    "util.collective": "collective communication between nodes",
+    "util.dask": "Dask on Ray",
+    "util.spark": "Spark on Ray",
+    "util.tpu": "TPU slices of a cluster",
+    "util.xgboost": "XGBoost on Ray",
+    "workflow": "Ray Workflows",
+}
+
+NOT_IN_THIS_VERSION = {
+    "ActorClassID": "identifier classes",
+    "ActorID": "identifier classes",
+    "DynamicObjectRefGenerator": "generator tasks",
+    "FunctionID": "identifier classes",
+    "JobID": "identifier classes",
+    "LOCAL_MODE": "constants of Ray's worker modes",
+    "Language": "calls between languages",
+    "LoggingConfig": "structured logging",
+    "NodeID": "identifier classes",
+    "ObjectID": "identifier classes",
+    "ObjectRefGenerator": "generator tasks",
+    "PlacementGroupID": "placement groups",
+    "SCRIPT_MODE": "constants of Ray's worker modes",
+    "TaskID": "identifier classes",
+    "UniqueID": "identifier classes",
+    "WORKER_MODE": "constants of Ray's worker modes",
+    "WorkerID": "identifier classes",
+    "actor": "actors",
+    "dag": "task graphs",
+    "exit_actor": "actors",
+    "experimental": "Ray's experimental features",
+    "get_actor": "actors",
+    "get_gpu_ids": "GPU assignment",
+    "kill": "actors",
+    "method": "actors",
+    "runtime_env": "the RuntimeEnv class",
+    "timeline": "the task timeline",
+    "util.ActorPool": "actors",
+    "util.Queue": "actors",
+    "util.actor_pool": "actors",
+    "util.as_completed": "iterating over results as they come",
+    "util.check_serialize": "the serializability report",
+    "util.debugpy": "the remote debugger",
+    "util.get_current_placement_group": "placement groups",
+    "util.get_placement_group": "placement groups",
+    "util.inspect_serializability": "the serializability report",
+    "util.joblib": "the joblib back end",
+    "util.list_named_actors": "actors",
+    "util.map_unordered": "iterating over results as they come",
+    "util.metrics": "user metrics",
+    "util.multiprocessing": "the multiprocessing pool",
+    "util.pdb": "the remote debugger",
+    "util.placement_group": "placement groups",
+    "util.placement_group_table": "placement groups",
+    "util.queue": "actors",
+    "util.register_serializer": "serializers of one's own",
+    "util.remove_placement_group": "placement groups",
+    "util.rpdb": "the remote debugger",
+    "util.scheduling_strategies": "scheduling strategies",
+    "util.serialization": "serializers of one's own",
+    "util.state": "the state API",
+    "util.tracing": "tracing",
+}
+
+
+def explain(name: str) -> str | None:
+    """Say why `ray.<name>` is missing, or return None if it is no feature of Ray that we know.
+
+    `name` is dotted and without the leading "ray.". The entry of the name itself or of the nearest
+    name above it answers.
+    """
+    entry = name
+    while entry:
+        if entry in NEEDS_CLUSTER:
+            return (
+                f"ray.{name} ({NEEDS_CLUSTER[entry]}) needs a Ray cluster; aioray runs on one "
+                "machine and does not have it. Use Ray itself for this part of the program."
+            )
+        if entry in NOT_IN_THIS_VERSION:
+            return (
+                f"ray.{name} ({NOT_IN_THIS_VERSION[entry]}) is not available in this version of "
+                f"aioray ({__version__}). Leave it out, or run this program with Ray itself."
+            )
+        entry = entry.rpartition(".")[0]
+    return None
+
+
+def missing_attribute(module: str, name: str) -> AttributeError:
+    """Build the error for `name`, which aioray's module `module` does not have.
+
+    An UnsupportedAttributeError if Ray has it, else the plain AttributeError of any module.
+    """
+    below = module.partition(".")[2]
+    message = explain(f"{below}.{name}" if below else name)
+    if message is None:
+        text = f"module {module!r} has no attribute {name!r}"
+        return AttributeError(text, name=name, obj=sys.modules[module])  # for "Did you mean"
+    from aioray.unsupported import UnsupportedAttributeError
+
+    return UnsupportedAttributeError(message)

@@ -1,0 +1,356 @@
+"""`ObjectRef`, the handle to a value that may not exist yet, and the entry behind it.
+
+Room: face, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is the
+state of one object in the driver: pending, a value's bytes, or a failure. Refs, tasks that need it
+and values that contain its ref hold it by ordinary references; when the last is gone, so is the
+value. Entries change on the engine's thread only; reading `outcome` is safe from anywhere, because it
+is assigned once and last.
+
+A ref can be awaited on any loop and taken by `asyncio.wait`, `gather`, `as_completed`, `wait_for` and
+`timeout`. It is deliberately no asyncio future: `gather` and `wait_for` cancel the futures they are
+given, and one awaiter's time-out must not reach the others, nor the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from . import ids
+from .client import registry
+from .serialization import load, note_ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from contextvars import Context
+
+    from .client import Client
+
+__all__ = ["ObjectEntry", "ObjectRef", "StoredFailure"]
+
+T_co = TypeVar("T_co", covariant=True)
+logger = logging.getLogger("aioray")
+
+
+class StoredFailure:
+    """The failure that stands where a value should: raises a fresh exception each time."""
+
+    __slots__ = ("build", "seen")
+
+    def __init__(self, build: Callable[[], BaseException]) -> None:
+        self.build = build
+        self.seen = False
+
+    def exception(self) -> BaseException:
+        """A new instance of the error."""
+        self.seen = True
+        return self.build()
+
+    def __del__(self) -> None:
+        if not self.seen and os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
+            logger.error(
+                "Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): %s", self.build()
+            )
+
+
+class ObjectEntry:
+    """The state of one object, shared by all refs to it."""
+
+    __slots__ = (
+        "__weakref__",
+        "client",
+        "contains",
+        "identifier",
+        "index",
+        "number",
+        "outcome",
+        "task",
+        "waiters",
+    )
+
+    def __init__(self, client: Client | None, number: int, index: int, task: Any = None) -> None:
+        self.client = client  # None: it belongs to a driver that this process cannot reach
+        self.number = number  # submission counter of its task; 0 for objects of `put`
+        self.index = index  # of the return value, from 1, or of the object put
+        self.task = task  # the engine's; None for objects of `put`
+        self.outcome: bytes | StoredFailure | None = None
+        self.waiters: list[Callable[[], None]] | None = None  # engine's thread only
+        self.contains: Any = None  # entries whose refs lie inside the value
+        self.identifier: bytes | None = None
+
+    def binary(self) -> bytes:
+        """The object's id."""
+        if self.identifier is None:
+            job = self.owner().job
+            task = ids.task_id(job, self.number) if self.number else ids.driver_task_id(job)
+            self.identifier = ids.object_id(task, self.index)
+        return self.identifier
+
+    def owner(self) -> Client:
+        """The client that this object belongs to. Raises ValueError if that is gone."""
+        client = self.client
+        if client is None:
+            raise ValueError(
+                "This ObjectRef has an unknown owner: it belongs to a session that has ended, or "
+                "was made in another process. Refs are valid from init() to shutdown()."
+            )
+        return client
+
+    def value(self) -> Any:
+        """The value, deserialized anew, or the exception, raised."""
+        outcome = self.outcome
+        if type(outcome) is bytes:
+            return load(outcome)
+        if outcome is None:
+            raise asyncio.InvalidStateError(f"{ObjectRef(self)!r} is not ready.")
+        assert isinstance(outcome, StoredFailure)
+        raise outcome.exception()
+
+    def error(self) -> BaseException | None:
+        """The exception that `value` would raise, or None."""
+        outcome = self.outcome
+        return outcome.exception() if isinstance(outcome, StoredFailure) else None
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _wake_elsewhere(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        logger.debug("A loop that waited for a ref was closed before it was ready.")
+
+
+class ObjectRef(Generic[T_co]):
+    """A handle to the value of a task or of `put`; generic in the type of that value.
+
+    `await ref` and `aioray.get(ref)` give the value or raise the task's error, any number of times.
+    Equality and hash are by id. Pass it to a task as an argument and the task gets the value.
+    Source: Ray API reference, ray.ObjectRef; where asyncio's functions accept it, ray#31606.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_entry")
+
+    def __init__(self, entry: ObjectEntry) -> None:
+        if not isinstance(entry, ObjectEntry):
+            raise TypeError(
+                "ObjectRefs are made by `f.remote()` and `aioray.put()`, not by calling the class. "
+                "ObjectRef.nil() and ObjectRef.from_random() give refs to nothing."
+            )
+        self._entry = entry
+        self._callbacks: dict[Callable[[ObjectRef[Any]], object], Callable[[], None]] | None = None
+
+    # -- identity
+
+    @classmethod
+    def nil(cls) -> ObjectRef[Any]:
+        """The ref to no object: every bit of its id is set."""
+        return _rebuild(b"\xff" * ids.OBJECT_ID_SIZE)
+
+    @classmethod
+    def from_random(cls) -> ObjectRef[Any]:
+        """A ref with a random id, to nothing."""
+        return _rebuild(ids.random_id(ids.OBJECT_ID_SIZE))
+
+    @staticmethod
+    def size() -> int:
+        """The length of an id in bytes."""
+        return ids.OBJECT_ID_SIZE
+
+    def binary(self) -> bytes:
+        """The id as 28 bytes."""
+        return self._entry.binary()
+
+    def hex(self) -> str:
+        """The id as 56 hexadecimal digits."""
+        return self._entry.binary().hex()
+
+    def is_nil(self) -> bool:
+        """Whether this is the ref to no object."""
+        return self._entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
+
+    def task_id(self) -> str:
+        """The id, in hexadecimal, of the task whose value this is."""
+        return self.binary()[: ids.TASK_ID_SIZE].hex()
+
+    def job_id(self) -> str:
+        """The id, in hexadecimal, of the job that this belongs to."""
+        return ids.job_of(self.binary()).hex()
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self.hex()})"
+
+    def __hash__(self) -> int:
+        return hash(self.binary())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ObjectRef):
+            return NotImplemented
+        mine, theirs = self._entry, other._entry
+        return mine is theirs or (
+            mine.client is theirs.client and mine.binary() == theirs.binary()
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "An ObjectRef is not iterable. Use `await ref` or aioray.get(ref) for its value; for "
+            "several return values use @aioray.remote(num_returns=n)."
+        )
+
+    def __reduce__(self) -> tuple[Callable[[bytes], ObjectRef[Any]], tuple[bytes]]:
+        entry = self._entry
+        if not note_ref(self) and entry.client is not None:
+            entry.client.pin(entry)
+        return _rebuild, (entry.binary(),)
+
+    # -- awaiting
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        entry = self._entry
+        if entry.outcome is None:
+            client = entry.owner()
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            wake: Callable[[], None] = functools.partial(_wake, future)
+            if not client.runs_on(loop):
+                wake = functools.partial(_wake_elsewhere, loop, wake)
+            client.when_ready(entry, wake)
+            try:
+                yield from future
+            except BaseException:
+                client.forget(entry, wake)
+                raise
+        value: T_co = entry.value()
+        return value
+
+    def future(self) -> concurrent.futures.Future[T_co]:
+        """A concurrent.futures.Future of the value. Cancelling it does not cancel the task."""
+        future: concurrent.futures.Future[T_co] = concurrent.futures.Future()
+        entry = self._entry
+
+        def resolve() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(entry.value())
+                except BaseException as error:  # the caller's, whatever it is
+                    future.set_exception(error)
+
+        if entry.outcome is not None:
+            resolve()
+        else:
+            entry.owner().when_ready(entry, resolve)
+        return future
+
+    def as_future(self) -> asyncio.Future[T_co]:
+        """An asyncio future of the value, on the running loop. Cancelling it does not cancel the task.
+
+        Raises RuntimeError if no loop is running.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T_co] = loop.create_future()
+        entry = self._entry
+
+        def resolve() -> None:
+            if not future.done():
+                try:
+                    future.set_result(entry.value())
+                except BaseException as error:  # the caller's, whatever it is
+                    future.set_exception(_settable(error))
+
+        if entry.outcome is not None:
+            resolve()
+            return future
+        client = entry.owner()
+        if client.runs_on(loop):
+            wake: Callable[[], None] = resolve
+        else:
+            wake = functools.partial(_wake_elsewhere, loop, resolve)
+        client.when_ready(entry, wake)
+
+        def cancelled(done: asyncio.Future[T_co]) -> None:
+            if done.cancelled():
+                client.forget(entry, wake)
+
+        future.add_done_callback(cancelled)
+        return future
+
+    # -- what asyncio.wait asks of its members
+
+    def done(self) -> bool:
+        """Whether the value, or the failure, is there."""
+        return self._entry.outcome is not None
+
+    def cancelled(self) -> bool:
+        """Always False: a cancelled task has an exception, TaskCancelledError."""
+        return False
+
+    def result(self) -> T_co:
+        """The value, if it is there. Raises asyncio.InvalidStateError if not, else the task's error."""
+        value: T_co = self._entry.value()
+        return value
+
+    def exception(self) -> BaseException | None:
+        """The task's error, if it is there. Raises asyncio.InvalidStateError if there is no outcome."""
+        if self._entry.outcome is None:
+            raise asyncio.InvalidStateError(f"{self!r} is not ready.")
+        return self._entry.error()
+
+    def add_done_callback(
+        self, callback: Callable[[ObjectRef[Any]], object], *, context: Context | None = None
+    ) -> None:
+        """Call `callback(ref)` soon on the running loop once the ref is ready."""
+        loop = asyncio.get_running_loop()
+        entry = self._entry
+
+        def announce() -> None:
+            try:
+                loop.call_soon_threadsafe(deliver, context=context)
+            except RuntimeError:
+                logger.debug("A loop that waited for a ref was closed before it was ready.")
+
+        def deliver() -> None:
+            if self._callbacks is not None and self._callbacks.pop(callback, None) is not None:
+                callback(self)
+
+        if self._callbacks is None:
+            self._callbacks = {}
+        self._callbacks[callback] = announce
+        if entry.outcome is not None:
+            announce()
+        else:
+            entry.owner().when_ready(entry, announce)
+
+    def remove_done_callback(self, callback: Callable[[ObjectRef[Any]], object]) -> int:
+        """Take a callback back; how many were removed."""
+        announce = None if self._callbacks is None else self._callbacks.pop(callback, None)
+        if announce is None:
+            return 0
+        if self._entry.outcome is None:
+            self._entry.owner().forget(self._entry, announce)
+        return 1
+
+
+def _settable(error: BaseException) -> BaseException:
+    """An exception that a future accepts: StopIteration would vanish inside `await`."""
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("The task raised StopIteration.")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _rebuild(identifier: bytes) -> ObjectRef[Any]:
+    """The ref with this id: as it was, if its owner is in this process."""
+    client = registry.by_job.get(ids.job_of(identifier))
+    if client is not None:
+        return ObjectRef(client.adopt(identifier))
+    entry = ObjectEntry(None, 0, 0)
+    entry.identifier = identifier
+    return ObjectRef(entry)

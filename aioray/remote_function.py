@@ -1,0 +1,196 @@
+"""`@remote` and what it makes of a function.
+
+Room: facade. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call against the
+signature and hands it to the client. `Call` is a function with one set of options; the client hangs
+what it prepared for it on `binding`, so that a second call costs no preparation.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+
+from .api import client_for_call
+from .exceptions import UnsupportedFeatureError
+from .options import parse_task_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .client import Client
+    from .options import TaskOptions
+    from .refs import ObjectRef
+
+__all__ = ["BoundOptions", "Call", "RemoteFunction", "remote"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Call:
+    """A function with one set of options, and what a client has prepared for it."""
+
+    __slots__ = ("binding", "client", "code", "options")
+
+    def __init__(self, code: RemoteFunction[Any, Any], options: TaskOptions) -> None:
+        self.code = code
+        self.options = options
+        self.client: Client | None = None  # whose `binding` this is
+        self.binding: Any = None
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function whose calls run in worker processes. Made by `@aioray.remote`.
+
+    `f.remote(...)` submits a call and returns its ref at once; `f.options(...)` changes options for some
+    calls. Calling it directly is a TypeError.
+    Source: Ray API reference, ray.remote.
+    """
+
+    def __init__(self, function: Callable[P, R], options: TaskOptions) -> None:
+        functools.update_wrapper(self, function)
+        if not getattr(function, "__module__", None):
+            self.__module__ = "global"
+        self.function = function
+        self.name: str = getattr(function, "__name__", type(function).__name__)
+        self.options_given = options
+        self._call = Call(self, options)
+        self.signature = inspect.signature(function)
+        self.least, self.most = _positional_range(self.signature)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        raise TypeError(
+            f"Remote function {self.name!r} cannot be called directly. Use "
+            f"'{self.name}.remote()' to run it in a worker, or '{self.name}.function()' to run it "
+            f"here."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+        """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
+
+        An argument that is an ObjectRef reaches the function as its value; inside other objects
+        refs stay refs. Arguments are serialized now: later changes to them have no effect.
+        Raises TypeError if the arguments do not fit the signature or cannot be serialized.
+        """
+        return submit(self._call, args, kwargs)
+
+    def options(self, **options: Any) -> BoundOptions[R]:
+        """The same function with some options changed. Takes what `@remote` takes, but max_calls."""
+        changed = parse_task_options(
+            options,
+            base=self.options_given,
+            is_generator=inspect.isgeneratorfunction(self.function),
+        )
+        return BoundOptions(self, changed)
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        raise UnsupportedFeatureError(
+            "bind() builds a lazy graph (Ray DAG), which aioray does not have.",
+            "Call .remote() and pass the refs on.",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFunction, (self.function, self.options_given)
+
+    def __repr__(self) -> str:
+        return f"<aioray remote function {self.__module__}.{self.name}>"
+
+
+class BoundOptions(Generic[R]):
+    """A remote function with other options: has `remote()`, and cannot be changed again."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, function: RemoteFunction[Any, R], options: TaskOptions) -> None:
+        self._call = Call(function, options)
+
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
+        """Submit a call, as `RemoteFunction.remote`."""
+        return submit(self._call, args, kwargs)
+
+    def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        self._call.code.bind(*args, **kwargs)
+
+
+def submit(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Check a call against the signature and hand it to the client of this context."""
+    code = call.code
+    if kwargs or not code.least <= len(args) <= code.most:
+        try:
+            code.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{code.name}.remote(): {error}") from None
+    return client_for_call().submit(call, args, kwargs)
+
+
+def _positional_range(signature: inspect.Signature) -> tuple[int, float]:
+    """How many positional arguments alone make a valid call: at least, at most.
+
+    Checking a call against these is a hundred times faster than binding it.
+    """
+    least, most = 0, 0.0
+    for parameter in signature.parameters.values():
+        required = parameter.default is parameter.empty
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            if required:
+                return 0, -1.0  # positional arguments alone are never enough
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            most += 1
+            least += required
+    return least, most
+
+
+@overload
+def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+@overload
+def remote(**options: Any) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+
+
+def remote(*positional: Any, **options: Any) -> Any:
+    """Make a function run in worker processes: `@remote`, or `@remote(**options)`.
+
+    Options, with their defaults: num_returns=1, max_retries=3 (retries after a crash of the worker,
+    -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and RAY_TASK_MAX_RETRIES replace the
+    default at each submission), retry_exceptions=False (True, a list of exception types, or a
+    predicate: which errors of the function are retried too), retry=None (a RetryPolicy: delays and
+    time budget), max_calls=0 (calls after which the worker is replaced), num_cpus=1, num_gpus,
+    memory, resources (what a call holds while it runs), name, runtime_env, and the rest of Ray's.
+    They are checked here: ValueError or TypeError says what is wrong with one.
+    Source: Ray API reference, ray.remote; retry and predicates are aioray's own.
+    """
+    if positional and not options and len(positional) == 1:
+        return _make(positional[0], {})
+    if positional or not options:
+        raise AssertionError(
+            "The @remote decorator is used bare, '@aioray.remote', or with keyword options only, "
+            "such as '@aioray.remote(num_returns=2)'."
+        )
+    return lambda target: _make(target, options)
+
+
+def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
+    if inspect.isclass(target):
+        raise UnsupportedFeatureError(
+            f"{target.__name__} is a class: actors are not available in this version of aioray.",
+            "Use remote functions.",
+        )
+    if inspect.iscoroutinefunction(target):
+        raise ValueError(
+            f"'async def' functions cannot be remote functions: wrap {target.__name__} in a plain "
+            f"function that calls asyncio.run({target.__name__}(...))."
+        )
+    if not inspect.isfunction(target):
+        raise TypeError(
+            f"@remote takes a function or a class, not {target!r} of type "
+            f"{type(target).__name__}. Wrap it in a function with 'def' or 'lambda'."
+        )
+    checked = parse_task_options(
+        options, base=None, is_generator=inspect.isgeneratorfunction(target)
+    )
+    return RemoteFunction(target, checked)

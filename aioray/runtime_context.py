@@ -1,0 +1,121 @@
+"""`get_runtime_context()`: where am I? In the driver, or in which attempt of which task?
+
+Room: facade, also used in workers. Reads what the worker's main loop has noted and what the client
+knows, and changes nothing. Beyond Ray it tells the number of the attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import ids
+from .client import registry
+from .worker.current import place
+
+if TYPE_CHECKING:
+    from .wire import Attempt
+
+__all__ = ["RuntimeContext", "get_runtime_context"]
+
+logger = logging.getLogger("aioray")
+
+
+class RuntimeContext:
+    """What the code that asks can know about its surroundings. Source: Ray API, RuntimeContext."""
+
+    def _attempt(self, what: str) -> Attempt | None:
+        if not place.job:
+            logger.warning("%s is not available in the driver: it is None.", what)
+        return place.attempt
+
+    def get_job_id(self) -> str:
+        """The id of the job in hexadecimal."""
+        return (place.job or _client().job).hex()
+
+    def get_task_id(self) -> str | None:
+        """The id of the running task in hexadecimal; None, with a warning, in the driver."""
+        attempt = self._attempt("get_task_id()")
+        return None if attempt is None else ids.task_id(place.job, attempt.number).hex()
+
+    def get_task_name(self) -> str | None:
+        """The name of the running task: its `name` option, or the function's name."""
+        attempt = place.attempt
+        return None if attempt is None else attempt.name
+
+    def get_task_function_name(self) -> str | None:
+        """`module.qualname` of the running function; None in the driver."""
+        attempt = place.attempt
+        return None if attempt is None else place.function_name
+
+    def get_attempt_number(self) -> int | None:
+        """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
+        attempt = place.attempt
+        return None if attempt is None else attempt.attempt
+
+    def get_actor_id(self) -> None:
+        """None: this is no actor."""
+
+    def get_actor_name(self) -> None:
+        """None: this is no actor."""
+
+    def get_node_id(self) -> str:
+        """The id of this machine in the session, in hexadecimal."""
+        return place.node_id or str(_client().node_id)
+
+    def get_worker_id(self) -> str:
+        """The id of this process in the session, in hexadecimal."""
+        if place.job:
+            return place.worker_id
+        return (_client().job + b"\xff" * (ids.NODE_ID_SIZE - ids.JOB_ID_SIZE)).hex()
+
+    def get_session_name(self) -> str:
+        """The name of the session."""
+        return place.session or str(_client().session)
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What the running task holds, such as {"CPU": 1.0}. AssertionError in the driver."""
+        attempt = place.attempt
+        assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
+        return {name: amount / 10_000 for name, amount in attempt.resources}
+
+    def get_runtime_env_string(self) -> str:
+        """The runtime environment as JSON."""
+        import json
+
+        env = place.env if place.job else dict(_client().env_vars)
+        return json.dumps({"env_vars": env} if env else {})
+
+    def is_canceled(self) -> bool:
+        """Whether the running task was asked to stop. RuntimeError in the driver.
+
+        In a task this is False: a cancel arrives as KeyboardInterrupt instead.
+        """
+        if place.attempt is None:
+            raise RuntimeError("is_canceled() is for tasks, not for the driver.")
+        return False
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the session."""
+        return place.namespace or str(_client().namespace)
+
+    @property
+    def worker_pid(self) -> int:
+        """The pid of this process."""
+        return os.getpid()
+
+
+def _client() -> Any:
+    client = registry.current()
+    if client is None:
+        from .api import client_for_call
+
+        return client_for_call()
+    return client
+
+
+def get_runtime_context() -> RuntimeContext:
+    """The context of the code that calls, in the driver or in a task."""
+    return RuntimeContext()

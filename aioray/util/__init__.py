@@ -1,0 +1,48 @@
+"""Small helpers under the names they have in `ray.util`.
+
+Room: facade. Only what needs no session and no engine stands here; larger tools get modules of
+their own below this package, so that importing one does not load the others. A name that Ray has
+here and aioray has not is an AttributeError that says so, as on the face.
+
+This file must not import `annotations` from `__future__`: the module of that name is `annotations`
+below this package, and the name here would hide it.
+"""
+
+__all__ = ["annotations", "get_node_ip_address", "log_once"]
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from aioray.util import annotations
+else:
+    # Hidden from type checkers, which would otherwise accept any name at all on this module.
+    def __getattr__(name):
+        if name == "annotations":
+            from importlib import import_module
+
+            return import_module("aioray.util.annotations")
+        from aioray.ray_features import missing_attribute
+
+        raise missing_attribute("aioray.util", name)
+
+
+_first_caller_by_key: dict[str, object] = {}
+
+
+def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
+    """Return the address of this node, which is always "127.0.0.1".
+
+    `address` is accepted and ignored: Ray looks which interface leads there, aioray has one
+    machine and no ports. Source: ray.util.get_node_ip_address.
+    """
+    return "127.0.0.1"
+
+
+def log_once(key: str) -> bool:
+    """Return True the first time it is called with `key` in this process, then False.
+
+    Meant for `if log_once("slow"): logger.warning(...)`. Safe to call from several threads: one of
+    them gets True. Source: ray.util.log_once.
+    """
+    caller = object()
+    return _first_caller_by_key.setdefault(key, caller) is caller

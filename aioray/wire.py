@@ -1,0 +1,99 @@
+"""What driver, template and worker say to each other, and how it is framed.
+
+Room: shared by engine and worker; stdlib only, imports nothing of either.
+
+A worker has these descriptors (`WorkerFds`):
+
+- *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One packet is one
+  bundle, `marshal` of (codes, attempts); if it is large, the long byte strings lie in a memory file
+  that travels with the packet, and a (offset, size) pair stands where each was.
+- *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt only
+  after it has read its number here. The driver keeps the reading end too: whatever number it reads
+  first itself, the worker can no longer run. The kernel gives each number to one reader, so taking
+  work back is free of races, and needs no help from a worker that is stuck.
+- *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They are
+  safe there when the worker dies a moment later.
+- *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because waking
+  the driver is what costs.
+- *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
+  writes when the process dies of a signal.
+- *stdout*, *stderr*: the user's own, see `OUTPUT_MARK`.
+
+The bundle is always sent before the claims, so a worker that has claimed a number can find it.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+__all__ = [
+    "ANSWER",
+    "CLAIM",
+    "MAX_PACKET",
+    "OUTPUT_MARK",
+    "PAGE",
+    "PAGE_DELIVERED",
+    "PAGE_INTERRUPT",
+    "PAGE_RUNNING",
+    "PAGE_SIZE",
+    "PAGE_STARTED",
+    "Attempt",
+    "Status",
+    "WorkerFds",
+]
+
+MAX_PACKET = 64 * 1024  # bytes in a bundle's packet; above, a memory file is the faster way too
+CLAIM = struct.Struct("<Q")
+ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
+
+PAGE_SIZE = 4096
+PAGE = struct.Struct("<Q")
+PAGE_INTERRUPT = 0  # driver: the seq that is to be interrupted
+PAGE_DELIVERED = 8  # worker: the seq whose function has got its KeyboardInterrupt
+PAGE_RUNNING = 16  # worker: the seq it works on, 0 between attempts
+PAGE_STARTED = 24  # worker: when that began, monotonic seconds, as a double
+
+OUTPUT_MARK = b"\x1b_aioray;"
+"""Begins an invisible (APC) sequence in a worker's output, `ESC _ aioray;SEQ;NAME ESC \\`: what
+follows was written by this attempt. Sent before its first output only."""
+
+
+class Status(IntEnum):
+    """How an attempt ended; the same order as `aioray.core.messages.Ended`."""
+
+    RETURNED = 0
+    RAISED = 1
+    RAISED_RETRYABLE = 2
+    ASKED_FOR_RETRY = 3
+    FORBADE_RETRY = 4
+    INTERRUPTED = 5
+    NOT_STARTED = 6
+
+
+class Attempt(NamedTuple):
+    """One attempt as it travels in a bundle."""
+
+    seq: int
+    function: int  # key of the function's code
+    number: int  # submission counter of the task
+    attempt: int  # from 0
+    name: str
+    num_returns: int
+    retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
+    resources: tuple[tuple[str, int], ...]
+    payload: Any  # bytes of (args, kwargs); empty: no arguments
+    arguments: Any  # bytes of the values of top-level refs
+
+
+class WorkerFds(NamedTuple):
+    """The worker's ends, in the order in which they travel to the template."""
+
+    bundles: int
+    claims: int
+    answers: int
+    bell: int
+    page: int
+    stdout: int
+    stderr: int

@@ -1,0 +1,41 @@
+"""What this worker is doing now: read by the runtime context and by the output streams.
+
+Room: child. Two globals, written by `serve` only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..wire import Attempt
+
+__all__ = ["Place", "place"]
+
+
+class Place:
+    """Where user code in this process runs."""
+
+    __slots__ = (
+        "attempt",
+        "env",
+        "function_name",
+        "job",
+        "namespace",
+        "node_id",
+        "session",
+        "worker_id",
+    )
+
+    def __init__(self) -> None:
+        self.attempt: Attempt | None = None  # None: between attempts
+        self.function_name = ""  # module.qualname of what runs
+        self.job = b""  # empty: not a worker
+        self.node_id = ""
+        self.namespace = ""
+        self.session = ""
+        self.worker_id = ""
+        self.env: dict[str, str] = {}
+
+
+place = Place()

@@ -1,0 +1,66 @@
+"""SIGINT in a worker: KeyboardInterrupt for one attempt, while its function runs, and nothing else.
+
+Room: child. The driver writes the number of the attempt into the page and then sends the signal. The
+handler raises only if that attempt is inside user code at that moment; otherwise the signal is late,
+or early, and does nothing: early ones are found at the boundary by `requested`.
+
+`current` is the one switch: assigned on the way into user code and on the way out. An exception that
+the handler raises may still vanish, inside `__del__` or a callback, where Python only reports it;
+`_unraisable` then takes the note of delivery back, and the driver sends the signal again.
+Source: CPython, signal module, "Note on Signal Handlers and Exceptions".
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["Interrupts"]
+
+_DOUBLE = struct.Struct("<d")
+
+
+class Interrupts:
+    """The child's side of cancelling."""
+
+    __slots__ = ("current", "page")
+
+    def __init__(self, page: mmap.mmap) -> None:
+        self.page = page
+        self.current = 0  # seq of the attempt inside user code; 0: none
+
+    def install(self) -> None:
+        """Take SIGINT, also if the driver was started with it ignored."""
+        signal.signal(signal.SIGINT, self.handle)
+        sys.unraisablehook = self._unraisable
+
+    def handle(self, _signum: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        current = self.current
+        if current and self.requested(current):
+            PAGE.pack_into(self.page, PAGE_DELIVERED, current)
+            raise KeyboardInterrupt
+
+    def requested(self, seq: int) -> bool:
+        """Whether the driver wants this attempt interrupted."""
+        wanted: int = PAGE.unpack_from(self.page, PAGE_INTERRUPT)[0]
+        return wanted == seq
+
+    def restore(self) -> None:
+        """Take SIGINT again if user code has taken it."""
+        if signal.getsignal(signal.SIGINT) != self.handle:
+            signal.signal(signal.SIGINT, self.handle)
+
+    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            PAGE.pack_into(self.page, PAGE_DELIVERED, 0)
+        else:
+            sys.__unraisablehook__(unraisable)

@@ -1,0 +1,371 @@
+"""A worker's main loop: claim an attempt, run it, answer, ring the bell when nothing is left to do.
+
+Room: child. Everything happens in the main thread, because a hand-over between threads costs more than a
+small task. The order of one attempt is fixed: claim its number, note it in the page, load function and
+arguments, enter user code, leave it, write the answer, clear the page. An interrupt counts only between
+enter and leave (see `interrupts`); what the kernel has in the answers pipe survives this process.
+
+The bell wakes the driver, which costs more than a small task too. It is rung when there is nothing
+left to claim, before a function that is not known to be short, or when an answer got old.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import marshal
+import mmap
+import os
+import pickle
+import select
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import setproctitle
+
+from .. import ids
+from ..serialization import ArgumentSlot, dump, load
+from ..wire import ANSWER, CLAIM, MAX_PACKET, PAGE_RUNNING, PAGE_SIZE, Attempt, Status
+from . import output
+from .current import place
+from .interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..wire import WorkerFds
+
+__all__ = ["main"]
+
+SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
+RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
+PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
+MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
+
+_RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
+_FD_SPACE = socket.CMSG_SPACE(struct.calcsize("i"))
+_RETURNED = int(Status.RETURNED)
+_monotonic = time.monotonic
+
+
+class Server:
+    """The state of one worker process."""
+
+    def __init__(self, fds: WorkerFds, page: mmap.mmap) -> None:
+        self.bundles = socket.socket(fileno=fds.bundles)
+        self.claims = fds.claims
+        self.answers = fds.answers
+        self.bell = fds.bell
+        self.page = page
+        self.interrupts = Interrupts(page)
+        self.queue: deque[Attempt] = deque()
+        self.code: dict[int, Any] = {}  # bytes until first use, by function key
+        self.functions: dict[int, Callable[..., Any]] = {}
+        self.mean_seconds: dict[int, float] = {}
+        self.rules: dict[bytes, Any] = {}
+        self.unrung_bytes = 0
+        self.unrung_since = 0.0
+        self.title = ""
+
+    # -- claiming
+
+    def run(self) -> None:
+        """Work until the driver closes the claims pipe."""
+        poll = select.poll()
+        poll.register(self.claims, select.POLLIN)
+        claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
+        while True:
+            try:
+                claim = os.read(claims, size)
+            except BlockingIOError:
+                if self.unrung_bytes:
+                    self.ring()
+                self.show("IDLE")
+                poll.poll()
+                continue
+            if not claim:
+                return
+            self.execute(self.take(unpack(claim)[0]))
+
+    def take(self, seq: int) -> Attempt:
+        """The attempt with this number. What stands before it was reclaimed by the driver."""
+        queue = self.queue
+        while True:
+            while queue:
+                attempt = queue.popleft()
+                if attempt.seq == seq:
+                    return attempt
+            self.receive()
+
+    def receive(self) -> None:
+        """Read one bundle."""
+        data, ancillary, _, _ = self.bundles.recvmsg(
+            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+        )
+        codes, attempts = marshal.loads(data)
+        if ancillary:
+            (fd,) = struct.unpack("i", ancillary[0][2][:4])
+            try:
+                area = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+            finally:
+                os.close(fd)
+
+            def place_of(item: Any) -> Any:
+                return area[item[0] : item[0] + item[1]] if type(item) is tuple else item
+
+            codes = [(key, place_of(code)) for key, code in codes]
+            attempts = [
+                (*rest, place_of(payload), [place_of(value) for value in values])
+                for *rest, payload, values in attempts
+            ]
+        for key, code in codes:
+            if key not in self.functions:
+                self.code[key] = code
+        self.queue.extend(map(Attempt._make, attempts))
+
+    # -- running
+
+    def execute(self, attempt: Attempt) -> None:
+        """Run one attempt and answer."""
+        seq = attempt.seq
+        started = _monotonic()
+        if self.unrung_bytes and (
+            started - self.unrung_since > SHORT_SECONDS
+            or self.mean_seconds.get(attempt.function, 1.0) > SHORT_SECONDS
+        ):
+            self.ring()
+        _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
+        place.attempt = attempt
+        try:
+            function = self.functions.get(attempt.function)
+            if function is None:
+                function = self.load_function(attempt.function)
+            if attempt.payload:
+                args, kwargs = load(attempt.payload)
+                if attempt.arguments:
+                    args, kwargs = fill_slots(args, kwargs, attempt.arguments)
+            else:
+                args, kwargs = (), {}
+        except Exception as error:
+            self.answer_error(attempt, error, Status.RAISED, started)
+        else:
+            if attempt.name != self.title:
+                self.show(attempt.name)
+            if self.interrupts.requested(seq):
+                self.answer(seq, Status.NOT_STARTED, b"", started, 0.0)
+            else:
+                self.call(attempt, function, args, kwargs)
+        place.attempt = None
+        _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
+
+    def call(
+        self,
+        attempt: Attempt,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Enter user code, leave it whatever happens, and answer with the outcome."""
+        seq = attempt.seq
+        interrupts = self.interrupts
+        error: BaseException | None = None
+        value: Any = None
+        started = _monotonic()
+        try:
+            try:
+                interrupts.current = seq
+                value = function(*args, **kwargs)
+                if type(value) is GeneratorType:
+                    value = tuple(value)
+                    if attempt.num_returns == 1:
+                        (value,) = value
+                interrupts.current = 0
+            except BaseException as raised:
+                interrupts.current = 0
+                error = raised
+        except KeyboardInterrupt as raised:
+            # The signal came after the function had raised and before `current` was cleared.
+            interrupts.current = 0
+            error = raised
+        duration = _monotonic() - started
+        interrupts.restore()
+        if output._dirty:
+            output.flush()
+            output._dirty = False
+        mean = self.mean_seconds.get(attempt.function, duration)
+        self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
+        if error is None:
+            try:
+                payload = pack_returns(value, attempt)
+            except Exception as failure:
+                self.answer_error(attempt, failure, Status.RAISED, started, duration)
+            else:
+                self.answer(seq, _RETURNED, payload, started, duration)
+        elif isinstance(error, SystemExit):
+            # Counts as a death of the worker: what was answered is safe, the bell may be missing.
+            self.ring()
+            raise error
+        else:
+            try:
+                status, delay = self.judge(error, attempt)
+                self.answer_error(attempt, error, status, started, duration, delay)
+            finally:
+                error = None  # breaks the cycle of traceback and frame
+
+    def load_function(self, key: int) -> Callable[..., Any]:
+        """Unpickle a function on its first use."""
+        function: Callable[..., Any] = load(self.code[key])
+        self.functions[key] = function
+        del self.code[key]
+        return function
+
+    def judge(self, error: BaseException, attempt: Attempt) -> tuple[Status, float]:
+        """What the error means for retrying, and the delay that it asks for."""
+        from ..exceptions import DoNotRetry, RayTaskError, RetryTask
+
+        if isinstance(error, KeyboardInterrupt):
+            return Status.INTERRUPTED, 0.0
+        if isinstance(error, RetryTask):
+            return Status.ASKED_FOR_RETRY, error.delay
+        if isinstance(error, DoNotRetry):
+            return Status.FORBADE_RETRY, 0.0
+        rule = attempt.retry_rule
+        if isinstance(rule, bool):
+            return (Status.RAISED_RETRYABLE if rule else Status.RAISED), 0.0
+        try:
+            allowed = self.rules.get(rule)
+            if allowed is None:
+                allowed = self.rules[rule] = load(rule)
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            matches = isinstance(cause, allowed) if isinstance(allowed, tuple) else allowed(cause)
+        except Exception as broken:
+            error.add_note(
+                f"aioray: not retried, because retry_exceptions itself failed: {broken!r}"
+            )
+            matches = False
+        return (Status.RAISED_RETRYABLE if matches else Status.RAISED), 0.0
+
+    # -- answering
+
+    def answer_error(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        status: int,
+        started: float,
+        duration: float = 0.0,
+        delay: float = 0.0,
+    ) -> None:
+        """Write how the attempt failed."""
+        from ..failures import capture
+
+        payload = capture(
+            error,
+            function_name=attempt.name,
+            proctitle=f"ray::{attempt.name}",
+            pid=os.getpid(),
+            ip="127.0.0.1",
+            dumps=lambda value: dump(value)[0],
+            loads=load,
+            hide_files=_HIDDEN,
+            task_id=ids.task_id(place.job, attempt.number).hex(),
+        )
+        self.answer(attempt.seq, status, payload, started, duration, delay)
+
+    def answer(
+        self,
+        seq: int,
+        status: int,
+        payload: bytes,
+        started: float,
+        duration: float,
+        delay: float = 0.0,
+    ) -> None:
+        """Put an answer into the pipe, where it is safe; the bell comes later."""
+        frame = ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload
+        size = len(frame)
+        if self.unrung_bytes + size > RING_BYTES:
+            self.ring()  # before: a full pipe blocks until the driver reads
+            view = memoryview(frame)
+            while view:
+                view = view[os.write(self.answers, view) :]
+        else:
+            os.write(self.answers, frame)
+        if not self.unrung_bytes:
+            self.unrung_since = _monotonic()
+        self.unrung_bytes += size
+
+    def ring(self) -> None:
+        """Tell the driver that there are answers."""
+        self.unrung_bytes = 0
+        os.eventfd_write(self.bell, 1)
+
+    def show(self, name: str) -> None:
+        """Let `ps` tell what this process does."""
+        if name != self.title:
+            self.title = name
+            setproctitle.setproctitle(f"ray::{name}")
+
+
+_HIDDEN = frozenset({__file__})
+
+
+def fill_slots(
+    args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put the values of top-level refs in their places, each place with a copy of its own."""
+
+    def value_of(item: Any) -> Any:
+        return load(values[item.index]) if type(item) is ArgumentSlot else item
+
+    return tuple(map(value_of, args)), {key: value_of(item) for key, item in kwargs.items()}
+
+
+def pack_returns(value: Any, attempt: Attempt) -> bytes:
+    """Serialize what a function returned. Raises what the caller is to see if it does not fit."""
+    count = attempt.num_returns
+    if count == 1:
+        return dump(value)[0]
+    if count == 0:
+        return b""
+    if len(value) != count:
+        raise ValueError(
+            f"Task returned {len(value)} objects, but num_returns={count}. Return a sequence of "
+            f"{count} values, or change num_returns."
+        )
+    return marshal.dumps([dump(item)[0] for item in value])
+
+
+def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, str]) -> NoReturn:
+    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(fds.stdout, 1)
+    os.dup2(fds.stderr, 2)
+    os.close(fds.stdout)
+    os.close(fds.stderr)
+    os.lseek(fds.page, PAGE_SIZE, os.SEEK_SET)
+    faulthandler.enable(fds.page)
+    page = mmap.mmap(fds.page, PAGE_SIZE)
+    output.install()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:  # preloaded: its state was copied by the fork
+        numpy_random.seed()
+    place.job = bytes.fromhex(settings["job"])
+    place.node_id = settings["node_id"]
+    place.session = settings["session"]
+    place.namespace = settings["namespace"]
+    place.worker_id = worker_id
+    place.env = env
+    server = Server(fds, page)
+    server.interrupts.install()
+    server.show("IDLE")
+    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0)
+    server.ring()
+    server.run()
+    sys.exit(0)

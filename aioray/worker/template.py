@@ -1,0 +1,230 @@
+"""The template process: forks a worker per request, reaps it, and outlives nobody.
+
+Room: child. Started once per engine by exec, never by a fork of the driver, so it is clean and has one
+thread; a fork of it is a worker five milliseconds later. It imports what workers need and what the
+user asked to preload, then waits for three things: requests from the driver, the end of a child,
+the end of the driver.
+
+Requests and reports are JSON messages on a SOCK_SEQPACKET socket, with descriptors attached.
+Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`.
+Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload; {"forked":
+id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was reaped.
+
+Nothing is left behind: workers die with the template (parent-death signal) and it dies when the
+driver's pidfd says so, or the socket is closed. Orphans of a dead worker come to the template, which is a
+sub-reaper, and every child that is not a worker is killed.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from typing import Any, NoReturn
+
+from .. import linux, ray_alias
+from ..wire import WorkerFds
+from . import serve
+
+__all__ = ["main"]
+
+MAX_MESSAGE = 1024 * 1024  # bytes; settings carry sys.path
+
+
+class Template:
+    """One template process."""
+
+    def __init__(self, control: socket.socket, driver: int) -> None:
+        self.control = control
+        self.driver = driver  # pidfd
+        self.pid = os.getpid()
+        self.worker_by_pid: dict[int, int] = {}
+        self.settings: dict[str, Any] = {}
+        self.wake_reader, self.wake_writer = os.pipe()
+        for fd in (self.wake_reader, self.wake_writer):
+            os.set_blocking(fd, False)
+
+    # -- talking to the driver
+
+    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Report something; if nobody listens any more, the next poll says so."""
+        data = json.dumps(message).encode()
+        with contextlib.suppress(OSError):
+            if fds:
+                socket.send_fds(self.control, [data], fds)
+            else:
+                self.control.send(data)
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message with its descriptors; None at the end."""
+        size = array.array("i").itemsize
+        data, ancillary, _, _ = self.control.recvmsg(
+            MAX_MESSAGE, socket.CMSG_SPACE(len(WorkerFds._fields) * size), socket.MSG_CMSG_CLOEXEC
+        )
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) - len(content) % size])
+        return (json.loads(data) if data else None), list(fds)
+
+    # -- life
+
+    def run(self) -> None:
+        """Prepare, then serve until the driver is gone."""
+        settings, _ = self.receive()
+        if settings is None:
+            return
+        self.settings = settings
+        sys.path[:] = settings["sys_path"]
+        if settings["ray_alias"]:
+            ray_alias.install()
+        for module in settings["preload"]:
+            try:
+                importlib.import_module(module)
+            except BaseException:  # SystemExit too: whatever a module does when imported
+                text = traceback.format_exc()
+                self.send({"broken": f"Preloading the module {module!r} failed:\n{text}"})
+                self.drain_until_closed()
+                return
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # workers share these pages; collecting would copy them
+        self.send({"ready": self.pid})
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.driver, select.POLLIN)
+        poll.register(self.wake_reader, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self.driver in ready:
+                return
+            if self.wake_reader in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.wake_reader, 4096)
+                self.reap()
+            if self.control.fileno() in ready:
+                message, fds = self.receive()
+                if message is None:
+                    return
+                self.fork(message, WorkerFds(*fds))
+
+    def drain_until_closed(self) -> None:
+        """Stay until the driver has read why nothing works, so that it sees a reason, not a death."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.driver, select.POLLIN)
+        while True:
+            if self.driver in {fd for fd, _ in poll.poll()}:
+                return
+            message, fds = self.receive()
+            for fd in fds:
+                os.close(fd)
+            if message is None:
+                return
+
+    def fork(self, request: dict[str, Any], fds: WorkerFds) -> None:
+        """Fork a worker and report its pid, or why there is none."""
+        worker_id: int = request["fork"]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # a preload may own threads
+                pid = os.fork()
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            self.send({"failed": worker_id, "reason": f"fork: {error}"})
+            return
+        if pid == 0:
+            self.become_worker(request, fds)
+        for fd in fds:
+            os.close(fd)
+        self.worker_by_pid[pid] = worker_id
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+            self.send({"failed": worker_id, "reason": f"pidfd_open: {error}"})
+            return
+        self.send({"forked": worker_id, "pid": pid}, [pidfd])
+        os.close(pidfd)
+
+    def become_worker(self, request: dict[str, Any], fds: WorkerFds) -> NoReturn:
+        """In the forked child: let go of all that is the template's, then work."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if not linux.die_with_parent(signal.SIGKILL, self.pid):
+            os._exit(0)
+        os.setpgid(0, 0)
+        linux.become_subreaper()
+        linux.no_core_dumps()
+        self.control.close()
+        os.close(self.driver)
+        os.close(self.wake_reader)
+        os.close(self.wake_writer)
+        os.environ.update(request["env"])
+        serve.main(fds, self.settings, request["worker_id"], request["env"])
+
+    def reap(self) -> None:
+        """Collect whoever has ended; take what a dead worker leaves along."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if found is None:
+                break
+            pid = found.si_pid
+            if pid in self.worker_by_pid:
+                # Not reaped yet, so the group's number cannot have been given to anyone else.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            worker_id = self.worker_by_pid.pop(pid, None)
+            if worker_id is not None:
+                self.send({"exited": worker_id, "status": status, "max_rss_kb": usage.ru_maxrss})
+        self.kill_orphans()
+
+    def kill_orphans(self) -> None:
+        """Kill every child that is not a worker: what dead workers left."""
+        for pid in linux.children():
+            if pid not in self.worker_by_pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill and reap everything below this process."""
+        signal.set_wakeup_fd(-1)
+        while True:
+            for pid in {*linux.children(), *self.worker_by_pid}:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                pid, _ = os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+            self.worker_by_pid.pop(pid, None)
+
+
+def main(control_fd: int, driver_fd: int) -> None:
+    """Be the template: `control_fd` is the socket to the driver, `driver_fd` its pidfd."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.set_inheritable(control_fd, False)
+    os.set_inheritable(driver_fd, False)
+    linux.become_subreaper()
+    template = Template(socket.socket(fileno=control_fd), driver_fd)
+    try:
+        template.run()
+    finally:
+        if os.getpid() == template.pid:
+            template.end()

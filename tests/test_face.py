@@ -1,0 +1,171 @@
+"""The package itself: what importing it costs, and what its names resolve to."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aioray
+import aioray.util
+from aioray import ray_features
+from aioray.exceptions import UnsupportedFeatureError
+from aioray.unsupported import UnsupportedAttributeError
+from aioray.util import annotations
+
+MISSING = [*ray_features.NEEDS_CLUSTER, *ray_features.NOT_IN_THIS_VERSION]
+
+
+def in_fresh_process(code: str) -> str:
+    root = str(Path(aioray.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
+    return done.stdout
+
+
+def test_import_loads_no_other_module() -> None:
+    added = in_fresh_process(
+        "before = set(sys.modules); import aioray; print(*set(sys.modules) - before)"
+    )
+    assert added == "aioray\n"
+
+
+@pytest.mark.parametrize("module", ["exceptions", "retry", "util", "util.annotations"])
+def test_light_module_loads_no_heavy_one(module: str) -> None:
+    loaded = in_fresh_process(f"import aioray.{module}; print(*sys.modules)").split()
+    heavy = {"asyncio", "uvloop", "click", "cloudpickle", "numpy", "multiprocessing", "subprocess"}
+    assert f"aioray.{module}" in loaded
+    assert heavy.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("name", aioray.__all__)
+def test_public_name_resolves_in_a_fresh_process(name: str) -> None:
+    assert in_fresh_process(f"import aioray; print(aioray.{name} is not None)") == "True\n"
+
+
+@pytest.mark.parametrize("name", aioray.__all__)
+def test_public_name_stays_the_same_object(name: str) -> None:
+    assert getattr(aioray, name) is getattr(aioray, name)
+    assert name in vars(aioray)
+
+
+def test_remote_is_the_decorator_whatever_is_imported() -> None:
+    importlib.import_module("aioray.remote_function")
+    assert callable(aioray.remote)
+    assert not inspect.ismodule(aioray.remote)
+
+
+def test_no_module_has_the_name_of_a_public_function() -> None:
+    modules = {path.stem for path in Path(aioray.__file__).parent.iterdir()}
+    functions = {name for name in aioray.__all__ if not inspect.ismodule(getattr(aioray, name))}
+    assert modules & functions == set()
+
+
+def test_types_seen_by_checkers_come_from_the_modules_used_at_run_time() -> None:
+    tree = ast.parse(Path(aioray.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    typed = {alias.name: f"{node.module}" for node in imports for alias in node.names}
+    used = {name: f"aioray.{module}" for name, module in aioray._MODULE_BY_NAME.items()}
+    assert typed == used | dict.fromkeys(aioray._SUBMODULES, "aioray")
+    assert set(aioray.__all__) == {*typed, "__version__"}
+
+
+def test_all_is_sorted_and_dir_lists_it_before_first_use() -> None:
+    assert aioray.__all__ == sorted(aioray.__all__)
+    listed = in_fresh_process("import aioray; print(*dir(aioray))").split()
+    assert set(aioray.__all__) <= set(listed)
+    assert listed == sorted(listed)
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_feature_of_ray_is_named_in_the_error(name: str) -> None:
+    parent, _, last = f"aioray.{name}".rpartition(".")
+    module = importlib.import_module(parent)
+    assert last not in getattr(module, "__all__", ())
+    error = ray_features.missing_attribute(parent, last)
+    assert isinstance(error, UnsupportedAttributeError)
+    assert f"ray.{name} " in str(error)
+
+
+@pytest.mark.parametrize("name", ray_features.NOT_IN_THIS_VERSION)
+def test_feature_that_has_arrived_is_not_called_missing(name: str) -> None:
+    assert importlib.util.find_spec(f"aioray.{name}") is None
+    parent, _, last = f"aioray.{name}".rpartition(".")
+    assert not hasattr(importlib.import_module(parent), last)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("tune", "needs a Ray cluster"), ("timeline", "not available in this version")],
+)
+def test_missing_feature_is_both_kinds_of_error(name: str, reason: str) -> None:
+    assert not hasattr(aioray, name)
+    assert getattr(aioray, name, 7) == 7
+    with pytest.raises(AttributeError, match=reason) as caught:
+        getattr(aioray, name)
+    assert isinstance(caught.value, UnsupportedFeatureError)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy), str(copy)) == (UnsupportedAttributeError, str(caught.value))
+
+
+@pytest.mark.parametrize("module", ["aioray", "aioray.util"])
+@pytest.mark.parametrize("name", ["nosuch", "__wrapped__", "_", "datas"])
+def test_unknown_name_is_a_plain_attribute_error(module: str, name: str) -> None:
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute '{name}'") as e:
+        getattr(importlib.import_module(module), name)
+    assert type(e.value) is AttributeError
+
+
+def test_misspelt_name_gets_a_suggestion() -> None:
+    code = "import aioray\ntry: aioray.get_runtime_contxt\nexcept AttributeError:"
+    code += " sys.stderr = sys.stdout; sys.excepthook(*sys.exc_info())"
+    assert "Did you mean: 'get_runtime_context'?" in in_fresh_process(code)
+
+
+def test_annotations_is_a_module_before_anyone_imports_it() -> None:
+    code = "import aioray; print(aioray.util.annotations.PublicAPI.__module__)"
+    assert in_fresh_process(code) == "aioray.util.annotations\n"
+
+
+def test_log_once_is_true_once_per_key() -> None:
+    keys = ["test_face.a", "test_face.b", "test_face.a", "test_face.a", "test_face.b"]
+    assert [aioray.util.log_once(key) for key in keys] == [True, True, False, False, False]
+
+
+def test_node_address_is_this_machine() -> None:
+    assert aioray.util.get_node_ip_address() == "127.0.0.1"
+    assert aioray.util.get_node_ip_address("10.0.0.1:6379") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("marker", "arguments"),
+    [
+        (annotations.PublicAPI, {"stability": "beta", "api_group": "Others"}),
+        (annotations.DeveloperAPI, {}),
+        (annotations.Deprecated, {"message": "use g", "warning": True}),
+    ],
+)
+def test_annotations_return_what_they_mark(marker, arguments: dict[str, object]) -> None:
+    def f() -> None:
+        """Say nothing."""
+
+    assert marker(f) is f
+    assert marker()(f) is f
+    assert marker(**arguments)(f) is f
+    assert f.__doc__ == "Say nothing."
+
+
+def test_package_says_that_it_is_typed() -> None:
+    assert (Path(aioray.__file__).parent / "py.typed").is_file()

@@ -1,0 +1,921 @@
+"""An exception on its way from worker to driver: its text, its type, every way to be hostile."""
+
+# ruff: noqa: N818 - the names say what is hostile
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import traceback
+
+import cloudpickle
+import pytest
+
+from aioray.exceptions import (
+    AttemptInfo,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    UnserializableException,
+    WorkerCrashedError,
+)
+from aioray.failures import (
+    MAX_SUMMARY_CHARS,
+    MAX_TEXT_CHARS,
+    capture,
+    dependency_error,
+    rebuild,
+    summary,
+)
+
+HEADER = "ray::f() (pid=71867, ip=127.0.0.1)"
+# Plays the worker: its frames are hidden.
+RUNNER = "/worker/execution.py"
+_space = {}
+exec(
+    compile(
+        textwrap.dedent(
+            """
+            def run(function, *args):
+                try:
+                    call(function, *args)
+                except BaseException as error:
+                    return error
+                raise AssertionError("nothing was raised")
+
+            def call(function, *args):
+                function(*args)
+            """
+        ),
+        RUNNER,
+        "exec",
+    ),
+    _space,
+)
+run = _space["run"]
+
+
+def task(source):
+    """Return the function f that `source` defines, in a file of its own, with lines to show."""
+    import linecache
+
+    source = textwrap.dedent(source).strip() + "\n"
+    name = f"errors{next(_numbers)}.py"
+    # An entry without modification time is one that linecache never checks against the disk.
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space = {"__name__": "__main__"}
+    exec(compile(source, name, "exec"), space)
+    return space["f"]
+
+
+_numbers = iter(range(1_000_000))
+
+
+def captured(exc, *, dumps=cloudpickle.dumps, loads=pickle.loads, hide=(RUNNER,), task_id=None):
+    data = capture(
+        exc,
+        function_name="f",
+        proctitle="ray::f",
+        pid=71867,
+        ip="127.0.0.1",
+        dumps=dumps,
+        loads=loads,
+        hide_files=frozenset(hide),
+        task_id=task_id,
+    )
+    assert type(data) is bytes
+    return data
+
+
+def brought_over(exc, **given):
+    """Return what the caller of the task is to see for `exc`."""
+    return rebuild(captured(exc, **given)).as_instanceof_cause()
+
+
+def lines_of(error):
+    """Return the text with file names made equal, without caret lines: versions differ in them."""
+    return [
+        line.split('"')[0] + '"errors.py"' + line.split('"')[2]
+        if line.lstrip(" |").startswith('File "errors')
+        else line
+        for line in str(error).splitlines()
+        if not is_caret_line(line)
+    ]
+
+
+def is_caret_line(line):
+    return bool(marks := line.strip(" |")) and set(marks) <= {"~", "^"}
+
+
+class CustomError(Exception):
+    def __init__(self, code, detail):
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+
+class MismatchedError(Exception):
+    """The common mistake: pickles, but does not unpickle."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+# --------------------------------------------------------------------------- text
+
+
+def test_text_is_header_frames_of_the_user_and_the_error():
+    f = task(
+        """
+        def f():
+            raise Exception("the real error")
+        """
+    )
+    error = brought_over(run(f))
+    assert lines_of(error) == [
+        HEADER,
+        '  File "errors.py", line 2, in f',
+        '    raise Exception("the real error")',
+        "Exception: the real error",
+    ]
+
+
+def test_caret_lines_of_the_user_stay():
+    f = task(
+        """
+        def f():
+            x = 1 + int("x")
+        """
+    )
+    lines = str(brought_over(run(f))).splitlines()
+    assert lines[2] == '    x = 1 + int("x")'
+    assert is_caret_line(lines[3])
+
+
+def test_frames_of_hidden_files_go_with_their_lines():
+    f = task(
+        """
+        def f():
+            raise ValueError("bad")
+        """
+    )
+    exc = run(f)
+    assert "execution.py" not in str(brought_over(exc))
+    assert "execution.py" in str(brought_over(exc, hide=()))
+
+
+def test_an_error_with_hidden_frames_only_still_has_header_and_ending():
+    exc = run(int, "x")
+    assert str(brought_over(exc)) == (
+        f"{HEADER}\nValueError: invalid literal for int() with base 10: 'x'"
+    )
+
+
+def test_an_exception_that_was_never_raised_has_header_and_ending():
+    assert str(brought_over(ValueError("bad"))) == f"{HEADER}\nValueError: bad"
+
+
+def test_chained_exceptions_have_the_joining_sentence_and_a_header_each():
+    f = task(
+        """
+        def f():
+            try:
+                raise ValueError("first")
+            except ValueError as error:
+                raise TypeError("second") from error
+        """
+    )
+    assert lines_of(brought_over(run(f))) == [
+        HEADER,
+        '  File "errors.py", line 3, in f',
+        '    raise ValueError("first")',
+        "ValueError: first",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        HEADER,
+        '  File "errors.py", line 5, in f',
+        '    raise TypeError("second") from error',
+        "TypeError: second",
+    ]
+
+
+def test_an_exception_raised_while_handling_another_shows_both():
+    f = task(
+        """
+        def f():
+            try:
+                raise ValueError("first")
+            except ValueError:
+                raise TypeError("second")
+        """
+    )
+    text = str(brought_over(run(f)))
+    assert "During handling of the above exception, another exception occurred:" in text
+    assert text.count(HEADER) == 2
+
+
+def test_a_suppressed_context_is_not_shown():
+    f = task(
+        """
+        def f():
+            try:
+                raise ValueError("first")
+            except ValueError:
+                raise TypeError("second") from None
+        """
+    )
+    text = str(brought_over(run(f)))
+    assert "first" not in text
+    assert text.count(HEADER) == 1
+
+
+def test_a_traceback_quoted_in_a_message_or_note_is_left_alone():
+    quoted = "Traceback (most recent call last):\n  File somewhere\nKeyError: 1"
+    exc = RuntimeError(f"remote:\n{quoted}")
+    exc.add_note(quoted)
+    text = str(brought_over(exc))
+    assert text.count("Traceback (most recent call last):") == 2
+    assert text.count(HEADER) == 1
+
+
+def test_an_exception_group_shows_every_member():
+    f = task(
+        """
+        def g():
+            raise ValueError("one")
+
+        def f():
+            try:
+                g()
+            except ValueError as error:
+                inner = ExceptionGroup("inner", [KeyError(3)])
+                raise ExceptionGroup("outer", [error, TypeError("two"), inner]) from None
+        """
+    )
+    error = brought_over(run(f))
+    assert isinstance(error, ExceptionGroup)
+    assert lines_of(error) == [
+        HEADER,
+        '  |   File "errors.py", line 9, in f',
+        '  |     raise ExceptionGroup("outer", [error, TypeError("two"), inner]) from None',
+        "  | ExceptionGroup: outer (3 sub-exceptions)",
+        "  +-+---------------- 1 ----------------",
+        f"    | {HEADER}",
+        '    |   File "errors.py", line 6, in f',
+        "    |     g()",
+        '    |   File "errors.py", line 2, in g',
+        '    |     raise ValueError("one")',
+        "    | ValueError: one",
+        "    +---------------- 2 ----------------",
+        f"    | {HEADER}",
+        "    | TypeError: two",
+        "    +---------------- 3 ----------------",
+        f"    | {HEADER}",
+        "    |   | ExceptionGroup: inner (1 sub-exception)",
+        "    |   +-+---------------- 1 ----------------",
+        f"    |     | {HEADER}",
+        "    |     | KeyError: 3",
+        "    |     +------------------------------------",
+        "    +------------------------------------",
+    ]
+
+
+def test_notes_are_shown_and_kept():
+    exc = ValueError("bad")
+    exc.add_note("look\nhere")
+    error = brought_over(exc)
+    assert str(error) == f"{HEADER}\nValueError: bad\nlook\nhere"
+    assert error.cause.__notes__ == ["look\nhere"]
+
+
+def test_a_syntax_error_shows_its_place():
+    exc = run(compile, "a b c\n", "<given>", "exec")
+    error = brought_over(exc)
+    assert isinstance(error, SyntaxError)
+    assert (error.lineno, error.filename) == (1, "<given>")
+    assert str(error).splitlines()[:3] == [HEADER, '  File "<given>", line 1', "    a b c"]
+    assert str(error).endswith("SyntaxError: invalid syntax")
+
+
+def test_deep_recursion_is_folded():
+    f = task(
+        """
+        def f():
+            f()
+        """
+    )
+    error = brought_over(run(f))
+    assert isinstance(error, RecursionError)
+    assert "[Previous line repeated" in str(error)
+
+
+def test_there_are_no_colour_codes_even_where_colour_is_forced(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("PYTHON_COLORS", "1")
+    assert "\x1b" not in str(brought_over(run(int, "x")))
+
+
+def test_own_classes_are_shown_under_the_name_programs_know():
+    text = str(brought_over(WorkerCrashedError("gone")))
+    assert text == f"{HEADER}\nray.exceptions.WorkerCrashedError: gone"
+
+
+def test_a_huge_message_is_cut_in_the_text_but_whole_in_the_cause():
+    error = brought_over(ValueError("x" * 10_000_000))
+    assert len(str(error)) < MAX_TEXT_CHARS + 100
+    assert "characters left out" in str(error)
+    assert str(error).startswith(HEADER)
+    assert len(error.cause.args[0]) == 10_000_000
+
+
+# --------------------------------------------------------------------------- type and attributes
+
+
+def test_cause_attributes_and_facts_of_the_task_come_over():
+    error = brought_over(CustomError(7, {"key": [1]}))
+    assert type(error).__name__ == "RayTaskError(CustomError)"
+    assert isinstance(error, CustomError)
+    assert (error.code, error.cause.detail) == (7, {"key": [1]})
+    assert (error.function_name, error.proctitle) == ("f", "ray::f")
+    assert (error.pid, error.ip) == (71867, "127.0.0.1")
+
+
+def test_rebuild_gives_a_fresh_instance_with_the_attempts_given():
+    attempts = (AttemptInfo(0, "ab", 1, 2.0, 3.0, "TASK_EXECUTION_EXCEPTION", "raised"),)
+    data = captured(ValueError("bad"))
+    first, second = rebuild(data, attempts), rebuild(data)
+    assert first is not second
+    assert first.cause is not second.cause
+    assert (first.attempts, second.attempts) == (attempts, ())
+    assert first.as_instanceof_cause().attempts == attempts
+
+
+def test_classes_of_main_come_over_by_value():
+    f = task(
+        """
+        class LocalError(Exception):
+            pass
+
+        def f():
+            raise LocalError("bad")
+        """
+    )
+    exc = run(f)
+    assert isinstance(brought_over(exc), type(exc))
+
+
+@pytest.mark.parametrize("exc", [StopIteration(5), GeneratorExit("g"), SystemExit(3)])
+def test_exceptions_that_mean_something_to_python_are_carried_like_others(exc):
+    error = brought_over(exc)
+    assert isinstance(error, type(exc))
+    assert error.cause.args == exc.args
+
+
+def test_a_keyboard_interrupt_means_cancelled_and_shows_where():
+    f = task(
+        """
+        def f():
+            raise KeyboardInterrupt
+        """
+    )
+    error = brought_over(run(f), task_id="c8ef")
+    assert type(error).__name__ == "RayTaskError(TaskCancelledError)"
+    assert isinstance(error, TaskCancelledError)
+    assert not isinstance(error, KeyboardInterrupt)
+    assert error.task_id == "c8ef"
+    assert lines_of(error) == [
+        HEADER,
+        '  File "errors.py", line 2, in f',
+        "    raise KeyboardInterrupt",
+        "KeyboardInterrupt",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        HEADER,
+        "ray.exceptions.TaskCancelledError: Task: c8ef was cancelled.",
+    ]
+
+
+def test_notes_that_a_reduce_drops_are_kept():
+    exc = DropsState("bad")
+    exc.add_note("look here")
+    assert brought_over(exc).cause.__notes__ == ["look here"]
+
+
+class DropsState(Exception):
+    def __reduce__(self):
+        return (DropsState, self.args)
+
+
+# --------------------------------------------------------------------------- errors of other tasks
+
+
+def test_an_error_escaping_from_an_inner_get_is_carried_on_by_its_cause():
+    inner = brought_over(CustomError(7, "d"))
+
+    def g():
+        raise inner
+
+    outer = brought_over(run(g))
+    assert type(outer).__name__ == "RayTaskError(CustomError)"
+    assert type(outer.cause) is CustomError
+    assert outer.code == 7
+    assert summary(captured(run(g))) == "CustomError: (7, 'd')"
+    name = "ray.exceptions.RayTaskError(CustomError)"
+    assert f"{name}: {HEADER}\n{__name__}.CustomError: (7, 'd')" in str(outer)
+
+
+def test_an_error_without_a_cause_is_carried_itself():
+    error = brought_over(RayTaskError("g", "text", None))
+    assert type(error) is RayTaskError
+    assert type(error.cause) is RayTaskError
+
+
+def test_a_cycle_of_task_errors_ends():
+    first = RayTaskError("g", "text", None)
+    first.cause = first
+    assert isinstance(brought_over(first), RayTaskError)
+
+
+def test_text_of_a_dependent_is_that_of_the_upstream_below_a_line_per_level():
+    f = task(
+        """
+        def f():
+            raise Exception("the real error")
+        """
+    )
+    upstream = brought_over(run(f))
+    error = dependency_error(upstream, function_name="g", pid=73085, ip="10.0.0.1")
+    assert lines_of(error) == [
+        "ray::g() (pid=73085, ip=10.0.0.1)",
+        "  At least one of the input arguments for this task could not be computed:",
+        f"ray.exceptions.RayTaskError: {HEADER}",
+        '  File "errors.py", line 2, in f',
+        '    raise Exception("the real error")',
+        "Exception: the real error",
+    ]
+    last = dependency_error(error, function_name="h", pid=None, ip=None)
+    assert str(last).startswith(
+        "ray::h()\n  At least one of the input arguments for this task could not be computed:\n"
+        "ray.exceptions.RayTaskError: ray::g() (pid=73085"
+    )
+    assert str(last).count("At least one of the input arguments") == 2
+    assert last.cause is upstream.cause
+
+
+@pytest.mark.parametrize(
+    ("upstream", "line"),
+    [
+        (WorkerCrashedError("gone"), "ray.exceptions.WorkerCrashedError: gone"),
+        (TaskCancelledError("c8ef"), "ray.exceptions.TaskCancelledError"),
+        (ValueError("bad"), "ValueError: bad"),
+    ],
+)
+def test_a_dependent_of_another_error_carries_that_error(upstream, line):
+    error = dependency_error(upstream, function_name="g", pid=1, ip="x").as_instanceof_cause()
+    assert type(error).__name__ == f"RayTaskError({type(upstream).__name__})"
+    assert isinstance(error, type(upstream))
+    assert error.cause is upstream
+    assert str(error).splitlines()[2] == line
+
+
+def test_text_of_a_long_chain_of_dependents_is_bounded_and_keeps_the_real_error():
+    error = rebuild(captured(ValueError("the real error")))
+    for _ in range(2_000):
+        error = dependency_error(error, function_name="g", pid=1, ip="x")
+    assert len(str(error)) < MAX_TEXT_CHARS + 100
+    assert str(error).startswith("ray::g() (pid=1, ip=x)\n  At least one")
+    assert str(error).endswith(f"{HEADER}\nValueError: the real error")
+    assert type(error.cause) is ValueError
+
+
+# --------------------------------------------------------------------------- summaries
+
+
+@pytest.mark.parametrize(
+    ("exc", "line"),
+    [
+        (ValueError("bad"), "ValueError: bad"),
+        (ValueError(), "ValueError"),
+        (CustomError(1, 2), "CustomError: (1, 2)"),
+        (ValueError("two\nlines\t here "), "ValueError: two lines here"),
+        (KeyError("k"), "KeyError: 'k'"),
+    ],
+)
+def test_summary_is_one_line(exc, line):
+    assert summary(captured(exc)) == line
+
+
+def test_summary_of_a_huge_message_is_short():
+    line = summary(captured(ValueError("x" * 1_000_000)))
+    assert len(line) == MAX_SUMMARY_CHARS
+    assert line.endswith("...")
+
+
+def test_reading_the_summary_runs_no_code_of_the_exception(monkeypatch):
+    data = captured(TellsWhenLoaded("bad"))
+    monkeypatch.setattr(sys.modules[__name__], "told", [])
+    assert summary(data) == "TellsWhenLoaded: bad"
+    assert told == []
+    rebuild(data)
+    assert told == ["bad"]
+
+
+told = []
+
+
+class TellsWhenLoaded(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        told.append(text)
+
+
+# --------------------------------------------------------------------------- hostile exceptions
+
+
+class RaisingStr(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+class ExitingStr(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+class StrOfWrongType(Exception):
+    def __str__(self):
+        return 7  # noqa: PLE0307 - the point
+
+
+class RaisingRepr(Exception):
+    def __repr__(self):
+        raise ValueError("no text")
+
+
+class StrSubclass(str):
+    __slots__ = ()
+
+    def __reduce__(self):
+        raise ValueError("not this one")
+
+    def __str__(self):
+        raise ValueError("nor this way")
+
+
+class ReturnsStrSubclass(Exception):
+    def __str__(self):
+        return StrSubclass("odd text")
+
+
+class RaisingReduce(Exception):
+    def __reduce__(self):
+        raise RuntimeError("do not pickle me")
+
+
+class InterruptingReduce(Exception):
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
+class RecursiveReduce(Exception):
+    def __reduce__(self):
+        return (RecursiveReduce, (RecursiveReduce("again"),))
+
+
+class ReducesToAnother(Exception):
+    def __reduce__(self):
+        return (ValueError, ("another",))
+
+
+class ReducesToNoException(Exception):
+    def __reduce__(self):
+        return (dict, ())
+
+
+class RaisingGetattribute(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError(f"{name} is private")
+
+
+class RaisingGetattr(Exception):
+    def __getattr__(self, name):
+        raise RuntimeError(f"there is no {name}")
+
+
+class LyingClass(Exception):
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+
+class HostileMeta(type):
+    def __getattribute__(cls, name):
+        if name in {"__qualname__", "__name__", "__module__"}:
+            raise RuntimeError("nameless")
+        return super().__getattribute__(name)
+
+
+class HostileMetaclass(Exception, metaclass=HostileMeta):
+    pass
+
+
+class HostileNotes(Exception):
+    @property
+    def __notes__(self):
+        raise RuntimeError("no notes")
+
+
+class Slotted(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+class SlottedMismatched(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code):
+        super().__init__()
+        self.code = code
+
+
+class HoldsLock(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class RefusesSubclasses(Exception):
+    def __init_subclass__(cls):
+        raise TypeError("final")
+
+
+class OddNotes(Exception):
+    __notes__ = 5
+
+
+class HostileNote:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def with_notes(notes):
+    exc = ValueError("bad")
+    exc.__notes__ = notes
+    return exc
+
+
+def cause_cycle():
+    first, second = ValueError("first"), TypeError("second")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+def self_context():
+    exc = ValueError("bad")
+    exc.__context__ = TypeError("other")
+    exc.__context__.__context__ = exc
+    return exc
+
+
+def long_chain():
+    exc = ValueError("0")
+    for number in range(5_000):
+        newer = ValueError(str(number))
+        newer.__cause__ = exc
+        exc = newer
+    return exc
+
+
+def deep_group():
+    exc = ValueError("deepest")
+    for _ in range(3_000):
+        exc = ExceptionGroup("group", [exc])
+    return exc
+
+
+def deep_argument():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    return ValueError("bad", value)
+
+
+def holding_itself():
+    exc = ValueError("bad")
+    exc.args = (exc,)
+    return exc
+
+
+def odd_syntax_error():
+    exc = SyntaxError("bad")
+    exc.lineno, exc.offset, exc.text, exc.filename = object(), "x", 5, HostileNote()
+    return exc
+
+
+def kept_type(name, make):
+    return pytest.param(make, True, id=name)
+
+
+def stands_in(name, make):
+    return pytest.param(make, False, id=name)
+
+
+HOSTILE = [
+    kept_type("str raises", lambda: RaisingStr("x")),
+    kept_type("str raises SystemExit", lambda: ExitingStr("x")),
+    kept_type("str returns an int", lambda: StrOfWrongType("x")),
+    kept_type("repr raises", lambda: RaisingRepr("x")),
+    kept_type("str returns a subclass", lambda: ReturnsStrSubclass("x")),
+    stands_in("reduce raises", lambda: RaisingReduce("x")),
+    stands_in("reduce raises KeyboardInterrupt", lambda: InterruptingReduce("x")),
+    stands_in("reduce recurses", lambda: RecursiveReduce("x")),
+    stands_in("reduces to another exception", lambda: ReducesToAnother("x")),
+    stands_in("reduces to no exception", lambda: ReducesToNoException("x")),
+    stands_in("init mismatched", lambda: MismatchedError(1, 2)),
+    stands_in("getattribute raises", lambda: RaisingGetattribute("x")),
+    stands_in("class raises", lambda: LyingClass("x")),
+    kept_type("notes raise", lambda: HostileNotes("x")),
+    kept_type("slots", lambda: Slotted(5)),
+    stands_in("slots, init mismatched", lambda: SlottedMismatched(5)),
+    stands_in("unpicklable member", lambda: HoldsLock("x")),
+    stands_in("unpicklable argument", lambda: ValueError(threading.Lock())),
+    stands_in("deep argument", deep_argument),
+    kept_type("no subclasses", lambda: RefusesSubclasses("x")),
+    kept_type("notes are an int", lambda: OddNotes("x")),
+    kept_type("note is bytes", lambda: with_notes([b"note", 5])),
+    stands_in("note is hostile and unpicklable", lambda: with_notes([threading.Lock()])),
+    kept_type("note has no text", lambda: with_notes([HostileNote()])),
+    kept_type("cycle of causes", cause_cycle),
+    kept_type("cycle of contexts", self_context),
+    kept_type("long chain", long_chain),
+    stands_in("deep group", deep_group),
+    kept_type("odd SyntaxError", odd_syntax_error),
+    kept_type("surrogates", lambda: ValueError("\udcff\ud800")),
+    kept_type("control characters", lambda: ValueError("\x00\x1b[31m\r")),
+    kept_type("wide group", lambda: ExceptionGroup("g", [ValueError(i) for i in range(2_000)])),
+    kept_type("empty message", ValueError),
+]
+
+
+@pytest.mark.parametrize(("make", "keeps_type"), HOSTILE)
+def test_a_hostile_exception_is_brought_over(make, keeps_type):
+    exc = make()
+
+    def f():
+        raise exc
+
+    raised = run(f)
+    error = rebuild(captured(raised))
+
+    assert type(error) is RayTaskError
+    name = type(raised).__name__
+    assert str(error).startswith((HEADER, "ray::f()"))
+    assert name in str(error)
+    found = type(error.cause)  # an assertion that fails prints its operands: only harmless ones
+    assert found is (type(raised) if keeps_type else UnserializableException)
+    if not keeps_type:
+        assert error.cause.type_name == name
+        assert error.cause.module == type(raised).__module__
+        assert error.cause.traceback_str == str(error)
+        assert error.cause.reason
+    assert "\n" not in summary(captured(raised))
+    # What the caller sees can itself be handed on.
+    assert isinstance(error.as_instanceof_cause(), RayTaskError)
+
+
+def test_an_exception_with_a_getattr_that_raises_is_brought_over():
+    error = rebuild(captured(RaisingGetattr("x")))
+    assert "RaisingGetattr" in str(error)
+
+
+def test_an_exception_whose_class_has_no_name_is_brought_over():
+    error = rebuild(captured(HostileMetaclass("x")))
+    assert str(error).startswith(HEADER)
+    assert "<unknown exception>" in summary(captured(HostileMetaclass("x")))
+
+
+def test_a_holder_of_itself_is_brought_over():
+    exc = holding_itself()
+    try:
+        assert isinstance(rebuild(captured(exc)), RayTaskError)
+    finally:
+        exc.args = ()
+
+
+def test_the_stand_in_keeps_type_message_notes_and_traceback():
+    f = task(
+        """
+        import threading
+
+        def f():
+            error = ValueError("the message", threading.Lock())
+            error.add_note("a note")
+            raise error
+        """
+    )
+    error = brought_over(run(f))
+    assert type(error).__name__ == "RayTaskError(UnserializableException)"
+    cause = error.cause
+    assert (cause.type_name, cause.module, cause.notes) == ("ValueError", "builtins", ("a note",))
+    assert "the message" in cause.message
+    assert str(cause).startswith("ValueError: ('the message'")
+    assert "isn't serializable: TypeError: cannot pickle '_thread.lock' object" in str(cause)
+    assert cause.traceback_str == str(error)
+    assert "    raise error\n" in cause.traceback_str
+    assert isinstance(error, RayError)
+
+
+def test_a_cause_that_unpickles_in_the_worker_only_becomes_a_stand_in(monkeypatch):
+    data = captured(CustomError(1, 2), dumps=pickle.dumps)
+    monkeypatch.delattr(sys.modules[__name__], "CustomError")
+    error = rebuild(data)
+    assert type(error.cause) is UnserializableException
+    assert error.cause.type_name == "CustomError"
+    assert error.cause.message == "(1, 2)"
+    assert "AttributeError" in error.cause.reason
+    assert str(error) == f"{HEADER}\n{__name__}.CustomError: (1, 2)"
+
+
+class LoadsOnlyIn(Exception):
+    """Unpickles in the process it was made in; elsewhere it raises what it was given."""
+
+    def __init__(self, pid, elsewhere):
+        super().__init__(pid, elsewhere)
+        if pid != os.getpid():
+            raise elsewhere
+
+
+@pytest.mark.parametrize("elsewhere", [SystemExit(3), GeneratorExit(), ValueError("no")])
+def test_a_cause_that_raises_at_the_driver_becomes_a_stand_in(elsewhere, monkeypatch):
+    data = captured(LoadsOnlyIn(os.getpid(), elsewhere), dumps=pickle.dumps)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert rebuild(data).cause.type_name == "LoadsOnlyIn"
+
+
+def test_control_c_while_the_driver_unpickles_is_not_swallowed(monkeypatch):
+    data = captured(LoadsOnlyIn(os.getpid(), KeyboardInterrupt()), dumps=pickle.dumps)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(data)
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), SystemExit(1), RecursionError("deep")])
+def test_a_pickler_that_fails_costs_the_cause_and_not_the_text(problem):
+    def dumps(value):
+        raise problem
+
+    error = rebuild(captured(ValueError("bad"), dumps=dumps))
+    assert error.cause.type_name == "ValueError"
+    assert type(problem).__name__ in error.cause.reason
+    assert str(error) == f"{HEADER}\nValueError: bad"
+
+
+def test_a_pickler_that_answers_with_another_buffer_is_fine():
+    error = rebuild(captured(ValueError("bad"), dumps=lambda e: bytearray(pickle.dumps(e))))
+    assert type(error.cause) is ValueError
+
+
+def test_a_traceback_that_cannot_be_formatted_leaves_header_and_message(monkeypatch):
+    def fail(*args, **given):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(traceback, "TracebackException", fail)
+    assert str(brought_over(ValueError("bad"))) == (
+        f"{HEADER}\nValueError: bad\n(The traceback could not be formatted: RuntimeError: broken)"
+    )
+
+
+def test_an_error_captured_in_one_process_is_rebuilt_in_another():
+    script = """
+        import os, pickle, sys
+        from aioray.failures import capture
+
+        def f():
+            raise FileNotFoundError(2, "no such file", "name")
+
+        try:
+            f()
+        except OSError as error:
+            data = capture(
+                error, function_name="f", proctitle="ray::f", pid=os.getpid(), ip="127.0.0.1",
+                dumps=pickle.dumps, loads=pickle.loads,
+            )
+        sys.stdout.buffer.write(data)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, check=True
+    )
+    error = rebuild(done.stdout).as_instanceof_cause()
+    with pytest.raises(FileNotFoundError) as caught:
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (2, "name")
+    assert caught.value.pid not in (None, os.getpid())
