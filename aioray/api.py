@@ -2,8 +2,8 @@
 
 Room: facade. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
 a plain script starts it on a thread of its own; in a running event loop it lives in that loop;
-`aioray.Engine` is for programs that want to hold it themselves. Every call but a few starts a session
-if there is none, as in Ray.
+`aioray.Engine` is for programs that want to hold it themselves. Every call but a few starts a
+session if there is none, as in Ray.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from .client import registry
 from .core.messages import CancelOutcome
 from .exceptions import RaySystemError
-from .refs import ObjectRef
+from .refs import ObjectRef, StoredFailure
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import TracebackType
+    from typing import Self
 
     from .client import Client
     from .engine import Engine
@@ -75,7 +76,7 @@ class RayContext:
     ray_commit: str = ""
     address_info: dict[str, Any] = field(default_factory=dict)
 
-    def __enter__(self) -> RayContext:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -153,7 +154,7 @@ def _start_in_thread(engine: Engine) -> None:
 
 
 def _discard_dead_session() -> None:
-    """Forget a session whose loop was closed, or that belongs to the process we were forked from."""
+    """Forget a session that can do nothing more, such as one whose loop was closed."""
     engine, thread = _session.engine, _session.thread
     _session.engine = _session.thread = None
     if engine is not None and not engine.closed:
@@ -203,8 +204,8 @@ def _refuse_in_worker() -> None:
 
     if place.job:
         raise RaySystemError(
-            "Inside a task, remote(), get(), put(), wait(), cancel() and init() are not available in "
-            "this version of aioray: tasks cannot use other tasks yet. Pass refs as arguments "
+            "Inside a task, remote(), get(), put(), wait(), cancel() and init() are not available "
+            "in this version of aioray: tasks cannot use other tasks yet. Pass refs as arguments "
             "instead: the function gets their values."
         )
 
@@ -228,17 +229,16 @@ class _ShutdownDone:
 def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _ShutdownDone:
     """End the session and every process of it. Idempotent; also done at the program's end.
 
-    drain: seconds that tasks may use to finish; new ones are refused meanwhile. Then, or at once with
-    0, what runs is interrupted (without drain: killed), and refs without a value raise
+    drain: seconds that tasks may use to finish; new ones are refused meanwhile. Then, or at once
+    with 0, what runs is interrupted (without drain: killed), and refs without a value raise
     EngineShutdownError. wait_for_processes: accepted, since all processes are always waited for.
     In a plain script it returns when everything has ended. On the engine's own event loop it cannot
-    wait: there `await aioray.shutdown(...)`; without `await`, and without drain, everything is killed
-    before it returns.
+    wait: there `await aioray.shutdown(...)`; without `await`, and without drain, everything is
+    killed before it returns.
     Source: Ray API reference, ray.shutdown; drain is aioray's own.
     """
     del wait_for_processes
-    if not isinstance(drain, int | float) or not 0 <= drain < float("inf"):
-        raise ValueError(f"drain must be a number of seconds >= 0, got {drain!r}")
+    drain = _seconds("drain", drain)
     with _session.lock:
         engine, thread = _session.engine, _session.thread
         _session.engine = _session.thread = None
@@ -275,8 +275,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     """The session stays with the parent: its threads and its loop did not come along."""
     _session.__init__()  # type: ignore[misc]  # a lock may have been held by a lost thread
-    registry.default = None
-    registry.by_job.clear()
+    registry.disown()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -293,11 +292,11 @@ def get(object_refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) 
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """Wait for a ref, or a list of refs, and return the value, or the list of values.
 
-    A task's error is raised, of several the first known. timeout: seconds to wait; None or -1: for ever;
-    0: look once. The tasks go on after a time-out. Values are deserialized anew by each call.
-    Raises the task's error; GetTimeoutError; ValueError for what is neither a ref nor a list or for a
-    negative timeout; TypeError for a list with something else in it; RuntimeError on the event loop that
-    the engine runs on, where only `await ref` can work.
+    A task's error is raised, of several the first known. timeout: seconds to wait; None or -1: for
+    ever; 0: look once. The tasks go on after a time-out. Values are deserialized anew by each call.
+    Raises the task's error; GetTimeoutError; ValueError for what is neither a ref nor a list or for
+    a negative timeout; TypeError for a list with something else in it; RuntimeError on the event
+    loop that the engine runs on, where only `await ref` can work.
     Source: Ray API reference, ray.get.
     """
     if timeout is not None:
@@ -323,9 +322,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         return object_refs._entry.value()
     entries = [ref._entry for ref in refs]
     if any(entry.outcome is None for entry in entries):
-        for entry in entries:  # one has failed: raise that, whatever stands before it
-            if entry.outcome is not None:
-                entry.value() if entry.error() is not None else None
+        # One has failed: raise that, whatever stands before it in the list.
+        next(entry for entry in entries if isinstance(entry.outcome, StoredFailure)).value()
     return [entry.value() for entry in entries]
 
 
@@ -353,16 +351,18 @@ def wait(
 ) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
     """Wait until `num_returns` of the refs are ready or `timeout` seconds have passed.
 
-    Returns (ready, not ready): two lists that together hold each ref once, in the order given; the first
-    has at most num_returns. A failed task counts as ready. timeout: None waits, 0 looks once.
+    Returns (ready, not ready): two lists that together hold each ref once, in the order given; the
+    first has at most num_returns. A failed task counts as ready. timeout: None waits, 0 looks once.
     fetch_local: no effect on one machine.
-    Raises TypeError for anything but a list of refs; ValueError for duplicates, a num_returns that is
-    not in 1..len, or a negative timeout.
+    Raises TypeError for anything but a list of refs; ValueError for duplicates, a num_returns that
+    is not in 1..len, or a negative timeout.
     Source: Ray API reference, ray.wait.
     """
     del fetch_local
     if not isinstance(object_refs, list):
-        raise TypeError(f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}")
+        raise TypeError(
+            f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}"
+        )
     for ref in object_refs:
         if not isinstance(ref, ObjectRef):
             raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
@@ -419,13 +419,14 @@ def cancel(
 ) -> CancelRequest:
     """Ask that a task stop. Returns at once; `await` the result for what became of it.
 
-    A task that waits never runs: its ref raises TaskCancelledError. In a running one KeyboardInterrupt is
-    raised, by a real SIGINT, once; what it then returns or raises is its outcome, and it is never retried.
-    force: kill its worker instead. grace: seconds after which a task that was interrupted and still runs
-    is killed; None: never. recursive: also tasks that it has submitted. A finished task, or an object of
-    `put`, is left as it is. Tasks that wait for the cancelled one fail with TaskCancelledError.
-    Raises TypeError for anything but a ref, ValueError for a negative grace.
-    Source: Ray API reference, ray.cancel; grace and the outcome are aioray's own.
+    A task that waits never runs: its ref raises TaskCancelledError. In a running one
+    KeyboardInterrupt is raised, by a real SIGINT, once; what it then returns or raises is its
+    outcome, and it is never retried. force: kill its worker instead. grace: seconds after which a
+    task that was interrupted and still runs is killed; None: never. recursive: also tasks that it
+    has submitted. A finished task, or an object of `put`, is left as it is. Tasks that wait for the
+    cancelled one fail with TaskCancelledError. Raises TypeError for anything but a ref, ValueError
+    for a negative grace. Source: Ray API reference, ray.cancel; grace and the outcome are aioray's
+    own.
     """
     del recursive  # a task has no tasks of its own yet
     if not isinstance(object_ref, ObjectRef):

@@ -1,11 +1,11 @@
 """What the API stands on: the operations of an engine, whoever carries them out.
 
-Room: the seam between face and engine. `Client` is implemented by the engine in the driver; inside a
-worker `get_client()` refuses, because there is no way back to the driver yet. Several clients may
+Room: the seam between face and engine. `Client` is implemented by the engine in the driver; inside
+a worker `get_client()` refuses, because there is no way back to the driver yet. Several clients may
 be open in one process: each has a job of its own, and refs find theirs by the job id inside them.
 
-Which client a call uses: the one activated in this context (`activate`), else the process's default,
-else a new one, started by `aioray.init()`.
+Which client a call uses: the one activated in this context (`activate`), else the process's
+default, else a new one, started by `aioray.init()`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,43 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from .options import TaskOptions
     from .refs import ObjectEntry, ObjectRef
-    from .remote_function import Call
 
 __all__ = [
+    "Call",
     "Client",
     "Registry",
+    "RemoteCode",
     "activate",
     "registry",
 ]
+
+
+class RemoteCode(Protocol):
+    """A function that can be submitted, as far as a client looks into it."""
+
+    name: str
+    function: Callable[..., Any]
+
+
+class Call:
+    """A function with one set of options, and what a client has prepared for calling it."""
+
+    __slots__ = ("binding", "client", "code", "options")
+
+    def __init__(self, code: RemoteCode, options: TaskOptions) -> None:
+        self.code = code
+        self.options = options
+        self.client: Client | None = None  # whose `binding` this is
+        self.binding: Any = None
 
 
 class Client(Protocol):
     """An engine, as seen by refs and the API. All methods may be called from any thread."""
 
     job: bytes
+    loop: asyncio.AbstractEventLoop | None  # the engine's own
 
     @property
     def closed(self) -> bool:
@@ -51,9 +73,7 @@ class Client(Protocol):
         """Block until all are ready, or one has failed; GetTimeoutError after `timeout`."""
         ...
 
-    def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
-    ) -> None:
+    def wait(self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None) -> None:
         """Block until so many are ready or the time is over."""
         ...
 
@@ -77,8 +97,24 @@ class Client(Protocol):
         """Keep the object for the session: its ref was pickled by hand."""
         ...
 
-    def runs_on(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Whether this is the engine's own loop."""
+    def export(self, entry: ObjectEntry) -> None:
+        """Remember the entry by its id: its ref is being pickled."""
+        ...
+
+    def disown(self) -> None:
+        """Become closed without ending anything: this is a copy in a forked process."""
+        ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        """Totals by name."""
+        ...
+
+    def available_resources(self) -> dict[str, float]:
+        """What is free, by name."""
+        ...
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes, as Ray describes them."""
         ...
 
 
@@ -93,12 +129,11 @@ class Registry:
     def current(self) -> Client | None:
         """The client that a call in this context should use, if one is open."""
         client = self.active.get()
-        if client is not None and not client.closed:
-            return client
-        client = self.default
-        if client is not None and not client.closed:
-            return client
-        return None
+        if client is None or client.closed:
+            client = self.default
+            if client is None or client.closed:
+                return None
+        return client
 
     def open(self, client: Client) -> None:
         """A client has begun."""
@@ -112,6 +147,13 @@ class Registry:
             del self.by_job[client.job]
         if self.default is client:
             self.default = None
+
+    def disown(self) -> None:
+        """This process is a fork of the one that the clients live in."""
+        for client in self.by_job.values():
+            client.disown()
+        self.by_job.clear()
+        self.default = None
 
     def free_job_number(self) -> int:
         """The lowest job number that no open client has."""

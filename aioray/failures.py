@@ -1,7 +1,7 @@
 """Carries the exception of a task from the worker to the driver, with its traceback as text.
 
-Room: child and shell alike; imports exceptions.py and the standard library. The pickler comes from
-outside as `dumps` and `loads`. Decides nothing: what is retried is known elsewhere.
+Room: child and shell alike; imports exceptions and serialization. The pickler of the worker comes
+from outside as `dumps` and `loads`. Decides nothing: what is retried is known elsewhere.
 
 `capture` runs in the worker: the exception is the user's, so its `__str__`, `__reduce__` and
 `__init__` may do anything, and yet the worker must answer. Hence every touch of it is guarded
@@ -27,6 +27,7 @@ from aioray.exceptions import (
     TaskCancelledError,
     UnserializableException,
 )
+from aioray.serialization import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,7 +197,7 @@ def _load_cause(record: _Record) -> BaseException:
     reason = record.reason
     if record.cause is not None:
         try:
-            cause = pickle.loads(record.cause)
+            cause = load(record.cause)
             if isinstance(cause, BaseException):
                 _restore_notes(cause, record.notes)
                 return cause

@@ -3,8 +3,8 @@
 Room: shared by driver and worker; stdlib only. The shapes are Ray's: JobID 4 bytes, ActorID 16,
 TaskID 24, ObjectRef 28 = task id + little-endian index, node and worker ids 28. A task's id is a
 function of job, parent task and submission counter, so a script names its tasks alike in every run.
-Inside the engine tasks are known by that counter alone; ids are computed when somebody looks at them.
-Source: Ray design documents, "ID specification".
+Inside the engine tasks are known by that counter alone; ids are computed when somebody looks at
+them. Source: Ray design documents, "ID specification".
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The one place that talks to the Linux kernel beyond what the os module wraps portably.
 
 Room: shared by driver and worker; stdlib only. Another platform needs replacements for what is here
-and for the descriptors named in `wire`: parent-death signal (prctl), sub-reaper (prctl), the list of
-own children (/proc), pidfds, eventfds, memory files, SOCK_SEQPACKET, and the out-of-memory counters.
+and for the descriptors named in `wire`: parent-death signal (prctl), sub-reaper (prctl), the list
+of own children (/proc), pidfds, eventfds, memory files, SOCK_SEQPACKET, and the out-of-memory
+counters.
 """
 
 from __future__ import annotations

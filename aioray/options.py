@@ -167,7 +167,8 @@ def parse_task_options(
             "placement_group and scheduling_strategy cannot be combined: leave out the first "
             "(it is deprecated) and use PlacementGroupSchedulingStrategy"
         )
-    _refuse_generators(values.get("num_returns"), is_generator=is_generator)
+    kept = None if base is None else base.num_returns
+    _refuse_generators(values.get("num_returns", kept), is_generator=is_generator)
     if "num_returns" in values and values["num_returns"] is None:
         values["num_returns"] = 1
     values.pop("object_store_memory", None)  # refused above unless it is None
@@ -215,11 +216,10 @@ def _refuse_generators(num_returns: Any, *, is_generator: bool) -> None:
             f"num_returns={num_returns!r} is for generator functions, and this function is none: "
             f"give an int >= 0"
         )
-    if is_generator:
+    if is_generator and not isinstance(num_returns, int):
         raise UnsupportedFeatureError(
-            "Generator functions cannot be remote tasks in this release of aioray; generators "
-            "come with another release.",
-            "Return a list instead, with num_returns=n for one ref to each of its n items.",
+            "Streaming generators are not available in this version of aioray.",
+            "Give num_returns=n to get one ref for each of the n items, or return a list.",
         )
 
 

@@ -3,12 +3,12 @@
 Room: face, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is the
 state of one object in the driver: pending, a value's bytes, or a failure. Refs, tasks that need it
 and values that contain its ref hold it by ordinary references; when the last is gone, so is the
-value. Entries change on the engine's thread only; reading `outcome` is safe from anywhere, because it
-is assigned once and last.
+value. Entries change on the engine's thread only; reading `outcome` is safe from anywhere, because
+it is assigned once and last.
 
-A ref can be awaited on any loop and taken by `asyncio.wait`, `gather`, `as_completed`, `wait_for` and
-`timeout`. It is deliberately no asyncio future: `gather` and `wait_for` cancel the futures they are
-given, and one awaiter's time-out must not reach the others, nor the task.
+A ref can be awaited on any loop and taken by `asyncio.wait`, `gather`, `as_completed`, `wait_for`
+and `timeout`. It is deliberately no asyncio future: `gather` and `wait_for` cancel the futures they
+are given, and one awaiter's time-out must not reach the others, nor the task.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectEntry", "ObjectRef", "StoredFailure"]
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 logger = logging.getLogger("aioray")
 
@@ -110,6 +111,20 @@ class ObjectEntry:
         assert isinstance(outcome, StoredFailure)
         raise outcome.exception()
 
+    def add_waiter(self, callback: Callable[[], None]) -> None:
+        """Call back when the outcome is there, at once if it is. Engine's thread only."""
+        if self.outcome is not None:
+            callback()
+        elif self.waiters is None:
+            self.waiters = [callback]
+        else:
+            self.waiters.append(callback)
+
+    def drop_waiter(self, callback: Callable[[], None]) -> None:
+        """Take a callback back, if it is still there. Engine's thread only."""
+        if self.waiters is not None and callback in self.waiters:
+            self.waiters.remove(callback)
+
     def error(self) -> BaseException | None:
         """The exception that `value` would raise, or None."""
         outcome = self.outcome
@@ -126,6 +141,29 @@ def _wake_elsewhere(loop: asyncio.AbstractEventLoop, callback: Callable[[], None
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
         logger.debug("A loop that waited for a ref was closed before it was ready.")
+
+
+class _ValueFuture(asyncio.Future[T]):
+    """The future of one awaiter; cancelling it withdraws this awaiter only."""
+
+    entry: ObjectEntry
+    wake: Callable[[], None] | None = None  # what the entry calls, while it waits
+
+    def resolve(self) -> None:
+        """The entry is ready."""
+        self.wake = None
+        if not self.done():
+            try:
+                self.set_result(self.entry.value())
+            except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
+                self.set_exception(_settable(error))
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the future, and let the entry forget it."""
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            self.entry.owner().forget(self.entry, wake)
+        return super().cancel(msg)
 
 
 class ObjectRef(Generic[T_co]):
@@ -194,9 +232,7 @@ class ObjectRef(Generic[T_co]):
         if not isinstance(other, ObjectRef):
             return NotImplemented
         mine, theirs = self._entry, other._entry
-        return mine is theirs or (
-            mine.client is theirs.client and mine.binary() == theirs.binary()
-        )
+        return mine is theirs or (mine.client is theirs.client and mine.binary() == theirs.binary())
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
@@ -206,8 +242,12 @@ class ObjectRef(Generic[T_co]):
 
     def __reduce__(self) -> tuple[Callable[[bytes], ObjectRef[Any]], tuple[bytes]]:
         entry = self._entry
-        if not note_ref(self) and entry.client is not None:
-            entry.client.pin(entry)
+        noted = note_ref(self)
+        client = entry.client
+        if client is not None:
+            client.export(entry)
+            if not noted:
+                client.pin(entry)
         return _rebuild, (entry.binary(),)
 
     # -- awaiting
@@ -219,9 +259,11 @@ class ObjectRef(Generic[T_co]):
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
             wake: Callable[[], None] = functools.partial(_wake, future)
-            if not client.runs_on(loop):
+            if client.loop is loop:
+                entry.add_waiter(wake)
+            else:
                 wake = functools.partial(_wake_elsewhere, loop, wake)
-            client.when_ready(entry, wake)
+                client.when_ready(entry, wake)
             try:
                 yield from future
             except BaseException:
@@ -239,7 +281,7 @@ class ObjectRef(Generic[T_co]):
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(entry.value())
-                except BaseException as error:  # the caller's, whatever it is
+                except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
                     future.set_exception(error)
 
         if entry.outcome is not None:
@@ -249,36 +291,24 @@ class ObjectRef(Generic[T_co]):
         return future
 
     def as_future(self) -> asyncio.Future[T_co]:
-        """An asyncio future of the value, on the running loop. Cancelling it does not cancel the task.
+        """An asyncio future of the value, on the running loop. Cancelling it does not cancel the
+        task.
 
         Raises RuntimeError if no loop is running.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T_co] = loop.create_future()
         entry = self._entry
-
-        def resolve() -> None:
-            if not future.done():
-                try:
-                    future.set_result(entry.value())
-                except BaseException as error:  # the caller's, whatever it is
-                    future.set_exception(_settable(error))
-
+        future: _ValueFuture[T_co] = _ValueFuture(loop=loop)
+        future.entry = entry
+        wake: Callable[[], None] = future.resolve
         if entry.outcome is not None:
-            resolve()
-            return future
-        client = entry.owner()
-        if client.runs_on(loop):
-            wake: Callable[[], None] = resolve
+            wake()
+        elif entry.owner().loop is loop:
+            future.wake = wake
+            entry.add_waiter(wake)
         else:
-            wake = functools.partial(_wake_elsewhere, loop, resolve)
-        client.when_ready(entry, wake)
-
-        def cancelled(done: asyncio.Future[T_co]) -> None:
-            if done.cancelled():
-                client.forget(entry, wake)
-
-        future.add_done_callback(cancelled)
+            future.wake = wake = functools.partial(_wake_elsewhere, loop, wake)
+            entry.owner().when_ready(entry, wake)
         return future
 
     # -- what asyncio.wait asks of its members
@@ -292,12 +322,12 @@ class ObjectRef(Generic[T_co]):
         return False
 
     def result(self) -> T_co:
-        """The value, if it is there. Raises asyncio.InvalidStateError if not, else the task's error."""
+        """The value if it is there. Raises the task's error, or asyncio.InvalidStateError."""
         value: T_co = self._entry.value()
         return value
 
     def exception(self) -> BaseException | None:
-        """The task's error, if it is there. Raises asyncio.InvalidStateError if there is no outcome."""
+        """The task's error, or None. Raises asyncio.InvalidStateError if there is no outcome."""
         if self._entry.outcome is None:
             raise asyncio.InvalidStateError(f"{self!r} is not ready.")
         return self._entry.error()

@@ -1,8 +1,8 @@
 """`@remote` and what it makes of a function.
 
-Room: facade. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call against the
-signature and hands it to the client. `Call` is a function with one set of options; the client hangs
-what it prepared for it on `binding`, so that a second call costs no preparation.
+Room: facade. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call
+against the signature and hands it to the client. `Call` is a function with one set of options; the
+client hangs what it prepared for it on `binding`, so that a second call costs no preparation.
 """
 
 from __future__ import annotations
@@ -13,39 +13,27 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from .api import client_for_call
+from .client import Call
 from .exceptions import UnsupportedFeatureError
 from .options import parse_task_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .client import Client
     from .options import TaskOptions
     from .refs import ObjectRef
 
-__all__ = ["BoundOptions", "Call", "RemoteFunction", "remote"]
+__all__ = ["BoundOptions", "RemoteFunction", "remote"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Call:
-    """A function with one set of options, and what a client has prepared for it."""
-
-    __slots__ = ("binding", "client", "code", "options")
-
-    def __init__(self, code: RemoteFunction[Any, Any], options: TaskOptions) -> None:
-        self.code = code
-        self.options = options
-        self.client: Client | None = None  # whose `binding` this is
-        self.binding: Any = None
-
-
 class RemoteFunction(Generic[P, R]):
     """A function whose calls run in worker processes. Made by `@aioray.remote`.
 
-    `f.remote(...)` submits a call and returns its ref at once; `f.options(...)` changes options for some
-    calls. Calling it directly is a TypeError.
+    `f.remote(...)` submits a call and returns its ref at once; `f.options(...)` changes options for
+    some calls. Calling it directly is a TypeError.
     Source: Ray API reference, ray.remote.
     """
 
@@ -61,6 +49,7 @@ class RemoteFunction(Generic[P, R]):
         self.least, self.most = _positional_range(self.signature)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Refuse: a remote function runs in a worker only."""
         raise TypeError(
             f"Remote function {self.name!r} cannot be called directly. Use "
             f"'{self.name}.remote()' to run it in a worker, or '{self.name}.function()' to run it "
@@ -74,10 +63,11 @@ class RemoteFunction(Generic[P, R]):
         refs stay refs. Arguments are serialized now: later changes to them have no effect.
         Raises TypeError if the arguments do not fit the signature or cannot be serialized.
         """
-        return submit(self._call, args, kwargs)
+        ref: ObjectRef[R] = submit(self, self._call, args, kwargs)
+        return ref
 
     def options(self, **options: Any) -> BoundOptions[R]:
-        """The same function with some options changed. Takes what `@remote` takes, but max_calls."""
+        """The same function with some options changed: what `@remote` takes, but max_calls."""
         changed = parse_task_options(
             options,
             base=self.options_given,
@@ -102,23 +92,26 @@ class RemoteFunction(Generic[P, R]):
 class BoundOptions(Generic[R]):
     """A remote function with other options: has `remote()`, and cannot be changed again."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_function")
 
     def __init__(self, function: RemoteFunction[Any, R], options: TaskOptions) -> None:
+        self._function = function
         self._call = Call(function, options)
 
     def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Submit a call, as `RemoteFunction.remote`."""
-        return submit(self._call, args, kwargs)
+        ref: ObjectRef[R] = submit(self._function, self._call, args, kwargs)
+        return ref
 
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
-        self._call.code.bind(*args, **kwargs)
+        self._function.bind(*args, **kwargs)
 
 
-def submit(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def submit(
+    code: RemoteFunction[Any, Any], call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
     """Check a call against the signature and hand it to the client of this context."""
-    code = call.code
     if kwargs or not code.least <= len(args) <= code.most:
         try:
             code.signature.bind(*args, **kwargs)
@@ -156,7 +149,8 @@ def remote(*positional: Any, **options: Any) -> Any:
     """Make a function run in worker processes: `@remote`, or `@remote(**options)`.
 
     Options, with their defaults: num_returns=1, max_retries=3 (retries after a crash of the worker,
-    -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and RAY_TASK_MAX_RETRIES replace the
+    -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and RAY_TASK_MAX_RETRIES replace
+    the
     default at each submission), retry_exceptions=False (True, a list of exception types, or a
     predicate: which errors of the function are retried too), retry=None (a RetryPolicy: delays and
     time budget), max_calls=0 (calls after which the worker is replaced), num_cpus=1, num_gpus,

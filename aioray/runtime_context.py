@@ -1,4 +1,4 @@
-"""`get_runtime_context()`: where am I? In the driver, or in which attempt of which task?
+"""`get_runtime_context()`: tells code where it runs, in the driver or in which attempt of a task.
 
 Room: facade, also used in workers. Reads what the worker's main loop has noted and what the client
 knows, and changes nothing. Beyond Ray it tells the number of the attempt.
@@ -47,7 +47,10 @@ class RuntimeContext:
     def get_task_function_name(self) -> str | None:
         """`module.qualname` of the running function; None in the driver."""
         attempt = place.attempt
-        return None if attempt is None else place.function_name
+        if attempt is None:
+            return None
+        function = place.function
+        return f"{function.__module__}.{function.__qualname__}"
 
     def get_attempt_number(self) -> int | None:
         """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
@@ -68,7 +71,8 @@ class RuntimeContext:
         """The id of this process in the session, in hexadecimal."""
         if place.job:
             return place.worker_id
-        return (_client().job + b"\xff" * (ids.NODE_ID_SIZE - ids.JOB_ID_SIZE)).hex()
+        job: bytes = _client().job
+        return (job + b"\xff" * (ids.NODE_ID_SIZE - ids.JOB_ID_SIZE)).hex()
 
     def get_session_name(self) -> str:
         """The name of the session."""

@@ -1,9 +1,9 @@
 """Values to bytes and back: pickle 5 first, cloudpickle where pickle would not do.
 
 Room: shared by driver and worker; knows refs only as things that announce themselves while being
-pickled (`note_ref`). A value is either a plain pickle (it begins with 0x80) or, if it has out-of-band
-buffers or contains refs, a container (it begins with 0x01) in which the buffers lie aligned and can
-be used in place: arrays loaded from it share its memory and are read-only.
+pickled (`note_ref`). A value is either a plain pickle (it begins with 0x80) or, if it has
+out-of-band buffers or contains refs, a container (it begins with 0x01) in which the buffers lie
+aligned and can be used in place: arrays loaded from it share its memory and are read-only.
 
 pickle "succeeds" on what lives in `__main__` by writing a name that no worker can resolve, so the
 bytes are searched for that name and cloudpickle, which takes definitions along, does it again. The
@@ -75,7 +75,7 @@ def dump(value: Any) -> tuple[bytes, Sequence[Any]]:
         try:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
             plain = b"_main__" not in data and not _by_value()
-        except Exception:  # whatever a foreign __reduce__ may raise
+        except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
             plain = False
         if not plain:
             buffers.clear()

@@ -7,14 +7,14 @@ A worker has these descriptors (`WorkerFds`):
 - *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One packet is one
   bundle, `marshal` of (codes, attempts); if it is large, the long byte strings lie in a memory file
   that travels with the packet, and a (offset, size) pair stands where each was.
-- *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt only
-  after it has read its number here. The driver keeps the reading end too: whatever number it reads
-  first itself, the worker can no longer run. The kernel gives each number to one reader, so taking
-  work back is free of races, and needs no help from a worker that is stuck.
-- *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They are
-  safe there when the worker dies a moment later.
-- *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because waking
-  the driver is what costs.
+- *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
+  only after it has read its number here. The driver keeps the reading end too: whatever number it
+  reads first itself, the worker can no longer run. The kernel gives each number to one reader, so
+  taking work back is free of races, and needs no help from a worker that is stuck.
+- *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
+  are safe there when the worker dies a moment later.
+- *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
+  waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
   writes when the process dies of a signal.
 - *stdout*, *stderr*: the user's own, see `OUTPUT_MARK`.

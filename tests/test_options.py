@@ -356,11 +356,17 @@ def test_placement_group_beside_a_strategy_is_refused(group: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("num_returns", [None, 1, 3, "streaming", "dynamic"])
+@pytest.mark.parametrize("num_returns", [None, "streaming", "dynamic"])
 @pytest.mark.parametrize("base", [None, TaskOptions()])
-def test_generator_functions_are_not_supported(num_returns: Any, base: TaskOptions | None) -> None:
-    with pytest.raises(UnsupportedFeatureError, match=r"Generator functions .* another release"):
+def test_streaming_generators_are_not_supported(num_returns: Any, base: TaskOptions | None) -> None:
+    with pytest.raises(UnsupportedFeatureError, match=r"Streaming generators .* num_returns=n"):
         parse_task_options({"num_returns": num_returns}, base=base, is_generator=True)
+
+
+def test_generator_function_with_a_number_of_returns_is_taken() -> None:
+    base = parse_task_options({"num_returns": 3}, base=None, is_generator=True)
+    assert base.num_returns == 3
+    assert parse_task_options({"name": "g"}, base=base, is_generator=True).num_returns == 3
 
 
 def test_bad_option_of_a_generator_function_is_named_first() -> None:
@@ -460,6 +466,12 @@ PARSERS = [
 def test_field_of_runtime_env_is_not_supported(parse: Any, name: str) -> None:
     with pytest.raises(UnsupportedFeatureError, match=f"field '{name}' of runtime_env .* Leave"):
         parse({name: "x"})
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+def test_empty_field_of_runtime_env_counts_as_asked_for(parse: Any) -> None:
+    with pytest.raises(UnsupportedFeatureError, match="field 'pip' of runtime_env"):
+        parse({"pip": []})
 
 
 @pytest.mark.parametrize("parse", PARSERS)
@@ -633,7 +645,8 @@ def test_bad_init_value_is_refused_by_name(option: str, value: Any, error: type[
     ],
 )
 def test_keyword_without_meaning_is_ignored(option: str) -> None:
-    assert started(**{option: object()}) == started()
+    given: dict[str, Any] = {option: object()}
+    assert started(**given) == started()
 
 
 def test_unknown_init_keywords_are_all_named() -> None:

@@ -69,6 +69,15 @@ def local_class() -> type:
     return Local
 
 
+def class_with(member: Callable[[Any], Any]) -> type:
+    lock = LOCK
+
+    def function(self: Any = None) -> Any:
+        return lock
+
+    return type("Made", (), {"member": member(function), "__module__": "__main__"})
+
+
 def default() -> Callable[..., Any]:
     return lambda a=LOCK, *, b=LOCK: (a, b)
 
@@ -102,6 +111,10 @@ def default() -> Callable[..., Any]:
         (using_global(), "x.__globals__['LOCK']"),
         (local_class(), "x.shared"),
         (local_class()(), "type(x).shared"),
+        (class_with(property), "x.member.fget.__closure__['lock']"),
+        (class_with(staticmethod), "x.member.__func__.__closure__['lock']"),
+        (class_with(classmethod), "x.member.__func__.__closure__['lock']"),
+        (types.CellType(LOCK), "x.cell_contents"),
         (ValueError("bad", LOCK), "x.__reduce__()[1][1]"),
     ],
 )
@@ -357,3 +370,13 @@ def test_keys_are_shown_short_and_without_user_code(key: Any, shown: str) -> Non
 def test_key_of_a_hostile_class_is_shown_by_its_type() -> None:
     text = explain({raising(ValueError("no")): 1, "b": 2}, "x", cloudpickle.dumps)
     assert text == "x.<key <Raising>>: ValueError: no"
+
+
+def test_closure_variable_that_is_not_bound_is_passed_over() -> None:
+    lock = LOCK
+
+    def function() -> Any:
+        return later, lock
+
+    assert explain(function, "f", cloudpickle.dumps).startswith("f.__closure__['lock']: ")
+    later = 1

@@ -1,9 +1,9 @@
 """The core: decides what happens to tasks and workers, and does nothing itself.
 
-Room: core. Pure: no I/O, no clock, no asyncio, no randomness of its own. `Scheduler.handle(event, now)`
-takes one fact and returns the orders that follow from it; `next_deadline()` says when the next
-`TimerFired` is due. Everything here can be replayed in a test without a process.
+Room: core. Pure: no I/O, no clock, no asyncio, no randomness of its own. `Scheduler.handle(event,
+now)` takes one fact and returns the orders that follow from it; `next_deadline()` says when the
+next `TimerFired` is due. Everything here can be replayed in a test without a process.
 
-`messages` holds the facts and orders, `model` the records, `scheduler` the decisions, `retries` when a
-failed attempt runs again, `intensity` how many failed starts are tolerated.
+`messages` holds the facts and orders, `model` the records, `scheduler` the decisions, `retries`
+when a failed attempt runs again, `intensity` how many failed starts are tolerated.
 """

@@ -38,10 +38,6 @@ class RestartIntensity:
             return None
         return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (len(failures) - 1))
 
-    def tries(self) -> int:
-        """Failures counted within the period at the last failure."""
-        return len(self._failures)
-
     def succeeded(self) -> None:
         """Forget the failures: a worker has come up and served."""
         self._failures.clear()

@@ -1,9 +1,9 @@
 """What the shell tells the core (events) and what the core orders (commands).
 
-Room: core. Frozen data only. An event is a fact, named in the past; a command is a request, named as
-an order. The commands returned by one `handle` call are caused by exactly that event and are carried
-out in the order given. Where ten thousand tasks pass by, one event or command speaks of a whole
-batch, because creating an object per task is what would cost.
+Room: core. Frozen data only. An event is a fact, named in the past; a command is a request, named
+as an order. The commands returned by one `handle` call are caused by exactly that event and are
+carried out in the order given. Where ten thousand tasks pass by, one event or command speaks of a
+whole batch, because creating an object per task is what would cost.
 
 `Task` objects appear by reference; workers by their id, which is never reused. `seq` numbers one
 attempt on one worker, is never reused either, and so tells late answers from current ones.
@@ -74,7 +74,7 @@ class Answer(NamedTuple):
     ended: Ended
     payload: Any  # value or error, opaque here
     started_at: float
-    duration: float  # seconds inside the user's function
+    duration: float  # seconds inside the user's function; 0.0: it was never entered
     delay: float | None = None  # seconds asked for by ASKED_FOR_RETRY
 
 
@@ -92,9 +92,9 @@ class FailureKind(Enum):
 class CancelOutcome(Enum):
     """What became of a request to cancel.
 
-    `NOT_STARTED`: the function never ran. `INTERRUPTED`: KeyboardInterrupt ended it. `KILLED`: its
-    worker was killed. `FINISHED_FIRST`: it had an outcome of its own before the request took hold;
-    that outcome stands.
+    `NOT_STARTED`: the function was not running and never will. `INTERRUPTED`: KeyboardInterrupt
+    ended it. `KILLED`: its worker was killed. `FINISHED_FIRST`: it had an outcome of its own before
+    the request took hold; that outcome stands.
     """
 
     NOT_STARTED = "not started"
@@ -168,14 +168,14 @@ class WorkerStartFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """The worker's process has been reaped.
-
-    All its answers were reported and its unclaimed attempts reclaimed before this.
-    """
+    """The worker's process has been reaped; all its answers were reported before this."""
 
     worker_id: int
     report: Any  # death report, opaque here
     started_at: float | None = None  # of the attempt that it was running, if known
+    # What it had not claimed. Part of this event, as a worker that is reported free without being
+    # reported dead would be given more, and would seem to die of that.
+    unclaimed: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,11 @@ class SendAttempts:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimAttempts:
-    """Take back what the worker has not claimed; answer AttemptsReclaimed, also when empty."""
+    """Take back at once what the worker has not claimed.
+
+    Answer AttemptsReclaimed, also when empty, in the order of the orders and before any event from
+    outside.
+    """
 
     worker_id: int
 

@@ -1,8 +1,8 @@
 """The records that the core keeps: tasks, functions, workers, scheduling classes.
 
-Room: core. Data and the table of legal moves; the decisions are in `scheduler`. A `Task` is one object
-from submission to its last ref: the shell hangs its own data on `payload` and `returns`, which the
-core never looks into. Only `Scheduler` assigns `state`, and only along `SUCCESSORS`.
+Room: core. Data and the table of legal moves; the decisions are in `scheduler`. A `Task` is one
+object from submission to its last ref: the shell hangs its own data on `payload` and `returns`,
+which the core never looks into. Only `Scheduler` assigns `state`, and only along `SUCCESSORS`.
 
 Resource amounts are integers in 1/10,000 of a unit, so that fractions add up exactly.
 """
@@ -47,7 +47,7 @@ class TaskState(Enum):
     FINISHED = "has its value; held by refs and dependents only"
     FAILED = "has its failure; held by refs and dependents only"
 
-    successors: tuple[TaskState, ...]  # from SUCCESSORS; an attribute, as looking up members is slow
+    successors: tuple[TaskState, ...]  # from SUCCESSORS; members are slow to look up
 
 
 _T = TaskState
@@ -82,17 +82,15 @@ class Function:
 
 
 class Cancellation:
-    """How far the cancelling of one task has gone: requested, interrupted, killed."""
+    """How far the cancelling of one attempt has gone: requested, interrupted, to be killed."""
 
-    __slots__ = ("by_shutdown", "force", "interrupted", "kill_at", "killed", "request_ids")
+    __slots__ = ("by_shutdown", "force", "interrupted", "request_ids")
 
     def __init__(self) -> None:
         self.request_ids: list[int] = []
         self.by_shutdown = False  # nobody asked, but the engine has to end
-        self.force = False
-        self.kill_at: float | None = None  # end of the grace period
+        self.force = False  # kill instead of interrupting: as asked, or the grace period is over
         self.interrupted = False  # at least one interrupt was ordered
-        self.killed = False  # the kill of its worker was ordered
 
 
 class Task:
@@ -104,7 +102,6 @@ class Task:
         "dependencies",
         "dependents",
         "failures",
-        "first_sent_at",
         "function",
         "max_calls",
         "max_retries",
@@ -112,11 +109,12 @@ class Task:
         "number",
         "payload",
         "policy",
+        "rank",
         "retries_left",
         "returns",
         "scheduling_class",
-        "seq",
         "sent_at",
+        "seq",
         "state",
         "unready_dependencies",
         "worker",
@@ -136,10 +134,11 @@ class Task:
         payload: Any = None,
     ) -> None:
         self.number = number  # submission counter of the engine; never reused
+        self.rank = number  # among the heads of the queues the lowest goes first
         self.name = name
         self.function = function
         self.scheduling_class = scheduling_class
-        self.dependencies = dependencies
+        self.dependencies = dependencies  # until it is submitted; then `dependents` of these
         self.max_retries = max_retries  # -1: unlimited
         self.policy = policy  # delays between attempts; None: the default ones
         self.max_calls = max_calls  # 0: unlimited
@@ -153,7 +152,6 @@ class Task:
         self.worker: Worker | None = None
         self.seq = 0
         self.sent_at = 0.0
-        self.first_sent_at: float | None = None
         self.failures: list[AttemptRecord] | None = None
         self.cancellation: Cancellation | None = None
 
@@ -164,12 +162,21 @@ class Task:
 class SchedulingClass:
     """Tasks that need the same resources and environment, and so queue behind one another."""
 
-    __slots__ = ("demand", "environment", "queue", "reported_infeasible")
+    __slots__ = (
+        "demand",
+        "environment",
+        "leases",
+        "passed_over_since",
+        "queue",
+        "reported_infeasible",
+    )
 
     def __init__(self, demand: Demand, environment: Environment) -> None:
         self.demand = demand
         self.environment = environment
         self.queue: deque[Task] = deque()
+        self.leases = 0  # workers that hold its resources
+        self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
 
 
@@ -195,9 +202,9 @@ class Worker:
         "in_flight",
         "last_progress",
         "lease",
+        "reclaims",
         "served",
-        "stall_timer",
-        "stalled",
+        "stall_check",
         "state",
     )
 
@@ -209,10 +216,10 @@ class Worker:
         self.lease: SchedulingClass | None = None  # whose resources it holds while busy
         self.functions: set[int] = set()  # keys of functions whose code it surely has
         self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
+        self.reclaims: deque[int] = deque()  # newest seq at each order to reclaim, till answered
         self.idle_since = 0.0
         self.last_progress = 0.0
-        self.stall_timer = False  # a check is in the timer heap
-        self.stalled = False  # has work waiting behind an attempt that turned out long
+        self.stall_check: float | None = None  # when it is looked at whether it has stalled
         self.served = False  # has answered or claimed at least one attempt
 
     def __repr__(self) -> str:

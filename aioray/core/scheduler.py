@@ -6,12 +6,20 @@ Room: core. `Scheduler.handle(event, now)` takes one fact and returns the comman
 How work flows. A task waits for its arguments, then queues in its scheduling class (same resources,
 same environment). A worker that gets the first attempt of a class takes a *lease*: it holds the
 class's resources until it has nothing in flight, and gets only attempts of that class meanwhile.
-Functions known to be short are sent ahead, about `PREFETCH_SECONDS` of expected work per worker; what
-is stuck behind an attempt that turned out long is reclaimed as soon as somebody else could run it.
+Functions known to be short are sent ahead, about `PREFETCH_SECONDS` of expected work per worker;
+what is stuck behind an attempt that turned out long is reclaimed when somebody else could run it.
+
+Who is served first. Classes by the rank of their head: its submission number, or that of the newest
+task when it came back for a second retry or a later one, so that a task which always fails starves
+nobody. A lease is not topped up while a longer waiting class needs what it holds; and for a class
+of which nothing runs, because it asks for more than is free at any one time, resources are saved up
+after `PATIENCE_SECONDS`.
 
 Who wins when news cross. An answer always stands: a value that was written before a cancel, a kill
 or the death of the worker took hold is the result. A reclaimed attempt never ran. What was claimed
-and not answered when the worker died is the one attempt that the death harmed.
+and not answered when the worker died is the one attempt that the death harmed. A worker claims one
+attempt after it has answered the one before; so of those that could not be reclaimed only the last
+can be running, and only on its account may the worker be interrupted or killed.
 
 Cancelling is a ladder per task: requested (its worker is asked for unclaimed attempts), interrupted
 (SIGINT, repeated until delivered), killed; see `Cancellation`.
@@ -71,7 +79,7 @@ from .retries import crash_delay
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["IllegalMove", "Scheduler"]
 
@@ -81,6 +89,8 @@ MAX_IN_FLIGHT = 64  # attempts given to one worker, running one included
 MAX_BUNDLE = 32  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 STALL_SECONDS = 0.005  # without an answer, after which a worker with attempts waiting is looked at
+LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it
+PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
@@ -89,7 +99,7 @@ MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at a
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT
 
 
-class IllegalMove(RuntimeError):
+class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
     """A task was to make a move that the table does not know: a bug in aioray."""
 
 
@@ -119,6 +129,8 @@ class Scheduler:
         self._workers: dict[int, Worker] = {}
         self._idle: dict[Environment, list[Worker]] = {}  # newest last
         self._idle_count = 0
+        self._surplus_timer = False  # a look at idle workers is in the timer heap
+        self._reserved: dict[str, int] = {}  # during one dispatch: saved for a class that waits
         self._starting: dict[Environment, int] = {}
         self._blocked_until: dict[Environment, float] = {}  # no starts before this time
         self._intensity: dict[Environment, RestartIntensity] = {}
@@ -127,6 +139,7 @@ class Scheduler:
         self._timer_count = 0
         self._last_worker_id = 0
         self._last_seq = 0
+        self._newest = 0  # number of the task submitted last
         self._closing = False
         self._giving_up = False  # nothing is retried any more
         self._stopped = False
@@ -168,13 +181,9 @@ class Scheduler:
             found = self._classes[key] = SchedulingClass(demand, environment)
         return found
 
-    def unfinished(self) -> int:
-        """How many tasks have no outcome yet."""
-        return len(self._tasks)
-
-    def idle_workers(self) -> int:
-        """How many workers are ready and have nothing to do."""
-        return self._idle_count
+    def unfinished_tasks(self) -> tuple[Task, ...]:
+        """The tasks that have no outcome yet."""
+        return tuple(self._tasks.values())
 
     # ------------------------------------------------------------ states
 
@@ -204,18 +213,26 @@ class Scheduler:
                 if not dependent.unready_dependencies:
                     self._enqueue(dependent)
 
-    def _fail(self, task: Task, failure: Failure) -> None:
-        """Fail the task and, one after the other, everything that waits for it."""
+    def _fail(
+        self,
+        task: Task,
+        failure: Failure,
+        outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST,
+    ) -> None:
+        """Fail the task and, one after the other, everything that waits for it.
+
+        outcome: what those are told who have asked to cancel the task.
+        """
         self._fail_one(task, failure)
+        if task.cancellation is not None:
+            self._report_cancel(task.cancellation, outcome)
         work = [task]
         while work:
             upstream = work.pop()
             dependents, upstream.dependents = upstream.dependents, None
             for dependent in dependents or ():
                 if dependent.state is TaskState.PENDING_ARGS_AVAIL:
-                    self._fail_one(
-                        dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream)
-                    )
+                    self._fail_one(dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream))
                     work.append(dependent)
 
     def _fail_one(self, task: Task, failure: Failure) -> None:
@@ -224,21 +241,10 @@ class Scheduler:
             cls = task.scheduling_class
             cls.queue.remove(task)
             if not cls.queue:
-                self._waiting.pop(cls, None)
+                self._emptied(cls)
         self._move(task, TaskState.FAILED)
         del self._tasks[task.number]
         self._out.append(ResolveFailure(task, failure))
-        cancellation = task.cancellation
-        if cancellation is not None:
-            outcome = CancelOutcome.FINISHED_FIRST
-            if failure.kind is FailureKind.CANCELLED:
-                if cancellation.killed and task.worker is not None:
-                    outcome = CancelOutcome.KILLED
-                elif cancellation.interrupted and task.worker is not None:
-                    outcome = CancelOutcome.INTERRUPTED
-                else:
-                    outcome = CancelOutcome.NOT_STARTED
-            self._report_cancel(cancellation, outcome)
         task.worker = None
 
     def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
@@ -258,11 +264,15 @@ class Scheduler:
                 self._await_dependencies(task)
             else:
                 self._enqueue(task)
+        if event.tasks:
+            self._newest = event.tasks[-1].number
         self._dispatch(now)
 
     def _await_dependencies(self, task: Task) -> None:
         unready = 0
-        for dependency in task.dependencies:
+        # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
+        dependencies, task.dependencies = task.dependencies, ()
+        for dependency in dependencies:
             state = dependency.state
             if state is TaskState.FAILED:
                 self._fail(task, Failure(FailureKind.DEPENDENCY, upstream=dependency))
@@ -279,16 +289,18 @@ class Scheduler:
     # ------------------------------------------------------------ dispatch
 
     def _dispatch(self, now: float) -> None:
-        """Give queued tasks to workers, oldest class head first, and order what is missing."""
-        if not self._waiting:
+        """Give queued tasks to workers, lowest rank first, and order what is missing."""
+        waiting = self._waiting
+        if waiting:
+            if len(waiting) == 1:
+                classes: Iterable[SchedulingClass] = tuple(waiting)
+            else:
+                classes = sorted(waiting, key=lambda cls: cls.queue[0].rank)
+            for cls in classes:
+                self._dispatch_class(cls, now)
+            self._reserved.clear()
+        if self._stalled:
             self._release_stalled(now)
-            return
-        if len(self._waiting) == 1:
-            classes: Iterable[SchedulingClass] = tuple(self._waiting)
-        else:
-            classes = sorted(self._waiting, key=lambda cls: cls.queue[0].number)
-        for cls in classes:
-            self._dispatch_class(cls, now)
 
     def _dispatch_class(self, cls: SchedulingClass, now: float) -> None:
         queue = cls.queue
@@ -305,36 +317,59 @@ class Scheduler:
         if queue and free:
             self._order_workers(cls, min(len(queue), free), now)
         if queue and not self._starting.get(cls.environment):
-            for worker in self._workers.values():
-                if not queue:
-                    break
+            for worker in tuple(self._workers.values()):
                 if worker.lease is cls:
                     self._top_up(worker, cls, now)
+                    if not queue:
+                        break
         if not queue:
-            self._waiting.pop(cls, None)
-        elif not free and not cls.reported_infeasible:
-            self._check_feasible(cls)
+            self._emptied(cls)
+        elif not free:
+            self._pass_over(cls, now)
+
+    def _emptied(self, cls: SchedulingClass) -> None:
+        cls.passed_over_since = None
+        self._waiting.pop(cls, None)
 
     def _free_leases(self, demand: Demand) -> int:
         """How many more workers could hold this demand now."""
         free = MAX_WORKERS
         for name, amount in demand:
-            free = min(free, self.available.get(name, 0) // amount)
-        return free
+            left = self.available.get(name, 0) - self._reserved.get(name, 0)
+            free = min(free, left // amount)
+        return max(0, free)
 
-    def _check_feasible(self, cls: SchedulingClass) -> None:
+    def _pass_over(self, cls: SchedulingClass, now: float) -> None:
+        """Too little is free for this class: later ones may go ahead, but not for ever."""
         if any(amount > self.total.get(name, 0) for name, amount in cls.demand):
-            cls.reported_infeasible = True
-            self._out.append(ReportInfeasible(cls.queue[0]))
+            del self._waiting[cls]  # nothing will ever make it fit
+            if not cls.reported_infeasible:
+                cls.reported_infeasible = True
+                self._out.append(ReportInfeasible(cls.queue[0]))
+        elif not cls.leases:
+            if cls.passed_over_since is None:
+                cls.passed_over_since = now
+            elif now >= cls.passed_over_since + PATIENCE_SECONDS:
+                for name, amount in cls.demand:
+                    self._reserved[name] = self._reserved.get(name, 0) + amount
 
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment
         if self._blocked_until.get(environment, 0.0) > now:
             return
+        if len(self._workers) >= MAX_WORKERS:
+            self._make_room(now)
+            return
         starting = self._starting.get(environment, 0)
         room = min(MAX_WORKERS - len(self._workers), self._kept_workers - starting)
         for _ in range(min(wanted - starting, room)):
             self._start_worker(environment)
+
+    def _make_room(self, now: float) -> None:
+        """Stop the worker that is idle longest: its environment is not the one that is wanted."""
+        leaving = (WorkerState.STOPPING, WorkerState.KILLED)
+        if self._idle_count and not any(w.state in leaving for w in self._workers.values()):
+            self._stop_idle(self._longest_idle()[0], now)
 
     def _start_worker(self, environment: Environment) -> None:
         self._last_worker_id += 1
@@ -345,12 +380,15 @@ class Scheduler:
 
     def _lease(self, worker: Worker, cls: SchedulingClass) -> None:
         worker.lease = cls
+        cls.leases += 1
+        cls.passed_over_since = None
         for name, amount in cls.demand:
             self.available[name] -= amount
 
     def _release(self, worker: Worker) -> None:
         cls, worker.lease = worker.lease, None
         if cls is not None:
+            cls.leases -= 1
             for name, amount in cls.demand:
                 self.available[name] += amount
 
@@ -365,23 +403,34 @@ class Scheduler:
 
     def _top_up(self, worker: Worker, cls: SchedulingClass, now: float) -> None:
         """Send a busy worker more, if what is next is short and its code is surely there."""
-        if worker.state is not WorkerState.READY or worker.stalled:
+        if worker.state is not WorkerState.READY or now >= worker.last_progress + STALL_SECONDS:
             return
         in_flight = len(worker.in_flight)
         head = cls.queue[0]
         target = self._target(head.function)
         if in_flight * 2 > target or head.function.key not in worker.functions:
             return
-        if any(
-            other.queue[0].number < head.number
-            for other in self._waiting
-            if other is not cls and other.queue
-        ):
-            return  # another class waits longer: let the lease end
+        if len(self._waiting) > 1 and self._outranked(cls, head.rank):
+            return  # let the lease end
         running = next(iter(worker.in_flight.values())).function
         if running is not head.function and self._target(running) <= in_flight:
             return
         self._fill(worker, cls, target - in_flight, now)
+
+    def _outranked(self, cls: SchedulingClass, rank: int) -> bool:
+        """Whether a class that waits longer could make use of a lease of this one."""
+        available = self.available
+        held = [name for name, _ in cls.demand]
+        for other in self._waiting:
+            if other is cls or not other.queue or other.queue[0].rank >= rank:
+                continue
+            short = [name for name, amount in other.demand if available.get(name, 0) < amount]
+            if short:
+                if any(name in held for name in short):
+                    return True
+            elif other.environment == cls.environment:
+                return True  # it lacks nothing but a worker
+        return False
 
     def _fill(self, worker: Worker, cls: SchedulingClass, limit: int, now: float) -> None:
         """Send up to `limit` attempts, at least one, from the head of the queue."""
@@ -389,26 +438,30 @@ class Scheduler:
         in_flight = worker.in_flight
         known = worker.functions
         bundle: list[Task] = []
+        if not in_flight:
+            worker.last_progress = now
+        function: Function | None = None
+        target = 0
         limit = max(1, limit)
         while queue and limit:
             task = queue[0]
+            if task.function is not function:
+                function = task.function
+                target = self._target(function)
             if in_flight and (
-                len(in_flight) >= self._target(task.function)
-                or (task.function.key not in known and not bundle)
+                len(in_flight) >= target or (not bundle and function.key not in known)
             ):
                 break
             if task.max_calls:
                 self._count_call(worker, task)
             queue.popleft()
             limit -= 1
-            self._last_seq += 1
-            task.seq = self._last_seq
+            self._last_seq = seq = self._last_seq + 1
+            task.seq = seq
             task.worker = worker
             task.sent_at = now
-            if task.first_sent_at is None:
-                task.first_sent_at = now
             self._move(task, TaskState.SUBMITTED_TO_WORKER)
-            in_flight[task.seq] = task
+            in_flight[seq] = task
             bundle.append(task)
             if len(bundle) == MAX_BUNDLE:
                 self._out.append(SendAttempts(worker.id, bundle))
@@ -417,7 +470,7 @@ class Scheduler:
                 break
         if bundle:
             self._out.append(SendAttempts(worker.id, bundle))
-        self._watch_stall(worker, now)
+        self._watch_stall(worker)
 
     def _count_call(self, worker: Worker, task: Task) -> None:
         """Count one call against max_calls; with the last one, prepare the successor."""
@@ -430,18 +483,23 @@ class Scheduler:
                 for other in self._workers.values()
                 if other.state in (WorkerState.READY, WorkerState.STARTING)
             )
-            if staying < self._kept_workers and not self._closing:
+            room = min(self._kept_workers - staying, MAX_WORKERS - len(self._workers))
+            if room > 0 and not self._closing:
                 self._start_worker(worker.environment)
 
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
         cls = worker.lease
+        if cls is None:
+            return  # late news only
+        worker.last_progress = now
+        self._stalled.pop(worker, None)
         if worker.in_flight:
-            if cls is not None and cls.queue:
+            if cls.queue:
                 self._top_up(worker, cls, now)
                 if not cls.queue:
-                    self._waiting.pop(cls, None)
-            self._watch_stall(worker, now)
+                    self._emptied(cls)
+            self._watch_stall(worker)
             return
         self._release(worker)
         if worker.state is WorkerState.READY:
@@ -453,7 +511,8 @@ class Scheduler:
         worker.idle_since = now
         self._idle.setdefault(worker.environment, []).append(worker)
         self._idle_count += 1
-        if self._idle_count > self._kept_workers:
+        if self._idle_count > self._kept_workers and not self._surplus_timer:
+            self._surplus_timer = True
             self._at(now + IDLE_SECONDS, self._stop_surplus)
 
     def _drop_idle(self, worker: Worker) -> None:
@@ -462,18 +521,28 @@ class Scheduler:
             idle.remove(worker)
             self._idle_count -= 1
 
+    def _longest_idle(self) -> list[Worker]:
+        """All idle workers, the one that is idle longest first."""
+        return sorted(
+            (worker for idle in self._idle.values() for worker in idle),
+            key=lambda worker: (worker.idle_since, worker.id),
+        )
+
     def _stop_surplus(self, now: float) -> None:
         """Stop the workers that were idle longest, down to the number that is kept."""
-        surplus = self._idle_count - self._kept_workers
-        longest = sorted(
-            (worker.idle_since, worker.id, worker)
-            for idle in self._idle.values()
-            for worker in idle
-            if worker.idle_since <= now - IDLE_SECONDS
-        )
-        for _, _, worker in longest[: max(0, surplus)]:
-            self._drop_idle(worker)
-            self._stop(worker, now)
+        self._surplus_timer = False
+        surplus = max(0, self._idle_count - self._kept_workers)
+        for worker in self._longest_idle()[:surplus]:
+            due = worker.idle_since + IDLE_SECONDS
+            if due > now:
+                self._surplus_timer = True
+                self._at(due, self._stop_surplus)
+                return
+            self._stop_idle(worker, now)
+
+    def _stop_idle(self, worker: Worker, now: float) -> None:
+        self._drop_idle(worker)
+        self._stop(worker, now)
 
     def _stop(self, worker: Worker, now: float) -> None:
         worker.state = WorkerState.STOPPING
@@ -495,64 +564,84 @@ class Scheduler:
 
     # ------------------------------------------------------------ stalls
 
-    def _watch_stall(self, worker: Worker, now: float) -> None:
-        worker.last_progress = now
-        worker.stalled = False
-        self._stalled.pop(worker, None)
-        if len(worker.in_flight) > 1 and not worker.stall_timer:
-            worker.stall_timer = True
-            self._at(now + STALL_SECONDS, lambda at: self._check_stall(worker, at))
+    def _watch_stall(self, worker: Worker) -> None:
+        if len(worker.in_flight) > 1:
+            due = worker.last_progress + STALL_SECONDS
+            if worker.stall_check is None or due < worker.stall_check:
+                self._plan_stall_check(worker, due)
 
-    def _check_stall(self, worker: Worker, now: float) -> None:
-        worker.stall_timer = False
+    def _plan_stall_check(self, worker: Worker, due: float) -> None:
+        worker.stall_check = due
+        self._at(due, lambda at: self._check_stall(worker, due, at))
+
+    def _check_stall(self, worker: Worker, planned: float, now: float) -> None:
+        if planned != worker.stall_check:
+            return  # an earlier look was planned since, and was taken
+        worker.stall_check = None
         if len(worker.in_flight) < 2 or self._workers.get(worker.id) is not worker:
             return
         due = worker.last_progress + STALL_SECONDS
-        if due > now:
-            worker.stall_timer = True
-            self._at(due, lambda at: self._check_stall(worker, at))
-            return
-        worker.stalled = True
-        self._stalled[worker] = None
-        self._out.append(PollWorker(worker.id))
-        self._release_stalled(now)
+        if due <= now:
+            self._stalled[worker] = None
+            self._out.append(PollWorker(worker.id))
+            self._release_stalled(now)
+            # Look again, ever less often: it may answer, and not announce it before a long attempt.
+            due = now + min(LONGEST_STALL_CHECK, now - worker.last_progress)
+        self._plan_stall_check(worker, due)
 
     def _release_stalled(self, now: float) -> None:
-        """Take back what waits behind long attempts, where somebody else could run it now."""
+        """Take back what waits behind long attempts, where somebody could make use of that."""
         for worker in tuple(self._stalled):
             cls = worker.lease
-            if cls is None:
+            if cls is None or len(worker.in_flight) < 2:
                 continue
-            environment = cls.environment
-            if not self._free_leases(cls.demand):
-                continue
-            may_start = (
-                len(self._workers) < MAX_WORKERS
-                and not self._starting.get(environment)
-                and self._blocked_until.get(environment, 0.0) <= now
-            )
-            if self._idle.get(environment) or may_start:
-                del self._stalled[worker]  # worker.stalled stays: no prefetch until it answers
-                self._out.append(ReclaimAttempts(worker.id))
+            last = next(reversed(worker.in_flight.values()))
+            if self._could_run_elsewhere(cls, now) or self._outranked(cls, last.rank):
+                del self._stalled[worker]
+                self._reclaim(worker)
+
+    def _could_run_elsewhere(self, cls: SchedulingClass, now: float) -> bool:
+        if not self._free_leases(cls.demand):
+            return False
+        environment = cls.environment
+        return bool(self._idle.get(environment)) or (
+            len(self._workers) < MAX_WORKERS
+            and not self._starting.get(environment)
+            and self._blocked_until.get(environment, 0.0) <= now
+        )
+
+    def _reclaim(self, worker: Worker) -> None:
+        worker.reclaims.append(self._last_seq)
+        self._out.append(ReclaimAttempts(worker.id))
 
     def _on_reclaimed(self, event: AttemptsReclaimed, now: float) -> None:
         worker = self._workers.get(event.worker_id)
         if worker is None:
             return
-        for seq in sorted(event.seqs, reverse=True):
-            task = worker.in_flight.pop(seq)
+        self._take_back(worker, event.seqs)
+        in_flight = worker.in_flight
+        newest = worker.reclaims.popleft() if worker.reclaims else self._last_seq
+        if any(task.cancellation is not None for task in in_flight.values()):
+            self._climb(worker, newest, now)
+        if event.seqs and not in_flight:
+            self._after_progress(worker, now)
+        self._dispatch(now)
+
+    def _take_back(self, worker: Worker, seqs: Sequence[int]) -> None:
+        """Put attempts that never ran where they came from."""
+        for seq in sorted(seqs, reverse=True):
+            task = worker.in_flight.pop(seq, None)
+            if task is None:
+                continue  # shutdown has given it up
             if task.max_calls:
-                worker.calls[task.function.key] -= 1
+                key = task.function.key
+                if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
+                    worker.state = WorkerState.READY  # this would have been its last
+                worker.calls[key] -= 1
             task.worker = None
             self._enqueue(task, front=True)
             if task.cancellation is not None:
-                self._fail(task, self._cancelled(task))
-        for task in tuple(worker.in_flight.values()):
-            if task.cancellation is not None:
-                self._climb(task, task.cancellation, now)
-        if event.seqs and not worker.in_flight:
-            self._after_progress(worker, now)
-        self._dispatch(now)
+                self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
 
     # ------------------------------------------------------------ answers
 
@@ -568,11 +657,12 @@ class Scheduler:
                 continue  # late news of an attempt that has an outcome already
             function = task.function
             worker.functions.add(function.key)
-            mean = function.mean_seconds
-            if mean is None:
-                function.mean_seconds = answer.duration
-            else:
-                function.mean_seconds = mean + MEAN_WEIGHT * (answer.duration - mean)
+            duration = answer.duration
+            if duration:
+                mean = function.mean_seconds
+                function.mean_seconds = (
+                    duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
+                )
             if answer.ended is Ended.RETURNED:
                 self._move(task, TaskState.FINISHED)
                 del self._tasks[task.number]
@@ -611,10 +701,13 @@ class Scheduler:
             if self._retry(task, record, delay, now):
                 return
         self._record(task, record)
-        if ended is Ended.NOT_STARTED:
-            task.worker = None  # so that the cancel is reported as such
-        detail = answer.payload if ended is not Ended.NOT_STARTED else None
-        self._fail(task, Failure(kind, detail, attempts=tuple(task.failures or ())))
+        outcome = CancelOutcome.FINISHED_FIRST
+        detail = answer.payload
+        if ended is Ended.INTERRUPTED:
+            outcome = CancelOutcome.INTERRUPTED
+        elif ended is Ended.NOT_STARTED:
+            outcome, detail = CancelOutcome.NOT_STARTED, None
+        self._fail(task, Failure(kind, detail, attempts=tuple(task.failures or ())), outcome)
 
     # ------------------------------------------------------------ retries
 
@@ -634,7 +727,7 @@ class Scheduler:
         if left == 0 or self._giving_up:
             return False
         budget = task.policy.time_budget if task.policy is not None else None
-        first = task.first_sent_at
+        first = (task.failures[0] if task.failures else record).started_at
         if budget is not None and first is not None and now + delay - first > budget:
             return False
         self._record(task, record)
@@ -644,7 +737,7 @@ class Scheduler:
         task.attempt += 1
         task.worker = None
         if delay <= 0.0:
-            self._enqueue(task, front=True)
+            self._requeue(task)
         else:
             self._move(task, TaskState.BACKOFF)
             self._at(now + delay, lambda at: self._backoff_over(task, at))
@@ -652,8 +745,14 @@ class Scheduler:
 
     def _backoff_over(self, task: Task, now: float) -> None:
         if task.state is TaskState.BACKOFF:
-            self._enqueue(task, front=True)
+            self._requeue(task)
             self._dispatch(now)
+
+    def _requeue(self, task: Task) -> None:
+        """Queue for another attempt: the first retry in front, later ones behind all others."""
+        if task.attempt > 1:
+            task.rank = self._newest
+        self._enqueue(task, front=task.attempt == 1)
 
     # ------------------------------------------------------------ workers
 
@@ -688,17 +787,16 @@ class Scheduler:
             return
         self._blocked_until.pop(environment, None)
         if any(
-            worker.environment == environment and worker.served
+            worker.environment == environment and worker.state is not WorkerState.STARTING
             for worker in self._workers.values()
         ):
-            return  # others still work on the queue: too few workers, but no dead end
+            return  # others work on the queue: too few workers, but no dead end
         for cls in tuple(self._waiting):
             if cls.environment == environment:
                 for task in tuple(cls.queue):
                     attempts = tuple(task.failures or ())
-                    self._fail(
-                        task, Failure(FailureKind.WORKER_STARTUP, report, attempts=attempts)
-                    )
+                    self._fail(task, Failure(FailureKind.WORKER_STARTUP, report, attempts=attempts))
+        self._dispatch(now)
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         worker = self._workers.pop(event.worker_id, None)
@@ -710,6 +808,7 @@ class Scheduler:
         self._drop_idle(worker)
         self._stalled.pop(worker, None)
         self._release(worker)
+        self._take_back(worker, event.unclaimed)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
         for task in harmed:
@@ -722,24 +821,18 @@ class Scheduler:
     def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
         started = event.started_at if event.started_at is not None else task.sent_at
         duration = max(0.0, now - started)
-        if task.cancellation is not None:
-            task.cancellation.killed = True
-            kind = self._cancelled_kind(task)
-        else:
-            kind = FailureKind.WORKER_DIED
+        cancelled = task.cancellation is not None
+        kind = self._cancelled_kind(task) if cancelled else FailureKind.WORKER_DIED
         record = AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
-        if kind is FailureKind.WORKER_DIED:
-            delay = (
-                crash_delay(task.attempt + 1)
-                if task.policy is None
-                else self._policy_delay(task)
-            )
+        if not cancelled:
+            crash = task.policy is None
+            delay = crash_delay(task.attempt + 1) if crash else self._policy_delay(task)
             if self._retry(task, record, delay, now):
                 return
         self._record(task, record)
         attempts = tuple(task.failures or ())
-        detail = event.report if kind is FailureKind.WORKER_DIED else None
-        self._fail(task, Failure(kind, detail, attempts=attempts))
+        detail = None if cancelled else event.report
+        self._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
 
     # ------------------------------------------------------------ cancelling
 
@@ -761,47 +854,47 @@ class Scheduler:
         if cancellation is None:
             cancellation = task.cancellation = Cancellation()
         cancellation.request_ids.append(event.request_id)
+        worker = task.worker
+        if worker is None:
+            self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+            self._dispatch(now)  # others may have waited for it to go first
+            return
         cancellation.force = cancellation.force or event.force
         if event.grace is not None:
-            kill_at = now + event.grace
-            if cancellation.kill_at is None or kill_at < cancellation.kill_at:
-                cancellation.kill_at = kill_at
-                self._at(kill_at, lambda at: self._grace_over(task, at))
-        if task.state is TaskState.SUBMITTED_TO_WORKER and task.worker is not None:
-            # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
-            self._out.append(ReclaimAttempts(task.worker.id))
-        else:
-            self._fail(task, self._cancelled(task))
+            self._at(now + event.grace, lambda _at: self._grace_over(task))
+        # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
+        self._reclaim(worker)
 
-    def _climb(self, task: Task, cancellation: Cancellation, now: float) -> None:
-        """Take the next step of the ladder for an attempt that its worker has claimed."""
-        worker = task.worker
-        if worker is None or cancellation.killed:
+    def _climb(self, worker: Worker, newest: int, now: float) -> None:
+        """Take the next step for what is to be cancelled of that which a worker has claimed.
+
+        newest: the last attempt that had been sent when the others were reclaimed.
+        """
+        if next(reversed(worker.in_flight)) > newest:
+            self._reclaim(worker)  # more was sent since, and may be running by now
+            return
+        *answered, running = worker.in_flight.values()
+        if any(task.cancellation is not None for task in answered):
+            self._out.append(PollWorker(worker.id))  # there lies their outcome
+        cancellation = running.cancellation
+        if cancellation is None:
             return
         if cancellation.force:
-            cancellation.killed = True
             self._kill(worker)
         elif not cancellation.interrupted:
             cancellation.interrupted = True
-            self._interrupt(task, task.seq, now)
+            self._interrupt(running, worker, now)
 
-    def _interrupt(self, task: Task, seq: int, now: float) -> None:
-        if task.seq != seq or task.worker is None or task.state is not TaskState.SUBMITTED_TO_WORKER:
-            return
-        self._out.append(InterruptWorker(task.worker.id, seq))
-        self._at(now + INTERRUPT_PERIOD, lambda at: self._interrupt(task, seq, at))
+    def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
+        if task.worker is worker and worker.state is not WorkerState.KILLED:
+            self._out.append(InterruptWorker(worker.id, task.seq))
+            self._at(now + INTERRUPT_PERIOD, lambda at: self._interrupt(task, worker, at))
 
-    def _grace_over(self, task: Task, now: float) -> None:
-        cancellation = task.cancellation
-        if (
-            cancellation is not None
-            and task.state is TaskState.SUBMITTED_TO_WORKER
-            and task.worker is not None
-            and cancellation.kill_at is not None
-            and cancellation.kill_at <= now
-        ):
-            cancellation.force = True
-            self._climb(task, cancellation, now)
+    def _grace_over(self, task: Task) -> None:
+        if task.worker is not None and task.cancellation is not None:
+            task.cancellation.force = True
+            # It may be answered already, and the worker be at another: look before killing.
+            self._reclaim(task.worker)
 
     # ------------------------------------------------------------ shutdown
 
@@ -812,23 +905,21 @@ class Scheduler:
             self._give_up(now, kill=True)
         else:
             self._at(now + event.drain, lambda at: self._give_up(at, kill=False))
-            self._dispatch(now)
 
     def _give_up(self, now: float, *, kill: bool) -> None:
         """Fail what does not run; interrupt, and after the grace period kill, what runs."""
         self._giving_up = True
-        for task in tuple(self._tasks.values()):
-            if self._tasks.get(task.number) is task and (
-                kill or task.state is not TaskState.SUBMITTED_TO_WORKER
-            ):
-                self._abandon(task)
         if kill:
             for worker in tuple(self._workers.values()):
                 self._kill(worker)
+        for task in tuple(self._tasks.values()):
+            if (kill or task.worker is None) and task.number in self._tasks:
+                self._abandon(task)
+        if kill:
             return
         for worker in tuple(self._workers.values()):
             if worker.in_flight:
-                self._out.append(ReclaimAttempts(worker.id))
+                self._reclaim(worker)
                 for task in worker.in_flight.values():
                     if task.cancellation is None:
                         task.cancellation = Cancellation()
@@ -838,7 +929,8 @@ class Scheduler:
     def _abandon(self, task: Task) -> None:
         if task.worker is not None:
             task.worker.in_flight.pop(task.seq, None)
-        self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ())))
+        failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
+        self._fail(task, failure, CancelOutcome.KILLED)
 
     def _end_workers(self, now: float) -> None:
         """Every task is resolved: end the workers, and say so when the last is reaped."""
@@ -852,8 +944,7 @@ class Scheduler:
             if worker.state is WorkerState.STARTING:
                 self._kill(worker)
             elif worker.state in (WorkerState.READY, WorkerState.RETIRING):
-                self._drop_idle(worker)
-                self._stop(worker, now)
+                self._stop_idle(worker, now)
 
     # ------------------------------------------------------------ timers
 
@@ -888,12 +979,15 @@ class Scheduler:
         queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
         for cls in self._classes.values():
-            assert not cls.queue or cls in self._waiting, cls
+            fits = all(amount <= self.total.get(name, 0) for name, amount in cls.demand)
+            assert (cls in self._waiting) == (bool(cls.queue) and fits), cls
+        assert not self._reserved
         idle = [worker for workers in self._idle.values() for worker in workers]
         assert len(idle) == self._idle_count
         for worker in idle:
             assert worker.state is WorkerState.READY, worker
             assert not worker.in_flight, worker
+            assert worker.lease is None, worker
             assert self._workers.get(worker.id) is worker, worker
         starting = sum(self._starting.values())
         assert starting == sum(

@@ -1,12 +1,13 @@
 """The engine: an event loop's supervisor of workers, and the client that the API talks to.
 
-Room: shell. It feeds the scheduler with what happens and carries out what that orders; all state changes
-on the loop's thread, without locks. Other threads leave tasks and calls in one deque and wake the
-loop once for many. A loop tick's submissions become one event, and answers that arrive together too.
+Room: shell. It feeds the scheduler with what happens and carries out what that orders; all state
+changes on the loop's thread, without locks. Other threads leave tasks and calls in one deque and
+wake the loop once for many. A loop tick's submissions become one event, and answers that arrive
+together too.
 
-The engine takes no signals, installs no handlers and starts no thread but the one that prints. It ends
-with `shutdown`, with `async with`, or with its loop: a guard task notices when the loop's owner
-cancels everything, and then kills what is left at once.
+The engine takes no signals, installs no handlers and starts no thread but the one that prints. It
+ends with `shutdown`, with `async with`, or with its loop: a guard task notices when the loop's
+owner cancels everything, and then kills what is left at once.
 """
 
 from __future__ import annotations
@@ -14,79 +15,58 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import hashlib
 import itertools
 import logging
 import marshal
 import os
 import random
-import sys
 import threading
 import time
+import uuid
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .. import ids, linux
 from ..client import activate, registry
 from ..core.messages import (
-    AnswersReceived,
-    AttemptsReclaimed,
     CancelOutcome,
     CancelRequested,
-    InterruptWorker,
-    KillWorker,
-    PollWorker,
-    ReclaimAttempts,
+    FailureKind,
     ReportCancel,
     ReportInfeasible,
     ReportRetry,
     ResolveFailure,
     ResolveValues,
-    SendAttempts,
     ShutdownRequested,
-    StartWorker,
     Stopped,
-    StopWorker,
     TasksSubmitted,
     TimerFired,
-    WorkerExited,
-    WorkerReady,
-    WorkerStartFailed,
 )
-from ..core.model import Function, Task
+from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
-from ..exceptions import GetTimeoutError, ObjectFreedError
-from ..options import default_max_retries, parse_init_options
+from ..exceptions import GetTimeoutError, ObjectFreedError, RaySystemError
+from ..options import parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serializability import explain
-from ..serialization import ArgumentSlot, contained_ids, dump, dump_function
-from .output import LineReader, Printer
-from .reports import NODE_IP, DeathReport, StartReport, WorkerName, describe, exception_builder
-from .template import TemplateProcess
-from .worker import WorkerHandle
+from ..serialization import contained_ids
+from .crew import Crew
+from .reports import NODE_IP, describe, exception_builder
+from .submission import Submission, serialize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from types import TracebackType
+    from typing import Self
 
-    from ..core.messages import Command, Event
+    from ..client import Call
+    from ..core.messages import Event
     from ..options import InitOptions
-    from ..remote_function import Call
 
 __all__ = ["CancelRequest", "Engine"]
 
 logger = logging.getLogger("aioray")
 
-NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
-REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
-HELLO = 0  # seq of the answer by which a worker says that it is ready
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
-
-Payload = tuple[tuple[Any, ...], bytes, "list[ObjectEntry] | None", Any]
-"""What a task carries for its workers: the part that all calls with these options share (see
-`wire.Attempt`, from `name` to `resources`), pickled arguments, entries of top-level refs, and whatever
-must live until the task is done."""
 
 
 class CancelRequest:
@@ -106,23 +86,6 @@ class CancelRequest:
         """Told by the engine."""
         if not self._future.done():
             self._future.set_result(outcome)
-
-
-class _Binding:
-    """What an engine has prepared for one function with one set of options."""
-
-    __slots__ = (
-        "function",
-        "held",
-        "max_calls",
-        "max_retries",
-        "name",
-        "num_returns",
-        "policy",
-        "retries_variable",
-        "scheduling_class",
-        "static",
-    )
 
 
 class _Countdown:
@@ -154,9 +117,10 @@ class Engine:
         async with aioray.Engine(num_cpus=4) as engine:
             value = await f.remote(1)
 
-    Takes the keywords of `aioray.init`. Inside the block, and in tasks started from it, calls use this
-    engine; code outside can be given it by `with engine.activate():`, and the first engine of a process
-    serves everybody who has none. Several may be open at once. Leaving the block is `shutdown()`.
+    Takes the keywords of `aioray.init`. Inside the block, and in tasks started from it, calls use
+    this engine; code outside can be given it by `with engine.activate():`, and the first engine of
+    a process serves everybody who has none. Several may be open at once. Leaving the block is
+    `shutdown()`.
     """
 
     def __init__(self, address: str | None = None, **settings: Any) -> None:
@@ -164,14 +128,15 @@ class Engine:
         linux.check_platform()
         self.settings: InitOptions = parse_init_options(address, settings)
         self.env_vars = self.settings.env_vars
-        self.namespace = self.settings.namespace or str(_uuid())
+        self.namespace = self.settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
         self.session = f"session_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
         self._closed = False
-        self._core = Scheduler(dict(self.settings.capacity), random.Random(self.settings.retry_seed))
+        self._core = Scheduler(
+            dict(self.settings.capacity), random.Random(self.settings.retry_seed)
+        )
         self._inbox: deque[Task | Callable[[], None]] = deque()
         self._awake = False
         self._events: deque[Event] = deque()
@@ -179,36 +144,20 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._thread_id = 0
-        self._task_numbers = itertools.count(1)
+        self._submission = Submission(self, self.env_vars, self._core.scheduling_class)
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
-        self._function_keys = itertools.count(1)
         self._request_ids = itertools.count(1)
-        self._binding_lock = threading.Lock()
-        self._functions: weakref.WeakKeyDictionary[Any, tuple[Function, Any]] = (
-            weakref.WeakKeyDictionary()
-        )
         self._requests: dict[int, CancelRequest] = {}
         self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
             weakref.WeakValueDictionary()
         )
         self._pinned: set[ObjectEntry] = set()
-        self._template: TemplateProcess | None = None
-        self._workers: dict[int, WorkerHandle] = {}
-        self._names: OrderedDict[int, WorkerName] = OrderedDict()
-        self._oom_kills = 0
-        self._printer = Printer()
+        self._crew: Crew | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._activation: Any = None
         self._unix_offset = time.time() - time.monotonic()
         self._do: dict[type[Any], Callable[[Any], None]] = {
-            StartWorker: self._do_start,
-            SendAttempts: self._do_send,
-            ReclaimAttempts: self._do_reclaim,
-            PollWorker: self._do_poll,
-            InterruptWorker: self._do_interrupt,
-            KillWorker: self._do_kill,
-            StopWorker: self._do_stop,
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
             ReportCancel: self._do_report_cancel,
@@ -231,12 +180,18 @@ class Engine:
         self._thread_id = threading.get_ident()
         self.job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
-        self._oom_kills = linux.oom_kills()
-        self._start_template()
+        identity = {
+            "job": self.job.hex(),
+            "node_id": self.node_id,
+            "session": self.session,
+            "namespace": self.namespace,
+        }
+        self._crew = Crew(loop, self._feed, self.settings, identity)
+        self._do |= self._crew.orders
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)
 
-    async def __aenter__(self) -> Engine:
+    async def __aenter__(self) -> Self:
         self.start()
         self._activation = activate(self)
         self._activation.__enter__()
@@ -254,6 +209,10 @@ class Engine:
                 activation.__exit__(None, None, None)
         await self.shutdown()
 
+    def pids(self) -> list[int]:
+        """The process ids of the template and of the workers, for monitoring."""
+        return [] if self._crew is None else self._crew.pids()
+
     def activate(self) -> contextlib.AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""
         return activate(self)
@@ -261,15 +220,18 @@ class Engine:
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
-        return self._closed or (
-            self.loop is not None and (self.loop.is_closed() or os.getpid() != self._pid)
-        )
+        return self._closed or (self.loop is not None and self.loop.is_closed())
+
+    def disown(self) -> None:
+        """Forget everything: this is a copy of the engine in a process forked from its own."""
+        self._closed = True
 
     async def shutdown(self, drain: float = 0.0) -> None:
         """End everything. Idempotent.
 
-        drain: seconds in which tasks may still finish, while new ones are refused; then running ones
-        are interrupted, and a second later killed. Tasks without an outcome raise EngineShutdownError.
+        drain: seconds in which tasks may still finish, while new ones are refused; then running
+        ones are interrupted, and a second later killed. Refs without an outcome raise
+        EngineShutdownError.
         """
         if self._closed or self.loop is None or self._stopped is None:
             self._closed = True
@@ -286,11 +248,8 @@ class Engine:
     def abort(self) -> None:
         """End everything at once, without waiting for the loop: kill, resolve, close."""
         if not self._closed and self.loop is not None:
-            if self._pid == os.getpid():
-                self._feed(ShutdownRequested(0.0))
-                self._close()
-            else:
-                self._closed = True
+            self._feed(ShutdownRequested(0.0))
+            self._close()
 
     async def _watch_loop(self) -> None:
         assert self._stopped is not None
@@ -310,15 +269,8 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._template is not None:
-            self._template.close()
-            self._template = None
-        for handle in tuple(self._workers.values()):
-            self._finish_output(handle)
-            self._forget_readers(handle)
-            handle.close()
-        self._workers.clear()
-        self._printer.close()
+        if self._crew is not None:
+            self._crew.close()
         if self._guard is not None and not self._guard.done():
             self._guard.cancel()
         if self._stopped is not None and not self._stopped.done():
@@ -340,14 +292,28 @@ class Engine:
         try:
             handle, do = self._core.handle, self._do
             while events:
-                command: Command
                 for command in handle(events.popleft(), time.monotonic()):
                     do[type(command)](command)
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug here
+            self._fail_everything(error)
+            return
         finally:
             self._feeding = False
         deadline = self._core.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
             self._set_timer(deadline)
+
+    def _fail_everything(self, bug: Exception) -> None:
+        """The engine itself has failed: every ref gets an error, every process its end."""
+        logger.critical("aioray has failed internally and ends this session.", exc_info=bug)
+        waiting = [item for item in self._inbox if type(item) is Task]
+        self._inbox.clear()
+        self._events.clear()
+        for task in (*self._core.unfinished_tasks(), *waiting):
+            if isinstance(task.returns, ObjectEntry | list):
+                failed = RaySystemError(f"The engine has failed internally: {bug!r}")
+                self._store_failure(task, StoredFailure(lambda failed=failed: failed))
+        self._close()
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
@@ -401,111 +367,11 @@ class Engine:
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task. See `aioray.client.Client`."""
-        binding: _Binding = call.binding if call.client is self else self._bind(call)
-        payload, entries, held = b"", None, binding.held
-        if args or kwargs:
-            payload, entries, refs = self._pack_arguments(call, args, kwargs)
-            if refs:
-                held = (held, refs)
-        retries = binding.max_retries
-        if retries is None:
-            retries = _retries_from_environment()
-        task = Task(
-            next(self._task_numbers),
-            binding.name,
-            binding.function,
-            binding.scheduling_class,
-            max_retries=retries,
-            policy=binding.policy,
-            max_calls=binding.max_calls,
-            payload=(binding.static, payload, entries, held),
-        )
-        if entries:
-            task.dependencies = tuple(
-                [
-                    entry.task
-                    for entry in entries
-                    if entry.task is not None and type(entry.outcome) is not bytes
-                ]
-            )
-        count = binding.num_returns
-        if count == 1:
-            entry = ObjectEntry(self, task.number, 1, task)
-            task.returns = entry
-            self._post(task)
-            return ObjectRef(entry)
-        task.returns = [ObjectEntry(self, task.number, index + 1, task) for index in range(count)]
-        refs_made = [ObjectRef[Any](entry) for entry in task.returns]
+        if self._closed:
+            raise RuntimeError("This engine is shut down. Start another one.")
+        task, returned = self._submission.make(call, args, kwargs)
         self._post(task)
-        return refs_made if count else None
-
-    def _bind(self, call: Call) -> _Binding:
-        """Prepare what all calls of this function with these options share."""
-        if self.closed:
-            raise RuntimeError("This engine is shut down.")
-        options = call.options
-        with self._binding_lock:
-            known = self._functions.get(call.code)
-            if known is None:
-                try:
-                    code, captured = dump_function(call.code.function)
-                except Exception as error:
-                    report = explain(call.code.function, call.code.name, lambda v: dump(v)[0])
-                    raise TypeError(
-                        f"Could not serialize the function {call.code.name!r}:\n{report}"
-                    ) from error
-                function = Function(next(self._function_keys), call.code.name, code)
-                known = self._functions[call.code] = (function, captured)
-            environment = tuple(sorted({**dict(self.env_vars), **dict(options.env_vars)}.items()))
-            binding = _Binding()
-            binding.function, binding.held = known
-            binding.name = options.name or call.code.name
-            binding.num_returns = options.num_returns
-            binding.max_calls = options.max_calls
-            binding.policy = options.retry
-            binding.scheduling_class = self._core.scheduling_class(options.demand, environment)
-            binding.max_retries = options.max_retries
-            if options.max_retries is None:
-                variables = dict(environment)
-                if {"AIORAY_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"} & set(variables):
-                    binding.max_retries = default_max_retries(variables)
-            rule: Any = options.retry_exceptions
-            if not isinstance(rule, bool):
-                rule = dump_function(rule)[0]
-            binding.static = (binding.name, options.num_returns, rule, options.demand)
-            call.binding = binding
-            call.client = self
-        return binding
-
-    def _pack_arguments(
-        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[bytes, list[ObjectEntry] | None, Sequence[Any]]:
-        entries: list[ObjectEntry] | None = None
-        for value in (*args, *kwargs.values()) if kwargs else args:
-            if type(value) is ObjectRef:
-                entries = []
-                args = tuple([self._slot(item, entries) for item in args])
-                kwargs = {key: self._slot(item, entries) for key, item in kwargs.items()}
-                break
-        try:
-            payload, refs = dump((args, kwargs))
-        except Exception as error:
-            report = explain((args, dict(kwargs)), "arguments", lambda v: dump(v)[0])
-            raise TypeError(
-                f"Could not serialize the arguments of {call.code.name}.remote():\n{report}"
-            ) from error
-        return payload, entries, refs
-
-    def _slot(self, value: Any, entries: list[ObjectEntry]) -> Any:
-        if type(value) is not ObjectRef:
-            return value
-        entry = value._entry
-        if entry.owner() is not self:
-            raise ValueError(
-                f"{value!r} belongs to another engine. Get its value there and pass that."
-            )
-        entries.append(entry)
-        return ArgumentSlot(len(entries) - 1)
+        return returned
 
     def cancel(self, entry: ObjectEntry, *, force: bool, grace: float | None) -> CancelRequest:
         """Ask for a cancel. See `aioray.api.cancel`."""
@@ -522,11 +388,7 @@ class Engine:
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value. See `aioray.api.put`."""
-        try:
-            data, refs = dump(value)
-        except Exception as error:
-            report = explain(value, "value", lambda v: dump(v)[0])
-            raise TypeError(f"Could not serialize the value given to put():\n{report}") from error
+        data, refs = serialize(value, "value", "the value given to put()")
         entry = ObjectEntry(self, 0, next(self._put_numbers))
         entry.contains = refs
         entry.outcome = data
@@ -544,9 +406,7 @@ class Engine:
         ):
             raise GetTimeoutError("Get timed out: some object(s) not ready.")
 
-    def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
-    ) -> None:
+    def wait(self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None) -> None:
         """Block until `num_returns` of the refs are ready or the time is over."""
         self._refuse_on_loop("wait()", "`await asyncio.wait(refs)`")
         pending = [ref._entry for ref in refs if ref._entry.outcome is None]
@@ -567,11 +427,11 @@ class Engine:
 
         def register() -> None:
             for entry, hit in hits:
-                self._register(entry, hit)
+                entry.add_waiter(hit)
 
         def withdraw() -> None:
             for entry, hit in hits:
-                self._withdraw(entry, hit)
+                entry.drop_waiter(hit)
 
         self._post(register)
         done = False
@@ -593,33 +453,16 @@ class Engine:
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call back on the engine's thread."""
         if threading.get_ident() == self._thread_id:
-            self._register(entry, callback)
+            entry.add_waiter(callback)
         else:
-            self._post(lambda: self._register(entry, callback))
+            self._post(lambda: entry.add_waiter(callback))
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Take a callback back."""
         if threading.get_ident() == self._thread_id:
-            self._withdraw(entry, callback)
+            entry.drop_waiter(callback)
         elif not self.closed:
-            self._post(lambda: self._withdraw(entry, callback))
-
-    def _register(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        if entry.outcome is not None:
-            callback()
-        elif entry.waiters is None:
-            entry.waiters = [callback]
-        else:
-            entry.waiters.append(callback)
-
-    def _withdraw(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        if entry.waiters is not None:
-            with contextlib.suppress(ValueError):
-                entry.waiters.remove(callback)
-
-    def runs_on(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Whether this is the engine's own loop."""
-        return loop is self.loop
+            self._post(lambda: entry.drop_waiter(callback))
 
     def export(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
@@ -699,9 +542,9 @@ class Engine:
                 waiter()
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
-        task, failure = command.task, command.failure
+        task, failure, crew = command.task, command.failure, self._crew
         names = [
-            None if record.worker_id is None else self._names.get(record.worker_id)
+            None if record.worker_id is None or crew is None else crew.names.get(record.worker_id)
             for record in failure.attempts
         ]
         stored = StoredFailure(
@@ -709,16 +552,19 @@ class Engine:
                 task, failure, job=self.job, workers=names, unix_offset=self._unix_offset
             )
         )
+        # A cancel or a shutdown is somebody's wish: nobody has to be told of it by a log line.
+        stored.seen = failure.kind in (FailureKind.CANCELLED, FailureKind.SHUTDOWN)
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
+        self._store_failure(task, stored)
+
+    def _store_failure(self, task: Task, stored: StoredFailure) -> None:
         returns = task.returns
         task.returns = stored  # dependents submitted later build upon it
         task.payload = None
         task.failures = None
         for entry in (returns,) if type(returns) is ObjectEntry else returns:
             self._store(entry, stored)
-        if returns == []:
-            stored.seen = False
 
     def _do_report_cancel(self, command: ReportCancel) -> None:
         request = self._requests.pop(command.request_id, None)
@@ -747,242 +593,10 @@ class Engine:
             _in_whole_units(self._core.total),
         )
 
-    # ------------------------------------------------------------ commands: workers
-
-    def _do_start(self, command: StartWorker) -> None:
-        worker_id = command.worker_id
-        digest = hashlib.sha256(f"{self.node_id}/{worker_id}".encode()).hexdigest()
-        hex_id = digest[: 2 * ids.NODE_ID_SIZE]
-        handle: WorkerHandle | None = None
-        try:
-            if self._template is None:
-                self._start_template()
-            template = self._template
-            assert template is not None
-            if template.broken is not None:
-                raise OSError(template.broken)
-            handle = WorkerHandle(worker_id, hex_id)
-            template.fork(worker_id, hex_id, dict(command.environment), handle.child_fds)
-        except OSError as error:
-            if handle is not None:
-                handle.close()
-            self._feed(WorkerStartFailed(worker_id, StartReport(str(error))))
-            return
-        handle.release_child_fds()
-        self._workers[worker_id] = handle
-        loop = self._own_loop()
-        loop.add_reader(handle.bell, self._bell_rang, handle)
-
-    def _do_send(self, command: SendAttempts) -> None:
-        handle = self._workers.get(command.worker_id)
-        if handle is not None and not handle.send(command.tasks, _values_of):
-            self._own_loop().add_writer(handle.bundles, self._flush_bundles, handle)
-
-    def _flush_bundles(self, handle: WorkerHandle) -> None:
-        if handle.flush():
-            self._own_loop().remove_writer(handle.bundles)
-
-    def _do_reclaim(self, command: ReclaimAttempts) -> None:
-        handle = self._workers.get(command.worker_id)
-        seqs: Sequence[int] = () if handle is None else handle.reclaim()
-        self._feed(AttemptsReclaimed(command.worker_id, seqs))
-
-    def _do_poll(self, command: PollWorker) -> None:
-        handle = self._workers.get(command.worker_id)
-        if handle is not None:
-            self._read_answers(handle)
-
-    def _do_interrupt(self, command: InterruptWorker) -> None:
-        handle = self._workers.get(command.worker_id)
-        if handle is not None:
-            handle.interrupt(command.seq)
-
-    def _do_kill(self, command: KillWorker) -> None:
-        handle = self._workers.get(command.worker_id)
-        if handle is not None:
-            handle.kill()
-
-    def _do_stop(self, command: StopWorker) -> None:
-        handle = self._workers.get(command.worker_id)
-        if handle is not None:
-            handle.stop()
-
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
-    # ------------------------------------------------------------ what workers do
-
-    def _bell_rang(self, handle: WorkerHandle) -> None:
-        handle.silence_bell()
-        self._read_answers(handle)
-
-    def _read_answers(self, handle: WorkerHandle) -> None:
-        was_in_mid_frame = handle.in_mid_frame
-        answers = handle.read_answers()
-        if handle.in_mid_frame != was_in_mid_frame:
-            loop = self._own_loop()
-            if was_in_mid_frame:
-                loop.remove_reader(handle.answers)
-            else:
-                loop.add_reader(handle.answers, self._read_answers, handle)
-        if not answers:
-            return
-        if not handle.ready and answers[0].seq == HELLO:
-            handle.ready = True
-            del answers[0]
-            self._feed(WorkerReady(handle.id))
-        if answers:
-            self._feed(AnswersReceived(handle.id, answers))
-
-    # ------------------------------------------------------------ the template
-
-    def _start_template(self) -> None:
-        options = self.settings
-        settings = {
-            "job": self.job.hex(),
-            "node_id": self.node_id,
-            "session": self.session,
-            "namespace": self.namespace,
-            "sys_path": [path or os.getcwd() for path in sys.path],
-            "preload": list(options.preload),
-            "ray_alias": getattr(sys.modules.get("ray"), "__name__", "") == "aioray",
-        }
-        environ = {**os.environ, **dict(self.env_vars)}
-        environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
-        self._template = TemplateProcess(
-            self._own_loop(), settings, environ, self._template_says, self._template_ended
-        )
-
-    def _template_says(
-        self, template: TemplateProcess, message: dict[str, Any], fd: int | None
-    ) -> None:
-        if template is not self._template:
-            if fd is not None:
-                os.close(fd)
-        elif "forked" in message:
-            self._forked(message["forked"], message["pid"], fd)
-        elif "exited" in message:
-            self._exited(message["exited"], message["status"])
-        elif "failed" in message:
-            self._start_failed(message["failed"], StartReport(message["reason"], template.tail()))
-        elif "broken" in message:
-            for handle in tuple(self._workers.values()):
-                self._start_failed(handle.id, StartReport(message["broken"], template.tail()))
-
-    def _forked(self, worker_id: int, pid: int, pidfd: int | None) -> None:
-        handle = self._workers.get(worker_id)
-        if handle is None or pidfd is None:
-            if pidfd is not None:
-                os.close(pidfd)
-            return
-        handle.pid, handle.pidfd = pid, pidfd
-        self._names[worker_id] = WorkerName(handle.hex_id, pid)
-        if len(self._names) > NAMES_KEPT:
-            self._names.popitem(last=False)
-        loop = self._own_loop()
-        loop.add_reader(pidfd, self._died, handle)
-        printer = self._printer if self.settings.log_to_driver else None
-        handle.readers = [
-            LineReader(loop, handle.stdout, pid, printer, to_stderr=False),
-            LineReader(loop, handle.stderr, pid, printer, to_stderr=True),
-        ]
-        if handle.kill_ordered:
-            handle.kill()
-
-    def _start_failed(self, worker_id: int, report: StartReport) -> None:
-        handle = self._workers.pop(worker_id, None)
-        if handle is not None:
-            self._forget_readers(handle)
-            handle.close()
-            self._feed(WorkerStartFailed(worker_id, report))
-
-    def _died(self, handle: WorkerHandle) -> None:
-        """The process is dead; its template will say how, and if not, it is said without."""
-        loop = self._own_loop()
-        loop.remove_reader(handle.pidfd)  # type: ignore[arg-type]  # it is what has called
-        loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
-
-    def _exited(self, worker_id: int, status: int | None, template_death: str = "") -> None:
-        """The worker is reaped: take in all that it has left behind, then report it."""
-        handle = self._workers.get(worker_id)
-        if handle is None:
-            return
-        running = handle.running()
-        self._read_answers(handle)
-        self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
-        del self._workers[worker_id]
-        self._finish_output(handle)
-        self._forget_readers(handle)
-        killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
-        oom_kills = linux.oom_kills() if killed and not handle.kill_ordered else self._oom_kills
-        report = DeathReport(
-            self._names.get(worker_id, WorkerName(handle.hex_id, handle.pid)),
-            status,
-            oom_killed=oom_kills > self._oom_kills,
-            stderr_tail="\n".join(handle.readers[1].tail) if handle.readers else "",
-            python_stack=handle.python_stack(),
-            template_death=template_death,
-        )
-        self._oom_kills = oom_kills
-        handle.close()
-        self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
-
-    def _template_ended(self, template: TemplateProcess) -> None:
-        """The template is dead, and its workers with it: not their children, so kill the groups."""
-        if template is not self._template:
-            return
-        self._template = None
-        death = template.death()
-        template.close()
-        for handle in tuple(self._workers.values()):
-            handle.kill_group()
-            if handle.ready:
-                self._exited(handle.id, None, death)
-            else:
-                self._start_failed(handle.id, StartReport(death, template.tail()))
-
-    def _finish_output(self, handle: WorkerHandle) -> None:
-        for reader in handle.readers:
-            reader.finish()
-
-    def _forget_readers(self, handle: WorkerHandle) -> None:
-        loop = self._own_loop()
-        if loop.is_closed():
-            return
-        for fd in (handle.bell, handle.answers, handle.stdout, handle.stderr):
-            loop.remove_reader(fd)
-        loop.remove_writer(handle.bundles)
-        if handle.pidfd is not None:
-            loop.remove_reader(handle.pidfd)
-
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
-        assert self.loop is not None
-        return self.loop
-
-
-def _values_of(entries: list[ObjectEntry]) -> list[bytes]:
-    """The serialized values of a task's arguments; the core has seen to it that they are there."""
-    values = []
-    for entry in entries:
-        assert type(entry.outcome) is bytes
-        values.append(entry.outcome)
-    return values
-
-
-def _retries_from_environment() -> int:
-    # os.environ decodes and encodes at each look; this is on the way of every submission.
-    environ = os.environb
-    if environ.get(b"AIORAY_TASK_MAX_RETRIES") or environ.get(b"RAY_TASK_MAX_RETRIES"):
-        return default_max_retries(os.environ)
-    return default_max_retries({})
-
 
 def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:
     return {name: amount / UNIT for name, amount in amounts.items() if amount}
-
-
-def _uuid() -> Any:
-    import uuid
-
-    return uuid.uuid4()

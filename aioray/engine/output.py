@@ -1,8 +1,9 @@
 """What workers print, brought to the driver's own stdout and stderr line by line.
 
 Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
-writes (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)` prefix, nothing is lost, folded or merged.
-`Printer` writes them from a thread of its own, so that a slow terminal never holds up the loop.
+writes (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)` prefix, nothing is lost, folded or
+merged. `Printer` writes them from a thread of its own, so that a slow terminal never holds up the
+loop.
 """
 
 from __future__ import annotations

@@ -154,7 +154,11 @@ class TemplateProcess:
     def death(self) -> str:
         """How it ended, in words."""
         code = self.process.returncode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with {code}"
+        how = (
+            f"was killed by signal {-code}"
+            if code is not None and code < 0
+            else f"exited with {code}"
+        )
         printed = f" Its last output:\n{self.tail()}" if self.tail() else ""
         return f"The template process, which forks the workers, {how}.{printed}"
 

@@ -5,7 +5,7 @@ Room: child. Two globals, written by `serve` only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..wire import Attempt
@@ -19,7 +19,7 @@ class Place:
     __slots__ = (
         "attempt",
         "env",
-        "function_name",
+        "function",
         "job",
         "namespace",
         "node_id",
@@ -29,7 +29,7 @@ class Place:
 
     def __init__(self) -> None:
         self.attempt: Attempt | None = None  # None: between attempts
-        self.function_name = ""  # module.qualname of what runs
+        self.function: Any = None  # what runs, or ran last
         self.job = b""  # empty: not a worker
         self.node_id = ""
         self.namespace = ""

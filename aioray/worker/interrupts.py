@@ -1,45 +1,49 @@
 """SIGINT in a worker: KeyboardInterrupt for one attempt, while its function runs, and nothing else.
 
-Room: child. The driver writes the number of the attempt into the page and then sends the signal. The
-handler raises only if that attempt is inside user code at that moment; otherwise the signal is late,
-or early, and does nothing: early ones are found at the boundary by `requested`.
+Room: child. The driver writes the number of the attempt into the page and then sends the signal.
+The handler raises only if that attempt is inside user code at that moment; otherwise the signal is
+late, or early, and does nothing: early ones are found at the boundary by `requested`.
 
-`current` is the one switch: assigned on the way into user code and on the way out. An exception that
-the handler raises may still vanish, inside `__del__` or a callback, where Python only reports it;
-`_unraisable` then takes the note of delivery back, and the driver sends the signal again.
+`current` is the one switch: assigned on the way into user code and on the way out. An exception
+that the handler raises may still vanish, inside `__del__` or a callback, where Python only reports
+it; `_unraisable` then takes the note of delivery back, and the driver sends the signal again.
 Source: CPython, signal module, "Note on Signal Handlers and Exceptions".
 """
 
 from __future__ import annotations
 
-import mmap
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import signal
-import struct
 import sys
 from typing import TYPE_CHECKING
 
 from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
 
 if TYPE_CHECKING:
+    import mmap
     from types import FrameType
 
 __all__ = ["Interrupts"]
 
-_DOUBLE = struct.Struct("<d")
+_SIGINT = int(signal.SIGINT)
+# signal.getsignal without the conversion to an enum, which takes ten times as long and is asked
+# after every call.
+_getsignal = _signal.getsignal
 
 
 class Interrupts:
     """The child's side of cancelling."""
 
-    __slots__ = ("current", "page")
+    __slots__ = ("_handler", "current", "page")
 
     def __init__(self, page: mmap.mmap) -> None:
         self.page = page
+        self._handler = self.handle  # one bound method, made once
         self.current = 0  # seq of the attempt inside user code; 0: none
 
     def install(self) -> None:
         """Take SIGINT, also if the driver was started with it ignored."""
-        signal.signal(signal.SIGINT, self.handle)
+        signal.signal(signal.SIGINT, self._handler)
         sys.unraisablehook = self._unraisable
 
     def handle(self, _signum: int, _frame: FrameType | None) -> None:
@@ -56,8 +60,8 @@ class Interrupts:
 
     def restore(self) -> None:
         """Take SIGINT again if user code has taken it."""
-        if signal.getsignal(signal.SIGINT) != self.handle:
-            signal.signal(signal.SIGINT, self.handle)
+        if _getsignal(_SIGINT) != self._handler:
+            signal.signal(signal.SIGINT, self._handler)
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):

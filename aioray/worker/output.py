@@ -1,8 +1,9 @@
 """stdout and stderr of a worker, marked so that the driver knows which attempt wrote what.
 
-Room: child. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that a
-task starts. Python's own streams go through `MarkedFile`, which writes an invisible mark when another
-attempt than before writes first. Streams are flushed at the end of an attempt if they hold something.
+Room: child. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that
+a task starts. Python's own streams go through `MarkedFile`, which writes an invisible mark when
+another attempt than before writes first. Streams are flushed at the end of an attempt if they hold
+something.
 """
 
 from __future__ import annotations

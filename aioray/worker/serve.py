@@ -1,9 +1,10 @@
 """A worker's main loop: claim an attempt, run it, answer, ring the bell when nothing is left to do.
 
-Room: child. Everything happens in the main thread, because a hand-over between threads costs more than a
-small task. The order of one attempt is fixed: claim its number, note it in the page, load function and
-arguments, enter user code, leave it, write the answer, clear the page. An interrupt counts only between
-enter and leave (see `interrupts`); what the kernel has in the answers pipe survives this process.
+Room: child. Everything happens in the main thread, because a hand-over between threads costs more
+than a small task. The order of one attempt is fixed: claim its number, note it in the page, load
+function and arguments, enter user code, leave it, write the answer, clear the page. An interrupt
+counts only between enter and leave (see `interrupts`); what the kernel has in the answers pipe
+survives this process.
 
 The bell wakes the driver, which costs more than a small task too. It is rung when there is nothing
 left to claim, before a function that is not known to be short, or when an answer got old.
@@ -30,7 +31,7 @@ import setproctitle
 from .. import ids
 from ..serialization import ArgumentSlot, dump, load
 from ..wire import ANSWER, CLAIM, MAX_PACKET, PAGE_RUNNING, PAGE_SIZE, Attempt, Status
-from . import output
+from . import interrupts, output
 from .current import place
 from .interrupts import Interrupts
 
@@ -150,9 +151,10 @@ class Server:
                     args, kwargs = fill_slots(args, kwargs, attempt.arguments)
             else:
                 args, kwargs = (), {}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
             self.answer_error(attempt, error, Status.RAISED, started)
         else:
+            place.function = function
             if attempt.name != self.title:
                 self.show(attempt.name)
             if self.interrupts.requested(seq):
@@ -171,28 +173,28 @@ class Server:
     ) -> None:
         """Enter user code, leave it whatever happens, and answer with the outcome."""
         seq = attempt.seq
-        interrupts = self.interrupts
+        gate = self.interrupts
         error: BaseException | None = None
         value: Any = None
         started = _monotonic()
         try:
             try:
-                interrupts.current = seq
+                gate.current = seq
                 value = function(*args, **kwargs)
                 if type(value) is GeneratorType:
                     value = tuple(value)
                     if attempt.num_returns == 1:
                         (value,) = value
-                interrupts.current = 0
-            except BaseException as raised:
-                interrupts.current = 0
+                gate.current = 0
+            except BaseException as raised:  # noqa: BLE001 - user code may raise anything
+                gate.current = 0
                 error = raised
         except KeyboardInterrupt as raised:
             # The signal came after the function had raised and before `current` was cleared.
-            interrupts.current = 0
+            gate.current = 0
             error = raised
         duration = _monotonic() - started
-        interrupts.restore()
+        gate.restore()
         if output._dirty:
             output.flush()
             output._dirty = False
@@ -201,7 +203,7 @@ class Server:
         if error is None:
             try:
                 payload = pack_returns(value, attempt)
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001 - user code may raise anything
                 self.answer_error(attempt, failure, Status.RAISED, started, duration)
             else:
                 self.answer(seq, _RETURNED, payload, started, duration)
@@ -242,7 +244,7 @@ class Server:
                 allowed = self.rules[rule] = load(rule)
             cause = error.cause if isinstance(error, RayTaskError) else error
             matches = isinstance(cause, allowed) if isinstance(allowed, tuple) else allowed(cause)
-        except Exception as broken:
+        except Exception as broken:  # noqa: BLE001 - user code may raise anything
             error.add_note(
                 f"aioray: not retried, because retry_exceptions itself failed: {broken!r}"
             )
@@ -311,7 +313,7 @@ class Server:
             setproctitle.setproctitle(f"ray::{name}")
 
 
-_HIDDEN = frozenset({__file__})
+_HIDDEN = frozenset({__file__, interrupts.__file__})
 
 
 def fill_slots(

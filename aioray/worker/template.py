@@ -1,18 +1,19 @@
 """The template process: forks a worker per request, reaps it, and outlives nobody.
 
-Room: child. Started once per engine by exec, never by a fork of the driver, so it is clean and has one
-thread; a fork of it is a worker five milliseconds later. It imports what workers need and what the
-user asked to preload, then waits for three things: requests from the driver, the end of a child,
-the end of the driver.
+Room: child. Started once per engine by exec, never by a fork of the driver, so it is clean and has
+one thread; a fork of it is a worker five milliseconds later. It imports what workers need and what
+the user asked to preload, then waits for three things: requests from the driver, the end of a
+child, the end of the driver.
 
 Requests and reports are JSON messages on a SOCK_SEQPACKET socket, with descriptors attached.
 Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`.
-Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload; {"forked":
-id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was reaped.
+Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload;
+{"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was
+reaped.
 
 Nothing is left behind: workers die with the template (parent-death signal) and it dies when the
-driver's pidfd says so, or the socket is closed. Orphans of a dead worker come to the template, which is a
-sub-reaper, and every child that is not a worker is killed.
+driver's pidfd says so, or the socket is closed. Orphans of a dead worker come to the template,
+which is a sub-reaper, and every child that is not a worker is killed.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Template:
         for module in settings["preload"]:
             try:
                 importlib.import_module(module)
-            except BaseException:  # SystemExit too: whatever a module does when imported
+            except BaseException:  # noqa: BLE001 - SystemExit too: whatever a module does when imported
                 text = traceback.format_exc()
                 self.send({"broken": f"Preloading the module {module!r} failed:\n{text}"})
                 self.drain_until_closed()
@@ -119,7 +120,7 @@ class Template:
                 self.fork(message, WorkerFds(*fds))
 
     def drain_until_closed(self) -> None:
-        """Stay until the driver has read why nothing works, so that it sees a reason, not a death."""
+        """Stay until the driver has read why nothing works: it must see a reason, not a death."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.driver, select.POLLIN)

@@ -1,0 +1,305 @@
+"""The workers of one engine and the template that forks them: orders carried out, news brought
+back.
+
+Room: shell. The scheduler's commands for workers end here, and everything that processes do begins
+here: the bell, the forks, the deaths. A death is explained before it is reported: the template's
+word, the kernel's out-of-memory counter, the last lines of stderr, the Python stack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from .. import ids, linux
+from ..core.messages import (
+    AnswersReceived,
+    AttemptsReclaimed,
+    InterruptWorker,
+    KillWorker,
+    PollWorker,
+    ReclaimAttempts,
+    SendAttempts,
+    StartWorker,
+    StopWorker,
+    WorkerExited,
+    WorkerReady,
+    WorkerStartFailed,
+)
+from .output import LineReader, Printer
+from .reports import DeathReport, StartReport, WorkerName
+from .submission import values_of
+from .template import TemplateProcess
+from .worker import WorkerHandle
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from ..core.messages import Event
+    from ..options import InitOptions
+
+__all__ = ["Crew"]
+
+NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
+REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
+HELLO = 0  # seq of the answer by which a worker says that it is ready
+
+
+class Crew:
+    """All processes of one engine."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feed: Callable[[Event], None],
+        settings: InitOptions,
+        identity: dict[str, str],
+    ) -> None:
+        """Start the template. Raises OSError if that cannot be done.
+
+        feed: takes the news. identity: job, node_id, session and namespace, for the workers.
+        """
+        self.loop = loop
+        self.names: OrderedDict[int, WorkerName] = OrderedDict()
+        self._feed = feed
+        self._settings = settings
+        self._identity = identity
+        self._workers: dict[int, WorkerHandle] = {}
+        self._printer = Printer()
+        self._oom_kills = linux.oom_kills()
+        self._template: TemplateProcess | None = None
+        self.orders: dict[type[Any], Callable[[Any], None]] = {
+            StartWorker: self._start,
+            SendAttempts: self._send,
+            ReclaimAttempts: self._reclaim,
+            PollWorker: self._poll,
+            InterruptWorker: self._interrupt,
+            KillWorker: self._kill,
+            StopWorker: self._stop,
+        }
+        self._start_template()
+
+    def pids(self) -> list[int]:
+        """The process ids of the template and of the workers that are known to run."""
+        found = [] if self._template is None else [self._template.process.pid]
+        return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
+
+    def close(self) -> None:
+        """End and reap every process, print what they have left, close every descriptor."""
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+        for handle in self._workers.values():
+            self._let_go(handle)
+        self._workers.clear()
+        self._printer.close()
+
+    def _let_go(self, handle: WorkerHandle) -> None:
+        """Take in a dead worker's last output and close its descriptors."""
+        for reader in handle.readers:
+            reader.finish()
+        if not self.loop.is_closed():
+            for fd in (handle.bell, handle.answers):
+                self.loop.remove_reader(fd)
+            self.loop.remove_writer(handle.bundles)
+            if handle.pidfd is not None:
+                self.loop.remove_reader(handle.pidfd)
+        handle.close()
+
+    # ------------------------------------------------------------ orders
+
+    def _start(self, command: StartWorker) -> None:
+        worker_id = command.worker_id
+        digest = hashlib.sha256(f"{self._identity['node_id']}/{worker_id}".encode()).hexdigest()
+        hex_id = digest[: 2 * ids.NODE_ID_SIZE]
+        handle: WorkerHandle | None = None
+        try:
+            template = self._template or self._start_template()
+            if template.broken is not None:
+                self._feed(
+                    WorkerStartFailed(worker_id, StartReport(template.broken, template.tail()))
+                )
+                return
+            handle = WorkerHandle(worker_id, hex_id)
+            template.fork(worker_id, hex_id, dict(command.environment), handle.child_fds)
+        except OSError as error:
+            if handle is not None:
+                handle.close()
+            self._feed(
+                WorkerStartFailed(worker_id, StartReport(f"{type(error).__name__}: {error}"))
+            )
+            return
+        handle.release_child_fds()
+        self._workers[worker_id] = handle
+        self.loop.add_reader(handle.bell, self._bell_rang, handle)
+
+    def _send(self, command: SendAttempts) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None and not handle.send(command.tasks, values_of):
+            self.loop.add_writer(handle.bundles, self._flush_bundles, handle)
+
+    def _flush_bundles(self, handle: WorkerHandle) -> None:
+        if handle.flush():
+            self.loop.remove_writer(handle.bundles)
+
+    def _reclaim(self, command: ReclaimAttempts) -> None:
+        handle = self._workers.get(command.worker_id)
+        seqs: Sequence[int] = () if handle is None else handle.reclaim()
+        self._feed(AttemptsReclaimed(command.worker_id, seqs))
+
+    def _poll(self, command: PollWorker) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            self._read_answers(handle)
+
+    def _interrupt(self, command: InterruptWorker) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            handle.interrupt(command.seq)
+
+    def _kill(self, command: KillWorker) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            handle.kill()
+
+    def _stop(self, command: StopWorker) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            handle.stop()
+
+    # ------------------------------------------------------------ answers
+
+    def _bell_rang(self, handle: WorkerHandle) -> None:
+        handle.silence_bell()
+        self._read_answers(handle)
+
+    def _read_answers(self, handle: WorkerHandle) -> None:
+        was_in_mid_frame = handle.in_mid_frame
+        answers = handle.read_answers()
+        if handle.in_mid_frame != was_in_mid_frame:
+            if was_in_mid_frame:
+                self.loop.remove_reader(handle.answers)
+            else:
+                self.loop.add_reader(handle.answers, self._read_answers, handle)
+        if not answers:
+            return
+        if not handle.ready and answers[0].seq == HELLO:
+            handle.ready = True
+            del answers[0]
+            self._feed(WorkerReady(handle.id))
+        if answers:
+            self._feed(AnswersReceived(handle.id, answers))
+
+    # ------------------------------------------------------------ births and deaths
+
+    def _start_template(self) -> TemplateProcess:
+        options = self._settings
+        settings = {
+            **self._identity,
+            "sys_path": [path or os.getcwd() for path in sys.path],
+            "preload": list(options.preload),
+            "ray_alias": getattr(sys.modules.get("ray"), "__name__", "") == "aioray",
+        }
+        environ = {**os.environ, **dict(options.env_vars)}
+        environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
+        self._template = TemplateProcess(
+            self.loop, settings, environ, self._template_says, self._template_ended
+        )
+        return self._template
+
+    def _template_says(
+        self, template: TemplateProcess, message: dict[str, Any], fd: int | None
+    ) -> None:
+        if template is not self._template:
+            if fd is not None:
+                os.close(fd)
+        elif "forked" in message:
+            self._forked(message["forked"], message["pid"], fd)
+        elif "exited" in message:
+            self._exited(message["exited"], message["status"])
+        elif "failed" in message:
+            self._start_failed(message["failed"], StartReport(message["reason"], template.tail()))
+        elif "broken" in message:
+            for handle in tuple(self._workers.values()):
+                self._start_failed(handle.id, StartReport(message["broken"], template.tail()))
+
+    def _forked(self, worker_id: int, pid: int, pidfd: int | None) -> None:
+        handle = self._workers.get(worker_id)
+        if handle is None or pidfd is None:
+            if pidfd is not None:
+                os.close(pidfd)
+            return
+        handle.pid, handle.pidfd = pid, pidfd
+        self.names[worker_id] = WorkerName(handle.hex_id, pid)
+        if len(self.names) > NAMES_KEPT:
+            self.names.popitem(last=False)
+        self.loop.add_reader(pidfd, self._died, handle)
+        printer = self._printer if self._settings.log_to_driver else None
+        handle.readers = [
+            LineReader(self.loop, handle.stdout, pid, printer, to_stderr=False),
+            LineReader(self.loop, handle.stderr, pid, printer, to_stderr=True),
+        ]
+        if handle.kill_ordered:
+            handle.kill()
+
+    def _start_failed(self, worker_id: int, report: StartReport) -> None:
+        handle = self._workers.pop(worker_id, None)
+        if handle is not None:
+            self._let_go(handle)
+            self._feed(WorkerStartFailed(worker_id, report))
+
+    def _died(self, handle: WorkerHandle) -> None:
+        """The process is dead; its template will say how, and if not, it is said without."""
+        if handle.pidfd is not None:
+            self.loop.remove_reader(handle.pidfd)
+        self.loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
+
+    def _exited(self, worker_id: int, status: int | None, template_death: str = "") -> None:
+        """The worker is reaped: take in all that it has left behind, then report it."""
+        handle = self._workers.get(worker_id)
+        if handle is None:
+            return
+        running = handle.running()
+        self._read_answers(handle)
+        self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
+        del self._workers[worker_id]
+        for reader in handle.readers:
+            reader.finish()
+        report = DeathReport(
+            WorkerName(handle.hex_id, handle.pid),
+            status,
+            oom_killed=self._was_oom_killed(handle, status),
+            stderr_tail="\n".join(handle.readers[1].tail) if handle.readers else "",
+            python_stack=handle.python_stack(),
+            template_death=template_death,
+        )
+        self._let_go(handle)
+        self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
+
+    def _was_oom_killed(self, handle: WorkerHandle, status: int | None) -> bool:
+        """Whether the kernel has counted an out-of-memory kill since the last look."""
+        if status is None or handle.kill_ordered or not os.WIFSIGNALED(status):
+            return False
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            return False
+        before, self._oom_kills = self._oom_kills, linux.oom_kills()
+        return self._oom_kills > before
+
+    def _template_ended(self, template: TemplateProcess) -> None:
+        """The template is dead, and its workers with it: not their children, so kill the groups."""
+        if template is not self._template:
+            return
+        self._template = None
+        death = template.death()
+        template.close()
+        for handle in tuple(self._workers.values()):
+            handle.kill_group()
+            if handle.ready:
+                self._exited(handle.id, None, death)
+            else:
+                self._start_failed(handle.id, StartReport(death, template.tail()))
