@@ -9,8 +9,7 @@ them. Source: Ray design documents, "ID specification".
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import os
 import struct
 
 __all__ = [
@@ -49,7 +48,9 @@ def driver_task_id(job: bytes) -> bytes:
 
 def task_id(job: bytes, counter: int) -> bytes:
     """The id of the `counter`-th task that the driver of `job` submitted, counted from 1."""
-    digest = hashlib.sha256(job + driver_task_id(job) + _COUNTER.pack(counter)).digest()
+    from hashlib import sha256  # here, because few workers ever look at an id
+
+    digest = sha256(job + driver_task_id(job) + _COUNTER.pack(counter)).digest()
     return digest[:8] + _NO_ACTOR + job
 
 
@@ -65,4 +66,4 @@ def job_of(identifier: bytes) -> bytes:
 
 def random_id(size: int = NODE_ID_SIZE) -> bytes:
     """A fresh id for what has no deterministic one: sessions, nodes, workers."""
-    return secrets.token_bytes(size)
+    return os.urandom(size)

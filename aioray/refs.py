@@ -18,6 +18,7 @@ import concurrent.futures
 import functools
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from . import ids
@@ -52,7 +53,9 @@ class StoredFailure:
         return self.build()
 
     def __del__(self) -> None:
-        if not self.seen and os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
+        if self.seen or sys.is_finalizing():
+            return
+        if os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
             logger.error(
                 "Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): %s", self.build()
             )

@@ -45,8 +45,7 @@ class RemoteFunction(Generic[P, R]):
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.options_given = options
         self._call = Call(self, options)
-        self.signature = inspect.signature(function)
-        self.least, self.most = _positional_range(self.signature)
+        self.arity: tuple[int, float] | None = None  # how many positional arguments it takes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Refuse: a remote function runs in a worker only."""
@@ -112,9 +111,13 @@ def submit(
     code: RemoteFunction[Any, Any], call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """Check a call against the signature and hand it to the client of this context."""
-    if kwargs or not code.least <= len(args) <= code.most:
+    # Not in __init__: a function that refers to itself is unpickled before it is complete.
+    arity = code.arity
+    if arity is None:
+        arity = code.arity = _positional_range(inspect.signature(code.function))
+    if kwargs or not arity[0] <= len(args) <= arity[1]:
         try:
-            code.signature.bind(*args, **kwargs)
+            inspect.signature(code.function).bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{code.name}.remote(): {error}") from None
     return client_for_call().submit(call, args, kwargs)

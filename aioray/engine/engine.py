@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import logging
 import marshal
@@ -311,8 +312,7 @@ class Engine:
         self._events.clear()
         for task in (*self._core.unfinished_tasks(), *waiting):
             if isinstance(task.returns, ObjectEntry | list):
-                failed = RaySystemError(f"The engine has failed internally: {bug!r}")
-                self._store_failure(task, StoredFailure(lambda failed=failed: failed))
+                self._store_failure(task, StoredFailure(functools.partial(_internal_error, bug)))
         self._close()
 
     def _set_timer(self, deadline: float) -> None:
@@ -596,6 +596,10 @@ class Engine:
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
+
+
+def _internal_error(bug: Exception) -> RaySystemError:
+    return RaySystemError(f"The engine has failed internally, which is a bug in aioray: {bug!r}")
 
 
 def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:

@@ -24,6 +24,7 @@ __all__ = ["LineReader", "Printer"]
 
 READ_SIZE = 64 * 1024
 TAIL_LINES = 20  # kept to explain a death
+LONGEST_LINE = 1024 * 1024  # bytes; a longer one is printed in parts
 FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
 _END = b"\x1b\\"
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
@@ -113,19 +114,15 @@ class LineReader:
             if end < 0:
                 break  # the mark itself is not complete
             self._split(data[:mark], lines, whole=True)
+            self._print(lines)  # under the name of who wrote them
+            lines = []
             _, _, name = data[mark + len(OUTPUT_MARK) : end].partition(b";")
             self.name = name.decode(errors="replace")
             data = data[end + len(_END) :]
-        else_part = data if mark < 0 else data[:mark]
-        held = b"" if mark < 0 else data[mark:]
         if mark < 0:
-            # The beginning of a mark may end this chunk.
-            for size in range(min(len(OUTPUT_MARK) - 1, len(else_part)), 0, -1):
-                if else_part.endswith(OUTPUT_MARK[:size]):
-                    held = else_part[-size:]
-                    else_part = else_part[:-size]
-                    break
-        self._rest = self._split(else_part, lines, whole=False) + held
+            mark = len(data) - _begun_mark(data)
+        rest = self._split(data[:mark], lines, whole=mark > LONGEST_LINE)
+        self._rest = rest + data[mark:]
         self._print(lines)
 
     def _split(self, data: bytes, lines: list[str], *, whole: bool) -> bytes:
@@ -163,3 +160,11 @@ class LineReader:
         except (AttributeError, ValueError):
             colour = False
         return f"{_CYAN}{text}{_PLAIN} " if colour else f"{text} "
+
+
+def _begun_mark(data: bytes) -> int:
+    """How many bytes at the end of `data` may be the beginning of a mark."""
+    for size in range(min(len(OUTPUT_MARK) - 1, len(data)), 0, -1):
+        if data.endswith(OUTPUT_MARK[:size]):
+            return size
+    return 0

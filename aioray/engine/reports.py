@@ -176,21 +176,22 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
         error = dependency_error(
             facts.upstream.exception(), function_name=facts.name, pid=os.getpid(), ip=NODE_IP
         )
+    elif facts.kind is FailureKind.SHUTDOWN:
+        # Also for a task that the shutdown has interrupted: that was nobody's wish to cancel.
+        error = EngineShutdownError(
+            f"The session was shut down before task {facts.name} had finished."
+        )
     elif isinstance(detail, bytes) and detail:
         error = rebuild(detail, attempts)
     elif facts.kind is FailureKind.WORKER_DIED:
         error = _crash(facts, detail, attempts)
     elif facts.kind is FailureKind.CANCELLED:
         error = TaskCancelledError(facts.task_id)
-    elif facts.kind is FailureKind.WORKER_STARTUP:
+    else:
         reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
         output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail
         error = WorkerStartupError(
             f"No worker process could be started for task {facts.name}: {reason}", output
-        )
-    else:
-        error = EngineShutdownError(
-            f"The session was shut down before task {facts.name} had finished."
         )
     error.attempts = attempts
     return error.as_instanceof_cause() if isinstance(error, RayTaskError) else error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
-import json
+import marshal
 import os
 import socket
 import subprocess
@@ -75,7 +75,7 @@ class TemplateProcess:
                 )
             os.set_blocking(reader, False)
             ours.setblocking(False)
-            ours.send(json.dumps(settings).encode())
+            ours.send(marshal.dumps(settings))
             self.pidfd = os.pidfd_open(self.process.pid)
             stack.pop_all()
         self.control = ours
@@ -87,7 +87,7 @@ class TemplateProcess:
     def fork(self, worker_id: int, hex_id: str, env: dict[str, str], fds: WorkerFds) -> None:
         """Ask for a worker. Raises OSError if the request cannot be sent."""
         request = {"fork": worker_id, "worker_id": hex_id, "env": env}
-        socket.send_fds(self.control, [json.dumps(request).encode()], list(fds))
+        socket.send_fds(self.control, [marshal.dumps(request)], list(fds))
 
     def tail(self) -> str:
         """The last lines that it printed."""
@@ -109,7 +109,7 @@ class TemplateProcess:
             fds = array.array("i")
             for _, _, content in ancillary:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-            message = json.loads(data)
+            message = marshal.loads(data)
             if "ready" in message:
                 self.ready = True
             elif "broken" in message:

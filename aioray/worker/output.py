@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["flush", "install"]
 
-_dirty = False
-
 
 class MarkedFile(io.FileIO):
     """A descriptor that announces the attempt before its first output."""
@@ -31,8 +29,6 @@ class MarkedFile(io.FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data`, after a mark if the writing attempt has changed."""
-        global _dirty
-        _dirty = True
         attempt = place.attempt
         view = memoryview(data).cast("B")
         if attempt is not None and attempt.seq != self.seq:
@@ -60,6 +56,13 @@ def install() -> None:
 
 def _stream(fd: int) -> io.TextIOWrapper:
     raw = MarkedFile(fd, "w", closefd=False)
+    if fd == 2:  # unbuffered: what is said before a crash explains it, also without a newline
+        return io.TextIOWrapper(
+            raw,  # as `python -u` does it
+            encoding="utf-8",
+            errors="backslashreplace",
+            write_through=True,
+        )
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
     )

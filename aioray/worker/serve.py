@@ -195,9 +195,7 @@ class Server:
             error = raised
         duration = _monotonic() - started
         gate.restore()
-        if output._dirty:
-            output.flush()
-            output._dirty = False
+        output.flush()
         mean = self.mean_seconds.get(attempt.function, duration)
         self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
         if error is None:

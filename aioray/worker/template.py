@@ -5,7 +5,7 @@ one thread; a fork of it is a worker five milliseconds later. It imports what wo
 the user asked to preload, then waits for three things: requests from the driver, the end of a
 child, the end of the driver.
 
-Requests and reports are JSON messages on a SOCK_SEQPACKET socket, with descriptors attached.
+Requests and reports are marshalled dicts on a SOCK_SEQPACKET socket, with descriptors attached.
 Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`.
 Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload;
 {"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was
@@ -22,13 +22,12 @@ import array
 import contextlib
 import gc
 import importlib
-import json
+import marshal
 import os
 import select
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from typing import Any, NoReturn
 
@@ -38,6 +37,7 @@ from . import serve
 
 __all__ = ["main"]
 
+IDLE_MS = 100  # without a request, until what is seldom needed is imported
 MAX_MESSAGE = 1024 * 1024  # bytes; settings carry sys.path
 
 
@@ -58,7 +58,7 @@ class Template:
 
     def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         """Report something; if nobody listens any more, the next poll says so."""
-        data = json.dumps(message).encode()
+        data = marshal.dumps(message)
         with contextlib.suppress(OSError):
             if fds:
                 socket.send_fds(self.control, [data], fds)
@@ -75,7 +75,7 @@ class Template:
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(content[: len(content) - len(content) % size])
-        return (json.loads(data) if data else None), list(fds)
+        return (marshal.loads(data) if data else None), list(fds)
 
     # -- life
 
@@ -92,21 +92,29 @@ class Template:
             try:
                 importlib.import_module(module)
             except BaseException:  # noqa: BLE001 - SystemExit too: whatever a module does when imported
+                import traceback
+
                 text = traceback.format_exc()
                 self.send({"broken": f"Preloading the module {module!r} failed:\n{text}"})
                 self.drain_until_closed()
                 return
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
-        gc.collect()
         gc.freeze()  # workers share these pages; collecting would copy them
         self.send({"ready": self.pid})
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.driver, select.POLLIN)
         poll.register(self.wake_reader, select.POLLIN)
+        patience: float | None = IDLE_MS
         while True:
-            ready = {fd for fd, _ in poll.poll()}
+            ready = {fd for fd, _ in poll.poll(patience)}
+            if not ready:
+                # Time to spare: import what workers need when a task fails, once for all of them.
+                importlib.import_module("aioray.failures")
+                gc.freeze()
+                patience = None
+                continue
             if self.driver in ready:
                 return
             if self.wake_reader in ready:
