@@ -354,11 +354,16 @@ class UnserializableException(RayError):
         short = self.module in ("", "builtins", "__main__")
         original = self.type_name if short else f"{self.module}.{self.type_name}"
         lines = [f"{original}: {self.message}" if self.message else original, *self.notes]
-        lines.append(
-            f"(The original exception isn't serializable{_after(': ', self.reason)}. "
-            "This stands in for it, with its type and text.)"
+        return "\n".join([*lines, self.explanation])
+
+    @property
+    def explanation(self) -> str:
+        """Why the original is not here, and what that means for who wants to catch it."""
+        return (
+            f"(The original exception isn't serializable{_after(': ', self.reason)}. An "
+            f"UnserializableException stands in for it, so `except {self.type_name}` does not "
+            f"catch this error; `except RayTaskError` does.)"
         )
-        return "\n".join(lines)
 
 
 class UserCodeException(RayError):
@@ -438,7 +443,8 @@ class WorkerCrashedError(RayError):
     message replaces the first sentence of the text. `exit_code` or `signal` (its name) say how the
     process ended; both are None if that could not be found out. `seconds` is how long the attempt
     ran, `stderr_tail` the last lines the worker wrote to its stderr, `python_stack` its Python
-    stack when it died, where known. Unlike Ray's, the text names all that is known.
+    stack when it died, where known; the text leaves out the frames of aioray in it. Unlike Ray's,
+    the text names all that is known.
     """
 
     def __init__(
@@ -483,7 +489,7 @@ class WorkerCrashedError(RayError):
         ]
         lines += [f"  {', '.join(filter(None, where))}"] if any(where) else []
         lines += _section("Last lines of its stderr:", self.stderr_tail)
-        lines += _section("Its Python stack when it died:", self.python_stack)
+        lines += _section("Its Python stack when it died:", _user_stack(self.python_stack))
         return "\n".join(lines)
 
     def _headline(self) -> str:
@@ -494,9 +500,8 @@ class WorkerCrashedError(RayError):
             meaning = _after(" (", _SIGNAL_MEANING.get(self.signal), ")")
             return f"{died}: it was killed by {self.signal}{meaning}."
         if self.exit_code is not None:
-            hint = " (sys.exit and os._exit in a task end its worker)"
-            shown = hint if 0 <= self.exit_code <= 2 else ""
-            return f"{died}: it exited with code {self.exit_code}{shown}."
+            hint = "sys.exit and os._exit in a task end its worker"
+            return f"{died}: it exited with code {self.exit_code} ({hint})."
         return f"{died}. How it ended is not known."
 
 
@@ -888,6 +893,15 @@ class RayDirectTransportError(RaySystemError):
 
 def _after(prefix: str, text: str | None, suffix: str = "") -> str:
     return f"{prefix}{text}{suffix}" if text else ""
+
+
+_OWN_FRAMES = (f'  File "{__file__.rpartition("/")[0]}/worker/', '  File "<string>"')
+
+
+def _user_stack(stack: str) -> str:
+    """Return what faulthandler wrote without the worker's own frames and its list of libraries."""
+    lines = [line for line in stack.splitlines() if line and not line.startswith(_OWN_FRAMES)]
+    return "\n".join(line for line in lines if not line.startswith("Extension modules: "))
 
 
 def _section(title: str, text: str) -> list[str]:

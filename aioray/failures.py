@@ -180,10 +180,14 @@ def rebuild(data: bytes, attempts: tuple[AttemptInfo, ...] = ()) -> RayTaskError
     `as_instanceof_cause()`.
     """
     record = _Record(*pickle.loads(data))
+    cause = _load_cause(record)
+    text = record.traceback_str
+    if isinstance(cause, UnserializableException):
+        text = f"{text}\n{cause.explanation}"
     error = RayTaskError(
         record.function_name,
-        record.traceback_str,
-        _load_cause(record),
+        text,
+        cause,
         proctitle=record.proctitle,
         pid=record.pid,
         ip=record.ip,

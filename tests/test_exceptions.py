@@ -12,6 +12,7 @@ import subprocess
 import sys
 import weakref
 from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -488,11 +489,31 @@ def test_text_of_a_crash_tells_every_fact():
     ]
 
 
+def test_text_of_a_crash_shows_the_stack_without_the_frames_of_the_worker():
+    inside = f"{Path(exceptions.__file__).parent}/worker/serve.py"
+    stack = (
+        "Fatal Python error: Segmentation fault\n\n"
+        "Current thread 0x00007f (most recent call first):\n"
+        '  File "x.py", line 3 in f\n'
+        f'  File "{inside}", line 183 in call\n'
+        '  File "<string>", line 1 in <module>\n\n'
+        "Extension modules: setproctitle._setproctitle (total: 1)\n"
+    )
+    error = WorkerCrashedError(python_stack=stack)
+    assert str(error).splitlines()[1:] == [
+        "  Its Python stack when it died:",
+        "    Fatal Python error: Segmentation fault",
+        "    Current thread 0x00007f (most recent call first):",
+        '      File "x.py", line 3 in f',
+    ]
+    assert error.python_stack == stack
+
+
 @pytest.mark.parametrize(
     ("facts", "fragment"),
     [
         ({"exit_code": 0}, "exited with code 0 (sys.exit"),
-        ({"exit_code": 42}, "exited with code 42."),
+        ({"exit_code": 42}, "exited with code 42 (sys.exit"),
         ({"signal": "SIGUSR2"}, "killed by SIGUSR2."),
         ({"signal": "SIGKILL", "oom_killed": True}, "out-of-memory killer ended it"),
         ({"message": "Own words.", "exit_code": 3}, "Own words."),

@@ -785,7 +785,7 @@ def test_a_hostile_exception_is_brought_over(make, keeps_type):
     if not keeps_type:
         assert error.cause.type_name == name
         assert error.cause.module == type(raised).__module__
-        assert error.cause.traceback_str == str(error)
+        assert str(error) == f"{error.cause.traceback_str}\n{error.cause.explanation}"
         assert error.cause.reason
     assert "\n" not in summary(captured(raised))
     # What the caller sees can itself be handed on.
@@ -829,7 +829,7 @@ def test_the_stand_in_keeps_type_message_notes_and_traceback():
     assert "the message" in cause.message
     assert str(cause).startswith("ValueError: ('the message'")
     assert "isn't serializable: TypeError: cannot pickle '_thread.lock' object" in str(cause)
-    assert cause.traceback_str == str(error)
+    assert str(error) == f"{cause.traceback_str}\n{cause.explanation}"
     assert "    raise error\n" in cause.traceback_str
     assert isinstance(error, RayError)
 
@@ -842,7 +842,8 @@ def test_a_cause_that_unpickles_in_the_worker_only_becomes_a_stand_in(monkeypatc
     assert error.cause.type_name == "CustomError"
     assert error.cause.message == "(1, 2)"
     assert "AttributeError" in error.cause.reason
-    assert str(error) == f"{HEADER}\n{__name__}.CustomError: (1, 2)"
+    assert str(error) == f"{HEADER}\n{__name__}.CustomError: (1, 2)\n{error.cause.explanation}"
+    assert "`except CustomError` does not catch" in str(error)
 
 
 class LoadsOnlyIn(Exception):
@@ -876,7 +877,7 @@ def test_a_pickler_that_fails_costs_the_cause_and_not_the_text(problem):
     error = rebuild(captured(ValueError("bad"), dumps=dumps))
     assert error.cause.type_name == "ValueError"
     assert type(problem).__name__ in error.cause.reason
-    assert str(error) == f"{HEADER}\nValueError: bad"
+    assert str(error) == f"{HEADER}\nValueError: bad\n{error.cause.explanation}"
 
 
 def test_a_pickler_that_answers_with_another_buffer_is_fine():

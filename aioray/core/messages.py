@@ -49,6 +49,7 @@ __all__ = [
     "Stopped",
     "TasksSubmitted",
     "TimerFired",
+    "WorkerDied",
     "WorkerExited",
     "WorkerReady",
     "WorkerStartFailed",
@@ -167,6 +168,13 @@ class WorkerStartFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The worker's process is dead: give it nothing more. WorkerExited will follow."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExited:
     """The worker's process has been reaped; all its answers were reported before this."""
 
@@ -207,6 +215,7 @@ Event = (
     | AttemptsReclaimed
     | WorkerReady
     | WorkerStartFailed
+    | WorkerDied
     | WorkerExited
     | CancelRequested
     | TimerFired

@@ -188,6 +188,7 @@ class WorkerState(Enum):
     RETIRING = "has got its last attempts; is stopped when they have ended"
     STOPPING = "was asked to end politely"
     KILLED = "was sent SIGKILL"
+    DEAD = "its process has ended; WorkerExited will say how"
 
 
 class Worker:

@@ -60,6 +60,7 @@ from .messages import (
     StopWorker,
     TasksSubmitted,
     TimerFired,
+    WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
@@ -152,6 +153,7 @@ class Scheduler:
             AttemptsReclaimed: self._on_reclaimed,
             WorkerReady: self._on_ready,
             WorkerStartFailed: self._on_start_failed,
+            WorkerDied: self._on_died,
             WorkerExited: self._on_exited,
             CancelRequested: self._on_cancel,
             TimerFired: self._on_timer,
@@ -797,6 +799,15 @@ class Scheduler:
                     attempts = tuple(task.failures or ())
                     self._fail(task, Failure(FailureKind.WORKER_STARTUP, report, attempts=attempts))
         self._dispatch(now)
+
+    def _on_died(self, event: WorkerDied, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None or worker.state in (WorkerState.STOPPING, WorkerState.KILLED):
+            return  # it takes nothing any more, and its end is expected
+        if worker.state is WorkerState.STARTING:
+            self._starting[worker.environment] -= 1
+        worker.state = WorkerState.DEAD
+        self._drop_idle(worker)
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
         worker = self._workers.pop(event.worker_id, None)

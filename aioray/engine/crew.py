@@ -26,6 +26,7 @@ from ..core.messages import (
     SendAttempts,
     StartWorker,
     StopWorker,
+    WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
@@ -257,6 +258,7 @@ class Crew:
         """The process is dead; its template will say how, and if not, it is said without."""
         if handle.pidfd is not None:
             self.loop.remove_reader(handle.pidfd)
+        self._feed(WorkerDied(handle.id))
         self.loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
 
     def _exited(self, worker_id: int, status: int | None, template_death: str = "") -> None:
@@ -265,6 +267,7 @@ class Crew:
         if handle is None:
             return
         running = handle.running()
+        self._feed(WorkerDied(worker_id))  # or what it gives back would be given to it again
         self._read_answers(handle)
         self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
         del self._workers[worker_id]

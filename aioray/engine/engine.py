@@ -46,7 +46,7 @@ from ..core.messages import (
 )
 from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
-from ..exceptions import GetTimeoutError, ObjectFreedError, RaySystemError
+from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..options import parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids
@@ -124,6 +124,10 @@ class Engine:
     `shutdown()`.
     """
 
+    # What a test replaces to run without processes and in virtual time.
+    crew_class: Callable[..., Crew] = Crew
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
     def __init__(self, address: str | None = None, **settings: Any) -> None:
         """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
         linux.check_platform()
@@ -187,7 +191,7 @@ class Engine:
             "session": self.session,
             "namespace": self.namespace,
         }
-        self._crew = Crew(loop, self._feed, self.settings, identity)
+        self._crew = self.crew_class(loop, self._feed, self.settings, identity)
         self._do |= self._crew.orders
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)
@@ -245,6 +249,8 @@ class Engine:
             raise
         finally:
             self._close()
+        if self._guard is not None:
+            await asyncio.wait([self._guard])
 
     def abort(self) -> None:
         """End everything at once, without waiting for the loop: kill, resolve, close."""
@@ -291,10 +297,11 @@ class Engine:
             return
         self._feeding = True
         try:
-            handle, do = self._core.handle, self._do
+            handle, do, clock = self._core.handle, self._do, self.clock
             while events:
-                for command in handle(events.popleft(), time.monotonic()):
+                for command in handle(events[0], clock()):
                     do[type(command)](command)
+                events.popleft()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug here
             self._fail_everything(error)
             return
@@ -307,10 +314,14 @@ class Engine:
     def _fail_everything(self, bug: Exception) -> None:
         """The engine itself has failed: every ref gets an error, every process its end."""
         logger.critical("aioray has failed internally and ends this session.", exc_info=bug)
-        waiting = [item for item in self._inbox if type(item) is Task]
-        self._inbox.clear()
+        tasks = list(self._core.unfinished_tasks())
+        for event in self._events:
+            if type(event) is TasksSubmitted:
+                tasks.extend(event.tasks)
+        tasks.extend(item for item in self._inbox if type(item) is Task)
         self._events.clear()
-        for task in (*self._core.unfinished_tasks(), *waiting):
+        self._inbox.clear()
+        for task in tasks:
             if isinstance(task.returns, ObjectEntry | list):
                 self._store_failure(task, StoredFailure(functools.partial(_internal_error, bug)))
         self._close()
@@ -320,7 +331,7 @@ class Engine:
             self._timer.cancel()
         if self.loop is not None and not self.loop.is_closed():
             self._timer_at = deadline
-            delay = max(0.0, deadline - time.monotonic()) + TIMER_STEP
+            delay = max(0.0, deadline - self.clock()) + TIMER_STEP
             self._timer = self.loop.call_later(delay, self._timer_fired)
 
     def _timer_fired(self) -> None:
@@ -478,7 +489,7 @@ class Engine:
         if entry is None:
             entry = ObjectEntry(self, 0, 0)
             entry.identifier = identifier
-            failure = StoredFailure(lambda: ObjectFreedError(identifier.hex()))
+            failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
             failure.seen = True  # nobody has lost anything yet
             entry.outcome = failure
         return entry
@@ -523,13 +534,14 @@ class Engine:
     def _do_resolve_values(self, command: ResolveValues) -> None:
         for task, payload in command.results:
             returns = task.returns
-            task.returns = task.payload = None
+            task.returns = None  # the entry holds the task, and not the other way round any more
             if type(returns) is ObjectEntry:
                 self._store(returns, payload)
             else:
                 values = marshal.loads(payload) if returns else ()
                 for entry, value in zip(returns, values, strict=True):
                     self._store(entry, value)
+            task.payload = None  # after: refs inside the value may have lived in the arguments
 
     def _store(self, entry: ObjectEntry, outcome: bytes | StoredFailure) -> None:
         if type(outcome) is bytes and outcome[0] == 1:

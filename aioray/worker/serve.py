@@ -289,8 +289,11 @@ class Server:
         frame = ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload
         size = len(frame)
         if self.unrung_bytes + size > RING_BYTES:
-            self.ring()  # before: a full pipe blocks until the driver reads
+            # The header first: a driver that has seen a part of a frame reads on without a bell.
+            # Rung before anything was written, it could look, find nothing, and never look again.
             view = memoryview(frame)
+            view = view[os.write(self.answers, view[: ANSWER.size]) :]
+            self.ring()
             while view:
                 view = view[os.write(self.answers, view) :]
         else:

@@ -1,0 +1,1 @@
+"""Tests with real worker processes: what no fake can show."""

@@ -1,0 +1,524 @@
+"""The functions that run in workers: imported there by name, and by tests to submit them.
+
+They talk to the test through named pipes (see `support.Pipe`): `say` tells that a point in the
+code was reached, `listen` blocks until the test wants the function to go on. Both are single
+system calls on descriptors of this process, so they work in every state that a task can be in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import aioray
+
+FOREVER = 1_000.0  # seconds; a test that has to wait this out hangs
+
+
+def say(path, text=""):
+    """Tell the test something, in one line."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, f"{text}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def listen(path):
+    """Wait until the test says something; what it was."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(fd, 1)
+        return line.decode().strip()
+    finally:
+        os.close(fd)
+
+
+def note(path, text):
+    """Append a line to a file, whole, whoever else appends at the same moment."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, f"{text}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def notes(path):
+    """The lines of such a file; none if nobody has written it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+# ---------------------------------------------------------------- values
+
+
+def add(a, b=0):
+    return a + b
+
+
+def same(value):
+    return value
+
+
+def pid():
+    return os.getpid()
+
+
+def several(count):
+    return list(range(count))
+
+
+def kind(value):
+    return type(value).__name__
+
+
+def inside(values):
+    return [type(value).__name__ for value in values]
+
+
+def first(values):
+    return values[0]
+
+
+def variable(name):
+    return os.environ.get(name)
+
+
+def writable(array):
+    return array.flags.writeable
+
+
+def context():
+    where = aioray.get_runtime_context()
+    return {
+        "job": where.get_job_id(),
+        "task": where.get_task_id(),
+        "name": where.get_task_name(),
+        "function": where.get_task_function_name(),
+        "attempt": where.get_attempt_number(),
+        "worker": where.get_worker_id(),
+        "node": where.get_node_id(),
+        "resources": where.get_assigned_resources(),
+        "pid": where.worker_pid,
+    }
+
+
+def hold(started, gate):
+    """Say the pid, wait for the test, return what it said."""
+    say(started, os.getpid())
+    return listen(gate)
+
+
+@aioray.remote
+def decorated(value):
+    return value * 2
+
+
+# ---------------------------------------------------------------- errors
+
+
+class CustomError(Exception):
+    def __init__(self, code, text):
+        super().__init__(code, text)
+        self.code = code
+
+
+class TwoArgumentsError(Exception):
+    """Pickles, but cannot be unpickled: the common mistake."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+class HoldsLockError(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self, text):
+        import threading
+
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class HostileError(Exception):
+    """Fails whatever is done with it."""
+
+    def __reduce__(self):
+        raise RuntimeError("no pickling")
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def fail(message="bad"):
+    raise ValueError(message)
+
+
+def fail_custom():
+    raise CustomError(42, "answer")
+
+
+def fail_two_arguments():
+    raise TwoArgumentsError("left", "right")
+
+
+def fail_with_lock():
+    raise HoldsLockError("locked")
+
+
+def fail_hostile():
+    raise HostileError
+
+
+def fail_chained():
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+def fail_group():
+    raise ExceptionGroup("both", [ValueError("one"), TypeError("two")])
+
+
+def fail_base():
+    raise GeneratorExit("odd")
+
+
+def stop():
+    raise StopIteration("done")
+
+
+def press_ctrl_c():
+    raise KeyboardInterrupt("mine")
+
+
+def return_lock(path):
+    import threading
+
+    note(path, "ran")
+    return threading.Lock()
+
+
+def return_note(path, value):
+    note(path, "ran")
+    return value
+
+
+def fail_times(path, times, error=ValueError):
+    """Fail so many attempts, then return how many there were."""
+    note(path, "ran")
+    attempts = len(notes(path))
+    if attempts <= times:
+        raise error(f"attempt {attempts}")
+    return attempts
+
+
+def ask_for_retry(path, times, delay=0.0):
+    note(path, "ran")
+    attempts = len(notes(path))
+    if attempts <= times:
+        raise aioray.RetryTask(delay)
+    return attempts
+
+
+def forbid_retry(path):
+    note(path, "ran")
+    raise aioray.DoNotRetry("never again")
+
+
+def is_value_error(error):
+    return isinstance(error, ValueError)
+
+
+def broken_predicate(error):
+    raise LookupError("the predicate is broken")
+
+
+class Loads:
+    """Fails to load in the worker."""
+
+    def __reduce__(self):
+        return (_refuse_to_load, ())
+
+
+def _refuse_to_load():
+    raise LookupError("not here")
+
+
+class BlocksWhileLoading:
+    """Its loading waits for the test."""
+
+    def __init__(self, started, gate):
+        self.pipes = (started, gate)
+
+    def __setstate__(self, state):
+        started, gate = state["pipes"]
+        say(started)
+        listen(gate)
+        self.__dict__.update(state)
+
+
+def note_argument(path, _value):
+    note(path, "ran")
+    return "ran"
+
+
+# ---------------------------------------------------------------- deaths
+
+
+def die(how, path=None, times=None):
+    """End the worker, in the first `times` attempts; then return their number."""
+    if path is not None:
+        note(path, os.getpid())
+        if times is not None and len(notes(path)) > times:
+            return len(notes(path))
+    if how == "exit 0":
+        sys.exit(0)
+    elif how == "exit 3":
+        sys.exit(3)
+    elif how == "_exit 42":
+        os._exit(42)
+    elif how == "segfault":
+        dereference_null()
+    elif how == "abort":
+        os.abort()
+    os.kill(os.getpid(), signal.Signals[how])
+    return None
+
+
+def dereference_null():
+    ctypes.string_at(0)
+
+
+def complain_and_die():
+    print("the last words", file=sys.stderr)
+    sys.stderr.write("without a newline")
+    os._exit(42)
+
+
+def say_and_die(started, how):
+    say(started, os.getpid())
+    die(how)
+
+
+def hold_the_gil(started):
+    """Sleep in C, holding the GIL: no Python-level signal handler can run."""
+    say(started, os.getpid())
+    ctypes.PyDLL(None).sleep(int(FOREVER))
+
+
+def backtrack(started):
+    """A regular expression that takes longer than the universe."""
+    say(started, os.getpid())
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+# ---------------------------------------------------------------- cancelling
+
+
+def sleep(started, path=None):
+    say(started, os.getpid())
+    time.sleep(FOREVER)
+    if path is not None:
+        note(path, "ran to the end")
+
+
+def spin(started):
+    say(started, os.getpid())
+    while True:
+        pass
+
+
+def partial_result(started):
+    """Use the interrupt to hand back what there is."""
+    try:
+        say(started)
+        time.sleep(FOREVER)
+    except KeyboardInterrupt:
+        return "partial"
+
+
+def fail_on_interrupt(started):
+    try:
+        say(started)
+        time.sleep(FOREVER)
+    except KeyboardInterrupt:
+        raise ValueError("instead") from None
+
+
+def clean_up(started, path):
+    try:
+        say(started)
+        time.sleep(FOREVER)
+    finally:
+        note(path, "cleaned up")
+
+
+def swallow(started, swallowed):
+    """Ignore interrupts, and say so."""
+    path = started
+    while True:
+        try:
+            say(path)
+            time.sleep(FOREVER)
+        except KeyboardInterrupt:
+            path = swallowed
+
+
+class _LosesInterrupts:
+    """Its finalizer waits for a signal: the interrupt is raised inside `__del__` and lost there."""
+
+    def __init__(self, started):
+        self.started = started
+
+    def __del__(self):
+        say(self.started)
+        time.sleep(FOREVER)
+
+
+def lose_interrupt_in_del(started):
+    thing = _LosesInterrupts(started)
+    del thing
+    say(started)
+    time.sleep(FOREVER)
+
+
+def run_coroutine(started, path):
+    async def main():
+        try:
+            say(started)
+            await asyncio.sleep(FOREVER)
+        finally:
+            note(path, "cleaned up")
+
+    asyncio.run(main())
+
+
+def quick(path, number):
+    """Short tasks of different kinds for a storm of cancels; notes what it has done."""
+    which = number % 4
+    if which == 0:
+        time.sleep(0.0005)
+    elif which == 1:
+        sum(range(2_000))
+    elif which == 2:
+        for _ in range(300):
+            pass
+    note(path, number)
+    return number
+
+
+# ---------------------------------------------------------------- processes that tasks start
+
+
+def start_descendants(started):
+    """Leave one of each kind behind: plain, setsid, daemon, forked; say their pids; wait."""
+    argv = [sys.executable, "-S", "-c", f"import time; time.sleep({FOREVER})"]
+    plain = subprocess.Popen(argv).pid
+    session = subprocess.Popen(argv, start_new_session=True).pid
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        daemon = os.fork()
+        if daemon == 0:
+            time.sleep(FOREVER)
+        os.write(writer, str(daemon).encode())
+        os._exit(0)
+    daemon = int(os.read(reader, 20))
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(FOREVER)
+    say(started, f"{os.getpid()} {os.getppid()} {plain} {session} {daemon} {forked}")
+    time.sleep(FOREVER)
+
+
+def fork_and_die(started):
+    """Die while a child lives that has inherited every pipe of the worker."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(FOREVER)
+    say(started, child)
+    os._exit(42)
+
+
+def parent_and_self(started, gate):
+    say(started, f"{os.getpid()} {os.getppid()}")
+    return listen(gate)
+
+
+# ---------------------------------------------------------------- output
+
+
+def speak(text):
+    print(text)
+
+
+def print_lines(count, tag="line"):
+    for number in range(count):
+        print(f"{tag} {number}")
+    print("the end, unfinished", end="")
+
+
+def write_from_c(text):
+    os.write(1, text.encode())
+
+
+def write_to_stderr(text):
+    print(text, file=sys.stderr)
+
+
+def print_and_die(text):
+    print(text, end="", flush=True)
+    os._exit(42)
+
+
+def big(size):
+    return b"x" * size
+
+
+def weigh(data):
+    return len(data)
+
+
+def unpickled(data):
+    return pickle.loads(data)
+
+
+def return_number(path, number):
+    """A short task; one of the many is a deadly one."""
+    note(path, number)
+    if number == "crash":
+        os._exit(42)
+    return number
+
+
+def crash_once(path, number):
+    """Every twentieth of these dies at its first attempt."""
+    note(path, number)
+    if number % 20 == 0 and notes(path).count(str(number)) == 1:
+        os._exit(42)
+    return number
+
+
+def swallow_everything(started):
+    """Ignore every signal that can be ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    say(started, os.getpid())
+    while True:
+        time.sleep(FOREVER)

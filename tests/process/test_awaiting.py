@@ -1,0 +1,206 @@
+"""Every way to wait for a ref, on the engine's loop and on others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+import aioray
+from aioray.exceptions import GetTimeoutError
+
+from . import jobs
+from .support import GUARD, everywhere, on_both_loops
+
+same = aioray.remote(jobs.same)
+hold = aioray.remote(jobs.hold)
+fail = aioray.remote(jobs.fail)
+
+
+@everywhere
+async def test_asyncio_functions_take_refs():
+    assert await asyncio.gather(same.remote(1), same.remote(2)) == [1, 2]
+    assert await asyncio.wait_for(same.remote(3), GUARD) == 3
+    done, pending = await asyncio.wait([same.remote(4), same.remote(5)], timeout=GUARD)
+    assert {await ref for ref in done} == {4, 5}
+    assert not pending
+    found = [await each for each in asyncio.as_completed([same.remote(6), same.remote(7)])]
+    assert sorted(found) == [6, 7]
+    async with asyncio.timeout(GUARD):
+        assert await same.remote(8) == 8
+    outcomes = await asyncio.gather(same.remote(9), fail.remote(), return_exceptions=True)
+    assert outcomes[0] == 9
+    assert isinstance(outcomes[1], ValueError)
+
+
+@everywhere
+async def test_wait_for_the_first_of_several(started, gate):
+    slow = hold.remote(started.path, gate.path)
+    await started.heard()
+    quick = same.remote(1)
+    done, pending = await asyncio.wait([slow, quick], return_when=asyncio.FIRST_COMPLETED)
+    assert (done, pending) == ({quick}, {slow})
+    gate.tell("slow")
+    assert await slow == "slow"
+
+
+@everywhere
+async def test_task_group():
+    async def fetch(value):
+        return await same.remote(value)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(fetch(number)) for number in range(10)]
+    assert [task.result() for task in tasks] == list(range(10))
+    with pytest.raises(ExceptionGroup) as info:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fetch(1))
+
+            async def fails():
+                await fail.remote("in a group")
+
+            group.create_task(fails())
+    assert info.group_contains(ValueError, match="in a group")
+
+
+@pytest.mark.parametrize("way", ["wait_for", "timeout", "wait", "as_future", "cancel"])
+@everywhere
+async def test_one_awaiter_that_gives_up_affects_neither_the_task_nor_the_others(
+    way, started, gate
+):
+    ref = hold.remote(started.path, gate.path)
+    await started.heard()
+
+    async def wait():
+        return await ref
+
+    other = asyncio.create_task(wait())
+    future = ref.as_future()
+    if way == "wait_for":
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ref, 0.01)
+    elif way == "timeout":
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ref
+    elif way == "wait":
+        assert await asyncio.wait([ref], timeout=0.01) == (set(), {ref})
+    elif way == "as_future":
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ref.as_future(), 0.01)
+    else:
+        third = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        third.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await third
+    assert not ref.done()
+    gate.tell("value")
+    assert await other == await future == await ref == "value"
+
+
+@everywhere
+async def test_many_coroutines_await_one_ref(started, gate):
+    ref = hold.remote(started.path, gate.path)
+
+    async def wait():
+        return await ref
+
+    waiting = [asyncio.create_task(wait()) for _ in range(50)]
+    await started.heard()
+    gate.tell("value")
+    assert await asyncio.gather(*waiting) == ["value"] * 50
+
+
+@everywhere
+async def test_future_for_threads(started, gate):
+    ref = hold.remote(started.path, gate.path)
+    await started.heard()
+    future, dropped = ref.future(), ref.future()
+    assert dropped.cancel()
+    gate.tell("value")
+    assert await asyncio.to_thread(future.result, GUARD) == "value"
+    error = await asyncio.to_thread(fail.remote().future().exception, GUARD)
+    assert isinstance(error, ValueError)
+    assert await ref == "value"
+
+
+@everywhere
+async def test_as_future_gives_value_and_error():
+    assert await same.remote(1).as_future() == 1
+    with pytest.raises(ValueError, match="bad"):
+        await fail.remote().as_future()
+
+
+def test_as_future_needs_a_running_loop(session):
+    ref = same.remote(1)
+    with pytest.raises(RuntimeError):
+        ref.as_future()
+    assert aioray.get(ref) == 1
+
+
+@on_both_loops
+async def test_ref_is_awaited_and_got_in_another_thread(started, gate):
+    async with aioray.Engine(num_cpus=2):
+        ref = hold.remote(started.path, gate.path)
+
+        async def elsewhere():
+            return await ref, await asyncio.gather(ref, ref), await ref.as_future()
+
+        results = {}
+        threads = [
+            threading.Thread(target=lambda: results.update(loop=asyncio.run(elsewhere()))),
+            threading.Thread(target=lambda: results.update(get=aioray.get(ref))),
+        ]
+        for thread in threads:
+            thread.start()
+        await started.heard()
+        gate.tell("far")
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        assert results == {"loop": ("far", ["far", "far"], "far"), "get": "far"}
+
+
+@on_both_loops
+async def test_get_and_wait_on_the_engines_loop_are_refused_with_advice():
+    async with aioray.Engine(num_cpus=1):
+        ref = same.remote(1)
+        with pytest.raises(RuntimeError, match="await"):
+            aioray.get(ref)
+        with pytest.raises(RuntimeError, match="await"):
+            aioray.wait([ref])
+        assert await ref == 1
+
+
+def test_get_with_timeout(session, started, gate):
+    ref = hold.remote(started.path, gate.path)
+    started.hear()
+    for timeout in (0, 0.01):
+        with pytest.raises(GetTimeoutError):
+            aioray.get(ref, timeout=timeout)
+    with pytest.raises(TimeoutError):
+        aioray.get([ref, same.remote(1)], timeout=0.01)
+    gate.tell("value")
+    assert aioray.get(ref, timeout=-1) == "value"
+    assert aioray.get(ref, timeout=0) == "value"
+
+
+def test_wait_splits_refs_in_order(session, started, gate):
+    slow = hold.remote(started.path, gate.path)
+    started.hear()
+    quick = [same.remote(number) for number in range(3)]
+    failed = fail.remote()
+    assert aioray.wait([slow, *quick, failed], num_returns=4, timeout=GUARD) == (
+        [*quick, failed],
+        [slow],
+    )
+    assert aioray.wait([slow, *quick], num_returns=1, timeout=GUARD) == (
+        quick[:1],
+        [slow, *quick[1:]],
+    )
+    assert aioray.wait([slow], timeout=0) == ([], [slow])
+    gate.tell()
+    assert aioray.wait([slow]) == ([slow], [])
+    with pytest.raises(ValueError, match="bad"):
+        aioray.get(failed)

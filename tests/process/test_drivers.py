@@ -1,0 +1,183 @@
+"""What becomes of everything when the driver dies, is interrupted, or runs out of descriptors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from . import jobs
+from .support import GUARD, ROOT
+
+INIT = """
+import asyncio, os, sys, time, aioray
+from tests.process import jobs
+aioray.init(num_cpus=2)
+"""
+ASYNC = """
+import asyncio, os, sys, time, aioray, uvloop
+from tests.process import jobs
+async def main():
+    async with aioray.Engine(num_cpus=2) as engine:
+        await body(engine)
+with asyncio.Runner(loop_factory={loop}) as runner:
+    runner.run(main())
+"""
+LOOPS = ["asyncio.new_event_loop", "uvloop.new_event_loop"]
+PLAIN = INIT + "aioray.get(aioray.remote(jobs.{job}).remote(sys.argv[1]))\n"
+
+
+def script(kind, job):
+    if kind == "script":
+        return PLAIN.format(job=job)
+    return (
+        "async def body(engine):\n"
+        f"    await aioray.remote(jobs.{job}).remote(sys.argv[1])\n" + ASYNC.format(loop=kind)
+    )
+
+
+@pytest.mark.parametrize("kind", ["script", *LOOPS])
+def test_kill_9_of_the_driver_leaves_nobody(kind, drive, watch, started):
+    """Worker, template, plain child, setsid child, double-forked daemon, child with the pipes."""
+    driver = drive(script(kind, "start_descendants"), started.path)
+    family = watch(*map(int, started.hear().split()))
+    assert len(family.fds) == 6
+    driver.signal(signal.SIGKILL)
+    assert family.survivors() == []
+
+
+@pytest.mark.parametrize("job", ["hold_the_gil", "swallow_everything"])
+def test_kill_9_of_the_driver_ends_workers_that_are_stuck(job, drive, watch, started):
+    driver = drive(script("script", job), started.path)
+    worker = watch(int(started.hear()))
+    driver.signal(signal.SIGKILL)
+    assert worker.survivors() == []
+
+
+@pytest.mark.parametrize("kind", ["script", *LOOPS])
+@pytest.mark.parametrize("job", ["start_descendants", "hold_the_gil"])
+def test_ctrl_c_prints_one_traceback_and_leaves_nobody(kind, job, drive, watch, started):
+    driver = drive(script(kind, job), started.path)
+    family = watch(*map(int, started.hear().split()))
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the whole foreground group
+    status, out, err = driver.finish()
+    assert status == -signal.SIGINT
+    assert out == ""
+    # One, and the one that asyncio chains to it.
+    assert err.splitlines().count("KeyboardInterrupt") == 1, err
+    assert err.count("Traceback") == (1 if kind == "script" else 2), err
+    assert family.survivors() == []
+
+
+@pytest.mark.parametrize("how", ["sys.exit(3)", "raise ValueError('the end')", "os._exit(3)"])
+def test_driver_that_ends_without_shutdown_leaves_nobody(how, drive, watch, started, gate):
+    body = f"""
+ref = aioray.remote(jobs.start_descendants).remote(sys.argv[1])
+jobs.listen(sys.argv[2])
+{how}
+"""
+    driver = drive(INIT + body, started.path, gate.path)
+    family = watch(*map(int, started.hear().split()))
+    gate.tell()
+    status, _, err = driver.finish()
+    assert status == (1 if "raise" in how else 3)
+    assert err.count("Traceback") == (1 if "raise" in how else 0), err
+    assert family.survivors() == []
+
+
+def test_worker_of_a_driver_with_sigint_ignored_can_be_interrupted(drive, started):
+    body = """
+ref = aioray.remote(jobs.sleep).remote(sys.argv[1])
+jobs.listen(sys.argv[2])
+print(aioray.cancel(ref).result(10).name)
+"""
+    pipe = started.path + "-gate"
+    os.mkfifo(pipe)
+    driver = drive(
+        INIT + body,
+        started.path,
+        pipe,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    started.hear()
+    jobs.say(pipe)
+    assert driver.finish()[:2] == (0, "INTERRUPTED\n")
+
+
+def test_no_descriptors_left_is_a_clear_error_or_waits_and_does_not_spin(drive):
+    """With every descriptor taken a task fails and says why; once some are free, the next runs."""
+    body = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+before = time.process_time()
+try:
+    print(aioray.get(aioray.remote(jobs.add).remote(1, 2), timeout=15))
+except aioray.exceptions.WorkerStartupError as error:
+    print(type(error).__name__, "Too many open files" in str(error))
+spent = time.process_time() - before
+for fd in taken:
+    os.close(fd)
+print(aioray.get(aioray.remote(jobs.add).remote(1, 2), timeout=15))
+print(spent < 2.0)
+aioray.shutdown()
+"""
+    status, out, err = drive(INIT + body).finish()
+    assert status == 0, err
+    first, *rest = out.splitlines()
+    assert first in ("3", "WorkerStartupError True")
+    assert rest == ["3", "True"]
+
+
+def test_idle_engine_uses_no_processor_time(drive):
+    body = """
+aioray.get(aioray.remote(jobs.add).remote(1, 2))
+before = time.process_time()
+time.sleep(1.0)
+print(time.process_time() - before < 0.05)
+aioray.shutdown()
+"""
+    assert drive(INIT + body).finish()[:2] == (0, "True\n")
+
+
+def test_functions_of_the_main_module_travel_by_value(drive):
+    body = """
+class Point:
+    def __init__(self, x): self.x = x
+class Oops(Exception): pass
+@aioray.remote
+def move(point): return Point(point.x + OFFSET)
+@aioray.remote
+def fail(): raise Oops("own")
+OFFSET = 10
+print(aioray.get(move.remote(Point(1))).x)
+try:
+    aioray.get(fail.remote())
+except Oops as error:
+    print(type(error).__name__)
+"""
+    assert drive(INIT + body).finish()[:2] == (0, "11\nRayTaskError(Oops)\n")
+
+
+def test_modules_beside_the_script_are_found(tmp_path):
+    (tmp_path / "beside.py").write_text("def f(): return 'found'\n")
+    (tmp_path / "main.py").write_text(
+        "import sys; sys.path.append(sys.argv[1])\nimport aioray, beside\n"
+        "print(aioray.get(aioray.remote(beside.f).remote()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "main.py", ROOT],
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("found\n", "")

@@ -1,0 +1,235 @@
+"""The life of a session: several at once, forks, shutdown with work pending, failed starts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+import aioray
+from aioray import CancelOutcome
+from aioray.exceptions import EngineShutdownError, WorkerStartupError
+
+from . import jobs
+from .support import LOOPS, everywhere, on_both_loops
+from .test_errors import error_of
+
+same = aioray.remote(jobs.same)
+sleep = aioray.remote(jobs.sleep)
+hold = aioray.remote(jobs.hold)
+
+
+@on_both_loops
+async def test_several_engines_in_one_process():
+    async with aioray.Engine(num_cpus=1) as one:
+        mine = aioray.remote(jobs.pid).remote()
+        async with aioray.Engine(num_cpus=1) as two:
+            theirs = aioray.remote(jobs.pid).remote()
+            assert await mine in one.pids()
+            assert await theirs in two.pids()
+            with pytest.raises(ValueError, match="another engine"):
+                same.remote(mine)
+        assert await same.remote("after the inner one") == "after the inner one"
+        with one.activate():
+            assert await same.remote(mine) == await mine
+
+
+def test_engines_on_loops_of_different_threads(session):
+    results = {}
+
+    def run(name, new_loop):
+        async def main():
+            async with aioray.Engine(num_cpus=1):
+                results[name] = await asyncio.gather(*[same.remote(n) for n in range(100)])
+
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
+
+    threads = [threading.Thread(target=run, args=item) for item in LOOPS.items()]
+    for thread in threads:
+        thread.start()
+    assert aioray.get([same.remote(number) for number in range(100)]) == list(range(100))
+    for thread in threads:
+        thread.join()
+    assert results == {name: list(range(100)) for name in LOOPS}
+
+
+def test_init_and_shutdown_again_and_again():
+    for number in range(5):
+        aioray.init(num_cpus=1)
+        assert aioray.get(same.remote(number)) == number
+        aioray.shutdown()
+    assert not aioray.is_initialized()
+
+
+@on_both_loops
+async def test_init_in_a_running_loop_lives_there():
+    aioray.init(num_cpus=1)
+    try:
+        assert await same.remote(1) == 1
+        with pytest.raises(RuntimeError, match="twice"):
+            aioray.init()
+    finally:
+        await aioray.shutdown()
+
+
+@on_both_loops
+async def test_shutdown_with_work_pending_fails_every_ref(started, notes):
+    async with aioray.Engine(num_cpus=1):
+        running = sleep.remote(started.path, notes)
+        await started.heard()
+        queued = [aioray.remote(jobs.return_note).remote(notes, number) for number in range(20)]
+        waiting = same.remote(running)
+        awaited = asyncio.create_task(error_of(running))
+        await asyncio.sleep(0)
+    assert type(await awaited) is EngineShutdownError
+    for ref in (running, waiting, *queued):
+        error = await error_of(ref)
+        assert isinstance(error, EngineShutdownError), error
+    assert jobs.notes(notes) == []
+
+
+def test_shutdown_of_a_plain_script_fails_who_waits_in_another_thread(started):
+    aioray.init(num_cpus=1)
+    ref = sleep.remote(started.path)
+    started.hear()
+    errors = []
+
+    def wait():
+        try:
+            aioray.get(ref)
+        except EngineShutdownError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    aioray.shutdown()
+    thread.join()
+    assert len(errors) == 1
+
+
+@on_both_loops
+async def test_shutdown_keeps_what_was_finished():
+    async with aioray.Engine(num_cpus=1):
+        ref = same.remote("kept")
+        await ref
+    assert await ref == "kept"
+
+
+@on_both_loops
+async def test_drain_lets_tasks_finish_and_takes_no_new_ones(started, gate):
+    async with aioray.Engine(num_cpus=1) as engine:
+        running = hold.remote(started.path, gate.path)
+        queued = [same.remote(number) for number in range(20)]
+        await started.heard()
+        ending = asyncio.create_task(engine.shutdown(drain=1_000.0))
+        await asyncio.sleep(0)
+        late = await error_of(same.remote("late"))
+        assert isinstance(late, EngineShutdownError)
+        gate.tell("in time")
+        await ending
+    assert await running == "in time"
+    assert await asyncio.gather(*queued) == list(range(20))
+
+
+@on_both_loops
+async def test_drain_that_is_over_interrupts_and_then_kills(started, pipes, notes):
+    swallowed = pipes()
+    async with aioray.Engine(num_cpus=2) as engine:
+        polite = aioray.remote(jobs.clean_up).remote(started.path, notes)
+        stubborn = aioray.remote(jobs.swallow).remote(started.path, swallowed.path)
+        await started.heard()
+        await started.heard()
+        await engine.shutdown(drain=0.05)
+        await swallowed.heard()
+    assert isinstance(await error_of(polite), EngineShutdownError)
+    assert isinstance(await error_of(stubborn), EngineShutdownError)
+    assert jobs.notes(notes) == ["cleaned up"]
+
+
+@on_both_loops
+async def test_shutdown_answers_requests_to_cancel(started, pipes):
+    swallowed = pipes()
+    async with aioray.Engine(num_cpus=1):
+        ref = aioray.remote(jobs.swallow).remote(started.path, swallowed.path)
+        await started.heard()
+        request = aioray.cancel(ref)
+        await swallowed.heard()
+    assert isinstance(await request, CancelOutcome)
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_loop_that_ends_without_shutdown_leaves_nothing(loop_name, started):
+    """The runner cancels what is left on the loop, and the engine goes with it."""
+
+    async def main():
+        aioray.Engine(num_cpus=2).start()
+        return sleep.remote(started.path), await same.remote(1)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        ref, one = runner.run(main())
+    assert one == 1
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        assert isinstance(runner.run(error_of(ref)), EngineShutdownError)
+
+
+@on_both_loops
+async def test_shutdown_leaves_no_asyncio_task():
+    async with aioray.Engine(num_cpus=1):
+        await same.remote(1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@everywhere(preload=["tests.process.no_such_module"])
+async def test_broken_preload_is_told_to_every_waiting_task():
+    refs = [same.remote(number) for number in range(5)]
+    for ref in refs:
+        error = await error_of(ref)
+        assert isinstance(error, WorkerStartupError)
+        assert "no_such_module" in str(error)
+        assert "ModuleNotFoundError" in str(error)
+    assert isinstance(await error_of(same.remote(1)), WorkerStartupError)
+
+
+@everywhere(preload=["tests.process.jobs"])
+async def test_preloaded_module_is_there(monkeypatch):
+    @aioray.remote
+    def loaded(name):
+        import sys
+
+        return name in sys.modules
+
+    assert await loaded.remote("tests.process.jobs") is True
+
+
+def test_fork_of_the_driver_makes_a_session_of_its_own(session, started):
+    ref = same.remote("parent")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            assert not aioray.is_initialized()
+            aioray.init(num_cpus=1)
+            os.write(writer, aioray.get(same.remote("child")).encode())
+            aioray.shutdown()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        assert answer.read() == b"child"
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert aioray.get(ref) == "parent"
+    assert aioray.get(same.remote("again")) == "again"
+
+
+def test_fork_of_the_driver_that_only_exits_harms_nobody(session):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert aioray.get([same.remote(number) for number in range(50)]) == list(range(50))
