@@ -1,8 +1,9 @@
 """An engine without processes, on a loop whose clock jumps to the next timer when nothing is ready.
 
-A test's remote functions return what their attempt shall do (`Return`, `Raise`, `Die`, `Hang`); the fake
-worker calls them in this process, and plays that. It keeps the promises of a real crew: attempts are
-claimed in the order sent, what is not claimed can be reclaimed, what was answered is told before a death.
+A test's remote functions return what their attempt shall do (`Return`, `Raise`, `Die`, `Hang`);
+the fake worker calls them in this process, and plays that. It keeps the promises of a real crew:
+attempts are claimed in the order sent, what is not claimed can be reclaimed, what was answered is
+told before a death.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ class Hang:
     ignores_interrupts: bool = False
 
 
+acts: dict[int, list[Any]] = {}
+"""What remote functions still have to play, by key. Their code is pickled, this is not."""
+
+
+def next_act(key: int) -> Any:
+    """The next act; the last one is played for ever."""
+    left = acts[key]
+    return left.pop(0) if len(left) > 1 else left[0]
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Does not wait: moves the loop's clock instead."""
 
@@ -101,7 +112,6 @@ class _FakeWorker:
 class FakeCrew:
     """Plays the part of aioray.engine.crew.Crew."""
 
-    instances: list[FakeCrew] = []
     start_failures = 0  # how many of the next starts fail
 
     def __init__(self, loop: Any, feed: Any, settings: Any, identity: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,6 +23,7 @@ from aioray.exceptions import (
     WorkerStartupError,
 )
 
+from . import fake
 from .fake import Die, FakeCrew, FakeEngine, Hang, Raise, Return, VirtualLoop
 
 TICK = 0.01  # seconds that timers may be late: the engine rounds them up to milliseconds
@@ -59,18 +61,12 @@ def now() -> float:
 def scripted(*acts: Any, **options: Any) -> Any:
     """A remote function that plays one act per attempt, the last one for ever."""
     remaining = list(acts)
-    _acts[id(remaining)] = remaining
 
     def job(key: int = id(remaining)) -> Any:
-        from tests.shell import test_virtual_time
+        return fake.next_act(key)
 
-        left = test_virtual_time._acts[key]
-        return left.pop(0) if len(left) > 1 else left[0]
-
+    fake.acts[id(remaining)] = remaining
     return aioray.remote(**{"max_retries": 3, **options})(job)
-
-
-_acts: dict[int, list[Any]] = {}
 
 
 def test_value_arrives_when_its_worker_answers() -> None:
@@ -156,7 +152,7 @@ def test_first_crash_is_retried_at_once_and_later_ones_ever_later() -> None:
 
     engine = play(story)
     runs = [at for at, what, _ in engine.crew.log if what == "run"]
-    gaps = [later - earlier for earlier, later in zip(runs, runs[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(runs)]
     assert gaps == pytest.approx([0.0, 0.05, 0.1], abs=TICK)
 
 

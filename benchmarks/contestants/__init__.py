@@ -1,0 +1,34 @@
+"""The contestants by name. Each is imported in its own process only: see `benchmarks.child`."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "aioray": ("with_aioray", "AsyncAioray", {}),
+    "aioray gather(refs)": ("with_aioray", "AsyncAioray", {"as_futures": False}),
+    "aioray std loop": ("with_aioray", "AsyncAioray", {"use_uvloop": False}),
+    "aioray sync": ("with_aioray", "SyncAioray", {}),
+    "ProcessPoolExecutor": ("with_futures", "Stdlib", {}),
+    "pebble": ("with_pebble", "Pebble", {}),
+    "loky": ("with_loky", "Loky", {}),
+    "mpire": ("with_mpire", "Mpire", {}),
+    "aiomultiprocess": ("with_aiomultiprocess", "Aiomultiprocess", {}),
+    "anyio": ("with_anyio", "Anyio", {}),
+    "ray": ("with_ray", "Ray", {}),
+    "floor": ("floor", "Floor", {}),
+}
+
+PEERS = ("ProcessPoolExecutor", "pebble", "loky", "mpire", "aiomultiprocess", "anyio")
+"""The other libraries, without Ray, which is slower by so much that it gets fewer rounds."""
+
+
+def load(name: str) -> Callable[[int, str], Any]:
+    """What makes the contestant, given workers and a directory. Raises ImportError."""
+    module, kind, settings = _PLACES[name]
+    return partial(getattr(import_module(f"benchmarks.contestants.{module}"), kind), **settings)

@@ -1,0 +1,187 @@
+"""How long until a fresh program has its first result, and until there is one more worker?
+
+Fixed: 2 workers for the first result; a script that imports the library, starts it and has one
+`f(41) -> 42` done, from the start of its interpreter to the value; byte code is written and in the
+page cache, by a round before the first. The floor is an interpreter that does nothing. Import alone
+is measured inside a fresh interpreter, around the statement; for aioray it includes the names that
+the script uses, which are loaded on first use. New workers come from the running template, for
+tasks whose environment variables no worker has, up to the values of these tasks.
+Unit: milliseconds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.report import at_most, median_of
+from benchmarks.runner import ROOT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.bench import Bench
+    from benchmarks.runner import Runner, Runners
+
+NAME = "start_up"
+SCRIPT_SECONDS = 90
+
+_SCRIPT = """\
+import time
+{imports}
+
+def f(i):
+    return i + 1
+
+def main():
+{body}
+    print(time.monotonic(), value)
+
+if __name__ == "__main__":
+    main()
+"""
+
+_INIT = "    lib.init(num_cpus=2{more})\n    value = lib.get(lib.remote(f).remote(41))"
+_POOL = "    pool = {pool}\n    value = pool.submit(f, 41).result()"
+SCRIPTS = {
+    "python alone": ("", "    value = 42"),
+    "aioray": ("import aioray as lib", _INIT.format(more="")),
+    "aioray in asyncio": (
+        "import asyncio, aioray",
+        (
+            "    async def first():\n"
+            "        async with aioray.Engine(num_cpus=2):\n"
+            "            value = await aioray.remote(f).remote(41)\n"
+            "            print(time.monotonic(), value, flush=True)\n"
+            "        return value\n"
+            "    value = asyncio.run(first())"
+        ),
+    ),
+    "ProcessPoolExecutor": (
+        "from concurrent.futures import ProcessPoolExecutor",
+        _POOL.format(pool="ProcessPoolExecutor(2)"),
+    ),
+    "pebble": (
+        "import pebble",
+        "    pool = pebble.ProcessPool(2)\n    value = pool.schedule(f, args=(41,)).result()",
+    ),
+    "loky": ("import loky", _POOL.format(pool="loky.ProcessPoolExecutor(2)")),
+    "ray": (
+        "import ray as lib",
+        _INIT.format(
+            more=", address='local', include_dashboard=False, log_to_driver=False, "
+            "logging_level='error'"
+        ),
+    ),
+}
+
+_IMPORT = """\
+import time
+start = time.perf_counter()
+{statement}
+print(time.perf_counter() - start)
+"""
+IMPORTS = {
+    "aioray": "import aioray; aioray.init, aioray.remote, aioray.get",
+    "ProcessPoolExecutor": "from concurrent.futures import ProcessPoolExecutor",
+    "pebble": "import pebble",
+    "loky": "import loky",
+    "ray": "import ray",
+}
+
+
+def run(bench: Bench) -> None:
+    first: dict[str, Callable[[], float]] = {
+        name: _first_result(bench.runners.python(name), script) for name, script in SCRIPTS.items()
+    }
+    samples = _take_turns(bench, first)
+    aims = {
+        name: [at_most(median_of(samples, name), 100)]
+        for name in ("aioray", "aioray in asyncio")
+        if name in samples
+    }
+    bench.table.add(NAME, "fresh process -> first result", "ms", samples, aims)
+
+    samples = _take_turns(
+        bench,
+        {name: _import(bench.runners.python(name), code) for name, code in IMPORTS.items()},
+    )
+    aims = {"aioray": [at_most(median_of(samples, "aioray"), 40)]}
+    bench.table.add(NAME, "import alone", "ms", samples, aims)
+
+    for count, aim in ((1, 10), (8, 50)):
+        _new_workers(bench, count, aim)
+
+
+def _new_workers(bench: Bench, count: int, aim: float) -> None:
+    def turn(runner: Runner) -> float:
+        return 1000 * runner.ask("new_workers", count=count)
+
+    samples = bench.runners.rounds(bench.scale.starts, {"aioray": turn}, workers=count)
+    bench.runners.drop("aioray")
+    if samples:
+        aims = {"aioray": [at_most(median_of(samples, "aioray"), aim)]}
+        many = "new worker" if count == 1 else f"{count} new workers at once"
+        bench.table.add(NAME, f"{many} -> value", "ms", samples, aims)
+
+
+def _take_turns(bench: Bench, turns: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Rounds of fresh processes; those that this machine cannot run are left out."""
+    rounds = bench.scale.starts
+    limits = {"ray": min(rounds, bench.scale.slow_rounds)}
+    wanted = [name for name in turns if _present(bench.runners, name)]
+    samples: dict[str, list[float]] = {name: [] for name in wanted}
+    for number in range(-1, rounds):  # the one before the first writes byte code, fills caches
+        for name in tuple(wanted):
+            if number < limits.get(name, rounds):
+                try:
+                    taken = turns[name]()
+                except subprocess.SubprocessError as error:
+                    said = (getattr(error, "stderr", None) or "").strip().splitlines()
+                    bench.runners.failed(name, f"{error} {said[-1] if said else ''}")
+                    wanted.remove(name)
+                else:
+                    samples[name] += [taken] if number >= 0 else []
+    return {name: taken for name, taken in samples.items() if taken}
+
+
+def _present(runners: Runners, name: str) -> bool:
+    if name not in ("pebble", "loky", "ray"):
+        return True
+    look = f"import sys, importlib.util as u; sys.exit(u.find_spec({name!r}) is None)"
+    return subprocess.run([runners.python(name), "-c", look], check=False).returncode == 0
+
+
+def _first_result(python: str, script: tuple[str, str]) -> Callable[[], float]:
+    imports, body = script
+    path = _SCRIPT.format(imports=imports, body=body)
+
+    def measure() -> float:
+        start = time.monotonic()
+        printed = _python(python, path).stdout.split()
+        assert int(printed[1]) == 42
+        return 1000 * (float(printed[0]) - start)
+
+    return measure
+
+
+def _import(python: str, statement: str) -> Callable[[], float]:
+    script = _IMPORT.format(statement=statement)
+
+    def measure() -> float:
+        return 1000 * float(_python(python, script).stdout)
+
+    return measure
+
+
+def _python(python: str, script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=SCRIPT_SECONDS,
+    )

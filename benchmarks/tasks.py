@@ -1,0 +1,82 @@
+"""The functions that workers run. Standard library only: every worker imports this.
+
+Times that cross processes are `time.monotonic()`, which is one clock for the whole machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+POLL_SECONDS = 0.005
+CANCELLED_SECONDS = 3.0  # that tasks to be cancelled would take
+
+
+def add_one(i: int) -> int:
+    return i + 1
+
+
+def hundred_ints(record: dict[str, object]) -> list[int]:
+    start = len(record)
+    return list(range(start, start + 100))
+
+
+def record_of_1kb() -> dict[str, object]:
+    """Pickles to 1 kB: some numbers, some short strings, one longer text."""
+    return {
+        "id": 123456,
+        "values": [n * 0.5 for n in range(50)],
+        "names": [f"name-{n}" for n in range(20)],
+        "text": "x" * 240,
+    }
+
+
+def burn(iterations: int) -> int:
+    """Use the CPU for a fixed amount of work."""
+    total = 0
+    for n in range(iterations):
+        total += n
+    return total
+
+
+def burn_and_return(iterations: int, _index: int) -> None:
+    burn(iterations)
+
+
+def hold(path: str) -> None:
+    """Occupy a worker until there is a file of that name."""
+    while not os.path.exists(path):
+        time.sleep(POLL_SECONDS)
+
+
+def mark_and_sleep(path: str) -> None:
+    """Say that it runs, by a file, then sleep until somebody stops it."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    time.sleep(CANCELLED_SECONDS)
+
+
+def mark_and_loop(path: str) -> None:
+    """The same, at work in Python."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    deadline = time.monotonic() + CANCELLED_SECONDS
+    while time.monotonic() < deadline:
+        pass
+
+
+def die(path: str) -> None:
+    """Leave the time of death in a file, and die."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, repr(time.monotonic()).encode())
+    os._exit(1)
+
+
+def die_once(path: str) -> float:
+    """Die as `die` does; on the next attempt return when that was."""
+    if not os.path.exists(path):
+        die(path)
+    return time_of_death(path)
+
+
+def time_of_death(path: str) -> float:
+    with open(path) as file:
+        return float(file.read())
