@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .client import registry
 from .core.messages import CancelOutcome
-from .exceptions import RaySystemError
+from .exceptions import UnsupportedFeatureError
 from .refs import ObjectRef, StoredFailure
 
 if TYPE_CHECKING:
@@ -203,10 +203,10 @@ def _refuse_in_worker() -> None:
     from .worker.current import place
 
     if place.job:
-        raise RaySystemError(
+        raise UnsupportedFeatureError(
             "Inside a task, remote(), get(), put(), wait(), cancel() and init() are not available "
-            "in this version of aioray: tasks cannot use other tasks yet. Pass refs as arguments "
-            "instead: the function gets their values."
+            "in this version of aioray: tasks cannot use other tasks.",
+            "Pass refs as arguments instead: the function gets their values.",
         )
 
 

@@ -15,11 +15,12 @@ otherwise.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -207,7 +208,13 @@ def default_max_retries(environ: Mapping[str, str]) -> int:
 def _refuse_task_option(option: str) -> NoReturn:
     valid = ", ".join(sorted(_TASK_OPTIONS))
     what = "an option of actors, not of" if option in _ACTOR_ONLY else "no option of"
-    raise ValueError(f"{option!r} is {what} remote functions. Valid options are: {valid}")
+    meant = _did_you_mean(option, _TASK_OPTIONS)
+    raise ValueError(f"{option!r} is {what} remote functions.{meant} Valid options are: {valid}")
+
+
+def _did_you_mean(name: str, valid: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _refuse_generators(num_returns: Any, *, is_generator: bool) -> None:
@@ -541,7 +548,8 @@ def _check_init_names(given: Mapping[str, Any]) -> None:
     unknown = [option for option in given if option not in _INIT_OPTIONS | _INIT_IGNORED]
     if unknown:
         raise RuntimeError(
-            f"Unknown keyword argument(s): {', '.join(map(repr, unknown))}. Valid ones are: "
+            f"Unknown keyword argument(s): {', '.join(map(repr, unknown))}."
+            f"{_did_you_mean(unknown[0], _INIT_OPTIONS)} Valid ones are: "
             f"{', '.join(sorted(_INIT_OPTIONS | _INIT_IGNORED))}"
         )
     if given.get("job_config") is not None:

@@ -39,6 +39,7 @@ WORKER_MAY_IMPORT = (
     "aioray.ray_alias",
     "aioray.refs",
     "aioray.runtime_context",
+    "aioray.serializability",
     "aioray.serialization",
     "aioray.wire",
     "aioray.worker",

@@ -36,7 +36,7 @@ class RestartIntensity:
         if len(failures) > self.intensity:
             failures.clear()
             return None
-        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (len(failures) - 1))
+        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(len(failures) - 1, 10))
 
     def succeeded(self) -> None:
         """Forget the failures: a worker has come up and served."""

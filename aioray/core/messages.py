@@ -169,21 +169,22 @@ class WorkerStartFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The worker's process is dead: give it nothing more. WorkerExited will follow."""
+    """The worker's process is dead: give it nothing more. WorkerExited will follow.
+
+    Between the two come its last answers and AttemptsReclaimed with what it had not claimed.
+    Without this news it would seem free, be given more, and seem to have died of that.
+    """
 
     worker_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """The worker's process has been reaped; all its answers were reported before this."""
+    """The worker's process has been reaped. What it had claimed and not answered died with it."""
 
     worker_id: int
     report: Any  # death report, opaque here
     started_at: float | None = None  # of the attempt that it was running, if known
-    # What it had not claimed. Part of this event, as a worker that is reported free without being
-    # reported dead would be given more, and would seem to die of that.
-    unclaimed: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

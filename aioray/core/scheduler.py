@@ -97,6 +97,8 @@ IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
 
+LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
+
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT
 
 
@@ -132,6 +134,7 @@ class Scheduler:
         self._idle_count = 0
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self._reserved: dict[str, int] = {}  # during one dispatch: saved for a class that waits
+        # Workers on their way, and dead ones whose death is not explained yet.
         self._starting: dict[Environment, int] = {}
         self._blocked_until: dict[Environment, float] = {}  # no starts before this time
         self._intensity: dict[Environment, RestartIntensity] = {}
@@ -142,7 +145,6 @@ class Scheduler:
         self._last_seq = 0
         self._newest = 0  # number of the task submitted last
         self._closing = False
-        self._giving_up = False  # nothing is retried any more
         self._stopped = False
         self._drain_grace = 1.0
         self._out: list[Command] = []
@@ -369,8 +371,7 @@ class Scheduler:
 
     def _make_room(self, now: float) -> None:
         """Stop the worker that is idle longest: its environment is not the one that is wanted."""
-        leaving = (WorkerState.STOPPING, WorkerState.KILLED)
-        if self._idle_count and not any(w.state in leaving for w in self._workers.values()):
+        if self._idle_count and not any(w.state in LEAVING for w in self._workers.values()):
             self._stop_idle(self._longest_idle()[0], now)
 
     def _start_worker(self, environment: Environment) -> None:
@@ -424,7 +425,7 @@ class Scheduler:
         available = self.available
         held = [name for name, _ in cls.demand]
         for other in self._waiting:
-            if other is cls or not other.queue or other.queue[0].rank >= rank:
+            if other is cls or other.queue[0].rank >= rank:
                 continue
             short = [name for name, amount in other.demand if available.get(name, 0) < amount]
             if short:
@@ -557,7 +558,7 @@ class Scheduler:
         self._at(now + STOP_SECONDS, insist)
 
     def _kill(self, worker: Worker) -> None:
-        if worker.state is not WorkerState.KILLED:
+        if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
             if worker.state is WorkerState.STARTING:
                 self._starting[worker.environment] -= 1
             worker.state = WorkerState.KILLED
@@ -623,7 +624,9 @@ class Scheduler:
         self._take_back(worker, event.seqs)
         in_flight = worker.in_flight
         newest = worker.reclaims.popleft() if worker.reclaims else self._last_seq
-        if any(task.cancellation is not None for task in in_flight.values()):
+        if worker.state not in (WorkerState.KILLED, WorkerState.DEAD) and any(
+            task.cancellation is not None for task in in_flight.values()
+        ):
             self._climb(worker, newest, now)
         if event.seqs and not in_flight:
             self._after_progress(worker, now)
@@ -726,7 +729,7 @@ class Scheduler:
     def _retry(self, task: Task, record: AttemptRecord, delay: float, now: float) -> bool:
         """Arrange another attempt; False if the budget of tries or of time is used up."""
         left = task.retries_left
-        if left == 0 or self._giving_up:
+        if left == 0:
             return False
         budget = task.policy.time_budget if task.policy is not None else None
         first = (task.failures[0] if task.failures else record).started_at
@@ -802,10 +805,12 @@ class Scheduler:
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
         worker = self._workers.get(event.worker_id)
-        if worker is None or worker.state in (WorkerState.STOPPING, WorkerState.KILLED):
-            return  # it takes nothing any more, and its end is expected
-        if worker.state is WorkerState.STARTING:
-            self._starting[worker.environment] -= 1
+        if worker is None or worker.state in LEAVING:
+            return
+        if worker.state is not WorkerState.STARTING:
+            # Whether another may be started at once is known when this death is explained.
+            environment = worker.environment
+            self._starting[environment] = self._starting.get(environment, 0) + 1
         worker.state = WorkerState.DEAD
         self._drop_idle(worker)
 
@@ -814,12 +819,11 @@ class Scheduler:
         if worker is None:
             return
         expected = worker.state in (WorkerState.STOPPING, WorkerState.KILLED)
-        if worker.state is WorkerState.STARTING:
+        if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
             self._starting[worker.environment] -= 1
         self._drop_idle(worker)
         self._stalled.pop(worker, None)
         self._release(worker)
-        self._take_back(worker, event.unclaimed)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
         for task in harmed:
@@ -897,7 +901,7 @@ class Scheduler:
             self._interrupt(running, worker, now)
 
     def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
-        if task.worker is worker and worker.state is not WorkerState.KILLED:
+        if task.worker is worker and worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
             self._out.append(InterruptWorker(worker.id, task.seq))
             self._at(now + INTERRUPT_PERIOD, lambda at: self._interrupt(task, worker, at))
 
@@ -919,7 +923,6 @@ class Scheduler:
 
     def _give_up(self, now: float, *, kill: bool) -> None:
         """Fail what does not run; interrupt, and after the grace period kill, what runs."""
-        self._giving_up = True
         if kill:
             for worker in tuple(self._workers.values()):
                 self._kill(worker)
@@ -1002,7 +1005,8 @@ class Scheduler:
             assert self._workers.get(worker.id) is worker, worker
         starting = sum(self._starting.values())
         assert starting == sum(
-            1 for worker in self._workers.values() if worker.state is WorkerState.STARTING
+            worker.state in (WorkerState.STARTING, WorkerState.DEAD)
+            for worker in self._workers.values()
         )
         for task in self._tasks.values():
             state = task.state

@@ -90,6 +90,11 @@ class Crew:
         found = [] if self._template is None else [self._template.process.pid]
         return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
 
+    async def leave(self) -> None:
+        """End the template, without blocking the loop. No worker may be left; `close` follows."""
+        if self._template is not None:
+            await self._template.leave()
+
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""
         if self._template is not None:

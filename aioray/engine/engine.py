@@ -244,6 +244,8 @@ class Engine:
         self._feed(ShutdownRequested(drain))
         try:
             await asyncio.shield(self._stopped)
+            if self._crew is not None:
+                await self._crew.leave()
         except asyncio.CancelledError:
             self._feed(ShutdownRequested(0.0))
             raise

@@ -40,18 +40,19 @@ class Printer:
     def write(self, text: str, *, to_stderr: bool) -> None:
         """Have `text`, whole lines, printed soon."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="aioray-output", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="aioray-output", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # since 3.12, when the program is at its end
+                _print(text, to_stderr=to_stderr)
+                return
+            self._thread = thread
         self._lines.put((to_stderr, text))
 
     def _run(self) -> None:
         while (item := self._lines.get()) is not None:
             to_stderr, text = item
-            stream = sys.stderr if to_stderr else sys.stdout
-            # The program's stream may be closed or gone; its workers' lines have no other place.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.write(text)
-                stream.flush()
+            _print(text, to_stderr=to_stderr)
 
     def close(self) -> None:
         """Print what is left and end the thread."""
@@ -59,6 +60,14 @@ class Printer:
             self._lines.put(None)
             self._thread.join(FLUSH_SECONDS)
             self._thread = None
+
+
+def _print(text: str, *, to_stderr: bool) -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    # The program's stream may be closed or gone; its workers' lines have no other place.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stream.write(text)
+        stream.flush()
 
 
 class LineReader:

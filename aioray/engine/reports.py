@@ -186,7 +186,9 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     elif facts.kind is FailureKind.WORKER_DIED:
         error = _crash(facts, detail, attempts)
     elif facts.kind is FailureKind.CANCELLED:
-        error = TaskCancelledError(facts.task_id)
+        killed = bool(attempts) and attempts[-1].ended.startswith(f"{facts.kind.value}: ")
+        message = f"Task {facts.name} was cancelled: its worker was killed." if killed else None
+        error = TaskCancelledError(facts.task_id, message)
     else:
         reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
         output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail

@@ -6,6 +6,7 @@ with a call is raised there. Knows the scheduler only as the giver of scheduling
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import threading
@@ -81,9 +82,13 @@ class Submission:
                     entries = []
                     args, kwargs = self._fill_slots(args, kwargs, entries)
                     break
-            payload, refs = serialize(
-                (args, kwargs), "arguments", f"the arguments of {name}.remote()"
-            )
+            try:
+                payload, refs = dump((args, kwargs))
+            except Exception as error:  # whatever a foreign __reduce__ may raise
+                report = _blame(call, args, kwargs)
+                raise TypeError(
+                    f"Could not serialize the arguments of {name}.remote():\n{report}"
+                ) from error
             if refs:
                 held = (held, refs)
         if retries is None:
@@ -187,6 +192,17 @@ def serialize(value: Any, root: str, what: str) -> tuple[bytes, Sequence[Any]]:
     except Exception as error:  # whatever a foreign __reduce__ may raise
         report = explain(value, root, _only_bytes)
         raise TypeError(f"Could not serialize {what}:\n{report}") from error
+
+
+def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Which parameter cannot be serialized, and what in it."""
+    bound = inspect.signature(call.code.function).bind(*args, **kwargs).arguments
+    for name, value in bound.items():
+        try:
+            dump(value)
+        except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
+            return explain(value, name, _only_bytes)
+    return explain((args, dict(kwargs)), "arguments", _only_bytes)
 
 
 def _only_bytes(value: Any) -> bytes:

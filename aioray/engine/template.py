@@ -7,6 +7,7 @@ to the host. What it says is described in `aioray.worker.template`.
 from __future__ import annotations
 
 import array
+import asyncio
 import contextlib
 import marshal
 import os
@@ -16,7 +17,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from ..wire import WorkerFds
@@ -52,6 +52,7 @@ class TemplateProcess:
         self._on_end = on_end
         self._tail = b""
         self._ended = False
+        self._left: asyncio.Future[None] | None = None  # done when it has left as it was told
         with contextlib.ExitStack() as stack:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(ours.close)
@@ -129,19 +130,35 @@ class TemplateProcess:
 
     def _exited(self) -> None:
         self.loop.remove_reader(self.pidfd)
+        if self._left is not None:
+            if not self._left.done():
+                self._left.set_result(None)
+            return
         self._readable()  # its last reports, before its end
         self._printed()
         if not self._ended:
             self.process.wait()
             self._on_end(self)
 
+    async def leave(self) -> None:
+        """Tell it to end with all that it forked, and wait for that without blocking the loop."""
+        if self._ended or self._left is not None:
+            return
+        self._left = self.loop.create_future()
+        self.loop.remove_reader(self.control)
+        self.control.close()
+        await asyncio.wait([self._left], timeout=REAP_SECONDS)
+
     def close(self) -> None:
         """End it with all that it forked, and reap it; a matter of milliseconds."""
         if self._ended:
             return
         self._ended = True
-        for source in (self.control, self._output, self.pidfd):
-            self.loop.remove_reader(source)
+        if not self.loop.is_closed():
+            for source in (self._output, self.pidfd):
+                self.loop.remove_reader(source)
+            if self._left is None:
+                self.loop.remove_reader(self.control)
         self.control.close()
         try:
             self.process.wait(REAP_SECONDS)

@@ -26,9 +26,10 @@ from collections import deque
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import cloudpickle
 import setproctitle
 
-from .. import ids
+from .. import ids, serialization
 from ..serialization import ArgumentSlot, dump, load
 from ..wire import ANSWER, CLAIM, MAX_PACKET, PAGE_RUNNING, PAGE_SIZE, Attempt, Status
 from . import interrupts, output
@@ -205,6 +206,8 @@ class Server:
                 self.answer_error(attempt, failure, Status.RAISED, started, duration)
             else:
                 self.answer(seq, _RETURNED, payload, started, duration)
+                if duration > SHORT_SECONDS:
+                    self.ring()  # whatever comes next, this has taken long enough
         elif isinstance(error, SystemExit):
             # Counts as a death of the worker: what was answered is safe, the bell may be missing.
             self.ring()
@@ -314,7 +317,9 @@ class Server:
             setproctitle.setproctitle(f"ray::{name}")
 
 
-_HIDDEN = frozenset({__file__, interrupts.__file__})
+_HIDDEN = frozenset(
+    {__file__, interrupts.__file__, serialization.__file__, cloudpickle.cloudpickle.__file__}
+)
 
 
 def fill_slots(
@@ -332,7 +337,7 @@ def pack_returns(value: Any, attempt: Attempt) -> bytes:
     """Serialize what a function returned. Raises what the caller is to see if it does not fit."""
     count = attempt.num_returns
     if count == 1:
-        return dump(value)[0]
+        return dump_result(value, attempt, "result")
     if count == 0:
         return b""
     if len(value) != count:
@@ -340,7 +345,21 @@ def pack_returns(value: Any, attempt: Attempt) -> bytes:
             f"Task returned {len(value)} objects, but num_returns={count}. Return a sequence of "
             f"{count} values, or change num_returns."
         )
-    return marshal.dumps([dump(item)[0] for item in value])
+    return marshal.dumps(
+        [dump_result(item, attempt, f"result[{at}]") for at, item in enumerate(value)]
+    )
+
+
+def dump_result(value: Any, attempt: Attempt, label: str) -> bytes:
+    """Serialize a result. An error keeps its type, and is told which member is to blame."""
+    try:
+        return dump(value)[0]
+    except Exception as error:
+        from ..serializability import explain
+
+        report = explain(value, label, lambda item: dump(item)[0])
+        error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")
+        raise
 
 
 def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, str]) -> NoReturn:

@@ -31,6 +31,8 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
+import setproctitle
+
 from .. import linux, ray_alias
 from ..wire import WorkerFds
 from . import serve
@@ -231,6 +233,7 @@ def main(control_fd: int, driver_fd: int) -> None:
     os.set_inheritable(control_fd, False)
     os.set_inheritable(driver_fd, False)
     linux.become_subreaper()
+    setproctitle.setproctitle("aioray::template")
     template = Template(socket.socket(fileno=control_fd), driver_fd)
     try:
         template.run()

@@ -134,6 +134,9 @@ class FakeCrew:
     def pids(self) -> list[int]:
         return []
 
+    async def leave(self) -> None:
+        assert not self.workers
+
     def close(self) -> None:
         self.closed = True
         for worker in self.workers.values():

@@ -1,0 +1,157 @@
+"""Short words for the tests of the scheduler: a core with its check, tasks, and answers."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from aioray.core.messages import (
+    Answer,
+    AnswersReceived,
+    AttemptRecord,
+    AttemptsReclaimed,
+    CancelRequested,
+    Command,
+    Ended,
+    Event,
+    FailureKind,
+    TasksSubmitted,
+    TimerFired,
+    WorkerDied,
+    WorkerExited,
+    WorkerReady,
+)
+from aioray.core.model import Function, Task
+from aioray.core.scheduler import UNIT, Scheduler
+
+if TYPE_CHECKING:
+    from aioray.core.model import Demand, Environment
+
+ONE_CPU: Demand = (("CPU", UNIT),)
+HALF_CPU: Demand = (("CPU", UNIT // 2),)
+TWO_CPUS: Demand = (("CPU", 2 * UNIT),)
+ONE_GPU: Demand = (("CPU", UNIT), ("GPU", UNIT))
+
+SHORT = 1e-5  # seconds: a function of this mean is prefetched up to the limit
+LONG = 1.0  # seconds: one of this mean is not
+
+
+class Core:
+    """A scheduler whose invariants are checked after every event."""
+
+    def __init__(self, cpus: int = 1, *, seed: int = 0, **others: int) -> None:
+        totals = {"CPU": cpus * UNIT, **{name: n * UNIT for name, n in others.items()}}
+        self.scheduler = Scheduler(totals, random.Random(seed))
+        self.functions: dict[str, Function] = {}
+        self.count = 0
+
+    def __call__(self, event: Event, now: float = 0.0) -> list[Command]:
+        commands = self.scheduler.handle(event, now)
+        self.scheduler.check()
+        return commands
+
+    @property
+    def deadline(self) -> float | None:
+        return self.scheduler.next_deadline()
+
+    def function(self, name: str, mean_seconds: float | None = None) -> Function:
+        """The function of this name; a mean makes it known how long it runs."""
+        function = self.functions.setdefault(name, Function(len(self.functions) + 1, name))
+        if mean_seconds is not None:
+            function.mean_seconds = mean_seconds
+        return function
+
+    def task(
+        self,
+        *dependencies: Task,
+        function: str = "f",
+        demand: Demand = ONE_CPU,
+        environment: Environment = (),
+        **options: Any,
+    ) -> Task:
+        self.count += 1
+        return Task(
+            self.count,
+            f"t{self.count}",
+            self.function(function),
+            self.scheduler.scheduling_class(demand, environment),
+            dependencies=dependencies,
+            **options,
+        )
+
+    def tasks(self, count: int, **options: Any) -> list[Task]:
+        return [self.task(**options) for _ in range(count)]
+
+    def submit(self, *tasks: Task, now: float = 0.0) -> list[Command]:
+        return self(TasksSubmitted(tasks), now)
+
+    def ready(self, *worker_ids: int, now: float = 0.0) -> list[Command]:
+        return [command for w in worker_ids for command in self(WorkerReady(w), now)]
+
+    def running(self, **options: Any) -> Task:
+        """A task of its own that the next worker runs."""
+        task = self.task(**options)
+        self.submit(task)
+        self.ready(self.scheduler._last_worker_id)
+        assert task.worker is not None
+        return task
+
+    def answer(self, worker_id: int, *answers: Answer, now: float = 0.0) -> list[Command]:
+        return self(AnswersReceived(worker_id, answers), now)
+
+    def reclaimed(self, worker_id: int, *tasks: Task, now: float = 0.0) -> list[Command]:
+        return self(AttemptsReclaimed(worker_id, [task.seq for task in tasks]), now)
+
+    def cancel(
+        self, task: Task, request_id: int = 1, now: float = 0.0, **options: Any
+    ) -> list[Command]:
+        return self(CancelRequested(task, request_id, **options), now)
+
+    def exited(
+        self,
+        worker_id: int,
+        *unclaimed: Task,
+        report: Any = "died",
+        started_at: float | None = None,
+        now: float = 0.0,
+    ) -> list[Command]:
+        """The end of a worker as the shell tells it: dead, this it had not claimed, reaped."""
+        return [
+            *self(WorkerDied(worker_id), now),
+            *self.reclaimed(worker_id, *unclaimed, now=now),
+            *self(WorkerExited(worker_id, report, started_at), now),
+        ]
+
+    def timer(self, now: float) -> list[Command]:
+        return self(TimerFired(), now)
+
+    def tick(self) -> tuple[float, list[Command]]:
+        """Let the next timer fire: its time, and what follows."""
+        now = self.deadline
+        assert now is not None
+        return now, self.timer(now)
+
+
+def answer(
+    task: Task,
+    ended: Ended = Ended.RETURNED,
+    payload: Any = "value",
+    *,
+    started_at: float = 0.0,
+    duration: float = LONG,
+    delay: float | None = None,
+) -> Answer:
+    """What a worker says of the attempt that the task is at."""
+    return Answer(task.seq, ended, payload, started_at, duration, delay)
+
+
+def record(
+    number: int,
+    worker_id: int,
+    kind: FailureKind = FailureKind.APPLICATION,
+    detail: Any = "value",
+    *,
+    started_at: float = 0.0,
+    duration: float = LONG,
+) -> AttemptRecord:
+    return AttemptRecord(number, worker_id, started_at, duration, kind, detail)

@@ -1,0 +1,70 @@
+"""The table of legal moves, and what the records say of themselves."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from aioray.core.model import SUCCESSORS, TaskState, Worker
+from aioray.core.scheduler import IllegalMove
+
+from .support import Core, Scheduler
+
+LEGAL = {
+    ("PENDING_ARGS_AVAIL", "PENDING_NODE_ASSIGNMENT"),
+    ("PENDING_ARGS_AVAIL", "FAILED"),
+    ("PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER"),
+    ("PENDING_NODE_ASSIGNMENT", "FAILED"),
+    ("BACKOFF", "PENDING_NODE_ASSIGNMENT"),
+    ("BACKOFF", "FAILED"),
+    ("SUBMITTED_TO_WORKER", "FINISHED"),
+    ("SUBMITTED_TO_WORKER", "FAILED"),
+    ("SUBMITTED_TO_WORKER", "BACKOFF"),
+    ("SUBMITTED_TO_WORKER", "PENDING_NODE_ASSIGNMENT"),
+}
+PAIRS = list(itertools.product(TaskState, TaskState))
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS, ids=lambda state: state.name)
+def test_task_makes_the_legal_moves_and_no_others(before, after):
+    scheduler = Scheduler({}, random.Random(0))
+    task = Core().task()
+    task.state = before
+    if (before.name, after.name) in LEGAL:
+        scheduler._move(task, after)
+        assert task.state is after
+    else:
+        with pytest.raises(IllegalMove, match=f"{before.name}> cannot become {after.name}"):
+            scheduler._move(task, after)
+        assert task.state is before
+
+
+def test_table_knows_every_state():
+    assert list(SUCCESSORS) == list(TaskState)
+    assert all(state.successors == SUCCESSORS[state] for state in TaskState)
+
+
+def test_final_states_lead_nowhere():
+    assert [state.name for state in TaskState if not state.successors] == ["FINISHED", "FAILED"]
+
+
+def test_every_state_can_be_reached_and_left_towards_an_end():
+    reachable = {TaskState.PENDING_ARGS_AVAIL}
+    for _ in TaskState:
+        reachable |= {after for state in reachable for after in state.successors}
+    assert reachable == set(TaskState)
+    for state in TaskState:
+        ways = {state}
+        for _ in TaskState:
+            ways |= {after for state in ways for after in state.successors}
+        assert TaskState.FAILED in ways or state is TaskState.FINISHED
+
+
+def test_records_show_what_matters():
+    core = Core()
+    task = core.running()
+    assert repr(task) == "<Task 1 t1 attempt 0 SUBMITTED_TO_WORKER>"
+    assert repr(task.worker) == "<Worker 1 READY 1 in flight>"
+    assert repr(Worker(7, ())) == "<Worker 7 STARTING 0 in flight>"

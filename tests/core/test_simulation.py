@@ -1,0 +1,273 @@
+"""The scheduler against fake workers in virtual time: any interleaving keeps its promises.
+
+`World` (in `world`) is the shell, the workers and the witness; here is what may happen, and when.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from aioray.core import scheduler as scheduler_module
+from aioray.core.messages import Ended
+from aioray.core.retries import RetryPolicy
+
+from .world import CPU, MAX_WORKERS, FakeWorker, Order, World, replay
+
+DEMANDS = (
+    (("CPU", CPU),),
+    (("CPU", CPU // 2),),
+    (("CPU", 2 * CPU),),
+    (("CPU", CPU), ("GPU", CPU)),
+    (),
+    (("CPU", 4 * CPU),),  # more than there is
+)
+DEMAND_WEIGHTS = (20, 4, 2, 2, 2, 1)
+ENVIRONMENTS = ((), (("NAME", "value"),))
+POLICIES = (
+    None,
+    None,
+    RetryPolicy(0.05),
+    RetryPolicy(0.02, jitter=False, time_budget=0.3),
+)
+TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
+
+
+def an_order(chance: random.Random, known: int) -> Order:
+    count = chance.choice((0, 0, 0, 1, 2)) if known else 0
+    function = chance.choice((1, 1, 2, 3))
+    return Order(
+        demand=chance.choices(DEMANDS, DEMAND_WEIGHTS)[0],
+        environment=chance.choice((*ENVIRONMENTS, ())),
+        function=function,
+        dependencies=tuple(max(1, known - chance.randrange(6)) for _ in range(count)),
+        max_retries=chance.choice((0, 1, 3, -1)),
+        max_calls=3 if function == 3 else 0,
+        policy=chance.choice(POLICIES),
+    )
+
+
+def some_orders(chance: random.Random, known: int, count: int) -> list[Order]:
+    """Alike in half of the cases, as tasks mostly are."""
+    if chance.random() < 0.5:
+        return [an_order(chance, known)] * count
+    return [an_order(chance, known) for _ in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def few_workers(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", MAX_WORKERS)
+
+
+# Which workers a thing can happen to.
+def starting(worker: FakeWorker) -> bool:
+    return not worker.up
+
+
+def can_claim(worker: FakeWorker) -> bool:
+    return bool(worker.claims) and worker.running is None and not worker.dead
+
+
+def busy(worker: FakeWorker) -> bool:
+    return worker.running is not None
+
+
+def has_answers(worker: FakeWorker) -> bool:
+    return bool(worker.answers)
+
+
+def alive(worker: FakeWorker) -> bool:
+    return worker.up and not worker.dead
+
+
+def dead(worker: FakeWorker) -> bool:
+    return worker.dead
+
+
+def told_to_end(worker: FakeWorker) -> bool:
+    return worker.kill_ordered or worker.stop_ordered
+
+
+def some(which):
+    """A precondition: there is such a worker."""
+    return precondition(lambda self: any(map(which, self.world.workers.values())))
+
+
+PICKS = st.integers(0, 4)
+SEEDS = st.integers(0, 2**16)
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Every rule is one thing that may happen in the world; hypothesis chooses which."""
+
+    @initialize(seed=SEEDS, meddling=st.sampled_from((0.0, 0.3, 0.6)))
+    def begin(self, seed, meddling):
+        self.world = World(seed, meddling=meddling)
+
+    def pick(self, pick, which) -> FakeWorker:
+        workers = [worker for worker in self.world.workers.values() if which(worker)]
+        return workers[pick % len(workers)]
+
+    @rule(seed=SEEDS, count=st.sampled_from((1, 1, 2, 5, 40)))
+    def submit(self, seed, count):
+        self.world.submit(some_orders(random.Random(seed), len(self.world.tasks), count))
+
+    @some(starting)
+    @rule(pick=PICKS)
+    def start(self, pick):
+        self.world.come_up(self.pick(pick, starting))
+
+    @some(starting)
+    @rule(pick=PICKS)
+    def fail_start(self, pick):
+        self.world.fail_start(self.pick(pick, starting))
+
+    @some(can_claim)
+    @rule(pick=PICKS)
+    def claim(self, pick):
+        self.world.claim(self.pick(pick, can_claim))
+
+    @some(busy)
+    @rule(pick=PICKS, ended=st.sampled_from((None, *Ended)))
+    def end(self, pick, ended):
+        self.world.end(self.pick(pick, busy), ended)
+
+    @some(has_answers)
+    @rule(pick=PICKS)
+    def read(self, pick):
+        self.world.read(self.pick(pick, has_answers))
+
+    @some(lambda worker: can_claim(worker) or busy(worker))
+    @rule(pick=PICKS, count=st.integers(1, 40))
+    def work(self, pick, count):
+        worker = self.pick(pick, lambda worker: can_claim(worker) or busy(worker))
+        for _ in range(count):
+            self.world.claim(worker)
+            self.world.end(worker, Ended.RETURNED)
+        self.world.read(worker)
+
+    @some(alive)
+    @rule(pick=PICKS)
+    def die(self, pick):
+        self.world.die(self.pick(pick, alive))
+
+    @some(dead)
+    @rule(pick=PICKS)
+    def notice(self, pick):
+        self.world.notice(self.pick(pick, dead))
+
+    @some(dead)
+    @rule(pick=PICKS)
+    def reap(self, pick):
+        self.world.reap(self.pick(pick, dead))
+
+    @some(told_to_end)
+    @rule(pick=PICKS)
+    def obey(self, pick):
+        self.world.obey(self.pick(pick, told_to_end))
+
+    @precondition(lambda self: self.world.tasks)
+    @rule(
+        back=st.integers(0, 45),
+        force=st.booleans(),
+        grace=st.sampled_from((None, None, 0.0, 0.02)),
+    )
+    def cancel(self, back, force, grace):
+        tasks = self.world.tasks
+        self.world.cancel(tasks[max(1, len(tasks) - back)], force=force, grace=grace)
+
+    @precondition(lambda self: self.world.claimed())
+    @rule(pick=PICKS, force=st.booleans(), grace=st.sampled_from((None, None, 0.0, 0.02)))
+    def cancel_claimed(self, pick, force, grace):
+        tasks = self.world.claimed()
+        self.world.cancel(tasks[pick % len(tasks)], force=force, grace=grace)
+
+    @rule(seconds=st.sampled_from(TIMES))
+    def advance(self, seconds):
+        self.world.advance(seconds)
+
+    @precondition(lambda self: len(self.world.tasks) > 3)
+    @rule(drain=st.sampled_from((0.0, 0.1, 5.0)), rarely=st.integers(0, 2))
+    def shut_down(self, drain, rarely):
+        if not rarely:
+            self.world.shut_down(drain)
+
+    @invariant()
+    def nothing_feasible_waits_for_nothing(self):
+        """With nobody busy, nobody on the way and no timer, no event would come any more."""
+        world = self.world
+        if world.scheduler.next_deadline() is None and not any(
+            starting(w) or w.claims or busy(w) or w.answers or w.dead or told_to_end(w)
+            for w in world.workers.values()
+        ):
+            assert world.waits_for_nothing()
+
+    def teardown(self):
+        self.world.finish()
+
+
+TestInterleavings = Interleavings.TestCase
+TestInterleavings.settings = settings(
+    max_examples=120,
+    stateful_step_count=60,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking takes minutes
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+def walk(world: World, events: int) -> None:
+    """Let anything happen, by the world's own chance, until it has seen so many events."""
+    chance = world.chance
+    # What may happen, how likely, to which workers.
+    steps = (
+        (20, starting, world.come_up),
+        (1, starting, world.fail_start),
+        (30, can_claim, world.claim),
+        (30, busy, world.end),
+        (10, has_answers, world.read),
+        (1, alive, world.die),
+        (5, dead, world.notice),
+        (10, dead, world.reap),
+        (10, told_to_end, world.obey),
+    )
+    while len(world.history) < events:
+        unfinished = world.unfinished()
+        things = [
+            (weight, partial(step, chance.choice(workers)))
+            for weight, which, step in steps
+            if (workers := [worker for worker in world.workers.values() if which(worker)])
+        ]
+        things.append((6, partial(world.advance, chance.choice(TIMES))))
+        if len(unfinished) < 60:
+            count = chance.choice((1, 1, 2, 5, 80))
+            orders = some_orders(chance, len(world.tasks), count)
+            things.append((20, partial(world.submit, orders)))
+        for weight, tasks in ((2, unfinished), (5, world.claimed())):
+            if tasks:
+                force, grace = chance.random() < 0.3, chance.choice((None, 0.0, 0.03))
+                cancel = partial(world.cancel, chance.choice(tasks), force=force, grace=grace)
+                things.append((weight, cancel))
+        weights = [weight for weight, _ in things]
+        chance.choices(things, weights)[0][1]()
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_short_walk_into_a_shutdown_leaves_nothing_behind(seed):
+    world = World(seed, meddling=0.3)
+    walk(world, world.chance.randrange(20, 200))
+    world.shut_down(drain=world.chance.choice((0.0, 0.1, 1.0, 30.0)))
+    walk(world, len(world.history) + world.chance.randrange(100))
+    world.finish()
+
+
+def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands():
+    world = World(1, meddling=0.3)
+    walk(world, 20_000)
+    world.finish()
+    assert replay(world, 1) == world.log

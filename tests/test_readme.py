@@ -1,0 +1,141 @@
+"""The snippets of README.md do what it says: each is run, and its output compared.
+
+A comment before a block says what it is. `file: NAME` is a program. `output: COMMAND` is what the
+command prints, on stdout and stderr together; the order of lines is not compared, because the two
+streams and the output of workers meet by chance. What differs from run to run is blanked out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+import aioray
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUARD_SECONDS = 50
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    "PYTHONPATH": str(Path(aioray.__file__).parent.parent),
+    "PYTHONUNBUFFERED": "1",
+}
+INTERPRETERS = {"python": [sys.executable], "aioray": [sys.executable, "-m", "aioray"]}
+
+BLOCKS = re.findall(
+    r"^(?:<!-- (file|output): ([^\n]+) -->\n)?```(\w+)\n(.*?)^```$",
+    README,
+    re.MULTILINE | re.DOTALL,
+)
+PROGRAMS = {name: body for kind, name, _, body in BLOCKS if kind == "file"}
+OUTPUTS = {command: body for kind, command, _, body in BLOCKS if kind == "output"}
+SERVED = OUTPUTS.pop("curl")
+
+VARYING = [
+    (r"pid[= ]\d+", "pid=N"),
+    (r"\b[0-9a-f]{16,56}\b", "ID"),
+    (r"0x[0-9a-f]+", "ADDRESS"),
+    (r"after \d[\d.e-]* s", "after N s"),
+    (r'File "[^"]*/', 'File "'),
+    (r'(ctypes/)?__init__\.py", line \d+', '__init__.py", line N'),
+]
+
+
+def comparable(text: str) -> list[str]:
+    for pattern, blank in VARYING:
+        text = re.sub(pattern, blank, text)
+    return sorted(line for line in text.splitlines() if not line.startswith("$ "))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    for name, body in PROGRAMS.items():
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    (tmp_path / "aioray").symlink_to(ROOT / "aioray")
+    return tmp_path
+
+
+def test_every_program_is_shown_with_its_output() -> None:
+    ran = {word for command in OUTPUTS for word in shlex.split(command)}
+    assert set(PROGRAMS) - ran == {"service.py"}
+    assert all(kind or language in {"sh", "text"} for kind, _, language, _ in BLOCKS)
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_program_prints_what_the_readme_shows(command, directory) -> None:
+    program, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [*INTERPRETERS[program], *arguments],
+        check=False,
+        cwd=directory,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=GUARD_SECONDS,
+    )
+    printed = done.stdout
+    if "| tail -1" in OUTPUTS[command]:
+        printed = printed.splitlines()[-1]
+    assert comparable(printed) == comparable(OUTPUTS[command])
+
+
+def test_commands_shown_are_those_that_run() -> None:
+    for command, body in OUTPUTS.items():
+        if body.startswith("$ "):
+            assert body.splitlines()[0].removesuffix(" 2>&1 | tail -1") == f"$ {command}"
+
+
+def fetch(url: str) -> object:
+    try:
+        with urllib.request.urlopen(url, timeout=GUARD_SECONDS) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return json.load(error)
+
+
+@pytest.mark.skipif(
+    find_spec("fastapi") is None or find_spec("uvicorn") is None,
+    reason="the service of the README needs fastapi and uvicorn",
+)
+def test_service_answers_as_shown_and_leaves_nothing_after_sigterm(directory) -> None:
+    command = [sys.executable, "-m", "uvicorn", "service:app", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=directory, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as server:
+        workers: list[psutil.Process] = []
+        try:
+            assert server.stderr is not None
+            log = iter(server.stderr.readline, "")
+            port = next(m[1] for line in log if (m := re.search(r"http://[\d.]+:(\d+)", line)))
+            asked = re.findall(r"^\$ curl -s '?localhost:8000(\S+?)'?\n(.*)$", SERVED, re.MULTILINE)
+            assert len(asked) == SERVED.count("$ ")
+            for path, expected in asked:
+                assert fetch(f"http://127.0.0.1:{port}{path}") == json.loads(expected)
+            workers = psutil.Process(server.pid).children(recursive=True)
+            assert workers
+            server.send_signal(signal.SIGTERM)
+            assert "Application shutdown complete" in server.stderr.read()
+            server.wait(GUARD_SECONDS)
+            _, alive = psutil.wait_procs(workers, timeout=GUARD_SECONDS)
+            assert not alive
+        finally:
+            server.kill()
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()

@@ -1,0 +1,141 @@
+"""What type checkers make of the public surface, seen from a program that uses it.
+
+Checked by mypy and pyright, both strict, and never run: a line whose type is another than the one
+asserted is an error of theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import Any, assert_type
+
+import aioray
+from aioray import (
+    CancelOutcome,
+    DoNotRetry,
+    Engine,
+    ObjectRef,
+    RemoteFunction,
+    RetryPolicy,
+    RetryTask,
+    RuntimeContext,
+    exceptions,
+)
+
+
+@aioray.remote
+def length(text: str, times: int = 1) -> int:
+    return len(text) * times
+
+
+@aioray.remote(max_retries=5, retry_exceptions=[OSError], retry=RetryPolicy(initial_delay=0.1))
+def fetch(url: str) -> bytes:
+    if url:
+        raise RetryTask(delay=1.5, message="busy")
+    raise DoNotRetry("no address")
+
+
+@aioray.remote
+def nothing() -> None: ...
+
+
+def functions() -> None:
+    made: RemoteFunction[..., int] = length
+    assert_type(made.remote("a"), ObjectRef[int])
+    assert_type(length.remote("a"), ObjectRef[int])
+    assert_type(length.remote(aioray.put("a"), times=2), ObjectRef[int])
+    assert_type(fetch.options(num_cpus=2).remote(""), ObjectRef[bytes])
+    assert_type(nothing.remote(), ObjectRef[None])
+    assert_type(length.function("a"), int)
+
+
+def values() -> None:
+    ref = length.remote("a")
+    assert_type(aioray.put("a"), ObjectRef[str])
+    assert_type(aioray.get(ref), int)
+    assert_type(aioray.get(ref, timeout=1.5), int)
+    assert_type(aioray.get([ref, ref]), list[int])
+    assert_type(aioray.wait([ref], timeout=0), tuple[list[ObjectRef[int]], list[ObjectRef[int]]])
+    assert_type(ref.hex(), str)
+    assert_type(ref.binary(), bytes)
+    assert_type(ref.task_id(), str)
+    assert_type(ref.done(), bool)
+    assert_type(ref.result(), int)
+    assert_type(ref.exception(), BaseException | None)
+    assert_type(ref.future(), concurrent.futures.Future[int])
+
+
+async def awaiting() -> None:
+    ref = length.remote("a")
+    assert_type(await ref, int)
+    assert_type(await asyncio.wait_for(ref, 1), int)
+    assert_type(await asyncio.gather(ref, fetch.remote("")), tuple[int, bytes])
+    assert_type(ref.as_future(), asyncio.Future[int])
+    async with asyncio.timeout(1):
+        assert_type(await nothing.remote(), None)
+
+
+async def cancelling() -> None:
+    ref = length.remote("a")
+    assert_type(await aioray.cancel(ref, grace=2), CancelOutcome)
+    assert_type(aioray.cancel(ref, force=True).result(timeout=1), CancelOutcome)
+
+
+async def sessions() -> None:
+    with aioray.init(num_cpus=2) as session:
+        assert_type(session.address_info, dict[str, Any])
+    assert_type(aioray.is_initialized(), bool)
+    assert_type(await aioray.shutdown(drain=5), None)
+    async with Engine(num_cpus=2) as engine:
+        assert_type(engine, Engine)
+        assert_type(engine.pids(), list[int])
+        with engine.activate():
+            assert_type(await length.remote("a"), int)
+        assert_type(await engine.shutdown(drain=1), None)
+
+
+def surroundings() -> None:
+    context = aioray.get_runtime_context()
+    assert_type(context, RuntimeContext)
+    assert_type(context.get_attempt_number(), int | None)
+    assert_type(context.get_task_id(), str | None)
+    assert_type(context.namespace, str)
+    assert_type(aioray.cluster_resources(), dict[str, float])
+    assert_type(aioray.available_resources(), dict[str, float])
+    assert_type(aioray.nodes(), list[dict[str, Any]])
+    assert_type(aioray.__version__, str)
+
+
+def errors() -> None:
+    try:
+        aioray.get(length.remote("a"))
+    except exceptions.WorkerCrashedError as crash:
+        assert_type(crash.exit_code, int | None)
+        assert_type(crash.signal, str | None)
+        assert_type(crash.stderr_tail, str)
+        assert_type(crash.attempts, tuple[exceptions.AttemptInfo, ...])
+        assert_type(crash.attempts[0].duration, float | None)
+    except exceptions.RayTaskError as error:
+        assert_type(error.cause, BaseException | None)
+        assert_type(error.as_instanceof_cause(), exceptions.RayTaskError)
+    except exceptions.TaskCancelledError as cancelled:
+        assert_type(cancelled.task_id, str | None)
+
+
+def _worth_it(error: BaseException) -> bool:
+    return isinstance(error, OSError)
+
+
+def policies() -> None:
+    policy = RetryPolicy(initial_delay=0.5, factor=3, maximum_delay=30, jitter=False)
+    assert_type(policy.time_budget, float | None)
+    assert_type(
+        fetch.options(retry=policy, retry_exceptions=_worth_it).remote("a"), ObjectRef[bytes]
+    )
+
+
+# An ignore that is not needed is an error of mypy's, so these lines assert that it objects.
+_ = aioray.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+length.remot("a")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+aioray.cancel(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
