@@ -17,7 +17,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -109,10 +108,6 @@ def fetch(url: str) -> object:
             return json.load(error)
 
 
-@pytest.mark.skipif(
-    find_spec("fastapi") is None or find_spec("uvicorn") is None,
-    reason="the service of the README needs fastapi and uvicorn",
-)
 def test_service_answers_as_shown_and_leaves_nothing_after_sigterm(directory) -> None:
     command = [sys.executable, "-m", "uvicorn", "service:app", "--port", "0"]
     with subprocess.Popen(
