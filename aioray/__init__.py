@@ -47,7 +47,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aioray import exceptions, runtime_context, util
     from aioray.api import (
-        CancelOutcome,
         available_resources,
         cancel,
         cluster_resources,
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
         shutdown,
         wait,
     )
+    from aioray.core.messages import CancelOutcome
     from aioray.engine import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
     from aioray.refs import ObjectRef
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from aioray.runtime_context import RuntimeContext, get_runtime_context
 else:
     _MODULE_BY_NAME = {
-        "CancelOutcome": "api",
+        "CancelOutcome": "core.messages",
         "DoNotRetry": "exceptions",
         "Engine": "engine",
         "ObjectRef": "refs",

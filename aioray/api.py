@@ -4,25 +4,29 @@ Room: facade. Checks and translates; an engine does the rest. Three ways in, one
 a plain script starts it on a thread of its own; in a running event loop it lives in that loop;
 `aioray.Engine` is for programs that want to hold it themselves. Every call but a few starts a
 session if there is none, as in Ray.
+
+Imports little: asyncio and the engine come with the session, while its first process starts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from . import linux
+from .boot import Boot
 from .client import registry
-from .core.messages import CancelOutcome
 from .exceptions import UnsupportedFeatureError
-from .refs import ObjectRef, StoredFailure
+from .options import parse_init_options
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Generator, Sequence
     from types import TracebackType
     from typing import Self
@@ -31,9 +35,9 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .engine.engine import CancelRequest
     from .engine.thread import LoopThread
+    from .refs import ObjectRef
 
 __all__ = [
-    "CancelOutcome",
     "RayContext",
     "available_resources",
     "cancel",
@@ -112,8 +116,6 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
     for settings that are out of range.
     Source: Ray API reference, ray.init.
     """
-    from .engine import Engine
-
     with _session.lock:
         running = registry.current()
         if running is not None:
@@ -126,23 +128,32 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
                 "'ray.init()'."
             )
         _discard_dead_session()
-        engine = Engine(address, **settings)
-        if engine.settings.configure_logging:
-            logger.setLevel(engine.settings.logging_level)
-        if _running_loop() is not None:
-            engine.start()
-        else:
-            _start_in_thread(engine)
+        linux.check_platform()
+        checked = parse_init_options(address, settings)
+        if checked.configure_logging:
+            logger.setLevel(checked.logging_level)
+        boot = Boot(checked.env_vars)
+        try:
+            from .engine import Engine  # while the template comes up
+
+            engine = Engine(address, **settings)
+            if _running_loop() is not None:
+                engine.start(boot)
+            else:
+                _start_in_thread(engine, boot)
+        except BaseException:
+            boot.abandon()
+            raise
         _session.engine = engine
         registry.default = engine
         return _context(engine)
 
 
-def _start_in_thread(engine: Engine) -> None:
+def _start_in_thread(engine: Engine, boot: Boot) -> None:
     from .engine.thread import LoopThread
 
     async def start() -> None:
-        engine.start()
+        engine.start(boot)
 
     thread = LoopThread()
     try:
@@ -157,11 +168,15 @@ def _discard_dead_session() -> None:
     """Forget a session that can do nothing more, such as one whose loop was closed."""
     engine, thread = _session.engine, _session.thread
     _session.engine = _session.thread = None
-    if engine is not None and not engine.closed:
+    if engine is not None:
         _end(engine, thread, 0.0)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
+    if "asyncio" not in sys.modules:
+        return None
+    import asyncio
+
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -223,6 +238,8 @@ class _ShutdownDone:
 
     def __await__(self) -> Generator[Any, None, None]:
         if self._task is not None:
+            import asyncio
+
             yield from asyncio.shield(self._task).__await__()
 
 
@@ -242,7 +259,7 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _Shutdo
     with _session.lock:
         engine, thread = _session.engine, _session.thread
         _session.engine = _session.thread = None
-        if engine is None or engine.closed:
+        if engine is None:
             return _ShutdownDone()
         return _end(engine, thread, drain)
 
@@ -252,9 +269,13 @@ def _end(engine: Engine, thread: LoopThread | None, drain: float) -> _ShutdownDo
         thread.run(engine.shutdown(drain))
         thread.close()
         return _ShutdownDone()
+    import asyncio
+
     loop = engine.loop
     assert loop is not None
-    if _running_loop() is loop:
+    if loop.is_closed():
+        engine.abort()
+    elif _running_loop() is loop:
         if drain:
             return _ShutdownDone(loop.create_task(engine.shutdown(drain), name="aioray-shutdown"))
         engine.abort()
@@ -267,9 +288,7 @@ def _end(engine: Engine, thread: LoopThread | None, drain: float) -> _ShutdownDo
 
 @atexit.register
 def _at_exit() -> None:
-    engine = _session.engine
-    if engine is not None and not engine.closed:
-        shutdown()
+    shutdown()
 
 
 def _after_fork_in_child() -> None:
@@ -299,6 +318,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     loop that the engine runs on, where only `await ref` can work.
     Source: Ray API reference, ray.get.
     """
+    from .refs import ObjectRef, StoredFailure
+
     if timeout is not None:
         timeout = _seconds("timeout", timeout, minus_one=True)
     if isinstance(object_refs, ObjectRef):
@@ -358,6 +379,8 @@ def wait(
     is not in 1..len, or a negative timeout.
     Source: Ray API reference, ray.wait.
     """
+    from .refs import ObjectRef
+
     del fetch_local
     if not isinstance(object_refs, list):
         raise TypeError(
@@ -398,6 +421,8 @@ def put(value: T, **unknown: Any) -> ObjectRef[T]:
     Raises TypeError for a ref, a generator or anything else that cannot be serialized.
     Source: Ray API reference, ray.put.
     """
+    from .refs import ObjectRef
+
     if unknown:
         if "_owner" in unknown:
             raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
@@ -428,6 +453,8 @@ def cancel(
     for a negative grace. Source: Ray API reference, ray.cancel; grace and the outcome are aioray's
     own.
     """
+    from .refs import ObjectRef
+
     del recursive  # a task has no tasks of its own yet
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from .. import ids, linux
+from ..boot import Boot
 from ..core.messages import (
     AnswersReceived,
     AttemptsReclaimed,
@@ -60,10 +61,12 @@ class Crew:
         feed: Callable[[Event], None],
         settings: InitOptions,
         identity: dict[str, str],
+        boot: Boot | None,
     ) -> None:
         """Start the template. Raises OSError if that cannot be done.
 
         feed: takes the news. identity: job, node_id, session and namespace, for the workers.
+        boot: a template that was started before; None: start one.
         """
         self.loop = loop
         self.names: OrderedDict[int, WorkerName] = OrderedDict()
@@ -83,7 +86,7 @@ class Crew:
             KillWorker: self._kill,
             StopWorker: self._stop,
         }
-        self._start_template()
+        self._start_template(boot)
 
     def pids(self) -> list[int]:
         """The process ids of the template and of the workers that are known to run."""
@@ -203,18 +206,15 @@ class Crew:
 
     # ------------------------------------------------------------ births and deaths
 
-    def _start_template(self) -> TemplateProcess:
-        options = self._settings
+    def _start_template(self, boot: Boot | None = None) -> TemplateProcess:
         settings = {
             **self._identity,
-            "sys_path": [path or os.getcwd() for path in sys.path],
-            "preload": list(options.preload),
+            "preload": list(self._settings.preload),
             "ray_alias": getattr(sys.modules.get("ray"), "__name__", "") == "aioray",
         }
-        environ = {**os.environ, **dict(options.env_vars)}
-        environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
+        boot = boot or Boot(self._settings.env_vars)
         self._template = TemplateProcess(
-            self.loop, settings, environ, self._template_says, self._template_ended
+            self.loop, boot, settings, self._template_says, self._template_ended
         )
         return self._template
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ..boot import Boot
     from ..client import Call
     from ..core.messages import Event
     from ..options import InitOptions
@@ -173,8 +174,10 @@ class Engine:
 
     # ------------------------------------------------------------ life
 
-    def start(self) -> None:
+    def start(self, boot: Boot | None = None) -> None:
         """Begin on the running loop; workers come up in the background.
+
+        boot: a template process that was started before, to save time; the engine takes it over.
 
         Raises RuntimeError if there is no running loop or the engine was started before.
         """
@@ -191,7 +194,7 @@ class Engine:
             "session": self.session,
             "namespace": self.namespace,
         }
-        self._crew = self.crew_class(loop, self._feed, self.settings, identity)
+        self._crew = self.crew_class(loop, self._feed, self.settings, identity, boot)
         self._do |= self._crew.orders
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)

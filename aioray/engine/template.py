@@ -13,12 +13,12 @@ import marshal
 import os
 import socket
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..boot import Boot
     from ..wire import WorkerFds
 
 __all__ = ["TemplateProcess"]
@@ -27,11 +27,6 @@ MAX_MESSAGE = 64 * 1024  # bytes; a report is small, a preload's traceback may n
 TAIL = 8 * 1024  # bytes of its output that are kept to explain a failure
 REAP_SECONDS = 2.0  # it kills and reaps its workers and leaves; longer means that it hangs
 
-_BOOT = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from aioray.worker.template import main; main({control}, {driver})"
-)
-
 
 class TemplateProcess:
     """One template process."""
@@ -39,12 +34,12 @@ class TemplateProcess:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        boot: Boot,
         settings: dict[str, Any],
-        environ: dict[str, str],
         on_message: Callable[[TemplateProcess, dict[str, Any], int | None], None],
         on_end: Callable[[TemplateProcess], None],
     ) -> None:
-        """Start it. Raises OSError if it cannot be started."""
+        """Take over a starting template and tell it its settings. Raises OSError."""
         self.loop = loop
         self.broken: str | None = None  # why it will never fork
         self.ready = False
@@ -53,34 +48,14 @@ class TemplateProcess:
         self._tail = b""
         self._ended = False
         self._left: asyncio.Future[None] | None = None  # done when it has left as it was told
-        with contextlib.ExitStack() as stack:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.callback(ours.close)
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, reader)
-            with theirs, contextlib.ExitStack() as lent:
-                lent.callback(os.close, writer)
-                driver = os.pidfd_open(os.getpid())
-                lent.callback(os.close, driver)
-                boot = _BOOT.format(
-                    path=settings["sys_path"], control=theirs.fileno(), driver=driver
-                )
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", *_interpreter_flags(), "-c", boot],
-                    stdin=subprocess.DEVNULL,
-                    stdout=writer,
-                    stderr=writer,
-                    pass_fds=(theirs.fileno(), driver),
-                    start_new_session=True,
-                    env=environ,
-                )
-            os.set_blocking(reader, False)
-            ours.setblocking(False)
-            ours.send(marshal.dumps(settings))
-            self.pidfd = os.pidfd_open(self.process.pid)
-            stack.pop_all()
-        self.control = ours
-        self._output = reader
+        self.process = boot.process
+        self.control = boot.control
+        self._output = boot.output
+        self.pidfd = os.pidfd_open(self.process.pid)  # not reaped yet, so it is this process
+        os.set_blocking(self._output, False)
+        self.control.setblocking(False)
+        with contextlib.suppress(OSError):  # dead already: its end will be told
+            self.control.send(marshal.dumps({**settings, "sys_path": boot.sys_path}))
         loop.add_reader(self.control, self._readable)
         loop.add_reader(self._output, self._printed)
         loop.add_reader(self.pidfd, self._exited)
@@ -178,15 +153,3 @@ class TemplateProcess:
         )
         printed = f" Its last output:\n{self.tail()}" if self.tail() else ""
         return f"The template process, which forks the workers, {how}.{printed}"
-
-
-def _interpreter_flags() -> list[str]:
-    """The flags of this interpreter that its children should have too."""
-    flags = [f"-W{option}" for option in sys.warnoptions]
-    for option, value in sys._xoptions.items():
-        if option not in ("frozen_modules", "importtime", "perf"):
-            flags.append(f"-X{option}" if value is True else f"-X{option}={value}")
-    flags.extend(["-O"] * sys.flags.optimize)
-    if sys.flags.dont_write_bytecode:
-        flags.append("-B")
-    return flags

@@ -1,0 +1,71 @@
+"""Starts the interpreter of a template process, before anything else of the engine is there.
+
+Room: shell, at the top level because it must be light: no asyncio, nothing of the engine. It
+takes a template about as long to come up as it takes the driver to import asyncio and the engine,
+so `init()` starts the one before the other. Until it is told its settings, the template only
+imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+__all__ = ["Boot"]
+
+_CODE = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from aioray.worker.template import main; main({control}, {driver})"
+)
+
+
+class Boot:
+    """A starting template: its process, the socket to it, and the pipe that it prints to."""
+
+    def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
+        """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
+        environ = {**os.environ, **dict(env_vars)}
+        environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
+        self.sys_path = [path or os.getcwd() for path in sys.path]
+        with contextlib.ExitStack() as stack:
+            self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(self.control.close)
+            self.output, writer = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, self.output)
+            with theirs, contextlib.ExitStack() as lent:
+                lent.callback(os.close, writer)
+                driver = os.pidfd_open(os.getpid())
+                lent.callback(os.close, driver)
+                code = _CODE.format(path=self.sys_path, control=theirs.fileno(), driver=driver)
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", *_interpreter_flags(), "-c", code],
+                    stdin=subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=writer,
+                    pass_fds=(theirs.fileno(), driver),
+                    start_new_session=True,
+                    env=environ,
+                )
+            stack.pop_all()
+
+    def abandon(self) -> None:
+        """End it: the engine that it was started for did not come to be."""
+        self.control.close()
+        os.close(self.output)
+        self.process.kill()
+        self.process.wait()
+
+
+def _interpreter_flags() -> list[str]:
+    """The flags of this interpreter that its children should have too."""
+    flags = [f"-W{option}" for option in sys.warnoptions]
+    for option, value in sys._xoptions.items():
+        if option not in ("frozen_modules", "importtime", "perf"):
+            flags.append(f"-X{option}" if value is True else f"-X{option}={value}")
+    flags.extend(["-O"] * sys.flags.optimize)
+    if sys.flags.dont_write_bytecode:
+        flags.append("-B")
+    return flags
