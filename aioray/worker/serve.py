@@ -183,9 +183,7 @@ class Server:
                 gate.current = seq
                 value = function(*args, **kwargs)
                 if type(value) is GeneratorType:
-                    value = tuple(value)
-                    if attempt.num_returns == 1:
-                        (value,) = value
+                    value = Items(value)
                 gate.current = 0
             except BaseException as raised:  # noqa: BLE001 - user code may raise anything
                 gate.current = 0
@@ -322,6 +320,12 @@ _HIDDEN = frozenset(
 )
 
 
+class Items(tuple[Any, ...]):
+    """What a generator function has yielded: one item for each return value."""
+
+    __slots__ = ()
+
+
 def fill_slots(
     args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -336,7 +340,7 @@ def fill_slots(
 def pack_returns(value: Any, attempt: Attempt) -> bytes:
     """Serialize what a function returned. Raises what the caller is to see if it does not fit."""
     count = attempt.num_returns
-    if count == 1:
+    if count == 1 and type(value) is not Items:
         return dump_result(value, attempt, "result")
     if count == 0:
         return b""
@@ -345,6 +349,8 @@ def pack_returns(value: Any, attempt: Attempt) -> bytes:
             f"Task returned {len(value)} objects, but num_returns={count}. Return a sequence of "
             f"{count} values, or change num_returns."
         )
+    if count == 1:
+        return dump_result(value[0], attempt, "result")
     return marshal.dumps(
         [dump_result(item, attempt, f"result[{at}]") for at, item in enumerate(value)]
     )
