@@ -86,8 +86,8 @@ __all__ = ["IllegalMove", "Scheduler"]
 
 UNIT = 10_000  # resource amounts per whole unit
 PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
-MAX_IN_FLIGHT = 64  # attempts given to one worker, running one included
-MAX_BUNDLE = 32  # attempts per SendAttempts
+MAX_IN_FLIGHT = 256  # attempts given to one worker, running one included; waking it is what costs
+MAX_BUNDLE = 64  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 STALL_SECONDS = 0.005  # without an answer, after which a worker with attempts waiting is looked at
 LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it

@@ -32,7 +32,7 @@ HALF_CPU: Demand = (("CPU", UNIT // 2),)
 TWO_CPUS: Demand = (("CPU", 2 * UNIT),)
 ONE_GPU: Demand = (("CPU", UNIT), ("GPU", UNIT))
 
-SHORT = 1e-5  # seconds: a function of this mean is prefetched up to the limit
+SHORT = 1e-6  # seconds: a function of this mean is prefetched up to the limit
 LONG = 1.0  # seconds: one of this mean is not
 
 

@@ -39,6 +39,8 @@ from aioray.core.messages import (
 )
 from aioray.core.model import TaskState
 from aioray.core.retries import RetryPolicy
+from aioray.core.scheduler import MAX_BUNDLE as BUNDLE
+from aioray.core.scheduler import MAX_IN_FLIGHT as MOST
 from aioray.core.scheduler import UNIT, IllegalMove
 
 from .support import (
@@ -356,13 +358,15 @@ def test_function_that_never_ran_is_sent_one_by_one():
 
 @pytest.mark.parametrize(
     ("mean", "sent"),
-    [(SHORT, 64), (2e-3 / 64, 64), (1e-4, 21), (1e-3, 3), (2e-3, 2), (2.1e-3, 1), (LONG, 1)],
+    [(SHORT, MOST), (2e-3 / MOST, MOST), (1e-4, 21), (1e-3, 3), (2e-3, 2), (2.1e-3, 1), (LONG, 1)],
 )
 def test_about_two_milliseconds_of_work_are_sent_ahead(mean, sent):
-    core, tasks = busy_core(100, mean=mean)
+    core, tasks = busy_core(MOST + 36, mean=mean)
     bundles = core.submit(*tasks)
     assert [task for bundle in bundles for task in bundle.tasks] == tasks[:sent]
-    assert [len(bundle.tasks) for bundle in bundles] == [32, 32] if sent == 64 else [sent]
+    assert [len(bundle.tasks) for bundle in bundles] == (
+        [BUNDLE] * (MOST // BUNDLE) if sent == MOST else [sent]
+    )
 
 
 def test_short_tasks_are_shared_between_idle_workers():
@@ -377,22 +381,26 @@ def test_short_tasks_are_shared_between_idle_workers():
 
 
 def test_worker_is_topped_up_when_half_of_its_work_is_done():
-    core, tasks = busy_core(200)
+    core, tasks = busy_core(3 * MOST)
     core.submit(*tasks)
-    answers = [answer(task, duration=SHORT) for task in tasks[:64]]
+    half = MOST // 2
+    answers = [answer(task, duration=SHORT) for task in tasks[:half]]
     results = [(task, "value") for task in tasks]
-    assert core.answer(1, *answers[:31]) == [ResolveValues(results[:31])]
-    assert core.answer(1, answers[31]) == [
-        ResolveValues(results[31:32]),
-        SendAttempts(1, tasks[64:96]),
+    assert core.answer(1, *answers[:-1]) == [ResolveValues(results[: half - 1])]
+    assert core.answer(1, answers[-1]) == [
+        ResolveValues(results[half - 1 : half]),
+        *(
+            SendAttempts(1, tasks[begin : begin + BUNDLE])
+            for begin in range(MOST, MOST + half, BUNDLE)
+        ),
     ]
 
 
 def test_last_of_the_queue_is_sent_when_half_of_the_work_is_done():
-    core, tasks = busy_core(70)
+    core, tasks = busy_core(MOST + 6)
     core.submit(*tasks)
-    answers = [answer(task, duration=SHORT) for task in tasks[:40]]
-    assert core.answer(1, *answers)[1:] == [SendAttempts(1, tasks[64:])]
+    answers = [answer(task, duration=SHORT) for task in tasks[: MOST // 2 + 8]]
+    assert core.answer(1, *answers)[1:] == [SendAttempts(1, tasks[MOST:])]
     other = core.task(demand=HALF_CPU)
     assert core.submit(other) == []
     assert list(core.scheduler._waiting) == [other.scheduling_class]
@@ -435,9 +443,9 @@ def test_function_is_not_sent_behind_others_before_its_code_is_surely_there():
 def test_code_that_travels_in_the_middle_of_a_bundle_is_known_from_there_on():
     core, (known, *_) = busy_core(1)
     core.function("g", SHORT)
-    new = core.tasks(40, function="g")
+    new = core.tasks(BUNDLE + 8, function="g")
     # A second bundle begins with code that only the first one carries.
-    assert core.submit(known, *new) == [SendAttempts(1, [known, *new[:31]])]
+    assert core.submit(known, *new) == [SendAttempts(1, [known, *new[: BUNDLE - 1]])]
 
 
 def test_nothing_is_sent_ahead_while_another_worker_is_on_its_way():
