@@ -1,0 +1,39 @@
+"""The shape and the digits of ids."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioray import ids
+
+JOB = ids.job_id(1)
+
+
+@pytest.mark.parametrize(
+    ("counter", "expected"),
+    [
+        (1, "a67dc375e60ddd1affffffffffffffffffffffff01000000"),
+        (2, "63964fa4841d4a2effffffffffffffffffffffff01000000"),
+        (3, "69a6825d641b4613ffffffffffffffffffffffff01000000"),
+    ],
+)
+def test_task_ids_are_those_of_rays_for_normal_task(counter: int, expected: str) -> None:
+    """Recorded from Ray 2.60.0: TaskID.for_normal_task(job, TaskID.for_driver_task(job), n)."""
+    assert ids.task_id(JOB, counter).hex() == expected
+
+
+def test_driver_is_forty_f_and_its_job() -> None:
+    assert ids.driver_task_id(JOB).hex() == "f" * 40 + "01000000"
+
+
+def test_object_id_is_its_task_and_an_index_from_one() -> None:
+    task = ids.task_id(JOB, 1)
+    identifier = ids.object_id(task, 2)
+    assert identifier.hex() == task.hex() + "02000000"
+    assert len(identifier) == ids.OBJECT_ID_SIZE
+    assert ids.job_of(identifier) == JOB
+
+
+def test_random_ids_differ_and_have_the_size_asked_for() -> None:
+    assert len(ids.random_id()) == ids.NODE_ID_SIZE
+    assert ids.random_id(8) != ids.random_id(8)
