@@ -42,7 +42,6 @@ class TemplateProcess:
         """Take over a starting template and tell it its settings. Raises OSError."""
         self.loop = loop
         self.broken: str | None = None  # why it will never fork
-        self.ready = False
         self._on_message = on_message
         self._on_end = on_end
         self._tail = b""
@@ -86,9 +85,7 @@ class TemplateProcess:
             for _, _, content in ancillary:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             message = marshal.loads(data)
-            if "ready" in message:
-                self.ready = True
-            elif "broken" in message:
+            if "broken" in message:
                 self.broken = message["broken"]
             self._on_message(self, message, fds[0] if fds else None)
             if self._ended:

@@ -58,12 +58,9 @@ class WorkerHandle:
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.kill_ordered = False
-        self.stop_ordered = False
         self.ready = False
         self.readers: list[LineReader] = []
-        self.names: dict[int, str] = {}  # of attempts that may still print, by seq
         self._outbox: deque[tuple[bytes, int | None, list[int]]] = deque()
-        self._on_blocked: Callable[[], None] | None = None
         self._chunks: list[bytes] = []  # of a frame that is not whole yet
         self._have = 0
         self._need = ANSWER.size
@@ -298,7 +295,6 @@ class WorkerHandle:
 
     def stop(self) -> None:
         """Let the worker come to its end: there will be no more claims."""
-        self.stop_ordered = True
         if self.claims_writer is not None:
             os.close(self.claims_writer)
             self.claims_writer = None
