@@ -199,7 +199,9 @@ def test_get_of_a_list_raises_the_first_error_known_without_waiting(session, sta
 async def test_one_failure_in_gather_leaves_the_others_alone(started, gate):
     waiting = aioray.remote(jobs.hold).remote(started.path, gate.path)
     await started.heard()
+    still = asyncio.ensure_future(waiting)  # gather would make this task and keep it to itself
     with pytest.raises(ValueError, match="bad"):
-        await asyncio.gather(waiting, fail.remote())
+        await asyncio.gather(still, fail.remote())
     gate.tell("done")
+    assert await still == "done"
     assert await waiting == "done"
