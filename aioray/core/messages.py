@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .model import Environment, Task
 
 __all__ = [
+    "LOST_CANCELLED",
+    "LOST_MAX_ATTEMPTS",
+    "LOST_RETRIES_DISABLED",
     "Answer",
     "AnswersReceived",
     "AttemptRecord",
@@ -42,6 +45,10 @@ __all__ = [
     "ReportRetry",
     "ResolveFailure",
     "ResolveValues",
+    "ResultLost",
+    "ResultWanted",
+    "Revive",
+    "Revived",
     "SendAttempts",
     "ShutdownRequested",
     "StartWorker",
@@ -66,6 +73,7 @@ class Ended(Enum):
     FORBADE_RETRY = "forbade a retry"  # the task raised DoNotRetry
     INTERRUPTED = "interrupted"  # KeyboardInterrupt left the function
     NOT_STARTED = "not started"  # the interrupt came before the function's first line
+    ARGUMENT_LOST = "argument lost"  # a value that it needs is gone; it was never entered
 
 
 class Answer(NamedTuple):
@@ -87,6 +95,7 @@ class FailureKind(Enum):
     CANCELLED = "cancelled"
     DEPENDENCY = "dependency failed"
     WORKER_STARTUP = "worker could not start"
+    LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
 
@@ -121,9 +130,15 @@ class Failure:
     """The final outcome of a task that has no value."""
 
     kind: FailureKind
-    detail: Any = None  # error payload, death report or start-up report, opaque here
+    detail: Any = None  # error payload, death report, start-up report, `LOST_*`; opaque here
     upstream: Task | None = None  # DEPENDENCY: the argument's task
     attempts: tuple[AttemptRecord, ...] = ()
+
+
+LOST_RETRIES_DISABLED = "RETRIES_DISABLED"
+LOST_MAX_ATTEMPTS = "MAX_ATTEMPTS_EXCEEDED"
+LOST_CANCELLED = "TASK_CANCELLED"
+"""Why the scheduler forbids that a lost result be computed again. Ray's names."""
 
 
 # ---------------------------------------------------------------- events
@@ -198,6 +213,29 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultLost:
+    """A value of this finished task is gone. Nothing is done about it until it is wanted."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWanted:
+    """Somebody waits for a value of this task that was lost."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """The answer to Revive: the task can run again once these others have given their values."""
+
+    task: Task
+    dependencies: Sequence[Task] = ()
+    forbidden: Any = None  # not None: it cannot run again, and this says why; opaque here
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """`next_deadline()` has passed."""
 
@@ -219,6 +257,9 @@ Event = (
     | WorkerDied
     | WorkerExited
     | CancelRequested
+    | ResultLost
+    | ResultWanted
+    | Revived
     | TimerFired
     | ShutdownRequested
 )
@@ -299,6 +340,16 @@ class ResolveFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Revive:
+    """Make this task ready to run again, and find out which of its arguments are missing.
+
+    Answer Revived; say ResultLost first of every finished task that has lost one of them.
+    """
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
 class ReportCancel:
     """Tell the caller of this cancel request what became of it."""
 
@@ -338,6 +389,7 @@ Command = (
     | StopWorker
     | ResolveValues
     | ResolveFailure
+    | Revive
     | ReportCancel
     | ReportRetry
     | ReportInfeasible

@@ -44,7 +44,7 @@ class TaskState(Enum):
     PENDING_NODE_ASSIGNMENT = "stands in the queue of its scheduling class until a worker is free"
     BACKOFF = "stands in the timer heap until its delay is over; shown as PENDING_NODE_ASSIGNMENT"
     SUBMITTED_TO_WORKER = "stands in `in_flight` of one worker until answer, reclaim or death"
-    FINISHED = "has its value; held by refs and dependents only"
+    FINISHED = "has its value, or had it (`lost`); held by refs and dependents only"
     FAILED = "has its failure; held by refs and dependents only"
 
     successors: tuple[TaskState, ...]  # from SUCCESSORS; members are slow to look up
@@ -60,8 +60,9 @@ SUCCESSORS: dict[TaskState, tuple[TaskState, ...]] = {
         _T.FAILED,
         _T.BACKOFF,  # the attempt failed and a later one is due
         _T.PENDING_NODE_ASSIGNMENT,  # reclaimed, or retried at once
+        _T.PENDING_ARGS_AVAIL,  # an argument was lost
     ),
-    _T.FINISHED: (),
+    _T.FINISHED: (_T.PENDING_ARGS_AVAIL,),  # its value was lost, and is wanted
     _T.FAILED: (),
 }
 for _state, _next in SUCCESSORS.items():
@@ -103,6 +104,7 @@ class Task:
         "dependents",
         "failures",
         "function",
+        "lost",
         "max_calls",
         "max_retries",
         "name",
@@ -145,6 +147,7 @@ class Task:
         self.payload = payload  # the shell's: arguments
         self.returns: Any = None  # the shell's: where the outcome goes
         self.state = TaskState.PENDING_ARGS_AVAIL
+        self.lost = False  # finished, and a value that it had is gone
         self.attempt = 0  # number of the current attempt
         self.retries_left = max_retries
         self.unready_dependencies = 0

@@ -21,6 +21,11 @@ and not answered when the worker died is the one attempt that the death harmed. 
 attempt after it has answered the one before; so of those that could not be reclaimed only the last
 can be running, and only on its account may the worker be interrupted or killed.
 
+What is lost. The shell says so (`ResultLost`), and when somebody wants it, or a task that is to run
+needs it, its task runs again as one more attempt within the same budget. `Revive` asks the shell
+for the arguments; what is missing there is wanted in turn, one task per event, however long the
+chain. A task that finds an argument gone when it is about to run goes back to waiting, at no cost.
+
 Cancelling is a ladder per task: requested (its worker is asked for unclaimed attempts), interrupted
 (SIGINT, repeated until delivered), killed; see `Cancellation`.
 """
@@ -33,6 +38,9 @@ from typing import TYPE_CHECKING, Any
 
 from .intensity import RestartIntensity
 from .messages import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
     Answer,
     AnswersReceived,
     AttemptRecord,
@@ -53,6 +61,10 @@ from .messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
+    ResultLost,
+    ResultWanted,
+    Revive,
+    Revived,
     SendAttempts,
     ShutdownRequested,
     StartWorker,
@@ -99,7 +111,9 @@ MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at a
 
 LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
 
-_PENDING = TaskState.PENDING_NODE_ASSIGNMENT
+_PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
+_RETURNED = Ended.RETURNED
+_ARGUMENT_LOST = Ended.ARGUMENT_LOST
 
 
 class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
@@ -158,6 +172,9 @@ class Scheduler:
             WorkerDied: self._on_died,
             WorkerExited: self._on_exited,
             CancelRequested: self._on_cancel,
+            ResultLost: self._on_lost,
+            ResultWanted: self._on_wanted,
+            Revived: self._on_revived,
             TimerFired: self._on_timer,
             ShutdownRequested: self._on_shutdown,
         }
@@ -265,18 +282,20 @@ class Scheduler:
             if self._closing:
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
             elif task.dependencies:
-                self._await_dependencies(task)
+                # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
+                dependencies, task.dependencies = task.dependencies, ()
+                self._await_dependencies(task, dependencies)
             else:
                 self._enqueue(task)
         if event.tasks:
             self._newest = event.tasks[-1].number
         self._dispatch(now)
 
-    def _await_dependencies(self, task: Task) -> None:
+    def _await_dependencies(self, task: Task, dependencies: Sequence[Task]) -> None:
         unready = 0
-        # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
-        dependencies, task.dependencies = task.dependencies, ()
         for dependency in dependencies:
+            if dependency.lost:
+                self._recover(dependency)
             state = dependency.state
             if state is TaskState.FAILED:
                 self._fail(task, Failure(FailureKind.DEPENDENCY, upstream=dependency))
@@ -490,6 +509,14 @@ class Scheduler:
             if room > 0 and not self._closing:
                 self._start_worker(worker.environment)
 
+    def _uncount_call(self, worker: Worker, task: Task) -> None:
+        """Take back what `_count_call` did: the attempt never ran."""
+        if task.max_calls:
+            key = task.function.key
+            if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
+                worker.state = WorkerState.READY  # this would have been its last
+            worker.calls[key] -= 1
+
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
         cls = worker.lease
@@ -638,11 +665,7 @@ class Scheduler:
             task = worker.in_flight.pop(seq, None)
             if task is None:
                 continue  # shutdown has given it up
-            if task.max_calls:
-                key = task.function.key
-                if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
-                    worker.state = WorkerState.READY  # this would have been its last
-                worker.calls[key] -= 1
+            self._uncount_call(worker, task)
             task.worker = None
             self._enqueue(task, front=True)
             if task.cancellation is not None:
@@ -655,11 +678,16 @@ class Scheduler:
         if worker is None:
             return
         results: list[tuple[Task, Any]] = []
+        unstarted: list[Task] = []
         in_flight = worker.in_flight
         for answer in event.answers:
             task = in_flight.pop(answer.seq, None)
             if task is None:
                 continue  # late news of an attempt that has an outcome already
+            if answer.ended is _ARGUMENT_LOST:
+                self._uncount_call(worker, task)
+                unstarted.append(task)
+                continue
             function = task.function
             worker.functions.add(function.key)
             duration = answer.duration
@@ -668,7 +696,7 @@ class Scheduler:
                 function.mean_seconds = (
                     duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
                 )
-            if answer.ended is Ended.RETURNED:
+            if answer.ended is _RETURNED:
                 self._move(task, TaskState.FINISHED)
                 del self._tasks[task.number]
                 task.worker = None
@@ -681,6 +709,8 @@ class Scheduler:
                 self._failed_answer(task, worker, answer, now)
         if results:
             self._out.append(ResolveValues(results))
+        for task in unstarted:  # not before: what they lack may be among the results
+            self._argument_lost(task)
         if not worker.served:
             worker.served = True
             intensity = self._intensity.get(worker.environment)
@@ -758,6 +788,55 @@ class Scheduler:
         if task.attempt > 1:
             task.rank = self._newest
         self._enqueue(task, front=task.attempt == 1)
+
+    # ------------------------------------------------------------ losses
+
+    def _on_lost(self, event: ResultLost, _now: float) -> None:
+        if event.task.state is TaskState.FINISHED:
+            event.task.lost = True
+
+    def _on_wanted(self, event: ResultWanted, _now: float) -> None:
+        if event.task.lost:
+            self._recover(event.task)
+
+    def _recover(self, task: Task) -> None:
+        """Have a finished task run again, unless a rule forbids it."""
+        task.lost = False
+        self._tasks[task.number] = task
+        self._move(task, TaskState.PENDING_ARGS_AVAIL)
+        attempts = tuple(task.failures or ())
+        if self._closing:
+            self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
+        elif task.cancellation is not None:
+            self._fail(task, Failure(FailureKind.LOST, LOST_CANCELLED, attempts=attempts))
+        elif not task.retries_left:
+            why = LOST_MAX_ATTEMPTS if task.max_retries else LOST_RETRIES_DISABLED
+            self._fail(task, Failure(FailureKind.LOST, why, attempts=attempts))
+        else:
+            if task.retries_left > 0:
+                task.retries_left -= 1
+            task.attempt += 1
+            self._out.append(Revive(task))
+
+    def _argument_lost(self, task: Task) -> None:
+        """The attempt could not begin: nothing has failed, and nothing is counted."""
+        task.worker = None
+        if task.cancellation is not None:
+            self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+            return
+        self._move(task, TaskState.PENDING_ARGS_AVAIL)
+        self._out.append(Revive(task))
+
+    def _on_revived(self, event: Revived, now: float) -> None:
+        task = event.task
+        if task.state is not TaskState.PENDING_ARGS_AVAIL:
+            return  # cancelled, or given up by the shutdown
+        if event.forbidden is not None:
+            attempts = tuple(task.failures or ())
+            self._fail(task, Failure(FailureKind.LOST, event.forbidden, attempts=attempts))
+        else:
+            self._await_dependencies(task, event.dependencies)
+        self._dispatch(now)
 
     # ------------------------------------------------------------ workers
 

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.messages import Ended
+from aioray.core.messages import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
+    Ended,
+)
 from aioray.core.retries import RetryPolicy
 
-from .world import CPU, MAX_WORKERS, FakeWorker, Order, World, replay
+from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Order, World, replay
 
 DEMANDS = (
     (("CPU", CPU),),
@@ -35,17 +40,26 @@ POLICIES = (
     RetryPolicy(0.05),
     RetryPolicy(0.02, jitter=False, time_budget=0.3),
 )
+LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
+    "revived",
+    "argument",
+    GONE,
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
+}
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
 
 def an_order(chance: random.Random, known: int) -> Order:
     count = chance.choice((0, 0, 0, 1, 2)) if known else 0
+    back = chance.choice((6, 60))
     function = chance.choice((1, 1, 2, 3))
     return Order(
         demand=chance.choices(DEMANDS, DEMAND_WEIGHTS)[0],
         environment=chance.choice((*ENVIRONMENTS, ())),
         function=function,
-        dependencies=tuple(max(1, known - chance.randrange(6)) for _ in range(count)),
+        dependencies=tuple(max(1, known - chance.randrange(back)) for _ in range(count)),
         max_retries=chance.choice((0, 1, 3, -1)),
         max_calls=3 if function == 3 else 0,
         policy=chance.choice(POLICIES),
@@ -187,6 +201,25 @@ class Interleavings(RuleBasedStateMachine):
         tasks = self.world.claimed()
         self.world.cancel(tasks[pick % len(tasks)], force=force, grace=grace)
 
+    @precondition(lambda self: self.world.values)
+    @rule(wanted=st.booleans())
+    def lose(self, wanted):
+        task = self.world.one_of(self.world.values)
+        self.world.lose(task)
+        if wanted:
+            self.world.want(task)
+
+    @precondition(lambda self: self.world.tasks)
+    @rule(back=st.integers(0, 45))
+    def want(self, back):
+        tasks = self.world.tasks
+        self.world.want(tasks[max(1, len(tasks) - back)])
+
+    @precondition(lambda self: self.world.revivals)
+    @rule()
+    def revive(self):
+        self.world.revive()
+
     @rule(seconds=st.sampled_from(TIMES))
     def advance(self, seconds):
         self.world.advance(seconds)
@@ -201,9 +234,13 @@ class Interleavings(RuleBasedStateMachine):
     def nothing_feasible_waits_for_nothing(self):
         """With nobody busy, nobody on the way and no timer, no event would come any more."""
         world = self.world
-        if world.scheduler.next_deadline() is None and not any(
-            starting(w) or w.claims or busy(w) or w.answers or w.dead or told_to_end(w)
-            for w in world.workers.values()
+        if (
+            world.scheduler.next_deadline() is None
+            and not world.revivals
+            and not any(
+                starting(w) or w.claims or busy(w) or w.answers or w.dead or told_to_end(w)
+                for w in world.workers.values()
+            )
         ):
             assert world.waits_for_nothing()
 
@@ -248,6 +285,12 @@ def walk(world: World, events: int) -> None:
             count = chance.choice((1, 1, 2, 5, 80))
             orders = some_orders(chance, len(world.tasks), count)
             things.append((20, partial(world.submit, orders)))
+        if world.revivals:
+            things.append((10, world.revive))
+        if world.values:
+            things.append((8, partial(world.lose, world.one_of(world.values))))
+        if world.gone:
+            things.append((4, partial(world.want, world.one_of(world.gone))))
         for weight, tasks in ((2, unfinished), (5, world.claimed())):
             if tasks:
                 force, grace = chance.random() < 0.3, chance.choice((None, 0.0, 0.03))
@@ -270,4 +313,5 @@ def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands():
     world = World(1, meddling=0.3)
     walk(world, 20_000)
     world.finish()
+    assert set(world.losses) == LOSSES
     assert replay(world, 1) == world.log

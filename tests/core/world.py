@@ -6,12 +6,17 @@ follows from them queues up and is handled before any other news. A `FakeWorker`
 before; what it has not claimed can be taken back; answers lie in a pipe until somebody reads them,
 also when it is dead. Between any two commands the workers may get on (`_meddle`).
 
+Values get lost, with or without anybody noticing (`lose`, `_slip`). An attempt that is claimed
+while an argument is gone ends with ARGUMENT_LOST. The shell answers `Revive` as that asks for: it
+says which results are lost before what the task waits for; and it may take its time (`revive`).
+
 After every event `World` checks what must always hold; `finish` brings everything to its end and
 checks what must hold then.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -19,6 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from aioray.core import scheduler as scheduler_module
 from aioray.core.messages import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
     Answer,
     AnswersReceived,
     AttemptRecord,
@@ -38,6 +46,10 @@ from aioray.core.messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
+    ResultLost,
+    ResultWanted,
+    Revive,
+    Revived,
     SendAttempts,
     ShutdownRequested,
     StartWorker,
@@ -63,6 +75,7 @@ KEPT = 3  # idle workers that are kept: one for each CPU
 MAX_WORKERS = 3  # in a world, so that environments compete for workers as well
 SHORT = 1e-5  # seconds inside a function that is worth prefetching
 LONG = 0.5
+GONE = "its code is gone"  # why the shell, now and then, forbids that a task runs again
 
 
 @dataclass
@@ -90,6 +103,7 @@ class FakeWorker:
     claims: deque[tuple[int, Task]] = field(default_factory=deque)
     running: tuple[int, Task] | None = None
     running_since: float = 0.0
+    lacking: bool = False  # an argument of what it runs was gone when it claimed that
     stubborn: bool = False  # neither an interrupt nor a polite request moves it
     answers: list[Answer] = field(default_factory=list)  # written and not yet read
     interrupt: int = 0  # the seq that is to be interrupted
@@ -130,11 +144,18 @@ class World:
         self.reports: dict[int, CancelOutcome] = {}
         self.infeasible: set[int] = set()
         self._events: deque[Event] = deque()
-        self._cancelled: set[int] = set()  # tasks that somebody has asked to cancel
+        self._cancelled: set[int] = set()  # tasks that somebody has asked to cancel in time
+        self._condemned: set[int] = set()  # of these: to be killed if nothing else helps
         self._never_again: set[int] = set()  # tasks whose cancel was reported as NOT_STARTED
         self._started: Counter[int] = Counter()  # attempts entered or claimed, by task
         self._last_answer: dict[int, Answer] = {}  # by task
-        self._lost: set[tuple[int, int, int]] = set()  # running when their worker died
+        self._died: set[tuple[int, int, int]] = set()  # running when their worker died
+        self.values: dict[int, None] = {}  # numbers of tasks whose values are there, newest last
+        self.gone: dict[int, None] = {}  # of those whose values were lost, newest last
+        self.wanted: set[int] = set()  # tasks whose values were lost and asked for since
+        self.revivals: deque[Task] = deque()  # Revive was ordered and is not answered yet
+        self._forbidden: set[int] = set()  # tasks that the shell could not have run again
+        self.losses: Counter[str] = Counter()  # what came of them, to see that all of it came
         self._do: dict[type[Any], Any] = {
             StartWorker: self._do_start,
             SendAttempts: self._do_send,
@@ -145,6 +166,7 @@ class World:
             StopWorker: self._do_stop,
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
+            Revive: self._do_revive,
             ReportCancel: self._do_report_cancel,
             ReportRetry: lambda command: self._check_record(command.task, command.record),
             ReportInfeasible: lambda command: self.infeasible.add(command.task.number),
@@ -158,6 +180,8 @@ class World:
         self._events.append(event)
         while self._events:
             event = self._events.popleft()
+            if isinstance(event, ResultLost):
+                assert event.task.number not in self.values
             self.history.append((self.now, event))
             commands = self.scheduler.handle(event, self.now)
             self.log.append(repr(commands))
@@ -218,11 +242,22 @@ class World:
             assert self._last_answer[task.number].ended is Ended.RETURNED
             assert self._last_answer[task.number].payload == value
             self.outcomes[task.number] = value
+            self.values[task.number] = None
+            self.gone.pop(task.number, None)
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure = command.task, command.failure
-        assert task.number not in self.outcomes
+        had = self.outcomes.get(task.number)
+        assert not isinstance(had, Failure)
         assert task.state is TaskState.FAILED
+        assert task.number not in self.values
+        if had is not None:
+            assert failure.kind in (FailureKind.LOST, FailureKind.SHUTDOWN)
+        if failure.kind is FailureKind.LOST:
+            self._check_loss(task, failure)
+        self.gone.pop(task.number, None)
+        if failure.kind is FailureKind.SHUTDOWN:
+            assert self.closing
         if failure.kind is FailureKind.DEPENDENCY:
             assert failure.upstream is not None
             assert isinstance(self.outcomes[failure.upstream.number], Failure)
@@ -237,10 +272,53 @@ class World:
             assert len(failure.attempts) <= task.max_retries + 1
         self.outcomes[task.number] = failure
 
+    def _check_loss(self, task: Task, failure: Failure) -> None:
+        self.losses[failure.detail] += 1
+        if failure.detail == GONE:
+            assert task.number in self._forbidden
+            return
+        assert isinstance(self.outcomes[task.number], str)
+        if failure.detail == LOST_CANCELLED:
+            assert task.number in self._cancelled
+            return
+        assert self._started[task.number] == task.max_retries + 1
+        kind = LOST_MAX_ATTEMPTS if task.max_retries else LOST_RETRIES_DISABLED
+        assert failure.detail == kind
+
+    def _do_revive(self, command: Revive) -> None:
+        task = command.task
+        assert task.state is TaskState.PENDING_ARGS_AVAIL
+        assert task not in self.revivals
+        assert task.number not in self.values
+        had = self.outcomes.pop(task.number, None)
+        if had is None:
+            assert self._last_answer[task.number].ended is Ended.ARGUMENT_LOST
+        else:
+            assert isinstance(had, str)
+            assert self._last_answer[task.number].ended is Ended.RETURNED
+            assert task.number not in self._cancelled
+        self.losses["argument" if had is None else "revived"] += 1
+        self.revivals.append(task)
+        if self.chance.random() < 0.7:
+            self._events.extend(self._revived(task))
+
+    def _revived(self, task: Task) -> list[Event]:
+        """The answer to Revive, and before it what is found out on the way."""
+        self.revivals.remove(task)
+        if self.chance.random() < 0.03:
+            self._forbidden.add(task.number)
+            return [Revived(task, (), GONE)]
+        dependencies = [self.tasks[n] for n in self.orders[task.number].dependencies]
+        gone = [upstream for upstream in dependencies if upstream.number not in self.values]
+        lost: list[Event] = [
+            ResultLost(upstream) for upstream in gone if upstream.state is TaskState.FINISHED
+        ]
+        return [*lost, Revived(task, self.chance.choice((gone, dependencies)))]
+
     def _check_record(self, task: Task, record: AttemptRecord) -> None:
         if record.kind is FailureKind.WORKER_DIED:
             # Only what was running when the worker died was harmed by that.
-            assert (task.number, record.number, record.worker_id) in self._lost
+            assert (task.number, record.number, record.worker_id) in self._died
 
     def _do_report_cancel(self, command: ReportCancel) -> None:
         assert command.request_id in self.cancels
@@ -306,8 +384,25 @@ class World:
     def _meddle(self) -> None:
         while self.workers and self.chance.random() < self.meddling:
             worker = self.chance.choice(list(self.workers.values()))
-            step = self.chance.choices((self.claim, self.end, self.die), (10, 10, 1))[0]
+            steps = (self.claim, self.end, self.die, self._slip)
+            step = self.chance.choices(steps, (20, 20, 2, 1))[0]
             step(worker)
+
+    def _slip(self, _worker: FakeWorker) -> None:
+        """A value goes, and nobody notices."""
+        if self.values:
+            self._drop(self.one_of(self.values))
+
+    def _drop(self, task: Task) -> None:
+        if task.number in self.values:
+            del self.values[task.number]
+            self.gone[task.number] = None
+            self.wanted.discard(task.number)
+
+    def one_of(self, numbers: dict[int, None]) -> Task:
+        """One of the newest of these tasks: others may well depend on it."""
+        back = self.chance.randrange(min(10, len(numbers)))
+        return self.tasks[next(itertools.islice(reversed(numbers), back, None))]
 
     def claim(self, worker: FakeWorker) -> None:
         """It takes the next attempt and begins to run it."""
@@ -329,6 +424,8 @@ class World:
             assert self._started[task.number] <= task.max_retries + 1
         worker.running = (seq, task)
         worker.running_since = self.now
+        dependencies = self.orders[task.number].dependencies
+        worker.lacking = any(number not in self.values for number in dependencies)
 
     def end(self, worker: FakeWorker, ended: Ended | None = None) -> None:
         """What it runs comes to an end, by chance if not told how; the answer lies in the pipe."""
@@ -341,8 +438,14 @@ class World:
             )
         if worker.interrupt != seq and ended is Ended.NOT_STARTED:
             ended = Ended.RETURNED  # INTERRUPTED stays: a function may raise that itself
+        if ended is not Ended.NOT_STARTED:
+            ended = self._look_for_arguments(worker, ended)
+        if ended is Ended.ARGUMENT_LOST:  # never entered: no call, and no run
+            worker.calls[task.function.key] -= 1
+            self._started[task.number] -= 1
+        entered = ended not in (Ended.NOT_STARTED, Ended.ARGUMENT_LOST)
         short = task.function.key != 2
-        seconds = 0.0 if ended is Ended.NOT_STARTED else SHORT if short else LONG
+        seconds = 0.0 if not entered else SHORT if short else LONG
         delay = self.chance.choice((0.0, 0.01)) if ended is Ended.ASKED_FOR_RETRY else None
         payload = f"{task.number}.{task.attempt} {ended.value}"
         answer = Answer(seq, ended, payload, self.now, seconds, delay)
@@ -350,13 +453,26 @@ class World:
         worker.answers.append(answer)
         self._last_answer[task.number] = answer
 
+    def _look_for_arguments(self, worker: FakeWorker, ended: Ended) -> Ended:
+        """How what it runs ends, given that an argument may be gone, or has to be to end so."""
+        assert worker.running is not None
+        dependencies = self.orders[worker.running[1].number].dependencies
+        if worker.lacking:
+            return Ended.ARGUMENT_LOST
+        if ended is not Ended.ARGUMENT_LOST:
+            return ended
+        if not dependencies:
+            return Ended.RETURNED
+        self._drop(self.tasks[dependencies[0]])
+        return ended
+
     def die(self, worker: FakeWorker) -> None:
         """The process is over, and nobody knows yet."""
         if worker.up and not worker.dead:
             worker.dead = True
             if worker.running is not None:
                 _, task = worker.running
-                self._lost.add((task.number, task.attempt, worker.id))
+                self._died.add((task.number, task.attempt, worker.id))
                 worker.running = None
 
     # ------------------------------------------------------------ what the shell hears of
@@ -408,6 +524,24 @@ class World:
             self.die(worker)
             self.reap(worker)
 
+    def lose(self, task: Task) -> None:
+        """A value goes, and the shell notices."""
+        if task.number in self.values:
+            self._drop(task)
+            self.feed(ResultLost(task))
+
+    def want(self, task: Task) -> None:
+        """Somebody waits for a value, which may be there, gone, on its way or never to come."""
+        if task.state is TaskState.FINISHED and task.number not in self.values:
+            self.wanted.add(task.number)
+            self.feed(ResultLost(task))
+        self.feed(ResultWanted(task))
+
+    def revive(self) -> None:
+        """The answer to a Revive that was not answered at once."""
+        for event in self._revived(self.revivals[0]):
+            self.feed(event)
+
     # ------------------------------------------------------------ what callers do
 
     def submit(self, orders: list[Order]) -> list[Task]:
@@ -435,7 +569,10 @@ class World:
         """Ask for a cancel."""
         request_id = len(self.cancels) + 1
         event = self.cancels[request_id] = CancelRequested(task, request_id, force, grace)
-        self._cancelled.add(task.number)
+        if task.number not in self.outcomes:  # what has finished is not touched by it
+            self._cancelled.add(task.number)
+            if force or grace is not None:
+                self._condemned.add(task.number)
         self.feed(event)
         return request_id
 
@@ -464,6 +601,8 @@ class World:
         self.meddling = 0.0
         for _ in range(10_000):
             before = len(self.history)
+            while self.revivals:
+                self.revive()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)
                 while (worker.claims or worker.running) and not worker.dead:
@@ -486,11 +625,7 @@ class World:
 
     def _has_to_be_killed(self, worker: FakeWorker) -> bool:
         assert worker.running is not None
-        number = worker.running[1].number
-        return self.closing or any(
-            (event.force or event.grace is not None) and event.task.number == number
-            for event in self.cancels.values()
-        )
+        return self.closing or worker.running[1].number in self._condemned
 
     def finish(self) -> None:
         """Work everything off, shut down in the midst of more, and see that nothing is left."""
@@ -498,7 +633,11 @@ class World:
         assert self.waits_for_nothing()
         if not self.closing:
             assert sum(map(is_idle, self.workers.values())) <= KEPT
+            self.lose_and_want()
+            self.settle()
+            assert self.waits_for_nothing()
             self.submit([Order()] * 10)
+            self.lose_and_want()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)
                 self.claim(worker)
@@ -510,10 +649,24 @@ class World:
         assert not self.workers
         assert self.stopped == 1
         assert self.scheduler.next_deadline() is None
+        for number in self.wanted:
+            assert number in self.values or isinstance(self.outcomes[number], Failure)
+        assert not self.scheduler.unfinished_tasks()
+
+    def lose_and_want(self) -> None:
+        """Lose half of what is new, and ask for half of that."""
+        for number in range(max(1, len(self.tasks) - 20), len(self.tasks) + 1):
+            if self.chance.random() < 0.5:
+                self.lose(self.tasks[number])
+            if self.chance.random() < 0.5:
+                self.want(self.tasks[number])
 
     def waits_for_nothing(self) -> bool:
-        """Whether every task that could run has its outcome."""
+        """Whether every task that could run has its outcome, and what was asked for is there."""
         return all(
+            number in self.values or isinstance(self.outcomes.get(number), Failure)
+            for number in self.wanted
+        ) and all(
             task.number in self.outcomes or self._waits_for_more_than_there_is(task)
             for task in self.tasks.values()
         )
@@ -558,5 +711,10 @@ def replay(world: World, seed: int) -> list[str]:
         elif isinstance(seen, CancelRequested):
             twin = tasks[seen.task.number]
             event = CancelRequested(twin, seen.request_id, seen.force, seen.grace)
+        elif isinstance(seen, Revived):
+            upstream = [tasks[task.number] for task in seen.dependencies]
+            event = Revived(tasks[seen.task.number], upstream, seen.forbidden)
+        elif isinstance(seen, ResultLost | ResultWanted):
+            event = type(seen)(tasks[seen.task.number])
         log.append(repr(scheduler.handle(event, now)))
     return log
