@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "exceptions",
     "get",
@@ -35,6 +36,7 @@ __all__ = [
     "remote",
     "runtime_context",
     "shutdown",
+    "testing",
     "util",
     "wait",
 ]
@@ -45,7 +47,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray import exceptions, runtime_context, util
+    from aioray import cloudpickle, exceptions, runtime_context, testing, util
     from aioray.api import (
         available_resources,
         cancel,
@@ -88,7 +90,7 @@ else:
         "shutdown": "api",
         "wait": "api",
     }
-    _SUBMODULES = frozenset({"exceptions", "runtime_context", "util"})
+    _SUBMODULES = frozenset({"cloudpickle", "exceptions", "runtime_context", "testing", "util"})
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):

@@ -106,8 +106,10 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
     elsewhere it gets a thread of its own. Returns before the first worker is up.
 
     address: None or "local". num_cpus: tasks at once, by default the CPUs this process may use.
-    num_gpus, resources: counters that tasks can reserve. runtime_env: {"env_vars": {...}} for all
-    workers. namespace; log_to_driver=True: print what workers print; logging_level="info".
+    num_gpus, resources: counters that tasks can reserve. object_store_memory: bytes of shared
+    memory for large values, by default 30 % of the machine's or the container's memory;
+    object_spilling_directory: where they go when that is full. runtime_env={"env_vars": {...}}: for
+    all workers. namespace; log_to_driver=True: print what workers print; logging_level="info".
     ignore_reinit_error=False: keep the running session instead of complaining. Beyond Ray: preload,
     names of modules that workers find imported; retry_seed, for reproducible jitter. Ray's other
     keywords are accepted where they mean nothing on one machine.
@@ -136,7 +138,7 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
         try:
             from .engine import Engine  # while the template comes up
 
-            engine = Engine(address, **settings)
+            engine = Engine(checked)
             if _running_loop() is not None:
                 engine.start(boot)
             else:
@@ -318,7 +320,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     loop that the engine runs on, where only `await ref` can work.
     Source: Ray API reference, ray.get.
     """
-    from .refs import ObjectRef, StoredFailure
+    from .refs import NotAtHand, ObjectRef, StoredFailure
 
     if timeout is not None:
         timeout = _seconds("timeout", timeout, minus_one=True)
@@ -338,29 +340,40 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
             f"Invalid type of object refs: {type(object_refs).__name__}. `get` takes an ObjectRef "
             f"or a list of ObjectRefs."
         )
-    _wait_for(refs, timeout)
-    if single:
-        return object_refs._entry.value()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    _wait_for(refs, deadline)
     entries = [ref._entry for ref in refs]
     if any(entry.outcome is None for entry in entries):
-        # One has failed: raise that, whatever stands before it in the list.
-        next(entry for entry in entries if isinstance(entry.outcome, StoredFailure)).value()
-    return [entry.value() for entry in entries]
+        # One may have failed: raise that, whatever stands before it in the list.
+        for entry in entries:
+            if isinstance(entry.outcome, StoredFailure):
+                entry.value()
+    values: list[Any] = []
+    while len(values) < len(entries):
+        try:
+            for entry in entries[len(values) :]:
+                values.append(entry.value())  # noqa: PERF401 - it may stop, and go on from there
+        except NotAtHand:  # on disk, or lost again
+            late = refs[len(values)]
+            late._entry.owner().get([late], _left(deadline), at_hand=True)
+    return values[0] if single else values
 
 
-def _wait_for(refs: Sequence[ObjectRef[Any]], timeout: float | None) -> None:
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _wait_for(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> None:
     """Block until every ref is ready or one has failed, whichever engines they belong to."""
     clients = {ref._entry.client for ref in refs}
     if not refs:
         client_for_call()
-    deadline = None if timeout is None else time.monotonic() + timeout
     for client in clients:
         mine = refs if len(clients) == 1 else [ref for ref in refs if ref._entry.client is client]
         if client is None:
             mine[0]._entry.owner()  # raises
             continue
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        client.get(mine, left)
+        client.get(mine, _left(deadline))
 
 
 def wait(

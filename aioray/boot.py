@@ -29,6 +29,7 @@ class Boot:
         """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
         environ = {**os.environ, **dict(env_vars)}
         environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
+        self.taken = False  # whoever took it ends it
         self.sys_path = [path or os.getcwd() for path in sys.path]
         with contextlib.ExitStack() as stack:
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,7 +53,9 @@ class Boot:
             stack.pop_all()
 
     def abandon(self) -> None:
-        """End it: the engine that it was started for did not come to be."""
+        """End it, unless somebody has taken it over: the engine that it is for did not start."""
+        if self.taken:
+            return
         self.control.close()
         os.close(self.output)
         self.process.kill()

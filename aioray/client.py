@@ -26,6 +26,7 @@ __all__ = [
     "Client",
     "Registry",
     "RemoteCode",
+    "StoredValue",
     "activate",
     "registry",
 ]
@@ -50,6 +51,19 @@ class Call:
         self.binding: Any = None
 
 
+class StoredValue(Protocol):
+    """A value that lies in the store, as seen by refs."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `view` need not wait for the disk."""
+        ...
+
+    def view(self, *, from_disk: bool = False) -> memoryview:
+        """The serialized value; raises refs.NotAtHand. from_disk: read it from there if need be."""
+        ...
+
+
 class Client(Protocol):
     """An engine, as seen by refs and the API. All methods may be called from any thread."""
 
@@ -69,8 +83,13 @@ class Client(Protocol):
         """Store a value."""
         ...
 
-    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> None:
-        """Block until all are ready, or one has failed; GetTimeoutError after `timeout`."""
+    def get(
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+    ) -> None:
+        """Block until all have an outcome, or one has failed; GetTimeoutError after `timeout`.
+
+        at_hand: and have come from the disk.
+        """
         ...
 
     def wait(self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None) -> None:
@@ -87,6 +106,17 @@ class Client(Protocol):
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Take a callback back; harmless if it was called already."""
+        ...
+
+    def fetch(self, entry: ObjectEntry) -> None:
+        """See to it that the value comes from the disk, or is computed again if it is lost.
+
+        On the engine's thread. The entry's waiters are called then.
+        """
+        ...
+
+    def lose(self, entry: ObjectEntry) -> None:
+        """Throw away a stored value, as if the place where it lies were gone."""
         ...
 
     def adopt(self, identifier: bytes) -> ObjectEntry:

@@ -2,29 +2,47 @@
 
 Room: shared by driver and worker; stdlib only. Another platform needs replacements for what is here
 and for the descriptors named in `wire`: parent-death signal (prctl), sub-reaper (prctl), the list
-of own children (/proc), pidfds, eventfds, memory files, SOCK_SEQPACKET, and the out-of-memory
-counters.
+of own children (/proc), pidfds, eventfds, memory files that can be sealed, mapped and given back in
+part, SOCK_SEQPACKET, the out-of-memory counters, and the size of the memory.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import functools
 import os
 import resource
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = [
+    "MADV_POPULATE_WRITE",
     "become_subreaper",
     "check_platform",
     "children",
     "die_with_parent",
+    "give_pages_back",
+    "largest_file",
+    "map_readable",
+    "memory_size",
     "no_core_dumps",
     "oom_kills",
+    "sealed_memory_file",
+    "unmap",
 ]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+
+_F_ADD_SEALS: Final = 1033
+_SEALS: Final = 0x1 | 0x2 | 0x4  # no more seals, no shrinking, no growing
+
+_PROT_READ: Final = 1
+_MAP_SHARED: Final = 0x1
+_MAP_NORESERVE: Final = 0x4000
+MADV_POPULATE_WRITE: Final = 23  # not in the mmap module; since Linux 5.14
+_PUNCH_HOLE: Final = 0x1 | 0x2  # FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 
 
 def check_platform() -> None:
@@ -42,11 +60,31 @@ def check_platform() -> None:
         )
 
 
-def _prctl(option: int, value: int) -> None:
+@functools.cache
+def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int64,
+    ]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return libc
+
+
+def _raise_errno(what: str) -> NoReturn:
+    code = ctypes.get_errno()
+    raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, value, 0, 0, 0) != 0:
+        _raise_errno(f"prctl({option})")
 
 
 def die_with_parent(signal: int, parent: int) -> bool:
@@ -93,6 +131,16 @@ def oom_kills() -> int:
 
 
 def _cgroup_files() -> list[tuple[str, str]]:
+    return [
+        (f"{folder}/memory.events", "oom_kill")
+        if unified
+        else (f"{folder}/memory.oom_control", "oom_kill")
+        for folder, unified in _memory_cgroups()
+    ]
+
+
+def _memory_cgroups() -> list[tuple[str, bool]]:
+    """The folders of the cgroups that account for this process's memory; True: version 2."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -101,7 +149,88 @@ def _cgroup_files() -> list[tuple[str, str]]:
     found = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if not controllers:
-            found.append((f"/sys/fs/cgroup{path}/memory.events", "oom_kill"))
+            found.append((f"/sys/fs/cgroup{path}".rstrip("/"), True))
         elif controllers == "memory":
-            found.append((f"/sys/fs/cgroup/memory{path}/memory.oom_control", "oom_kill"))
+            found.append((f"/sys/fs/cgroup/memory{path}".rstrip("/"), False))
     return found
+
+
+def memory_size() -> int:
+    """Bytes of memory that this process may use: the machine's, or less if a cgroup says so."""
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for folder, unified in _memory_cgroups():
+        # A container often sees its own limit at the root of what is mounted there.
+        root = "/sys/fs/cgroup" if unified else "/sys/fs/cgroup/memory"
+        name = "memory.max" if unified else "memory.limit_in_bytes"
+        for path in (folder, root):
+            try:
+                with open(f"{path}/{name}", encoding="ascii") as file:
+                    text = file.read().strip()
+            except OSError:
+                continue
+            if text.isdigit():  # not "max"
+                size = min(size, int(text))
+    return size
+
+
+# ---------------------------------------------------------------- shared memory
+
+
+def largest_file() -> int | None:
+    """Bytes up to which this process may make and map a memory file; None: no limit is set."""
+    files, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = []
+    if files != resource.RLIM_INFINITY:
+        limits.append(files)
+    if addresses != resource.RLIM_INFINITY:
+        limits.append(addresses // 2)  # it is not the only thing in there
+    return min(limits, default=None)
+
+
+def sealed_memory_file(name: str, size: int) -> int:
+    """A descriptor of a new memory file, sparse, whose size nobody can ever change.
+
+    So no access to it can meet its end (SIGBUS). It is gone with the last process that has it.
+    Raises OSError.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    except OSError as error:
+        os.close(fd)
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: the system refuses {size:,} bytes of address space for shared "
+            f"memory. Raise the limit of file sizes (ulimit -f), or give init() less "
+            f"object_store_memory",
+        ) from error
+    return fd
+
+
+def map_readable(fd: int, size: int) -> int:
+    """Map a whole file for reading; its address.
+
+    Not by the mmap module: objects of that duplicate the descriptor, and cannot serve as the base
+    of views that end one by one. Raises OSError.
+    """
+    address = _libc().mmap(None, size, _PROT_READ, _MAP_SHARED | _MAP_NORESERVE, fd, 0)
+    if address is None or address == ctypes.c_void_p(-1).value:
+        _raise_errno(
+            f"The system refuses to map {size:,} bytes of address space for shared memory. Raise "
+            f"the limit (ulimit -v), or give init() less object_store_memory"
+        )
+    return int(address)
+
+
+def unmap(address: int, size: int) -> None:
+    """Take a mapping away. Nothing may refer to it any more."""
+    if _libc().munmap(address, size) != 0:
+        _raise_errno("munmap")
+
+
+def give_pages_back(fd: int, offset: int, length: int) -> None:
+    """Return the memory of a part of a file to the system; it reads as zeros then."""
+    if _libc().fallocate(fd, _PUNCH_HOLE, offset, length) != 0:
+        _raise_errno("fallocate")

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, TypeAlias
 
+from aioray import linux
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.retry import RetryPolicy
 
@@ -40,7 +41,14 @@ __all__ = [
 RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
 MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
 DEFAULT_MAX_RETRIES: Final = 3
-MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks; Ray keeps 30 % for objects
+MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks, as in Ray
+STORE_SHARE: Final = 0.3  # of the machine's memory for large values, as in Ray
+STORE_SPACE: Final = 4  # times that: addresses, so that few pieces are too small to be used
+MIN_STORE_MEMORY: Final = 1024 * 1024  # bytes
+MAX_LINEAGE_BYTES: Final = 1024**3  # as in Ray
+CAPACITY_THRESHOLD: Final = 0.95  # as in Ray
+_LINEAGE: Final = ("RAY_max_lineage_bytes", MAX_LINEAGE_BYTES)
+_CAPACITY: Final = ("RAY_local_fs_capacity_threshold", CAPACITY_THRESHOLD)
 
 # False: no application error is retried. True: every one. A tuple: instances of these classes
 # (none of them if empty). A function: the errors it returns True for.
@@ -474,7 +482,10 @@ class InitOptions:
     memory: int  # bytes that tasks may reserve
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)  # of the one node
-    object_store_memory: int | None = None  # bytes, None leaves it to the object store
+    object_store_memory: int = MIN_STORE_MEMORY  # bytes of shared memory for large values
+    spill_directory: str | None = None  # for values that do not fit; None: the system's temporary
+    disk_capacity_threshold: float = CAPACITY_THRESHOLD  # share of the disk that may be in use
+    max_lineage_bytes: int = MAX_LINEAGE_BYTES  # arguments of finished tasks that are kept
     namespace: str | None = None
     runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
     log_to_driver: bool = True  # show the workers' output in the driver
@@ -507,9 +518,12 @@ def parse_init_options(
 
     `given` holds init()'s keywords as the user wrote them, `environ` the environment (None means
     os.environ). num_cpus defaults to the CPUs this process may use, num_gpus to the GPUs the
-    machine has and CUDA_VISIBLE_DEVICES allows, _memory to 70 % of the machine's memory,
-    log_to_driver to RAY_LOG_TO_DRIVER, else True. Keywords of Ray that mean nothing on one machine
-    (dashboard_*, _system_config, ...) are accepted and ignored.
+    machine has and CUDA_VISIBLE_DEVICES allows, _memory to 70 % and object_store_memory to 30 % of
+    the machine's memory, or less if ulimit does not allow that, object_spilling_directory to
+    _temp_dir, RAY_TMPDIR or the system's folder for temporary files, log_to_driver to
+    RAY_LOG_TO_DRIVER, else True. RAY_max_lineage_bytes (1 GB) and RAY_local_fs_capacity_threshold
+    (0.95) are read too. Keywords of Ray that mean nothing on one machine (dashboard_*,
+    _system_config, ...) are accepted and ignored.
 
     Raises RuntimeError for an unknown keyword, local_mode=True and storage; ConnectionError for
     the address "auto", since there is never a running instance to join; UnsupportedFeatureError
@@ -529,7 +543,18 @@ def parse_init_options(
     if "num_gpus" not in values:
         values["num_gpus"] = _visible_gpus(environ)
     if "memory" not in values:
-        values["memory"] = int(_visible_memory() * MEMORY_SHARE)
+        values["memory"] = int(linux.memory_size() * MEMORY_SHARE)
+    if "object_store_memory" not in values:
+        share = int(linux.memory_size() * STORE_SHARE)
+        largest = linux.largest_file()
+        if largest is not None:
+            share = min(share, largest // STORE_SPACE)
+        values["object_store_memory"] = max(MIN_STORE_MEMORY, share)
+    places = [values.pop(name, None) for name in ("object_spilling_directory", "temp_dir")]
+    places.append(environ.get("RAY_TMPDIR"))
+    values["spill_directory"] = next(filter(None, places), None)
+    values["max_lineage_bytes"] = int(_number_from(environ, *_LINEAGE))
+    values["disk_capacity_threshold"] = _number_from(environ, *_CAPACITY)
     if "log_to_driver" not in values:
         values["log_to_driver"] = _flag(environ, "RAY_LOG_TO_DRIVER", default=True)
     return InitOptions(**values)
@@ -609,6 +634,12 @@ def _check_preload(option: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _check_directory(option: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{option} must be a path, got {_show_typed(value)}")
+    return os.path.abspath(os.fsdecode(value))
+
+
 def _check_seed(option: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{option} must be an int or None, got {_show_typed(value)}")
@@ -621,7 +652,9 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "_memory": _integer(0, none=None),
     "resources": _check_resources,
     "labels": _check_labels,
-    "object_store_memory": _integer(0, none=None),
+    "object_store_memory": _integer(MIN_STORE_MEMORY, none=None),
+    "object_spilling_directory": _check_directory,
+    "_temp_dir": _check_directory,
     "namespace": _check_namespace,
     "runtime_env": _check_runtime_env,
     "log_to_driver": _instance(bool, "a bool"),
@@ -646,19 +679,16 @@ _INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(
         "system_reserved_cpu",
         "system_reserved_memory",
         "proxy_server_url",
-        "object_spilling_directory",
         "_cgroup_path",
         "_driver_object_store_memory",
         "_enable_object_reconstruction",
         "_metrics_export_port",
         "_node_ip_address",
         "_node_name",
-        "_object_spilling_directory",
         "_plasma_directory",
         "_redis_password",
         "_redis_username",
         "_system_config",
-        "_temp_dir",
         "_tracing_startup_hook",
     )
 )
@@ -686,16 +716,20 @@ def _visible_gpus(environ: Mapping[str, str]) -> int:
     return min(present, valid)
 
 
-def _visible_memory() -> int:
-    """Return the bytes of memory this process may use: the machine's, or its cgroup's limit."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(limit, encoding="ascii") as file:
-                memory = min(memory, int(file.read()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return memory
+def _number_from(environ: Mapping[str, str], variable: str, default: float) -> float:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise ValueError(
+            f"the environment variable {variable} must be a number >= 0, got {_show(text)}: "
+            f"correct it or unset it"
+        )
+    return number
 
 
 def _flag(environ: Mapping[str, str], variable: str, *, default: bool) -> bool:

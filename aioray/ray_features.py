@@ -100,11 +100,9 @@ NOT_IN_THIS_VERSION = {
     "util.placement_group": "placement groups",
     "util.placement_group_table": "placement groups",
     "util.queue": "actors",
-    "util.register_serializer": "serializers of one's own",
     "util.remove_placement_group": "placement groups",
     "util.rpdb": "the remote debugger",
     "util.scheduling_strategies": "scheduling strategies",
-    "util.serialization": "serializers of one's own",
     "util.state": "the state API",
     "util.tracing": "tracing",
 }

@@ -1,10 +1,11 @@
 """`ObjectRef`, the handle to a value that may not exist yet, and the entry behind it.
 
 Room: face, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is the
-state of one object in the driver: pending, a value's bytes, or a failure. Refs, tasks that need it
-and values that contain its ref hold it by ordinary references; when the last is gone, so is the
-value. Entries change on the engine's thread only; reading `outcome` is safe from anywhere, because
-it is assigned once and last.
+state of one object in the driver: pending, a small value's bytes, a large value's place in the
+store, or a failure. Refs, tasks that need it and values that contain its ref hold it by ordinary
+references; when the last is gone, so is the value. Entries change on the engine's thread only;
+reading `outcome` is safe from anywhere. It is assigned when all else is in place, and becomes None
+again if a stored value is lost; then whoever waits for it has it computed again.
 
 A ref can be awaited on any loop and taken by `asyncio.wait`, `gather`, `as_completed`, `wait_for`
 and `timeout`. It is deliberately no asyncio future: `gather` and `wait_for` cancel the futures they
@@ -29,19 +30,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
 
-    from .client import Client
+    from .client import Client, StoredValue
 
-__all__ = ["ObjectEntry", "ObjectRef", "StoredFailure"]
+__all__ = ["NotAtHand", "ObjectEntry", "ObjectRef", "StoredFailure"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 logger = logging.getLogger("aioray")
 
 
+class NotAtHand(Exception):  # noqa: N818  # no error: the answer is to wait
+    """A value is not in memory: it is on disk, or lost. Wait for it again. Never leaves aioray."""
+
+
 class StoredFailure:
     """The failure that stands where a value should: raises a fresh exception each time."""
 
     __slots__ = ("build", "seen")
+    at_hand = True
 
     def __init__(self, build: Callable[[], BaseException]) -> None:
         self.build = build
@@ -70,6 +76,7 @@ class ObjectEntry:
         "contains",
         "identifier",
         "index",
+        "lost",
         "number",
         "outcome",
         "task",
@@ -81,7 +88,8 @@ class ObjectEntry:
         self.number = number  # submission counter of its task; 0 for objects of `put`
         self.index = index  # of the return value, from 1, or of the object put
         self.task = task  # the engine's; None for objects of `put`
-        self.outcome: bytes | StoredFailure | None = None
+        self.outcome: bytes | StoredValue | StoredFailure | None = None
+        self.lost = False  # there was a value; there will be one again if somebody waits for it
         self.waiters: list[Callable[[], None]] | None = None  # engine's thread only
         self.contains: Any = None  # entries whose refs lie inside the value
         self.identifier: bytes | None = None
@@ -104,24 +112,58 @@ class ObjectEntry:
             )
         return client
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether there is an outcome that needs no waiting, not even for the disk."""
+        outcome = self.outcome
+        return type(outcome) is bytes or (outcome is not None and outcome.at_hand)  # type: ignore[union-attr]
+
     def value(self) -> Any:
-        """The value, deserialized anew, or the exception, raised."""
+        """The value, deserialized anew, or the exception, raised.
+
+        Raises NotAtHand if there is none, or it went to disk: wait for it again.
+        """
         outcome = self.outcome
         if type(outcome) is bytes:
             return load(outcome)
         if outcome is None:
-            raise asyncio.InvalidStateError(f"{ObjectRef(self)!r} is not ready.")
-        assert isinstance(outcome, StoredFailure)
-        raise outcome.exception()
+            raise NotAtHand
+        if isinstance(outcome, StoredFailure):
+            raise outcome.exception()
+        return load(outcome.view())  # type: ignore[union-attr]
+
+    def value_now(self) -> Any:
+        """The value, or the exception, raised, without waiting for anything but the disk.
+
+        Raises asyncio.InvalidStateError if there is no outcome.
+        """
+        try:
+            outcome = self.outcome
+            if outcome is None or outcome.__class__ in (bytes, StoredFailure):
+                return self.value()
+            return load(outcome.view(from_disk=True))  # type: ignore[union-attr]
+        except NotAtHand:
+            raise asyncio.InvalidStateError(f"{ObjectRef(self)!r} is not ready.") from None
 
     def add_waiter(self, callback: Callable[[], None]) -> None:
-        """Call back when the outcome is there, at once if it is. Engine's thread only."""
-        if self.outcome is not None:
+        """Call back when the outcome is at hand, at once if it is. Engine's thread only."""
+        if self.outcome is not None and self.at_hand:
             callback()
-        elif self.waiters is None:
+            return
+        if self.waiters is None:
             self.waiters = [callback]
         else:
             self.waiters.append(callback)
+        if self.lost or self.outcome is not None:
+            self.owner().fetch(self)
+
+    def wake_waiters(self) -> None:
+        """The outcome is at hand. Engine's thread only."""
+        waiters = self.waiters
+        if waiters is not None:
+            self.waiters = None
+            for waiter in waiters:
+                waiter()
 
     def drop_waiter(self, callback: Callable[[], None]) -> None:
         """Take a callback back, if it is still there. Engine's thread only."""
@@ -158,8 +200,21 @@ class _ValueFuture(asyncio.Future[T]):
         if not self.done():
             try:
                 self.set_result(self.entry.value())
+            except NotAtHand:
+                self.wait(self.get_loop())
             except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
                 self.set_exception(_settable(error))
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have `resolve` called when the entry is ready."""
+        entry = self.entry
+        client = entry.owner()
+        if client.loop is loop:
+            wake = self.wake = self.resolve
+            entry.add_waiter(wake)
+        else:
+            self.wake = functools.partial(_wake_elsewhere, loop, self.resolve)
+            client.when_ready(entry, self.wake)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the future, and let the entry forget it."""
@@ -250,6 +305,7 @@ class ObjectRef(Generic[T_co]):
         if client is not None:
             client.export(entry)
             if not noted:
+                _check_out_of_band(self)
                 client.pin(entry)
         return _rebuild, (entry.binary(),)
 
@@ -257,23 +313,27 @@ class ObjectRef(Generic[T_co]):
 
     def __await__(self) -> Generator[Any, None, T_co]:
         entry = self._entry
-        if entry.outcome is None:
-            client = entry.owner()
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            wake: Callable[[], None] = functools.partial(_wake, future)
-            if client.loop is loop:
-                entry.add_waiter(wake)
-            else:
-                wake = functools.partial(_wake_elsewhere, loop, wake)
-                client.when_ready(entry, wake)
+        while True:
+            if entry.outcome is None or not entry.at_hand:
+                client = entry.owner()
+                loop = asyncio.get_running_loop()
+                future: asyncio.Future[None] = loop.create_future()
+                wake: Callable[[], None] = functools.partial(_wake, future)
+                if client.loop is loop:
+                    entry.add_waiter(wake)
+                else:
+                    wake = functools.partial(_wake_elsewhere, loop, wake)
+                    client.when_ready(entry, wake)
+                try:
+                    yield from future
+                except BaseException:
+                    client.forget(entry, wake)
+                    raise
             try:
-                yield from future
-            except BaseException:
-                client.forget(entry, wake)
-                raise
-        value: T_co = entry.value()
-        return value
+                value: T_co = entry.value()
+            except NotAtHand:
+                continue
+            return value
 
     def future(self) -> concurrent.futures.Future[T_co]:
         """A concurrent.futures.Future of the value. Cancelling it does not cancel the task."""
@@ -281,13 +341,16 @@ class ObjectRef(Generic[T_co]):
         entry = self._entry
 
         def resolve() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(entry.value())
-                except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
-                    future.set_exception(error)
+            if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
+                return
+            try:
+                future.set_result(entry.value())
+            except NotAtHand:
+                entry.owner().when_ready(entry, resolve)
+            except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
+                future.set_exception(error)
 
-        if entry.outcome is not None:
+        if entry.at_hand:
             resolve()
         else:
             entry.owner().when_ready(entry, resolve)
@@ -303,21 +366,16 @@ class ObjectRef(Generic[T_co]):
         entry = self._entry
         future: _ValueFuture[T_co] = _ValueFuture(loop=loop)
         future.entry = entry
-        wake: Callable[[], None] = future.resolve
-        if entry.outcome is not None:
-            wake()
-        elif entry.owner().loop is loop:
-            future.wake = wake
-            entry.add_waiter(wake)
+        if entry.outcome is not None and entry.at_hand:
+            future.resolve()
         else:
-            future.wake = wake = functools.partial(_wake_elsewhere, loop, wake)
-            entry.owner().when_ready(entry, wake)
+            future.wait(loop)
         return future
 
     # -- what asyncio.wait asks of its members
 
     def done(self) -> bool:
-        """Whether the value, or the failure, is there."""
+        """Whether the value, or the failure, is there; the value may be on disk."""
         return self._entry.outcome is not None
 
     def cancelled(self) -> bool:
@@ -326,7 +384,7 @@ class ObjectRef(Generic[T_co]):
 
     def result(self) -> T_co:
         """The value if it is there. Raises the task's error, or asyncio.InvalidStateError."""
-        value: T_co = self._entry.value()
+        value: T_co = self._entry.value_now()
         return value
 
     def exception(self) -> BaseException | None:
@@ -355,7 +413,7 @@ class ObjectRef(Generic[T_co]):
         if self._callbacks is None:
             self._callbacks = {}
         self._callbacks[callback] = announce
-        if entry.outcome is not None:
+        if entry.at_hand:
             announce()
         else:
             entry.owner().when_ready(entry, announce)
@@ -365,9 +423,20 @@ class ObjectRef(Generic[T_co]):
         announce = None if self._callbacks is None else self._callbacks.pop(callback, None)
         if announce is None:
             return 0
-        if self._entry.outcome is None:
+        if not self._entry.at_hand:
             self._entry.owner().forget(self._entry, announce)
         return 1
+
+
+def _check_out_of_band(ref: ObjectRef[Any]) -> None:
+    if os.environ.get("RAY_allow_out_of_band_object_ref_serialization") == "0":  # noqa: SIM112
+        from .exceptions import OufOfBandObjectRefSerializationException
+
+        raise OufOfBandObjectRefSerializationException(
+            f"{ref!r} is being pickled by hand, which would keep its value for the whole session. "
+            f"Pass refs as arguments, or inside values, of tasks; or set "
+            f"RAY_allow_out_of_band_object_ref_serialization=1 to have it pinned."
+        )
 
 
 def _settable(error: BaseException) -> BaseException:

@@ -1,35 +1,63 @@
 """Values to bytes and back: pickle 5 first, cloudpickle where pickle would not do.
 
 Room: shared by driver and worker; knows refs only as things that announce themselves while being
-pickled (`note_ref`). A value is either a plain pickle (it begins with 0x80) or, if it has
-out-of-band buffers or contains refs, a container (it begins with 0x01) in which the buffers lie
-aligned and can be used in place: arrays loaded from it share its memory and are read-only.
+pickled (`note_ref`). A value is a plain pickle (it begins with 0x80); or, if it has out-of-band
+buffers or contains refs, a container (it begins with 0x01) in which the buffers lie aligned and can
+be used in place: arrays loaded from it share its memory and are read-only; or large `bytes` as they
+are (it begins with 0x02).
+
+What is larger than `INLINE_LIMIT` comes as `Pieces`, which still lie where the value has them, to
+be copied once into the place where they will stay.
 
 pickle "succeeds" on what lives in `__main__` by writing a name that no worker can resolve, so the
 bytes are searched for that name and cloudpickle, which takes definitions along, does it again. The
-same goes for modules registered with `cloudpickle.register_pickle_by_value`.
+same goes for modules registered with `cloudpickle.register_pickle_by_value`, and if any class has a
+serializer of its own (`aioray.util.register_serializer`).
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from collections import ChainMap
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["ArgumentSlot", "contained_ids", "dump", "dump_function", "load", "note_ref"]
+__all__ = [
+    "INLINE_LIMIT",
+    "ArgumentSlot",
+    "Pieces",
+    "contained_ids",
+    "custom_reducers",
+    "dump",
+    "dump_function",
+    "dumps",
+    "load",
+    "note_ref",
+]
+
+INLINE_LIMIT = 100 * 1024
+"""Bytes up to which a serialized value is part of messages and lives with the driver; as in Ray."""
 
 _HEADER = struct.Struct("<B3xIIQ")  # mark, buffers, contained ids, length of the pickle
 _MARK = 1
+_RAW = 2  # followed by padding up to _ALIGN, and the bytes
 _PLAIN = 0x80  # first byte of every pickle of protocol 2 and later
 _ID_SIZE = 28
 _ALIGN = 64  # bytes; what vector instructions like
+_CASTABLE = frozenset("bBhHiIlLqQnNfd?c")  # formats that a memoryview can be cast to
 _by_value = cloudpickle.list_registry_pickle_by_value
+
+
+custom_reducers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+"""What `__reduce__` would return, for classes that were registered."""
 
 
 class _Collector(threading.local):
@@ -62,11 +90,28 @@ def note_ref(ref: Any) -> bool:
     return True
 
 
-def dump(value: Any) -> tuple[bytes, Sequence[Any]]:
-    """Serialize a value: its bytes, and the refs it contains.
+class Pieces:
+    """A large serialized value: buffers that are to stand one after the other."""
+
+    __slots__ = ("buffers", "size")
+
+    def __init__(self, buffers: Sequence[bytes | memoryview], size: int) -> None:
+        self.buffers = buffers
+        self.size = size  # bytes, of all together
+
+    def join(self) -> bytes:
+        """As one."""
+        return b"".join(self.buffers)
+
+
+def dump(value: Any) -> tuple[bytes | Pieces, Sequence[Any]]:
+    """Serialize a value: its bytes, or if they are many its pieces, and the refs it contains.
 
     Raises whatever pickling raises, usually TypeError or pickle.PicklingError.
     """
+    if type(value) is bytes and len(value) > INLINE_LIMIT:
+        head = bytes((_RAW,)).ljust(_ALIGN, b"\0")
+        return Pieces((head, value), _ALIGN + len(value)), ()
     outer = _collector.refs
     refs: list[Any] = []
     _collector.refs = refs
@@ -74,18 +119,26 @@ def dump(value: Any) -> tuple[bytes, Sequence[Any]]:
         buffers: list[pickle.PickleBuffer] = []
         try:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
-            plain = b"_main__" not in data and not _by_value()
+            plain = b"_main__" not in data and not _by_value() and not custom_reducers
         except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
             plain = False
         if not plain:
             buffers.clear()
             refs.clear()
-            data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            data = _by_cloudpickle(value, buffers.append)
     finally:
         _collector.refs = outer
     if buffers or refs:
-        data = _pack(data, buffers, refs)
+        return _container(data, buffers, refs), refs
+    if len(data) > INLINE_LIMIT:
+        return Pieces((data,), len(data)), refs
     return data, refs
+
+
+def dumps(value: Any) -> bytes:
+    """Serialize a value to bytes, however many. Raises what `dump` raises."""
+    data = dump(value)[0]
+    return data.join() if isinstance(data, Pieces) else data
 
 
 def dump_function(function: Any) -> tuple[bytes, Sequence[Any]]:
@@ -94,15 +147,57 @@ def dump_function(function: Any) -> tuple[bytes, Sequence[Any]]:
     refs: list[Any] = []
     _collector.refs = refs
     try:
-        return cloudpickle.dumps(function, protocol=5), refs
+        return _by_cloudpickle(function, None), refs
     finally:
         _collector.refs = outer
 
 
-def _pack(data: bytes, buffers: list[pickle.PickleBuffer], refs: list[Any]) -> bytes:
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    shape = view.shape if view.ndim > 1 else None
+    lacks = 0 in (shape or ()) or view.ndim == 0  # something that a cast cannot give back
+    if lacks or not view.c_contiguous or view.format not in _CASTABLE:
+        return bytes, (view.tobytes(),)
+    return _memoryview, (pickle.PickleBuffer(view), view.format, shape)
+
+
+def _memoryview(buffer: Any, kind: str, shape: tuple[int, ...] | None) -> Any:
+    view: Any = memoryview(buffer).cast("B")
+    if shape is not None:
+        return view.cast(kind, shape)
+    return view if kind == "B" else view.cast(kind)
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Since 3.1.3 cloudpickle leaves out the file, and with it the source lines of tracebacks."""
+    make, arguments = _reduce_code_without_file(code)
+    return _code_of_file, (code.co_filename, make, arguments)
+
+
+def _code_of_file(filename: str, make: Callable[..., CodeType], arguments: Any) -> CodeType:
+    return make(*arguments).replace(co_filename=filename)
+
+
+_reduce_code_without_file = cloudpickle.Pickler.dispatch_table[CodeType]
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: Final = ChainMap(
+        custom_reducers,
+        {memoryview: _reduce_memoryview, CodeType: _reduce_code},
+        cloudpickle.Pickler.dispatch_table,
+    )
+
+
+def _by_cloudpickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+def _container(data: bytes, buffers: list[pickle.PickleBuffer], refs: list[Any]) -> bytes | Pieces:
     views = [buffer.raw() for buffer in buffers]
     ids = [ref.binary() for ref in refs]
-    parts: list[bytes | memoryview] = [
+    pieces: list[bytes | memoryview] = [
         _HEADER.pack(_MARK, len(views), len(ids), len(data)),
         struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views)),
         *ids,
@@ -110,25 +205,31 @@ def _pack(data: bytes, buffers: list[pickle.PickleBuffer], refs: list[Any]) -> b
     ]
     position = _HEADER.size + 8 * len(views) + _ID_SIZE * len(ids) + len(data)
     for view in views:
-        parts.append(bytes(-position % _ALIGN))
-        parts.append(view)
+        pieces.append(bytes(-position % _ALIGN))
+        pieces.append(view)
         position += -position % _ALIGN + view.nbytes
-    return b"".join(parts)
+    if position > INLINE_LIMIT:
+        return Pieces(pieces, position)
+    return b"".join(pieces)
 
 
-def contained_ids(data: bytes) -> list[bytes]:
+def contained_ids(data: bytes | memoryview) -> list[bytes]:
     """The ids of the refs inside a serialized value, without loading it."""
     if not data or data[0] != _MARK:
         return []
     _, buffers, ids, _ = _HEADER.unpack_from(data)
     start = _HEADER.size + 8 * buffers
-    return [data[at : at + _ID_SIZE] for at in range(start, start + ids * _ID_SIZE, _ID_SIZE)]
+    return [
+        bytes(data[at : at + _ID_SIZE]) for at in range(start, start + ids * _ID_SIZE, _ID_SIZE)
+    ]
 
 
 def load(data: bytes | memoryview) -> Any:
     """The value again; arrays in it share the memory of `data` and are read-only."""
     if data[0] == _PLAIN:
         return pickle.loads(data)
+    if data[0] == _RAW:
+        return bytes(data[_ALIGN:])
     _, buffers, ids, length = _HEADER.unpack_from(data)
     view = memoryview(data).toreadonly()
     sizes = struct.unpack_from(f"<{buffers}Q", data, _HEADER.size)

@@ -6,13 +6,21 @@ A worker has these descriptors (`WorkerFds`):
 
 - *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One packet is one
   bundle, `marshal` of (codes, attempts); if it is large, the long byte strings lie in a memory file
-  that travels with the packet, and a (offset, size) pair stands where each was.
+  that travels with the packet, and a (offset, size) pair stands where each was. A value that is
+  kept in the store is not sent: its `Place` is. A packet can also be a grant, the answer to
+  `NOTE_WANTED`: a list of places, more than one if more results like it are to be expected; or
+  the pickled reason why there is none.
+- *arena*, the memory file of large values, see `aioray.arena`. A worker writes only where it was
+  granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
   only after it has read its number here. The driver keeps the reading end too: whatever number it
   reads first itself, the worker can no longer run. The kernel gives each number to one reader, so
   taking work back is free of races, and needs no help from a worker that is stuck.
 - *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
-  are safe there when the worker dies a moment later.
+  are safe there when the worker dies a moment later. Frames whose status is a `NOTE_` are no
+  answers: the worker wants room for a result; it does not need room that it was granted; it keeps
+  looking at a value after the attempt that had it as an argument (said before the answer); it has
+  let go of such views.
 - *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
   waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
@@ -31,7 +39,14 @@ from typing import Any, NamedTuple
 __all__ = [
     "ANSWER",
     "CLAIM",
+    "IN_FILE",
+    "IN_MEMORY",
     "MAX_PACKET",
+    "NOTE_KEPT",
+    "NOTE_RELEASED",
+    "NOTE_UNUSED",
+    "NOTE_WANTED",
+    "NUMBER",
     "OUTPUT_MARK",
     "PAGE",
     "PAGE_DELIVERED",
@@ -39,7 +54,11 @@ __all__ = [
     "PAGE_RUNNING",
     "PAGE_SIZE",
     "PAGE_STARTED",
+    "PAIR",
+    "PLACE",
+    "PLACE_MARK",
     "Attempt",
+    "Place",
     "Status",
     "WorkerFds",
 ]
@@ -47,6 +66,21 @@ __all__ = [
 MAX_PACKET = 64 * 1024  # bytes in a bundle's packet; above, a memory file is the faster way too
 CLAIM = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
+
+NOTE_WANTED = 16  # payload: PAIR, bytes and how many more results may be of this size
+NOTE_UNUSED = 17  # payload: PAIR for each room, kind, and offset or name of the file
+NOTE_KEPT = 18  # payload: PAIR for each view, offset and number; seq is that of the attempt
+NOTE_RELEASED = 19  # payload: NUMBER for each view
+NUMBER = struct.Struct("<Q")
+PAIR = struct.Struct("<QQ")
+
+IN_MEMORY = 0
+IN_FILE = 1
+Place = tuple[int, int | str, int]
+"""Where a value lies that is not sent: (IN_MEMORY, offset, size) or (IN_FILE, path, size)."""
+
+PLACE = struct.Struct("<B3xIQQ")  # PLACE_MARK, kind, offset or name of the file, size
+PLACE_MARK = 3  # instead of a value's first byte: it lies where room was granted for it
 
 PAGE_SIZE = 4096
 PAGE = struct.Struct("<Q")
@@ -70,6 +104,7 @@ class Status(IntEnum):
     FORBADE_RETRY = 4
     INTERRUPTED = 5
     NOT_STARTED = 6
+    ARGUMENT_LOST = 7
 
 
 class Attempt(NamedTuple):
@@ -83,8 +118,8 @@ class Attempt(NamedTuple):
     num_returns: int
     retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
     resources: tuple[tuple[str, int], ...]
-    payload: Any  # bytes of (args, kwargs); empty: no arguments
-    arguments: Any  # bytes of the values of top-level refs
+    payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments
+    arguments: Any  # the values of top-level refs, each as bytes or as a Place
 
 
 class WorkerFds(NamedTuple):
@@ -95,5 +130,6 @@ class WorkerFds(NamedTuple):
     answers: int
     bell: int
     page: int
+    arena: int
     stdout: int
     stderr: int

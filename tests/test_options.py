@@ -5,11 +5,14 @@ import math
 import os
 import pickle
 import re
+import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aioray import linux
 from aioray import options as options_module
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import (
@@ -537,10 +540,67 @@ def test_init_defaults() -> None:
     assert options.num_cpus == len(os.sched_getaffinity(0))
     assert 0 < options.memory < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert options == InitOptions(
-        num_cpus=options.num_cpus, num_gpus=options.num_gpus, memory=options.memory
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+        memory=options.memory,
+        object_store_memory=options.object_store_memory,
     )
+    assert options.object_store_memory == pytest.approx(options.memory * 3 / 7, abs=2)
     assert (options.log_to_driver, options.logging_level) == (True, logging.INFO)
     assert (options.preload, options.retry_seed, options.env_vars) == ((), None, ())
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "directory"),
+    [
+        ({}, {}, None),
+        ({}, {"RAY_TMPDIR": "/c"}, "/c"),
+        ({"_temp_dir": "/b"}, {"RAY_TMPDIR": "/c"}, "/b"),
+        ({"_temp_dir": "/b", "object_spilling_directory": Path("/a")}, {}, "/a"),
+        ({"object_spilling_directory": "here"}, {}, os.path.abspath("here")),
+    ],
+)
+def test_place_of_spilled_values(given, environ, directory) -> None:
+    assert parse_init_options(None, given, environ=environ).spill_directory == directory
+
+
+@pytest.mark.parametrize(
+    ("limits", "largest"),
+    [
+        ({}, None),
+        ({resource.RLIMIT_FSIZE: 4_000_000}, 4_000_000),
+        ({resource.RLIMIT_AS: 4_000_000}, 2_000_000),
+        ({resource.RLIMIT_AS: 4_000_000, resource.RLIMIT_FSIZE: 1_000_000}, 1_000_000),
+    ],
+)
+def test_largest_file_is_what_ulimit_allows(monkeypatch, limits, largest) -> None:
+    def getrlimit(which: int) -> tuple[int, int]:
+        return limits.get(which, resource.RLIM_INFINITY), resource.RLIM_INFINITY
+
+    monkeypatch.setattr(resource, "getrlimit", getrlimit)
+    assert linux.largest_file() == largest
+
+
+@pytest.mark.parametrize(
+    ("largest", "memory"), [(40_000_000, 10_000_000), (4, options_module.MIN_STORE_MEMORY)]
+)
+def test_store_is_not_larger_than_ulimit_allows(monkeypatch, largest, memory) -> None:
+    monkeypatch.setattr(linux, "largest_file", lambda: largest)
+    assert started().object_store_memory == memory
+    assert started(object_store_memory=50_000_000).object_store_memory == 50_000_000
+
+
+def test_limits_from_the_environment() -> None:
+    environ = {"RAY_max_lineage_bytes": "1000", "RAY_local_fs_capacity_threshold": "0.5"}
+    options = parse_init_options(None, {}, environ=environ)
+    assert (options.max_lineage_bytes, options.disk_capacity_threshold) == (1000, 0.5)
+
+
+@pytest.mark.parametrize("variable", ["RAY_max_lineage_bytes", "RAY_local_fs_capacity_threshold"])
+@pytest.mark.parametrize("text", ["much", "-1", "inf", "nan"])
+def test_malformed_limit_names_the_variable(variable: str, text: str) -> None:
+    with pytest.raises(ValueError, match=rf"variable {variable} must .* got '{text}'"):
+        parse_init_options(None, {}, environ={variable: text})
 
 
 def test_init_capacity_is_in_sorted_units_without_zeros() -> None:
@@ -591,6 +651,9 @@ def test_none_is_the_default_of_every_init_option(option: str) -> None:
         ("_memory", -1, ValueError),
         ("_memory", "1GB", TypeError),
         ("object_store_memory", -1, ValueError),
+        ("object_store_memory", 2**20 - 1, ValueError),
+        ("object_spilling_directory", 1, TypeError),
+        ("_temp_dir", 1, TypeError),
         ("object_store_memory", 1e9, TypeError),
         ("resources", {"CPU": 1}, ValueError),
         ("resources", {"GPU": 1}, ValueError),
@@ -634,13 +697,11 @@ def test_bad_init_value_is_refused_by_name(option: str, value: Any, error: type[
         "system_reserved_cpu",
         "system_reserved_memory",
         "proxy_server_url",
-        "object_spilling_directory",
         "_metrics_export_port",
         "_node_ip_address",
         "_node_name",
         "_plasma_directory",
         "_system_config",
-        "_temp_dir",
         "_tracing_startup_hook",
     ],
 )

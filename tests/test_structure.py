@@ -21,6 +21,7 @@ FACE = ("aioray.api", "aioray.remote_function", "aioray.cli")
 CORE_STDLIB = {
     "__future__",
     "abc",
+    "bisect",
     "collections",
     "dataclasses",
     "enum",
@@ -31,6 +32,7 @@ CORE_STDLIB = {
 }
 CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its type is needed
 WORKER_MAY_IMPORT = (
+    "aioray.arena",
     "aioray.client",
     "aioray.exceptions",
     "aioray.failures",

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from .. import ids, linux
 from ..boot import Boot
 from ..core.messages import (
+    Answer,
     AnswersReceived,
     AttemptsReclaimed,
+    Ended,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from ..core.messages import Event
     from ..options import InitOptions
+    from .objects import Objects
 
 __all__ = ["Crew"]
 
@@ -61,11 +64,13 @@ class Crew:
         feed: Callable[[Event], None],
         settings: InitOptions,
         identity: dict[str, str],
+        objects: Objects,
         boot: Boot | None,
     ) -> None:
         """Start the template. Raises OSError if that cannot be done.
 
         feed: takes the news. identity: job, node_id, session and namespace, for the workers.
+        objects: where their results go.
         boot: a template that was started before; None: start one.
         """
         self.loop = loop
@@ -73,6 +78,7 @@ class Crew:
         self._feed = feed
         self._settings = settings
         self._identity = identity
+        self._objects = objects
         self._workers: dict[int, WorkerHandle] = {}
         self._printer = Printer()
         self._oom_kills = linux.oom_kills()
@@ -134,7 +140,7 @@ class Crew:
                     WorkerStartFailed(worker_id, StartReport(template.broken, template.tail()))
                 )
                 return
-            handle = WorkerHandle(worker_id, hex_id)
+            handle = WorkerHandle(worker_id, hex_id, self._objects.store)
             template.fork(worker_id, hex_id, dict(command.environment), handle.child_fds)
         except OSError as error:
             if handle is not None:
@@ -149,7 +155,16 @@ class Crew:
 
     def _send(self, command: SendAttempts) -> None:
         handle = self._workers.get(command.worker_id)
-        if handle is not None and not handle.send(command.tasks, values_of):
+        if handle is None:
+            return
+        missing = handle.send(command.tasks, values_of)
+        self._wait_for_socket(handle)
+        if missing:
+            answers = [Answer(task.seq, Ended.ARGUMENT_LOST, b"", 0.0, 0.0) for task in missing]
+            self._feed(AnswersReceived(handle.id, answers))
+
+    def _wait_for_socket(self, handle: WorkerHandle) -> None:
+        if handle.is_waiting:
             self.loop.add_writer(handle.bundles, self._flush_bundles, handle)
 
     def _flush_bundles(self, handle: WorkerHandle) -> None:
@@ -195,9 +210,10 @@ class Crew:
                 self.loop.remove_reader(handle.answers)
             else:
                 self.loop.add_reader(handle.answers, self._read_answers, handle)
-        if not answers:
-            return
-        if not handle.ready and answers[0].seq == HELLO:
+        if handle.wanted:
+            size, more = handle.wanted.pop()
+            self._objects.give_room(handle, size, more, self._wait_for_socket)
+        if not handle.ready and answers and answers[0].seq == HELLO:
             handle.ready = True
             del answers[0]
             self._feed(WorkerReady(handle.id))

@@ -5,9 +5,10 @@ changes on the loop's thread, without locks. Other threads leave tasks and calls
 wake the loop once for many. A loop tick's submissions become one event, and answers that arrive
 together too.
 
-The engine takes no signals, installs no handlers and starts no thread but the one that prints. It
-ends with `shutdown`, with `async with`, or with its loop: a guard task notices when the loop's
-owner cancels everything, and then kills what is left at once.
+The engine takes no signals and installs no handlers; its only threads are one that prints, and one
+that works with the disk once shared memory is full. It ends with `shutdown`, with `async with`, or
+with its loop: a guard task notices when the loop's owner cancels everything, and then kills what is
+left at once.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ..core.messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
+    Revive,
     ShutdownRequested,
     Stopped,
     TasksSubmitted,
@@ -47,11 +49,15 @@ from ..core.messages import (
 from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
-from ..options import parse_init_options
+from ..options import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids
 from .crew import Crew
+from .lineage import entries_of
+from .objects import Objects, session_folder
 from .reports import NODE_IP, describe, exception_builder
+from .spill import SpillFolder
+from .store import Stored
 from .submission import Submission, serialize
 
 if TYPE_CHECKING:
@@ -62,7 +68,6 @@ if TYPE_CHECKING:
     from ..boot import Boot
     from ..client import Call
     from ..core.messages import Event
-    from ..options import InitOptions
 
 __all__ = ["CancelRequest", "Engine"]
 
@@ -104,7 +109,7 @@ class _Countdown:
     def hit(self, entry: ObjectEntry) -> None:
         """One entry is ready."""
         self.left -= 1
-        if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is not bytes):
+        if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is StoredFailure):
             with contextlib.suppress(RuntimeError):  # released already, by a failure before
                 self._lock.release()
 
@@ -129,10 +134,15 @@ class Engine:
     crew_class: Callable[..., Crew] = Crew
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
-    def __init__(self, address: str | None = None, **settings: Any) -> None:
-        """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
+    def __init__(self, address: str | InitOptions | None = None, **settings: Any) -> None:
+        """Check the settings; nothing is started yet. Raises what `aioray.init` raises.
+
+        address: as in `aioray.init`, or settings that were checked before.
+        """
         linux.check_platform()
-        self.settings: InitOptions = parse_init_options(address, settings)
+        if not isinstance(address, InitOptions):
+            address = parse_init_options(address, settings)
+        self.settings: InitOptions = address
         self.env_vars = self.settings.env_vars
         self.namespace = self.settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
@@ -159,6 +169,7 @@ class Engine:
         )
         self._pinned: set[ObjectEntry] = set()
         self._crew: Crew | None = None
+        self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._activation: Any = None
@@ -166,6 +177,7 @@ class Engine:
         self._do: dict[type[Any], Callable[[Any], None]] = {
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
+            Revive: self._do_revive,
             ReportCancel: self._do_report_cancel,
             ReportRetry: self._do_report_retry,
             ReportInfeasible: self._do_report_infeasible,
@@ -194,7 +206,17 @@ class Engine:
             "session": self.session,
             "namespace": self.namespace,
         }
-        self._crew = self.crew_class(loop, self._feed, self.settings, identity, boot)
+        folder = SpillFolder(
+            session_folder(self.settings), self.session, self.settings.disk_capacity_threshold
+        )
+        identity["folder"] = folder.session_folder
+        objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
+        self._objects = self._submission.objects = objects
+        try:
+            self._crew = self.crew_class(loop, self._feed, self.settings, identity, objects, boot)
+        except BaseException:
+            objects.close()
+            raise
         self._do |= self._crew.orders
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)
@@ -233,6 +255,8 @@ class Engine:
     def disown(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
         self._closed = True
+        if self._objects is not None:
+            self._objects.disown()
 
     async def shutdown(self, drain: float = 0.0) -> None:
         """End everything. Idempotent.
@@ -283,6 +307,8 @@ class Engine:
             self._timer = None
         if self._crew is not None:
             self._crew.close()
+        if self._objects is not None:
+            self._objects.close()
         if self._guard is not None and not self._guard.done():
             self._guard.cancel()
         if self._stopped is not None and not self._stopped.done():
@@ -328,7 +354,8 @@ class Engine:
         self._inbox.clear()
         for task in tasks:
             if isinstance(task.returns, ObjectEntry | list):
-                self._store_failure(task, StoredFailure(functools.partial(_internal_error, bug)))
+                stored = StoredFailure(functools.partial(_internal_error, bug))
+                self._store_failure(task, entries_of(task, self), stored)
         self._close()
 
     def _set_timer(self, deadline: float) -> None:
@@ -375,7 +402,11 @@ class Engine:
             if tasks:
                 self._feed(TasksSubmitted(tasks))
                 tasks = []
-            item()  # type: ignore[operator]  # the rest are callables
+            try:
+                item()  # type: ignore[operator]  # the rest are callables
+            except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug
+                self._fail_everything(error)
+                return
         if tasks:
             self._feed(TasksSubmitted(tasks))
 
@@ -404,16 +435,24 @@ class Engine:
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value. See `aioray.api.put`."""
+        if self._objects is None or self._closed:
+            raise RuntimeError("This engine is not running. Start another one.")
         data, refs = serialize(value, "value", "the value given to put()")
         entry = ObjectEntry(self, 0, next(self._put_numbers))
         entry.contains = refs
-        entry.outcome = data
+        entry.outcome = self._objects.keep(data)
         return ObjectRef(entry)
 
-    def get(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> None:
-        """Block until all refs are ready or one has failed."""
+    def get(
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+    ) -> None:
+        """Block until all refs have an outcome, or one has failed. See `aioray.client.Client`."""
         self._refuse_on_loop("get()", "`await ref`, or `await asyncio.gather(*refs)`")
-        pending = [ref._entry for ref in refs if ref._entry.outcome is None]
+        entries = [ref._entry for ref in refs]
+        if at_hand:
+            pending = [entry for entry in entries if not entry.at_hand]
+        else:
+            pending = [entry for entry in entries if entry.outcome is None]
         failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
         if (
             pending
@@ -480,6 +519,29 @@ class Engine:
         elif not self.closed:
             self._post(lambda: entry.drop_waiter(callback))
 
+    def fetch(self, entry: ObjectEntry) -> None:
+        """Bring a value back from disk, or have it computed again."""
+        if self._objects is not None:
+            self._objects.fetch(entry)
+
+    def lose(self, entry: ObjectEntry) -> None:
+        """Throw away a stored value. See `aioray.testing.lose`."""
+        done = threading.Event()
+
+        def lose() -> None:
+            try:
+                if self._objects is not None:
+                    self._objects.lose(entry)
+            finally:
+                done.set()  # also if that fails: the caller must not wait for ever
+
+        if threading.get_ident() == self._thread_id:
+            self._drain_inbox()  # what was submitted before comes before
+            lose()
+        else:
+            self._post(lose)
+            done.wait()
+
     def export(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
         self._exported[entry.binary()] = entry
@@ -503,11 +565,15 @@ class Engine:
 
     def cluster_resources(self) -> dict[str, float]:
         """Totals by name."""
-        return {**_in_whole_units(self._core.total), f"node:{NODE_IP}": 1.0}
+        memory = {"object_store_memory": float(self.settings.object_store_memory)}
+        return {**_in_whole_units(self._core.total), **memory, f"node:{NODE_IP}": 1.0}
 
     def available_resources(self) -> dict[str, float]:
         """What no running attempt holds, by name; what is used up is left out."""
-        return {**_in_whole_units(self._core.available), f"node:{NODE_IP}": 1.0}
+        used = 0 if self._objects is None else self._objects.store.used
+        left = self.settings.object_store_memory - used
+        memory = {"object_store_memory": float(left)} if left > 0 else {}
+        return {**_in_whole_units(self._core.available), **memory, f"node:{NODE_IP}": 1.0}
 
     def nodes(self) -> list[dict[str, Any]]:
         """This machine, as Ray describes a node."""
@@ -537,20 +603,38 @@ class Engine:
     # ------------------------------------------------------------ commands: objects
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
+        objects = self._objects
+        assert objects is not None
         for task, payload in command.results:
+            if type(payload) is bytes and type(task.returns) is ObjectEntry:
+                self._store(task.returns, payload)
+                task.returns = task.payload = None
+                continue
             returns = task.returns
-            task.returns = None  # the entry holds the task, and not the other way round any more
             if type(returns) is ObjectEntry:
                 self._store(returns, payload)
-            else:
+                objects.finished(task, recoverable=type(payload) is Stored)
+                continue
+            values = payload
+            if type(payload) is bytes:
                 values = marshal.loads(payload) if returns else ()
-                for entry, value in zip(returns, values, strict=True):
-                    self._store(entry, value)
-            task.payload = None  # after: refs inside the value may have lived in the arguments
+            for entry, value in zip(returns, values, strict=True):
+                self._store(entry, value)
+            # Of those, not of the payload: another run may have had a smaller result.
+            objects.finished(task, recoverable=any(type(e.outcome) is Stored for e in returns))
 
-    def _store(self, entry: ObjectEntry, outcome: bytes | StoredFailure) -> None:
-        if type(outcome) is bytes and outcome[0] == 1:
-            entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
+    def _store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
+        if entry.lost:
+            entry.lost = False
+        elif entry.outcome is not None:
+            return  # of a task that ran again because another value of it was lost
+        if type(outcome) is bytes:
+            if outcome[0] == 1:
+                entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
+        elif type(outcome) is Stored:
+            entry.contains = [
+                self.adopt(found) for found in contained_ids(outcome.view(from_disk=True))
+            ]
         entry.outcome = outcome
         waiters = entry.waiters
         if waiters is not None:
@@ -558,29 +642,38 @@ class Engine:
             for waiter in waiters:
                 waiter()
 
+    def _do_revive(self, command: Revive) -> None:
+        if self._objects is not None:
+            self._objects.revive(command.task)
+
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure, crew = command.task, command.failure, self._crew
         names = [
             None if record.worker_id is None or crew is None else crew.names.get(record.worker_id)
             for record in failure.attempts
         ]
+        entries = entries_of(task, self)
         stored = StoredFailure(
             exception_builder(
-                task, failure, job=self.job, workers=names, unix_offset=self._unix_offset
+                task,
+                failure,
+                index=next((entry.index for entry in entries if entry.outcome is None), 1),
+                job=self.job,
+                workers=names,
+                unix_offset=self._unix_offset,
             )
         )
         # A cancel or a shutdown is somebody's wish: nobody has to be told of it by a log line.
         stored.seen = failure.kind in (FailureKind.CANCELLED, FailureKind.SHUTDOWN)
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
-        self._store_failure(task, stored)
+        self._store_failure(task, entries, stored)
 
-    def _store_failure(self, task: Task, stored: StoredFailure) -> None:
-        returns = task.returns
+    def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
         task.returns = stored  # dependents submitted later build upon it
         task.payload = None
         task.failures = None
-        for entry in (returns,) if type(returns) is ObjectEntry else returns:
+        for entry in entries:
             self._store(entry, stored)
 
     def _do_report_cancel(self, command: ReportCancel) -> None:

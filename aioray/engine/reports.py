@@ -17,6 +17,7 @@ from ..core.messages import Failure, FailureKind
 from ..exceptions import (
     AttemptInfo,
     EngineShutdownError,
+    ObjectReconstructionFailedError,
     RayError,
     RayTaskError,
     TaskCancelledError,
@@ -24,6 +25,7 @@ from ..exceptions import (
     WorkerStartupError,
 )
 from ..failures import dependency_error, rebuild, summary
+from ..refs import StoredFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +33,14 @@ if TYPE_CHECKING:
     from ..core.messages import AttemptRecord
     from ..core.model import Task
 
-__all__ = ["DeathReport", "StartReport", "WorkerName", "describe", "exception_builder"]
+__all__ = [
+    "DeathReport",
+    "StartReport",
+    "WorkerName",
+    "describe",
+    "exception_builder",
+    "unreconstructable",
+]
 
 NODE_IP = "127.0.0.1"
 
@@ -41,7 +50,18 @@ _ERROR_TYPES = {
     FailureKind.CANCELLED: "TASK_CANCELLED",
     FailureKind.DEPENDENCY: "TASK_EXECUTION_EXCEPTION",
     FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
+    FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
+}
+
+_UNRECONSTRUCTABLE = {
+    "MAX_ATTEMPTS_EXCEEDED": "Its task has used up max_retries, which counts lost results too.",
+    "RETRIES_DISABLED": "Its task has max_retries=0, which forbids to run it again.",
+    "TASK_CANCELLED": "Its task was cancelled, and is not run again.",
+    "LINEAGE_EVICTED": "The arguments of its task were given up, because there was no room for "
+    "them in memory, or in RAY_max_lineage_bytes.",
+    "PUT": "It was made by put(), so no task can compute it again.",
+    "REF_NOT_FOUND": "The last ref to it is gone, and with it what is known of its task.",
 }
 
 
@@ -131,16 +151,31 @@ def _attempt_info(
     )
 
 
+def unreconstructable(object_id: str, reason: str) -> StoredFailure:
+    """What stands for an object that is lost and must not, or cannot, be computed again."""
+    return StoredFailure(functools.partial(_lost, object_id, reason))
+
+
+def _lost(object_id: str, reason: str) -> ObjectReconstructionFailedError:
+    return ObjectReconstructionFailedError(
+        object_id,
+        reason=f"OBJECT_UNRECONSTRUCTABLE_{reason}",
+        reason_message=_UNRECONSTRUCTABLE[reason],
+    )
+
+
 def exception_builder(
     task: Task,
     failure: Failure,
     *,
+    index: int,
     job: bytes,
     workers: Sequence[WorkerName | None],
     unix_offset: float,
 ) -> Callable[[], BaseException]:
     """A function that makes a new instance of the task's error at each call.
 
+    index: of the return value in question, from 1.
     workers: the names of the workers of `failure.attempts`, in the same order.
     unix_offset: what turns monotonic seconds into Unix seconds.
     """
@@ -149,8 +184,11 @@ def exception_builder(
         for record, worker in zip(failure.attempts, workers, strict=True)
     )
     upstream = None if failure.upstream is None else failure.upstream.returns
-    facts = _Facts(task.name, task.number, failure.kind, failure.detail, job, upstream)
-    return functools.partial(_build, facts, attempts)
+    kind, detail = failure.kind, failure.detail
+    if kind is FailureKind.LOST and isinstance(detail, StoredFailure):
+        kind, upstream = FailureKind.DEPENDENCY, detail  # an argument that cannot be had again
+    facts = _Facts(task.name, task.number, index, kind, detail, job, upstream)
+    return _Builder(facts, attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +197,7 @@ class _Facts:
 
     name: str
     number: int
+    index: int
     kind: FailureKind
     detail: Any
     job: bytes
@@ -169,13 +208,45 @@ class _Facts:
         return ids.task_id(self.job, self.number).hex()
 
 
+class _Builder:
+    """Makes a task's error anew at each call."""
+
+    __slots__ = ("attempts", "facts")
+
+    def __init__(self, facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> None:
+        self.facts = facts
+        self.attempts = attempts
+
+    def __call__(self) -> BaseException:
+        # From the first cause on, one after the other: a chain of failed tasks may be long.
+        chain = [self]
+        while chain[-1].facts.kind is FailureKind.DEPENDENCY:
+            upstream = chain[-1].facts.upstream.build
+            if not isinstance(upstream, _Builder):
+                break
+            chain.append(upstream)
+        first = chain[-1]
+        if first.facts.kind is FailureKind.DEPENDENCY:
+            error: BaseException = first.facts.upstream.exception()
+        else:
+            error = _build(first.facts, first.attempts)
+            chain.pop()
+        for each in reversed(chain):
+            dependent = dependency_error(
+                error, function_name=each.facts.name, pid=os.getpid(), ip=NODE_IP
+            )
+            dependent.attempts = each.attempts
+            error = dependent.as_instanceof_cause()
+        return error
+
+
 def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
+    """The error of a task that has failed by itself."""
     detail = facts.detail
     error: RayError
-    if facts.kind is FailureKind.DEPENDENCY:
-        error = dependency_error(
-            facts.upstream.exception(), function_name=facts.name, pid=os.getpid(), ip=NODE_IP
-        )
+    if facts.kind is FailureKind.LOST:
+        task_id = ids.task_id(facts.job, facts.number)
+        error = _lost(ids.object_id(task_id, facts.index).hex(), detail)
     elif facts.kind is FailureKind.SHUTDOWN:
         # Also for a task that the shutdown has interrupted: that was nobody's wish to cancel.
         error = EngineShutdownError(

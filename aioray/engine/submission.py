@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.model import Function, Task
 from ..options import DEFAULT_MAX_RETRIES, default_max_retries
-from ..refs import ObjectEntry, ObjectRef
+from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serializability import explain
-from ..serialization import ArgumentSlot, dump, dump_function
+from ..serialization import ArgumentSlot, dump, dump_function, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..client import Call, Client
     from ..core.model import Demand, Environment, SchedulingClass
     from ..core.retries import RetryPolicy
+    from ..serialization import Pieces
+    from .objects import Objects
+    from .store import Stored
 
 __all__ = ["Submission", "serialize", "values_of"]
 
@@ -59,6 +62,7 @@ class Submission:
         self._client = client
         self._env_vars = env_vars
         self._scheduling_class = scheduling_class
+        self.objects: Objects | None = None  # where large arguments go
         self._numbers = itertools.count(1)
         self._keys = itertools.count(1)
         self._lock = threading.Lock()
@@ -74,7 +78,7 @@ class Submission:
         client = self._client
         binding: Binding = call.binding if call.client is client else self._bind(call)
         function, name, num_returns, retries, max_calls, policy, cls, static, held = binding
-        payload: bytes = b""
+        payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
             for value in (*args, *kwargs.values()) if kwargs else args:
@@ -89,6 +93,9 @@ class Submission:
                 raise TypeError(
                     f"Could not serialize the arguments of {name}.remote():\n{report}"
                 ) from error
+            if type(payload) is not bytes:
+                assert self.objects is not None
+                payload = self.objects.keep(payload)
             if refs:
                 held = (held, refs)
         if retries is None:
@@ -112,7 +119,8 @@ class Submission:
                 [
                     entry.task
                     for entry in entries
-                    if entry.task is not None and type(entry.outcome) is not bytes
+                    if entry.task is not None
+                    and (entry.outcome is None or type(entry.outcome) is StoredFailure)
                 ]
             )
         if num_returns == 1:
@@ -160,7 +168,7 @@ class Submission:
         try:
             code, captured = dump_function(target)
         except Exception as error:  # whatever a foreign __reduce__ may raise
-            report = explain(target, name, _only_bytes)
+            report = explain(target, name, dumps)
             raise TypeError(f"Could not serialize the function {name!r}:\n{report}") from error
         return Function(next(self._keys), name, code), captured
 
@@ -185,12 +193,12 @@ class Submission:
         }
 
 
-def serialize(value: Any, root: str, what: str) -> tuple[bytes, Sequence[Any]]:
+def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequence[Any]]:
     """`dump`, with a TypeError that names the member of `what`, called `root`, that is to blame."""
     try:
         return dump(value)
     except Exception as error:  # whatever a foreign __reduce__ may raise
-        report = explain(value, root, _only_bytes)
+        report = explain(value, root, dumps)
         raise TypeError(f"Could not serialize {what}:\n{report}") from error
 
 
@@ -201,19 +209,16 @@ def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:
             dump(value)
         except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
-            return explain(value, name, _only_bytes)
-    return explain((args, dict(kwargs)), "arguments", _only_bytes)
+            return explain(value, name, dumps)
+    return explain((args, dict(kwargs)), "arguments", dumps)
 
 
-def _only_bytes(value: Any) -> bytes:
-    return dump(value)[0]
-
-
-def values_of(entries: list[ObjectEntry]) -> list[bytes]:
-    """The serialized values of a task's arguments; the core has seen to it that they are there."""
-    values = []
+def values_of(entries: list[ObjectEntry]) -> list[bytes | Stored] | None:
+    """The values of a task's arguments, as they are kept; None if one was lost meanwhile."""
+    values: list[bytes | Stored] = []
     for entry in entries:
         outcome = entry.outcome
-        assert type(outcome) is bytes
-        values.append(outcome)
+        if outcome is None or type(outcome) is StoredFailure:
+            return None
+        values.append(outcome)  # type: ignore[arg-type]
     return values

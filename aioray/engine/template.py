@@ -47,6 +47,7 @@ class TemplateProcess:
         self._tail = b""
         self._ended = False
         self._left: asyncio.Future[None] | None = None  # done when it has left as it was told
+        boot.taken = True
         self.process = boot.process
         self.control = boot.control
         self._output = boot.output
@@ -118,8 +119,13 @@ class TemplateProcess:
             return
         self._left = self.loop.create_future()
         self.loop.remove_reader(self.control)
+        self._say_leave()
         self.control.close()
         await asyncio.wait([self._left], timeout=REAP_SECONDS)
+
+    def _say_leave(self) -> None:
+        with contextlib.suppress(OSError):  # it is dead already
+            self.control.send(marshal.dumps({"leave": True}))
 
     def close(self) -> None:
         """End it with all that it forked, and reap it; a matter of milliseconds."""
@@ -131,6 +137,8 @@ class TemplateProcess:
                 self.loop.remove_reader(source)
             if self._left is None:
                 self.loop.remove_reader(self.control)
+        if self._left is None:
+            self._say_leave()
         self.control.close()
         try:
             self.process.wait(REAP_SECONDS)

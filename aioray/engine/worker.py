@@ -2,6 +2,9 @@
 
 Room: shell. No policy: whoever calls decides. The driver's side of the channels described in
 `aioray.wire`; reading never blocks, and what cannot be written at once waits in an outbox.
+
+It holds the parts of the store that its process may look at, until that has answered and let go of
+its views, or is dead; and those it may write a result to, until the answer says what was written.
 """
 
 from __future__ import annotations
@@ -20,21 +23,33 @@ from typing import TYPE_CHECKING, Any
 from ..core.messages import Answer, Ended
 from ..wire import (
     ANSWER,
+    IN_FILE,
+    IN_MEMORY,
     MAX_PACKET,
+    NOTE_KEPT,
+    NOTE_UNUSED,
+    NOTE_WANTED,
+    NUMBER,
     PAGE,
     PAGE_DELIVERED,
     PAGE_INTERRUPT,
     PAGE_RUNNING,
     PAGE_SIZE,
     PAGE_STARTED,
+    PAIR,
+    PLACE,
+    PLACE_MARK,
     WorkerFds,
 )
+from .store import Extent, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..core.model import Task
+    from ..wire import Place
     from .output import LineReader
+    from .store import SpillFile, Store
 
 __all__ = ["WorkerHandle"]
 
@@ -46,15 +61,23 @@ ALIGN = 64  # bytes, of what lies in a memory file
 _ENDED = tuple(Ended)  # in the order of wire.Status
 _ASKED = Ended.ASKED_FOR_RETRY
 _DOUBLE = struct.Struct("<d")
+_MARK = bytes((PLACE_MARK,))
+_MARSHALLED = (b"[", b"\xdb")  # how a marshalled list begins; no value does
 
 
 class WorkerHandle:
     """The driver's end of one worker, from before the fork until after the reaping."""
 
-    def __init__(self, worker_id: int, hex_id: str) -> None:
+    def __init__(self, worker_id: int, hex_id: str, store: Store) -> None:
         """Open all channels. Raises OSError, and leaves nothing open, if one cannot be had."""
         self.id = worker_id
         self.hex_id = hex_id
+        self.closed = False
+        self.wanted: list[tuple[int, int]] = []  # room that it waits for: bytes, and how much more
+        self._store = store
+        self._room: dict[tuple[int, int], Extent | SpillFile] = {}  # granted; by kind and number
+        self._loans: dict[int, list[Extent]] = {}  # by seq: what the attempt may look at
+        self._kept: dict[int, Extent] = {}  # by number: what views of the worker look at
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.kill_ordered = False
@@ -103,6 +126,7 @@ class WorkerHandle:
             answers_writer,
             bell,
             page_fd,
+            store.arena.fd,
             stdout_writer,
             stderr_writer,
         )
@@ -117,6 +141,12 @@ class WorkerHandle:
 
     def close(self) -> None:
         """Close everything; the process is gone."""
+        self.closed = True
+        for seq in tuple(self._loans):
+            self._end_loan(seq)
+        for number in tuple(self._kept):
+            self._end_view(number)
+        self._room.clear()
         self.release_child_fds()
         self.bundles.close()
         for fd in (self.claims_reader, self.answers, self.bell, self.page_fd):
@@ -137,23 +167,34 @@ class WorkerHandle:
 
     # ------------------------------------------------------------ giving and taking back
 
-    def send(self, tasks: Sequence[Task], values_of: Callable[[Any], list[bytes]]) -> bool:
-        """Give attempts to the worker; False if a part has to wait until the socket takes more.
+    def send(
+        self, tasks: Sequence[Task], values_of: Callable[[Any], list[bytes | Stored] | None]
+    ) -> list[Task]:
+        """Give attempts to the worker, and return those for which a value is missing.
 
-        values_of: the serialized values of a task's top-level refs.
+        values_of: the values of a task's top-level refs; None if one is lost. If a part has to wait
+        until the socket takes more, `is_waiting` is true afterwards.
         """
         codes: list[tuple[int, bytes]] = []
         known: set[int] = set()
         attempts: list[tuple[Any, ...]] = []
         seqs: list[int] = []
+        missing: list[Task] = []
         size = 0
         for task in tasks:
             static, args, arguments, _ = task.payload
-            values = values_of(arguments) if arguments else ()
+            values: Sequence[Any] = ()
+            weight = 64
+            if arguments or type(args) is not bytes:
+                found = values_of(arguments) if arguments else []
+                if found is None:
+                    missing.append(task)
+                    continue
+                args, *values = self._lend(task.seq, (args, *found))
+                weight += sum(len(value) for value in values if type(value) is bytes)
+            if type(args) is bytes:
+                weight += len(args)
             function = task.function
-            weight = len(args) + 64
-            for value in values:
-                weight += len(value)
             code = None
             if function.key not in task.worker.functions and function.key not in known:  # type: ignore[union-attr]
                 code = function.code
@@ -174,7 +215,73 @@ class WorkerHandle:
             size += weight
         if attempts:
             self._post(marshal.dumps((codes, attempts)), None, seqs)
-        return not self._outbox
+        return missing
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits until the socket takes more."""
+        return bool(self._outbox)
+
+    def _lend(self, seq: int, values: Sequence[bytes | Stored]) -> list[bytes | Place]:
+        """Say where stored values lie, and keep them there until the attempt has ended."""
+        places: list[bytes | Place] = []
+        for value in values:
+            if isinstance(value, Stored):
+                self._store.touch(value)
+                extent, path = value.extent, value.path
+                if extent is not None:
+                    extent.lent += 1
+                    self._loans.setdefault(seq, []).append(extent)
+                    places.append((IN_MEMORY, extent.offset, value.size))
+                    continue
+                assert path is not None
+                places.append((IN_FILE, path, value.size))
+            else:
+                places.append(value)
+        return places
+
+    def _end_loan(self, seq: int) -> None:
+        for extent in self._loans.pop(seq, ()):
+            extent.lent -= 1
+
+    def _end_view(self, number: int) -> None:
+        extent = self._kept.pop(number, None)
+        if extent is not None:
+            extent.lent -= 1
+
+    def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> None:
+        """Let the worker write results there; it waits for the first."""
+        places: list[Place] = []
+        for room in rooms:
+            if isinstance(room, Extent):
+                self._room[IN_MEMORY, room.offset] = room
+                places.append((IN_MEMORY, room.offset, size))
+            else:
+                self._room[IN_FILE, int(os.path.basename(room.path))] = room
+                places.append((IN_FILE, room.path, size))
+        self._post(marshal.dumps(places), None, [])
+
+    def refuse(self, error: bytes) -> None:
+        """Tell the worker that there is no room; error: a pickled exception."""
+        self._post(marshal.dumps(error), None, [])
+
+    def _find_stored(self, payload: bytes) -> Any:
+        """A result, with the values that were written to room granted before in their places."""
+        mark = payload[:1]
+        if mark == _MARK:
+            return self._stored(payload)
+        if mark in _MARSHALLED:
+            values = marshal.loads(payload)
+            if any(value[:1] == _MARK for value in values):
+                return [self._stored(value) if value[:1] == _MARK else value for value in values]
+        return payload
+
+    def _stored(self, place: bytes) -> Stored:
+        _, kind, number, size = PLACE.unpack(place)
+        room = self._room.pop((kind, number))
+        if isinstance(room, Extent):
+            return self._store.adopt(size, room)
+        return self._store.adopt_file(size, room)
 
     def _post(self, packet: bytes, fd: int | None, seqs: list[int]) -> None:
         self._outbox.append((packet, fd, seqs))
@@ -196,8 +303,9 @@ class WorkerHandle:
                 # Full, or the worker is gone: its death will take these back.
                 return False
             outbox.popleft()
-            assert self.claims_writer is not None
-            os.write(self.claims_writer, struct.pack(f"<{len(seqs)}Q", *seqs))
+            if seqs:
+                assert self.claims_writer is not None
+                os.write(self.claims_writer, struct.pack(f"<{len(seqs)}Q", *seqs))
         return True
 
     def reclaim(self) -> list[int]:
@@ -211,11 +319,17 @@ class WorkerHandle:
             if not data:
                 break
             seqs.extend(struct.unpack(f"<{len(data) // 8}Q", data))
-        for _, fd, waiting in self._outbox:
+        grants = []
+        for packet, fd, waiting in self._outbox:
+            if not waiting:
+                grants.append((packet, fd, waiting))
             seqs.extend(waiting)
             if fd is not None:
                 os.close(fd)
         self._outbox.clear()
+        self._outbox.extend(grants)
+        for seq in seqs:
+            self._end_loan(seq)
         return seqs
 
     # ------------------------------------------------------------ answers
@@ -261,16 +375,17 @@ class WorkerHandle:
             if end - start < length:
                 break
             position = start + length
+            if status >= NOTE_WANTED:
+                self._note(status, seq, data[start:position])
+                continue
+            payload: Any = data[start:position]
             ended = _ENDED[status]
+            if self._room and ended is Ended.RETURNED:
+                payload = self._find_stored(payload)
+            if self._loans:
+                self._end_loan(seq)
             answers.append(
-                Answer(
-                    seq,
-                    ended,
-                    data[start:position],
-                    started,
-                    duration,
-                    delay if ended is _ASKED else None,
-                )
+                Answer(seq, ended, payload, started, duration, delay if ended is _ASKED else None)
             )
         if position < end:
             rest = data[position:]
@@ -279,6 +394,23 @@ class WorkerHandle:
             self._need = header
             if len(rest) >= header:
                 self._need += ANSWER.unpack_from(rest)[0]
+
+    def _note(self, kind: int, seq: int, payload: bytes) -> None:
+        """Take in a frame that is no answer."""
+        if kind == NOTE_WANTED:
+            self.wanted.append(PAIR.unpack(payload))
+        elif kind == NOTE_UNUSED:
+            for key in PAIR.iter_unpack(payload):
+                del self._room[key]
+        elif kind == NOTE_KEPT:
+            lent = {extent.offset: extent for extent in self._loans.get(seq, ())}
+            for offset, number in PAIR.iter_unpack(payload):
+                if number not in self._kept:
+                    extent = self._kept[number] = lent[offset]
+                    extent.lent += 1
+        else:
+            for (number,) in NUMBER.iter_unpack(payload):
+                self._end_view(number)
 
     # ------------------------------------------------------------ signals
 
@@ -329,16 +461,18 @@ class WorkerHandle:
 def _in_memory_file(
     codes: list[tuple[int, bytes]],
     head: tuple[Any, ...],
-    args: bytes,
-    values: Sequence[bytes],
+    args: bytes | Place,
+    values: Sequence[bytes | Place],
 ) -> tuple[bytes, int]:
     """A bundle of one large attempt: the packet, and the memory file with its long strings."""
     fd = os.memfd_create("aioray-bundle")
     try:
         position = 0
 
-        def lay(data: bytes) -> tuple[int, int]:
+        def lay(data: Any) -> Any:
             nonlocal position
+            if type(data) is not bytes:
+                return data  # it lies elsewhere
             position += -position % ALIGN
             start = position
             view = memoryview(data)

@@ -8,12 +8,19 @@ This file must not import `annotations` from `__future__`: the module of that na
 below this package, and the name here would hide it.
 """
 
-__all__ = ["annotations", "get_node_ip_address", "log_once"]
+__all__ = [
+    "annotations",
+    "deregister_serializer",
+    "get_node_ip_address",
+    "log_once",
+    "register_serializer",
+]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aioray.util import annotations
+    from aioray.util.serialization import deregister_serializer, register_serializer
 else:
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):
@@ -21,6 +28,10 @@ else:
             from importlib import import_module
 
             return import_module("aioray.util.annotations")
+        if name in ("register_serializer", "deregister_serializer"):
+            from aioray.util import serialization
+
+            return getattr(serialization, name)
         from aioray.ray_features import missing_attribute
 
         raise missing_attribute("aioray.util", name)

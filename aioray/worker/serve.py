@@ -30,22 +30,37 @@ import cloudpickle
 import setproctitle
 
 from .. import ids, serialization
-from ..serialization import ArgumentSlot, dump, load
-from ..wire import ANSWER, CLAIM, MAX_PACKET, PAGE_RUNNING, PAGE_SIZE, Attempt, Status
+from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
+from ..wire import (
+    ANSWER,
+    CLAIM,
+    MAX_PACKET,
+    NOTE_KEPT,
+    NOTE_RELEASED,
+    NOTE_UNUSED,
+    NOTE_WANTED,
+    PAGE_RUNNING,
+    PAGE_SIZE,
+    PAIR,
+    Attempt,
+    Status,
+)
 from . import interrupts, output
 from .current import place
 from .interrupts import Interrupts
+from .objects import ArgumentLost, Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..wire import WorkerFds
+    from ..wire import Place, WorkerFds
 
 __all__ = ["main"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
 RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
 PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
+KEPT_MS = 1000  # between looks, while idle, whether views that were kept have ended
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
@@ -64,6 +79,8 @@ class Server:
         self.bell = fds.bell
         self.page = page
         self.interrupts = Interrupts(page)
+        self.objects = Objects(fds.arena, self.want_room)
+        self.grant: list[Place] | bytes | None = None
         self.queue: deque[Attempt] = deque()
         self.code: dict[int, Any] = {}  # bytes until first use, by function key
         self.functions: dict[int, Callable[..., Any]] = {}
@@ -84,10 +101,14 @@ class Server:
             try:
                 claim = os.read(claims, size)
             except BlockingIOError:
+                if self.objects.kept:
+                    self.note_released()
+                if self.objects.spare:
+                    self.note(NOTE_UNUSED, self.objects.take_unused())
                 if self.unrung_bytes:
                     self.ring()
                 self.show("IDLE")
-                poll.poll()
+                poll.poll(KEPT_MS if self.objects.kept else None)
                 continue
             if not claim:
                 return
@@ -104,11 +125,17 @@ class Server:
             self.receive()
 
     def receive(self) -> None:
-        """Read one bundle."""
+        """Read one bundle, or a grant."""
         data, ancillary, _, _ = self.bundles.recvmsg(
             PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
         )
-        codes, attempts = marshal.loads(data)
+        if not data:
+            sys.exit(0)  # the driver is gone
+        message = marshal.loads(data)
+        if type(message) is not tuple:
+            self.grant = message
+            return
+        codes, attempts = message
         if ancillary:
             (fd,) = struct.unpack("i", ancillary[0][2][:4])
             try:
@@ -117,7 +144,9 @@ class Server:
                 os.close(fd)
 
             def place_of(item: Any) -> Any:
-                return area[item[0] : item[0] + item[1]] if type(item) is tuple else item
+                if type(item) is not tuple or len(item) != 2:
+                    return item
+                return area[item[0] : item[0] + item[1]]
 
             codes = [(key, place_of(code)) for key, code in codes]
             attempts = [
@@ -146,12 +175,13 @@ class Server:
             function = self.functions.get(attempt.function)
             if function is None:
                 function = self.load_function(attempt.function)
-            if attempt.payload:
-                args, kwargs = load(attempt.payload)
-                if attempt.arguments:
-                    args, kwargs = fill_slots(args, kwargs, attempt.arguments)
+            payload = attempt.payload
+            if type(payload) is bytes and not attempt.arguments:
+                given = list(load(payload)) if payload else [(), {}]
             else:
-                args, kwargs = (), {}
+                given = self.load_arguments(attempt)
+        except ArgumentLost:
+            self.answer(seq, Status.ARGUMENT_LOST, b"", started, 0.0)
         except Exception as error:  # noqa: BLE001 - user code may raise anything
             self.answer_error(attempt, error, Status.RAISED, started)
         else:
@@ -161,7 +191,7 @@ class Server:
             if self.interrupts.requested(seq):
                 self.answer(seq, Status.NOT_STARTED, b"", started, 0.0)
             else:
-                self.call(attempt, function, args, kwargs)
+                self.call(attempt, function, given)
         place.attempt = None
         _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
 
@@ -169,11 +199,15 @@ class Server:
         self,
         attempt: Attempt,
         function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        given: list[Any],
     ) -> None:
-        """Enter user code, leave it whatever happens, and answer with the outcome."""
+        """Enter user code, leave it whatever happens, and answer with the outcome.
+
+        given: args and kwargs, which are taken out: nothing may hold them when the task has ended.
+        """
         seq = attempt.seq
+        args, kwargs = given
+        given.clear()
         gate = self.interrupts
         error: BaseException | None = None
         value: Any = None
@@ -193,16 +227,20 @@ class Server:
             gate.current = 0
             error = raised
         duration = _monotonic() - started
+        args, kwargs = (), {}
         gate.restore()
         output.flush()
         mean = self.mean_seconds.get(attempt.function, duration)
         self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
         if error is None:
             try:
-                payload = pack_returns(value, attempt)
+                payload = pack_returns(value, attempt, self.objects.keep)
+                value = None
             except Exception as failure:  # noqa: BLE001 - user code may raise anything
+                self.objects.failed()
                 self.answer_error(attempt, failure, Status.RAISED, started, duration)
             else:
+                self.objects.answered()
                 self.answer(seq, _RETURNED, payload, started, duration)
                 if duration > SHORT_SECONDS:
                     self.ring()  # whatever comes next, this has taken long enough
@@ -216,6 +254,20 @@ class Server:
                 self.answer_error(attempt, error, status, started, duration, delay)
             finally:
                 error = None  # breaks the cycle of traceback and frame
+
+    def load_arguments(self, attempt: Attempt) -> list[Any]:
+        """The positional and keyword arguments, with a value of its own in place of each ref."""
+        args, kwargs = self.load(attempt.payload)
+        values = attempt.arguments
+
+        def value_of(item: Any) -> Any:
+            return self.load(values[item.index]) if type(item) is ArgumentSlot else item
+
+        return [tuple(map(value_of, args)), {key: value_of(item) for key, item in kwargs.items()}]
+
+    def load(self, value: Any) -> Any:
+        """Deserialize what was sent, or lies in the store. Raises ArgumentLost."""
+        return load(self.objects.open(value) if type(value) is tuple else value)
 
     def load_function(self, key: int) -> Callable[..., Any]:
         """Unpickle a function on its first use."""
@@ -270,7 +322,7 @@ class Server:
             proctitle=f"ray::{attempt.name}",
             pid=os.getpid(),
             ip="127.0.0.1",
-            dumps=lambda value: dump(value)[0],
+            dumps=dumps,
             loads=load,
             hide_files=_HIDDEN,
             task_id=ids.task_id(place.job, attempt.number).hex(),
@@ -287,7 +339,36 @@ class Server:
         delay: float = 0.0,
     ) -> None:
         """Put an answer into the pipe, where it is safe; the bell comes later."""
-        frame = ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload
+        objects = self.objects
+        if objects.kept:
+            self.note_released()
+        if objects.opened:
+            kept = objects.take_kept()
+            if kept:
+                self.note(NOTE_KEPT, kept, seq)
+        self.write(ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload)
+
+    def note_released(self) -> None:
+        """Tell the driver of views that have ended."""
+        released = self.objects.take_released()
+        if released:
+            self.note(NOTE_RELEASED, released)
+
+    def note(self, kind: int, payload: bytes, seq: int = 0) -> None:
+        """Tell the driver something that is no answer."""
+        self.write(ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload)
+
+    def want_room(self, size: int) -> list[Place] | bytes:
+        """Ask the driver for room in the store, and wait until it has some."""
+        self.note(NOTE_WANTED, PAIR.pack(size, len(self.queue)))
+        self.ring()
+        while self.grant is None:
+            self.receive()
+        grant, self.grant = self.grant, None
+        return grant
+
+    def write(self, frame: bytes) -> None:
+        """Put a frame into the answers pipe."""
         size = len(frame)
         if self.unrung_bytes + size > RING_BYTES:
             # The header first: a driver that has seen a part of a frame reads on without a bell.
@@ -326,22 +407,14 @@ class Items(tuple[Any, ...]):
     __slots__ = ()
 
 
-def fill_slots(
-    args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Put the values of top-level refs in their places, each place with a copy of its own."""
+def pack_returns(value: Any, attempt: Attempt, keep: Callable[[Pieces], bytes]) -> bytes:
+    """Serialize what a function returned. Raises what the caller is to see if it does not fit.
 
-    def value_of(item: Any) -> Any:
-        return load(values[item.index]) if type(item) is ArgumentSlot else item
-
-    return tuple(map(value_of, args)), {key: value_of(item) for key, item in kwargs.items()}
-
-
-def pack_returns(value: Any, attempt: Attempt) -> bytes:
-    """Serialize what a function returned. Raises what the caller is to see if it does not fit."""
+    keep: stores what is large, and gives what stands for it.
+    """
     count = attempt.num_returns
     if count == 1 and type(value) is not Items:
-        return dump_result(value, attempt, "result")
+        return pack(value, attempt, "result", keep)
     if count == 0:
         return b""
     if len(value) != count:
@@ -350,20 +423,25 @@ def pack_returns(value: Any, attempt: Attempt) -> bytes:
             f"{count} values, or change num_returns."
         )
     if count == 1:
-        return dump_result(value[0], attempt, "result")
+        return pack(value[0], attempt, "result", keep)
     return marshal.dumps(
-        [dump_result(item, attempt, f"result[{at}]") for at, item in enumerate(value)]
+        [pack(item, attempt, f"result[{at}]", keep) for at, item in enumerate(value)]
     )
 
 
-def dump_result(value: Any, attempt: Attempt, label: str) -> bytes:
-    """Serialize a result. An error keeps its type, and is told which member is to blame."""
+def pack(value: Any, attempt: Attempt, label: str, keep: Callable[[Pieces], bytes]) -> bytes:
+    """Serialize one result. An error keeps its type, and is told which member is to blame."""
     try:
-        return dump(value)[0]
+        data = dump(value)[0]
+        return keep(data) if isinstance(data, Pieces) else data
     except Exception as error:
+        from ..exceptions import RayError
         from ..serializability import explain
 
-        report = explain(value, label, lambda item: dump(item)[0])
+        if isinstance(error, RayError):
+            raise  # there is no room for it
+
+        report = explain(value, label, dumps)
         error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")
         raise
 

@@ -6,7 +6,8 @@ the user asked to preload, then waits for three things: requests from the driver
 child, the end of the driver.
 
 Requests and reports are marshalled dicts on a SOCK_SEQPACKET socket, with descriptors attached.
-Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`.
+Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`,
+at last {"leave"}.
 Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload;
 {"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was
 reaped.
@@ -52,6 +53,7 @@ class Template:
         self.pid = os.getpid()
         self.worker_by_pid: dict[int, int] = {}
         self.settings: dict[str, Any] = {}
+        self.driver_is_gone = False
         self.wake_reader, self.wake_writer = os.pipe()
         for fd in (self.wake_reader, self.wake_writer):
             os.set_blocking(fd, False)
@@ -118,6 +120,7 @@ class Template:
                 patience = None
                 continue
             if self.driver in ready:
+                self.driver_is_gone = True
                 return
             if self.wake_reader in ready:
                 with contextlib.suppress(BlockingIOError):
@@ -126,6 +129,9 @@ class Template:
             if self.control.fileno() in ready:
                 message, fds = self.receive()
                 if message is None:
+                    self.driver_is_gone = True
+                    return
+                if "leave" in message:
                     return
                 self.fork(message, WorkerFds(*fds))
 
@@ -222,8 +228,15 @@ class Template:
             try:
                 pid, _ = os.waitpid(-1, 0)
             except ChildProcessError:
-                return
+                break
             self.worker_by_pid.pop(pid, None)
+        if self.driver_is_gone and self.settings:
+            import shutil
+
+            folder = self.settings["folder"]
+            shutil.rmtree(folder, ignore_errors=True)  # values on disk
+            with contextlib.suppress(OSError):  # never made, or other sessions have theirs there
+                os.rmdir(os.path.dirname(folder))
 
 
 def main(control_fd: int, driver_fd: int) -> None:

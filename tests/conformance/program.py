@@ -444,6 +444,78 @@ async def aw():
 
 rec("await", lambda: asyncio.run(aw()))
 rec("taskid", lambda: str(ray.ObjectRef.nil()))
+# ---- large values
+
+
+def large(value):
+    got = ray.get(ray.put(value))
+    return type(got).__name__, len(got) if hasattr(got, "__len__") else None, got is value
+
+
+BIG = 1_000_000
+rec("large_bytes", lambda: large(b"a" * BIG))
+rec("large_bytearray", lambda: large(bytearray(BIG)))
+rec("large_memoryview", lambda: large(memoryview(bytes(BIG))))
+rec("large_array", lambda: large(np.zeros(BIG)))
+rec("large_array_flags", lambda: ray.get(ray.put(np.zeros(BIG))).flags.writeable)
+rec("large_nested_flags", lambda: ray.get(ray.put([{"a": np.zeros(BIG)}]))[0]["a"].flags.writeable)
+rec("large_fortran", lambda: ray.get(ray.put(np.zeros((1000, 1000), order="F"))).flags.f_contiguous)
+rec("large_sliced", lambda: float(ray.get(ray.put(np.arange(BIG)[::2])).sum()))
+rec(
+    "large_object_array",
+    lambda: ray.get(ray.put(np.array([[1], None] * 100_000, dtype=object))).shape,
+)
+rec("large_shared", lambda: np.shares_memory(*[ray.get(r) for r in [ray.put(np.zeros(BIG))] * 2]))
+
+
+@ray.remote
+def writes(a):
+    a[0] = 1
+    return a
+
+
+@ray.remote
+def flags(a, b):
+    return a.flags.writeable, b[0].flags.writeable, type(b).__name__
+
+
+rec("large_write", lambda: ray.get(writes.remote(np.zeros(BIG))))
+rec("large_write_ref", lambda: ray.get(writes.remote(ray.put(np.zeros(BIG)))))
+rec("large_flags", lambda: ray.get(flags.remote(np.zeros(BIG), [np.zeros(BIG)])))
+
+
+@ray.remote(num_returns=2)
+def two_large():
+    return np.zeros(BIG), b"x" * BIG
+
+
+rec("large_two", lambda: [len(v) for v in ray.get(two_large.remote())])
+
+
+class Odd:
+    def __init__(self, x):
+        self.x = x
+
+
+@ray.remote
+def odd(o):
+    return type(o).__name__, o.x
+
+
+def registered():
+    ray.util.register_serializer(Odd, serializer=lambda o: o.x, deserializer=lambda x: Odd(x * 2))
+    try:
+        return ray.get(odd.remote(Odd(4))), ray.get(ray.put(Odd(5))).x
+    finally:
+        ray.util.deregister_serializer(Odd)
+
+
+rec("registered", registered)
+rec("deregistered", lambda: (ray.get(odd.remote(Odd(4))), ray.get(ray.put(Odd(5))).x))
+rec("deregistered_twice", lambda: ray.util.deregister_serializer(Odd))
+rec("ref_of_ref", lambda: type(ray.get(ray.put([ray.put(1)]))[0]).__name__)
+rec("ref_by_hand", lambda: ray.get(__import__("pickle").loads(ray.cloudpickle.dumps(ray.put(7)))))
+rec("get_mixed", lambda: [type(v).__name__ for v in ray.get([ray.put(1), ray.put(np.zeros(BIG))])])
 ray.shutdown()
 rec("is_init", lambda: ray.is_initialized())
 rec("shutdown2", lambda: bool(ray.shutdown()) and False)

@@ -25,7 +25,8 @@ DIFFERENCES = {
     "myerr": "an exception that cannot be unpickled arrives as RayTaskError all the same",
     "chained": "Ray drops a frame of the user's from the traceback",
     "ctx": "the module of a function of the script is __main__",
-    "cluster": "there is no object store memory yet",
+    "large_bytearray": "a bytearray stays one; Ray makes bytes of it",
+    "large_memoryview": "a memoryview stays one, and is not copied; Ray makes bytes of it",
     "init{'address': 'local', 'num_cpus': 'x'}": "TypeError instead of AssertionError",
     "init{'resources': {'CPU': 1}}": "ValueError instead of AssertionError",
 }

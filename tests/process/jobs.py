@@ -522,3 +522,177 @@ def swallow_everything(started):
     say(started, os.getpid())
     while True:
         time.sleep(FOREVER)
+
+
+# ---------------------------------------------------------------- large values
+
+
+def numbers(count, start=0):
+    """An array of 8 * count bytes."""
+    import numpy as np
+
+    return np.arange(start, start + count, dtype=float)
+
+
+def noted_numbers(path, count, start=0):
+    note(path, "ran")
+    return numbers(count, start)
+
+
+def noted_sum(path, *arrays, plus=0):
+    """The element-wise sum of arrays."""
+    note(path, "sum")
+    return sum(arrays) + plus
+
+
+def total(*arrays):
+    return float(sum(array.sum() for array in arrays))
+
+
+def large_and_small(path, count):
+    note(path, "ran")
+    return numbers(count), "small"
+
+
+def three_numbers(path, count):
+    note(path, "ran")
+    return numbers(count), numbers(count, 1), numbers(count, 2)
+
+
+def look_at(array):
+    """Where an array lies in this process, and whether it can be written to."""
+    address = array.ctypes.data
+    try:
+        array.setflags(write=True)
+    except ValueError:
+        refused = True
+    else:
+        refused = False
+    return {
+        "pid": os.getpid(),
+        "address": address,
+        "in_store": name_of_memory(address),
+        "writeable": array.flags.writeable,
+        "refused": refused,
+    }
+
+
+def name_of_memory(address):
+    """What is mapped at an address, as the kernel calls it."""
+    with open("/proc/self/maps", encoding="utf-8") as file:
+        for line in file:
+            extent, _, rest = line.partition(" ")
+            start, end = (int(number, 16) for number in extent.split("-"))
+            if start <= address < end:
+                return rest.split(maxsplit=4)[-1].strip()
+    return None
+
+
+def store_fd():
+    """The descriptor of the shared memory in this process."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "aioray-objects" in os.readlink(f"/proc/self/fd/{name}"):
+                return int(name)
+        except OSError:
+            continue
+    return None
+
+
+def cut_the_store():
+    """Try to change the size of the shared memory; what came of it."""
+    fd = store_fd()
+    size = os.fstat(fd).st_size
+    errors = []
+    for wanted in (0, size // 2, 2 * size):
+        try:
+            os.ftruncate(fd, wanted)
+        except OSError as error:
+            errors.append(type(error).__name__)
+    return errors, os.fstat(fd).st_size == size
+
+
+def overwrite(array):
+    """Write to an array's memory, whatever its flags say."""
+    ctypes.memset(array.ctypes.data, 0xFF, 8)
+
+
+_kept = {}
+
+
+def keep(key, value):
+    """Keep a value beyond the end of the task."""
+    _kept[key] = value
+    return os.getpid()
+
+
+def kept(key):
+    """The sum of an array that was kept."""
+    return float(_kept[key].sum())
+
+
+def drop(key):
+    del _kept[key]
+
+
+class DiesWhenPickled:
+    """Ends the worker while it serializes."""
+
+    def __reduce__(self):
+        os._exit(42)
+
+
+def large_and_deadly(count):
+    """Two values: one gets into the store, the other ends the worker."""
+    return numbers(count), DiesWhenPickled()
+
+
+def sum_inside(values):
+    """Of the refs in a container, how many there are: nobody may look at them here."""
+    return len(values)
+
+
+def numbers_then(path, count, how, started=None, gate=None):
+    """An array at the first run; at the next one, something else."""
+    note(path, "ran")
+    if len(notes(path)) == 1:
+        return numbers(count)
+    if how == "raise":
+        raise ValueError("not again")
+    if how == "raise once" and len(notes(path)) == 2:
+        raise ValueError("not yet")
+    if how == "crash once" and len(notes(path)) == 2:
+        os._exit(42)
+    if how == "crash":
+        os._exit(42)
+    if how == "wait":
+        say(started, os.getpid())
+        listen(gate)
+    if how == "sleep":
+        say(started, os.getpid())
+        time.sleep(FOREVER)
+    return numbers(count)
+
+
+def hold_argument(started, gate, array):
+    """Say the pid, wait for the test, then use the argument."""
+    say(started, os.getpid())
+    listen(gate)
+    return float(array.sum())
+
+
+def hold_then_return(started, gate, count):
+    """Say the pid, wait for the test, then return a large array."""
+    say(started, os.getpid())
+    listen(gate)
+    return numbers(count)
+
+
+def derive(count, start, *arrays):
+    """An array that depends on the ends of others."""
+    return numbers(count, derived(start, [(array[0], array[-1]) for array in arrays]))
+
+
+def derived(start, ends):
+    """Where it starts: a number that any order of computing gives exactly."""
+    return (start + sum(3 * first + last for first, last in ends)) % 1_000_003

@@ -114,7 +114,9 @@ class FakeCrew:
 
     start_failures = 0  # how many of the next starts fail
 
-    def __init__(self, loop: Any, feed: Any, settings: Any, identity: Any, boot: Any) -> None:
+    def __init__(
+        self, loop: Any, feed: Any, settings: Any, identity: Any, objects: Any, boot: Any
+    ) -> None:
         self.loop = loop
         self.feed = feed
         self.names: dict[int, WorkerName] = {}

@@ -1,0 +1,543 @@
+"""Where large values are kept: in shared memory, and in files when that is full.
+
+Room: shell. A `Stored` is one value; whoever needs the value holds it (the object's entry, a task's
+arguments), and when nobody does any more, its memory and its file are free at once. An `Extent` is
+a part of the shared memory; besides its `Stored` everybody holds it who may look there: views in
+this process, workers. So memory is never given out again while it is looked at, whatever becomes of
+the value.
+
+Thread-safe, because `put` and `.remote()` run in their callers' threads. Finalizers may run in any
+thread, at any moment, even while that thread holds the lock; so they only leave a note, and the
+next operation acts on it. The lock is never held during input or output.
+
+When there is no room, what is expendable is dropped: arguments of finished tasks, which are only of
+use if a result is lost. Then values that were not used for longest and that nobody looks at go to
+files; with 80 % in use that is done in advance, in the background, so that whoever comes next need
+not wait for the disk. A value for which no room can be made goes to a file at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import weakref
+from collections import OrderedDict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from ..arena import Arena, is_whole, read_file
+from ..core.extents import Extents
+from ..exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
+from ..options import STORE_SPACE
+from ..refs import NotAtHand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..serialization import Pieces
+    from .spill import SpillFolder
+
+__all__ = ["Extent", "SpillFile", "Store", "Stored", "shut_down"]
+
+logger = logging.getLogger("aioray")
+
+SPILL_THRESHOLD = 0.8  # of the limit in use, from which values are copied to files in advance
+COPY_FROM = 1024 * 1024  # bytes, from which a value is copied to warm memory, and not written
+CLEAN_STEP = 32 * 1024 * 1024  # bytes copied in advance before others may use the disk
+TRIM_STEP = 16 * 1024 * 1024  # bytes returned to the system at once: some milliseconds
+
+
+class _Notes:
+    """What finalizers leave behind."""
+
+    __slots__ = ("_tell", "extents", "files", "told", "values")
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self.extents: deque[tuple[int, int]] = deque()
+        self.values: deque[weakref.KeyedRef[int, Stored]] = deque()
+        self.files: deque[str] = deque()
+        self.told = False  # the owner of the store knows that there is something
+
+    def tell(self) -> None:
+        if not self.told:
+            self.told = True
+            self._tell()
+
+
+class Extent:
+    """A part of the shared memory that is in use, as long as this object lives."""
+
+    __slots__ = ("_notes", "lent", "offset", "size", "warm")
+
+    def __init__(self, notes: _Notes, offset: int, size: int, *, warm: bool) -> None:
+        self._notes = notes
+        self.offset = offset
+        self.size = size
+        self.warm = warm  # it was in use before
+        self.lent = 0  # attempts and views of workers that may look here
+
+    def __del__(self) -> None:
+        self._notes.extents.append((self.offset, self.size))
+        self._notes.tell()
+
+
+class SpillFile:
+    """A file with a value, or for one; it is removed when this object goes."""
+
+    __slots__ = ("_notes", "path")
+
+    def __init__(self, notes: _Notes, path: str) -> None:
+        self._notes = notes
+        self.path = path
+
+    def __del__(self) -> None:
+        self._notes.files.append(self.path)
+        self._notes.tell()
+
+
+class Stored:
+    """One large value. Without a finalizer: while one runs, weak references still answer."""
+
+    __slots__ = (
+        "__weakref__",
+        "_store",
+        "_view",
+        "extent",
+        "file",
+        "read_through",
+        "shelf",
+        "size",
+    )
+
+    def __init__(
+        self, store: Store, size: int, extent: Extent | None, file: SpillFile | None
+    ) -> None:
+        self._store = store
+        self.size = size  # bytes
+        self.extent = extent  # where it lies in memory; None: only in its file
+        self.file = file  # if there is one
+        self.shelf: _Shelf | None = None  # of the store, which alone assigns it
+        self.read_through = False  # it has no place in memory: each reader makes a copy
+        self._view: weakref.ref[Any] | None = None
+
+    @property
+    def path(self) -> str | None:
+        """Of its file, if there is one."""
+        return None if self.file is None else self.file.path
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `view` needs nothing from the disk, or would not be faster after waiting."""
+        return self.extent is not None or self.read_through or self._store.closed
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether somebody uses its memory, which could not be freed then."""
+        extent = self.extent
+        looked_at = self._view is not None and self._view() is not None
+        return looked_at or (extent is not None and extent.lent > 0)
+
+    def view(self, *, from_disk: bool = False) -> memoryview:
+        """The serialized value, read-only. Its memory stays as it is while a buffer of it lives.
+
+        from_disk: make a copy of its file if it is only there. Raises NotAtHand if it is not in
+        memory, and should be fetched into it first, or is lost; EngineShutdownError if the engine
+        is shut down.
+        """
+        if self._store.closed:
+            raise shut_down()
+        extent = self.extent
+        if extent is None:
+            if (self.read_through or from_disk) and self.path is not None:
+                copy = read_file(self.path, self.size)
+                if copy is not None:
+                    return copy
+            self.read_through = False
+            raise NotAtHand
+        view = None if self._view is None else self._view()
+        if view is None:
+            view = self._store.arena.view(extent.offset, self.size, extent)
+            self._view = weakref.ref(view)
+        self._store.touch(self)
+        return memoryview(view).cast("B").toreadonly()
+
+
+class _Shelf:
+    """Values in memory that are to be treated alike; the one used last at the end."""
+
+    def __init__(self, notes: _Notes) -> None:
+        self.bytes = 0
+        self._values: OrderedDict[int, tuple[weakref.KeyedRef[int, Stored], int]] = OrderedDict()
+        self._has_died = notes.values.append
+
+    def put(self, stored: Stored) -> None:
+        """Put a value here, as the one used last, and take it from where it was."""
+        if stored.shelf is not None:
+            stored.shelf.take(stored)
+        key = id(stored)
+        self._drop(key)  # of one that is gone, and whose place in memory this one has
+        size = Extents.rounded(stored.size)
+        self._values[key] = weakref.KeyedRef(stored, self._has_died, key), size
+        self.bytes += size
+        stored.shelf = self
+
+    def take(self, stored: Stored) -> None:
+        """Take a value away."""
+        stored.shelf = None
+        self._drop(id(stored))
+
+    def _drop(self, key: int) -> None:
+        found = self._values.pop(key, None)
+        if found is not None:
+            self.bytes -= found[1]
+
+    def touch(self, stored: Stored) -> None:
+        """It was used just now."""
+        self._values.move_to_end(id(stored))
+
+    def drop_dead(self, ref: weakref.KeyedRef[int, Stored]) -> None:
+        """The value behind this reference is gone."""
+        found = self._values.get(ref.key)
+        if found is not None and found[0] is ref:
+            self._drop(ref.key)
+
+    def pick(self, size: int, busy: set[int]) -> list[Stored]:
+        """Values of `size` bytes together, or all there are, used least recently first.
+
+        Not those in `busy`. What is being looked at counts as used just now.
+        """
+        picked: list[Stored] = []
+        looked_at: list[Stored] = []
+        found = 0
+        for key, (ref, room) in self._values.items():
+            if found >= size:
+                break
+            stored = ref()
+            if stored is None or key in busy:
+                continue
+            if stored.is_looked_at:
+                looked_at.append(stored)
+            else:
+                picked.append(stored)
+                found += room
+        for stored in looked_at:
+            self.touch(stored)
+        return picked
+
+
+def shut_down() -> EngineShutdownError:
+    """What whoever asks for a stored value gets after the end."""
+    return EngineShutdownError(
+        "The session was shut down, and the large values that it held are gone. Get them before."
+    )
+
+
+class Store:
+    """All large values of one engine."""
+
+    def __init__(self, limit: int, folder: SpillFolder, tell: Callable[[], None]) -> None:
+        """Create the shared memory. Raises OSError if the system refuses it.
+
+        limit: bytes of shared memory. folder: for what does not fit. tell: called, from any thread,
+        when memory was freed or is running short; `settle` should follow.
+        """
+        self.limit = Extents.rounded(limit)
+        space = STORE_SPACE * self.limit
+        self.arena = Arena.create(space)
+        self._extents = Extents(self.limit, space)
+        self._notes = _Notes(tell)
+        self._folder = folder
+        self._room = threading.Condition()
+        self._expendable = _Shelf(self._notes)  # rather lost than written to disk
+        self._saved = _Shelf(self._notes)  # in a file too: their memory can be had at once
+        self._unsaved = _Shelf(self._notes)
+        self._serials = itertools.count(1)
+        self._being_spilled: set[int] = set()
+        self._cleaning = False  # values are being copied to files in advance
+        # Size by offset: where this process has copied to before, so that its pages are mapped.
+        self._mapped: dict[int, int] = {}
+        self._disk: ThreadPoolExecutor | None = None
+        self.closed = False
+        self.changes = 0  # how often memory was given out
+
+    # ------------------------------------------------------------ what there is
+
+    @property
+    def used(self) -> int:
+        """Bytes of shared memory in use, in whole pages."""
+        with self._room:
+            self._settle()
+            return self._extents.used
+
+    @property
+    def warm(self) -> int:
+        """Bytes of shared memory that are free and not returned to the system."""
+        return self._extents.warm
+
+    # ------------------------------------------------------------ values
+
+    def keep(self, pieces: Pieces) -> Stored:
+        """Store a value; blocks while others are written to disk to make room.
+
+        Raises OutOfDiskError and ObjectStoreFullError; what is stored already is not touched then.
+        """
+        extent = self.allocate(pieces.size) or self.make_room(pieces.size)
+        if extent is None:
+            path = self._folder.write(next(self._serials), pieces.buffers, pieces.size)
+            return self.adopt_file(pieces.size, SpillFile(self._notes, path))
+        if extent.warm and pieces.size >= COPY_FROM:
+            mapped = self._mapped.get(extent.offset, 0) >= pieces.size
+            self.arena.copy(extent.offset, pieces.buffers, pieces.size, mapped=mapped)
+            self._mapped[extent.offset] = max(pieces.size, self._mapped.get(extent.offset, 0))
+        else:
+            self.arena.write(extent.offset, pieces.buffers)
+        return self.adopt(pieces.size, extent)
+
+    def reserve_file(self, size: int) -> SpillFile:
+        """A file to which somebody may write a value that has no place in memory."""
+        return SpillFile(self._notes, self._folder.reserve(next(self._serials), size))
+
+    def adopt_file(self, size: int, file: SpillFile) -> Stored:
+        """The value that has been written to this file."""
+        stored = Stored(self, size, None, file)
+        stored.read_through = True
+        return stored
+
+    def adopt(self, size: int, extent: Extent) -> Stored:
+        """The value that has been written to this extent."""
+        stored = Stored(self, size, extent, None)
+        with self._room:
+            self._unsaved.put(stored)
+        return stored
+
+    def set_expendable(self, stored: Stored, *, expendable: bool) -> None:
+        """Say whether it may be lost when memory is short. One that is in a file will not be."""
+        with self._room:
+            if stored.shelf in (self._unsaved, self._expendable):
+                (self._expendable if expendable else self._unsaved).put(stored)
+
+    def touch(self, stored: Stored) -> None:
+        """It was used: others go to disk first."""
+        with self._room:
+            if stored.shelf is not None:
+                stored.shelf.touch(stored)
+
+    # ------------------------------------------------------------ memory
+
+    def allocate(self, size: int) -> Extent | None:
+        """Memory for `size` bytes, if it is free."""
+        with self._room:
+            return self._allocate(size)
+
+    def allocate_several(self, size: int, count: int) -> list[Extent]:
+        """`count` times memory for `size` bytes if there is plenty, else once if it is free."""
+        found: list[Extent] = []
+        with self._room:
+            while len(found) < count:
+                extent = self._allocate(size)
+                if extent is None:
+                    break
+                found.append(extent)
+                if self._extents.used > self.limit // 2:
+                    break
+        return found
+
+    def _allocate(self, size: int) -> Extent | None:
+        self._settle()
+        if self.closed:
+            raise RuntimeError("This engine is shut down. Start another one.")
+        found = self._extents.take(size)
+        if found is None:
+            return None
+        offset, returned, warm = found
+        for piece in returned:
+            self._give_back(*piece)
+        self.changes += 1
+        if self._excess > 0 and not self._cleaning:
+            self._notes.tell()
+        return Extent(self._notes, offset, size, warm=warm)
+
+    def _give_back(self, offset: int, size: int) -> None:
+        """Return memory to the system."""
+        for start, length in tuple(self._mapped.items()):
+            if start < offset + size and offset < start + length:
+                del self._mapped[start]
+        self.arena.give_back(offset, size)
+
+    def _settle(self) -> None:
+        """Act on what finalizers have noted."""
+        notes = self._notes
+        while notes.values:
+            found = notes.values.popleft()
+            for shelf in (self._unsaved, self._saved, self._expendable):
+                shelf.drop_dead(found)
+        while notes.extents:
+            self._extents.give(*notes.extents.popleft())
+
+    def make_room(self, size: int) -> Extent | None:
+        """Memory for `size` bytes, by spilling what was not used for longest; blocks for the disk.
+
+        None if there cannot be enough: it is larger than all, or too much is being looked at.
+        Raises OutOfDiskError, ObjectStoreFullError.
+        """
+        if Extents.rounded(size) > self.limit:
+            return None
+        while True:
+            with self._room:
+                extent = self._allocate(size)
+                while extent is None and self._evict_one():
+                    extent = self._allocate(size)
+                if extent is not None:
+                    return extent
+                missing = self._extents.used + Extents.rounded(size) - self.limit
+                victims = self._unsaved.pick(max(1, missing), self._being_spilled)
+                if not victims:
+                    if not self._being_spilled:
+                        return None
+                    self._room.wait()
+                    continue
+                self._being_spilled.update(map(id, victims))
+            self._save(victims)
+
+    def _evict_one(self) -> bool:
+        """Let go of the memory of a value without writing anything; False if there is none."""
+        for shelf in (self._expendable, self._saved):
+            for stored in shelf.pick(1, self._being_spilled):
+                shelf.take(stored)
+                stored.extent = None
+                return True
+        return False
+
+    def _save(self, victims: list[Stored]) -> None:
+        """Write values, claimed in `_being_spilled`, to files; they stay in memory too."""
+        try:
+            for stored in victims:
+                extent = stored.extent
+                if extent is not None and stored.file is None and not self.closed:
+                    view = memoryview(self.arena.view(extent.offset, stored.size, extent))
+                    pieces = [view.cast("B")]
+                    path = self._folder.write(next(self._serials), pieces, stored.size)
+                    stored.file = SpillFile(self._notes, path)
+        finally:
+            with self._room:
+                for stored in victims:
+                    if stored.file is not None and stored.shelf is not None:
+                        self._saved.put(stored)
+                self._being_spilled.difference_update(map(id, victims))
+                victims.clear()
+                self._room.notify_all()
+
+    # ------------------------------------------------------------ in the background
+
+    def in_background(self, action: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have something done by the one thread that works with the disk.
+
+        The future is cancelled if that cannot be done any more.
+        """
+        if self._disk is None:
+            self._disk = ThreadPoolExecutor(1, thread_name_prefix="aioray-disk")
+        try:
+            return self._disk.submit(action, *args)
+        except RuntimeError:  # the interpreter ends
+            future: Future[Any] = Future()
+            future.cancel()
+            return future
+
+    def settle(self) -> None:
+        """Act on what was told; never blocks. For the owner's thread."""
+        notes = self._notes
+        notes.told = False  # before looking: whatever comes from now on tells again
+        if self.closed:
+            return
+        with self._room:
+            self._settle()
+            self._room.notify_all()
+            clean = self._excess > 0 and not self._cleaning
+            self._cleaning |= clean
+        if notes.files:
+            self.in_background(self._remove_files)
+        if clean:
+            self.in_background(self._clean)
+
+    @property
+    def _excess(self) -> int:
+        """How many bytes more than the threshold are neither free nor to be had at once."""
+        at_once = self._saved.bytes + self._expendable.bytes
+        return self._extents.used - at_once - int(SPILL_THRESHOLD * self.limit)
+
+    def _remove_files(self) -> None:
+        files = self._notes.files
+        while files:
+            self._folder.remove(files.popleft())
+
+    def _clean(self) -> None:
+        """Copy to files what would have to go next, so that its memory can be had without delay."""
+        with self._room:
+            victims = self._unsaved.pick(min(self._excess, CLEAN_STEP), self._being_spilled)
+            self._being_spilled.update(map(id, victims))
+        progress = bool(victims)
+        try:
+            self._save(victims)
+        except (OutOfDiskError, ObjectStoreFullError) as error:
+            logger.debug("Values cannot be copied to disk in advance: %s", error)
+            progress = False
+        with self._room:
+            self._cleaning = progress and self._excess > 0 and not self.closed
+        if self._cleaning:
+            self.in_background(self._clean)  # others may need the disk in between
+
+    def restore(self, stored: Stored) -> bool:
+        """Bring a value back into memory from its file; False if the file is gone or damaged.
+
+        For the background. If no room can be made, its readers will make copies of their own.
+        """
+        path = stored.path
+        if stored.extent is not None or path is None:
+            return stored.extent is not None
+        if not is_whole(path, stored.size):
+            return False
+        try:
+            extent = self.allocate(stored.size) or self.make_room(stored.size)
+            if extent is not None:
+                if not self.arena.write_from_file(extent.offset, path, stored.size):
+                    return False
+                stored.extent = extent
+                with self._room:
+                    self._saved.put(stored)
+                return True
+        except (OutOfDiskError, ObjectStoreFullError, OSError) as error:
+            logger.debug("No room for a value that was on disk: %s", error)
+        stored.read_through = True
+        return True
+
+    def trim(self) -> bool:
+        """Return some free memory to the system; whether there is more."""
+        with self._room:
+            self._settle()
+            if not self.closed:
+                for piece in self._extents.trim(TRIM_STEP):
+                    self._give_back(*piece)
+            return self._extents.warm > 0
+
+    # ------------------------------------------------------------ end
+
+    def close(self) -> None:
+        """Let go of memory and files. Views that exist stay usable."""
+        with self._room:
+            if self.closed:
+                return
+            self.closed = True
+            self._room.notify_all()
+        if self._disk is not None:
+            self._disk.shutdown(wait=True, cancel_futures=True)
+        self.arena.close()
+        self._folder.close()
+
+    def disown(self) -> None:
+        """This is a copy in a forked process: memory and files are the parent's."""
+        self.closed = True
+        self._disk = None
+        self._room = threading.Condition()  # the other may be held by a thread that is not here
+        self._folder.disown()

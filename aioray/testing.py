@@ -1,0 +1,38 @@
+"""What tests of programs that use aioray need and programs do not: losing things on purpose.
+
+Room: facade. Acts through the client of the ref that it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .refs import ObjectRef, StoredFailure
+
+__all__ = ["lose"]
+
+
+def lose(ref: ObjectRef[Any]) -> None:
+    """Throw the value of a ref away, as if the memory or the file where it lies were gone.
+
+    Whoever asks for it then has its task run again, by the rules of recovery: as one more attempt
+    within max_retries, its arguments first. The value of `put` cannot be had again, and
+    `aioray.get(ref)` raises ObjectReconstructionFailedError.
+    Raises TypeError for what is no ref; ValueError if there is no value yet, the task has failed,
+    or the value is not larger than 100 KB: such values live in the driver and cannot be lost alone.
+    """
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(f"lose() takes an ObjectRef, got {ref!r} of type {type(ref).__name__}.")
+    entry = ref._entry
+    client = entry.owner()
+    outcome = entry.outcome
+    if outcome is None:
+        why = "it has no value" if not entry.lost else "it is lost already"
+    elif isinstance(outcome, StoredFailure):
+        why = "its task has failed"
+    elif isinstance(outcome, bytes):
+        why = "it is not larger than 100 KB, so the driver holds it and it cannot be lost alone"
+    else:
+        client.lose(entry)
+        return
+    raise ValueError(f"{ref!r} cannot be lost: {why}.")
