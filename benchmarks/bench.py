@@ -31,6 +31,12 @@ class Scale:
     queued: int  # tasks whose memory is measured
     slow_queued: int
     idle_seconds: float
+    megabytes: int  # of a large array
+    arrays: int  # large ones, in one turn
+    blocks: int  # arrays of 200 kB, in one turn
+    gets: int  # of a small value in one turn; of a large one a tenth of them
+    lost_chain: int  # lost results that need each other
+    fillings: int  # of the whole shared memory
 
 
 FULL = Scale(
@@ -49,6 +55,12 @@ FULL = Scale(
     queued=100_000,
     slow_queued=10_000,
     idle_seconds=2.0,
+    megabytes=100,
+    arrays=10,
+    blocks=5_000,
+    gets=5_000,
+    lost_chain=100,
+    fillings=10,
 )
 
 QUICK = Scale(
@@ -67,6 +79,12 @@ QUICK = Scale(
     queued=10_000,
     slow_queued=2_000,
     idle_seconds=0.5,
+    megabytes=10,
+    arrays=10,
+    blocks=500,
+    gets=500,
+    lost_chain=20,
+    fillings=1,
 )
 
 

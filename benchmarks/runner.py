@@ -137,7 +137,7 @@ class Runners:
 
     def __init__(self, ray_python: str | None, note: Callable[[str], None]) -> None:
         self._ray_python = ray_python
-        self._note = note
+        self.note = note
         self._open: dict[tuple[str, int], Runner] = {}
         self._out: set[str] = set()
         self.versions: dict[str, str] = {}
@@ -168,7 +168,7 @@ class Runners:
             runner = Runner(name, workers, self.python(name))
         except ContestantMissingError as missing:
             self._out.add(name)
-            self._note(f"{name} left out: {missing}")
+            self.note(f"{name} left out: {missing}")
             return None
         except ContestantError as failed:
             self._out.add(name)
@@ -179,7 +179,7 @@ class Runners:
 
     def failed(self, name: str, why: str) -> None:
         """Note a failure, which is ours to answer for if it is aioray's."""
-        self._note(f"{name} failed: {why}")
+        self.note(f"{name} failed: {why}")
         self.failures.append(name)
 
     def drop(self, name: str) -> None:

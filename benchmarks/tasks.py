@@ -1,5 +1,7 @@
 """The functions that workers run. Standard library only: every worker imports this.
 
+numpy is loaded by those that make arrays, when they are called.
+
 Times that cross processes are `time.monotonic()`, which is one clock for the whole machine.
 """
 
@@ -7,9 +9,12 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 POLL_SECONDS = 0.005
 CANCELLED_SECONDS = 3.0  # that tasks to be cancelled would take
+FLOATS_PER_MEGABYTE = 125_000
+FLOATS_PER_BLOCK = 25_000  # 200 kB
 
 
 def add_one(i: int) -> int:
@@ -80,3 +85,30 @@ def die_once(path: str) -> float:
 def time_of_death(path: str) -> float:
     with open(path) as file:
         return float(file.read())
+
+
+def ones(megabytes: int) -> Any:
+    """A new array of as many millions of bytes."""
+    import numpy as np
+
+    return np.ones(megabytes * FLOATS_PER_MEGABYTE)
+
+
+def total(array: Any) -> float:
+    return float(array.sum())
+
+
+def sum_of_ends(array: Any) -> float:
+    """Look at the first and the last float, and so at the first and the last page."""
+    return float(array[0] + array[-1])
+
+
+def numbered_block(number: int) -> Any:
+    """A new array of 200 kB that can be told from others."""
+    import numpy as np
+
+    return np.full(FLOATS_PER_BLOCK, float(number))
+
+
+def next_block(block: Any) -> Any:
+    return block + 1.0

@@ -1,14 +1,20 @@
-"""What the machine itself takes, without any engine: processes, socket pairs and pickle."""
+"""What the machine itself takes, without any engine: processes, socket pairs, pickle and memcpy.
+
+Arrays go through anonymous memory that is shared with forked processes, and warm: before the clock
+starts, everybody who uses it has it mapped, and all its pages exist.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import pickle
 import platform
 import socket
+import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
 from benchmarks.contestants.base import Contestant
@@ -20,6 +26,7 @@ MESSAGE = b"x" * 100  # bytes; about what a small task and its result take
 CALIBRATION_RUNS = 50
 BUNDLE = 32  # tasks in one message of `batch`
 MESSAGE_SIZE = 64 * 1024  # bytes; more than a bundle takes
+_TOTAL = struct.Struct("d")
 
 
 class Floor(Contestant):
@@ -28,16 +35,15 @@ class Floor(Contestant):
     def open(self) -> None:
         self._stack = contextlib.ExitStack()
         self._near = self._stack.enter_context(_peer(_send_back))
+        self._memory: mmap.mmap | None = None
+        self._fresh_memory: mmap.mmap | None = None
 
     def version(self) -> str:
         return platform.python_version()
 
     def batch(self, count: int) -> float:
         """Bundles of pickled arguments there, of pickled results back; one bundle ahead."""
-        with contextlib.ExitStack() as stack:
-            peers = [stack.enter_context(_peer(_run_bundles)) for _ in range(self.workers)]
-            for peer in peers:
-                peer.recv(1)  # it is ready
+        with self._peers(_run_bundles) as peers:
             start = time.perf_counter()
             results: list[int] = []
             waiting: list[socket.socket] = []
@@ -96,16 +102,112 @@ class Floor(Contestant):
                 tasks.burn(iterations)
             far.send(b"d")
 
-        with contextlib.ExitStack() as stack:
-            peers = [stack.enter_context(_peer(compute)) for _ in range(self.workers)]
-            for peer in peers:
-                peer.recv(1)  # it is ready
+        with self._peers(compute) as peers:
             start = time.perf_counter()
             for peer in peers:
                 peer.send(b"g")
             for peer in peers:
                 peer.recv(1)  # it is done
             return time.perf_counter() - start
+
+    def share(self, megabytes: int, count: int) -> float:
+        """One copy of an array, which processes sum so many times."""
+        return self._copy_and_sum(megabytes, count, copies=1)
+
+    def pass_directly(self, megabytes: int, count: int) -> float:
+        """A copy of the array for each sum, in a place of its own."""
+        return self._copy_and_sum(megabytes, count, copies=count)
+
+    def _copy_and_sum(self, megabytes: int, count: int, *, copies: int) -> float:
+        array = tasks.ones(megabytes)
+        places = self._places(copies, array.size)
+
+        def add_up(far: socket.socket) -> None:
+            places.sum()
+            far.send(b"r")
+            while message := far.recv(1):
+                far.send(_TOTAL.pack(tasks.total(places[message[0]])))
+
+        with self._peers(add_up) as peers:
+            start = time.perf_counter()
+            for i in range(count):
+                if i < copies:
+                    places[i] = array
+                peers[i % self.workers].send(bytes([i % copies]))
+            answers = [peers[i % self.workers].recv(_TOTAL.size) for i in range(count)]
+            seconds = time.perf_counter() - start
+        assert b"".join(answers) == count * _TOTAL.pack(array.size)
+        return seconds
+
+    def return_arrays(self, megabytes: int, count: int) -> float:
+        """Processes make arrays and copy each to where this one looks at its ends."""
+        places = self._places(count, tasks.ones(megabytes).size)
+
+        def make(far: socket.socket) -> None:
+            places[:] = 0
+            far.send(b"r")
+            while message := far.recv(1):
+                places[message[0]] = tasks.ones(megabytes)
+                far.send(message)
+
+        with self._peers(make) as peers:
+            start = time.perf_counter()
+            for i in range(count):
+                peers[i % self.workers].send(bytes([i]))
+            made = [peers[i % self.workers].recv(1)[0] for i in range(count)]
+            ends = [tasks.sum_of_ends(places[i]) for i in made]
+            seconds = time.perf_counter() - start
+        assert ends == [2] * count
+        return seconds
+
+    def put_and_get_many(self, count: int) -> float:
+        """This process copies a block to so many places, one after the other."""
+        block = tasks.numbered_block(0)
+        places = self._places(count, block.size)
+        start = time.perf_counter()
+        for i in range(count):
+            block[0] = i
+            places[i] = block
+            assert places[i][0] == i
+        return time.perf_counter() - start
+
+    def return_many(self, count: int) -> float:
+        """The same: whoever makes the blocks, these are the bytes that have to be moved."""
+        return self.put_and_get_many(count)
+
+    def put_one(self, megabytes: int) -> float:
+        """Copy an array to new memory; from the second time on, to the same place."""
+        import numpy as np
+
+        array = tasks.ones(megabytes)
+        if self._fresh_memory is None:
+            self._fresh_memory = mmap.mmap(-1, array.nbytes)
+        place = np.frombuffer(self._fresh_memory)
+        start = time.perf_counter()
+        place[:] = array
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(place) == 2
+        return seconds
+
+    def _places(self, count: int, size: int) -> Any:
+        """Shared memory for so many arrays of so many floats, all of it mapped here and cleared."""
+        import numpy as np
+
+        total = count * size * 8
+        if self._memory is None or len(self._memory) < total:
+            self._memory = mmap.mmap(-1, total)
+        places = np.frombuffer(self._memory, count=count * size).reshape(count, size)
+        places[:] = 0
+        return places
+
+    @contextlib.contextmanager
+    def _peers(self, work: Callable[[socket.socket], None]) -> Iterator[list[socket.socket]]:
+        """A process for each worker, all of which have said that they are ready."""
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(_peer(work)) for _ in range(self.workers)]
+            for peer in peers:
+                peer.recv(1)
+            yield peers
 
 
 @contextlib.contextmanager

@@ -8,20 +8,35 @@ from typing import Any
 
 import aioray
 from aioray.exceptions import RayError, WorkerCrashedError
+from aioray.testing import lose
 from benchmarks import tasks
 from benchmarks.contestants.asynchronous import AsyncContestant, file_appears
-from benchmarks.contestants.base import Contestant, wait_for_file
+from benchmarks.contestants.ray_like import STORE_BYTES, RayLike, RemoteFunctions
 
-add_one = aioray.remote(tasks.add_one)
-burn_and_return = aioray.remote(tasks.burn_and_return)
-die = aioray.remote(max_retries=0)(tasks.die)
-die_once = aioray.remote(max_retries=1)(tasks.die_once)
-hold = aioray.remote(tasks.hold)
-hundred_ints = aioray.remote(tasks.hundred_ints)
-mark_and_loop = aioray.remote(tasks.mark_and_loop)
-mark_and_sleep = aioray.remote(tasks.mark_and_sleep)
+do = RemoteFunctions(aioray)
 
 SETTLE_SECONDS = 0.5  # for submissions to get from the caller's hands into the engine
+
+
+def _init(workers: int) -> None:
+    aioray.init(num_cpus=workers, object_store_memory=STORE_BYTES, log_to_driver=False)
+
+
+def _fill_and_empty(megabytes: int, times: int) -> float:
+    """Bytes in use after as many arrays as the limit holds were put and deleted, so many times."""
+    array = tasks.ones(megabytes)
+    for _ in range(times * STORE_BYTES // array.nbytes):
+        aioray.put(array)
+    total, free = aioray.cluster_resources(), aioray.available_resources()
+    return total["object_store_memory"] - free.get("object_store_memory", 0.0)
+
+
+def _chain_of_blocks(length: int) -> list[Any]:
+    """Refs of tasks, each of which adds one to the block of the one before; the first has 1."""
+    refs = [do.numbered_block.remote(1)]
+    while len(refs) < length:
+        refs.append(do.next_block.remote(refs[-1]))
+    return refs
 
 
 class AsyncAioray(AsyncContestant):
@@ -43,7 +58,7 @@ class AsyncAioray(AsyncContestant):
         self.as_futures = as_futures
 
     async def open(self) -> None:
-        aioray.init(num_cpus=self.workers, log_to_driver=False)
+        _init(self.workers)
 
     def version(self) -> str:
         return aioray.__version__
@@ -58,7 +73,7 @@ class AsyncAioray(AsyncContestant):
 
     async def batch(self, count: int) -> float:
         start = time.perf_counter()
-        values = await self._all([add_one.remote(i) for i in range(count)])
+        values = await self._all([do.add_one.remote(i) for i in range(count)])
         seconds = time.perf_counter() - start
         assert values[-1] == count
         return seconds
@@ -66,7 +81,7 @@ class AsyncAioray(AsyncContestant):
     async def payload(self, count: int) -> float:
         record = tasks.record_of_1kb()
         start = time.perf_counter()
-        values = await self._all([hundred_ints.remote(record) for _ in range(count)])
+        values = await self._all([do.hundred_ints.remote(record) for _ in range(count)])
         seconds = time.perf_counter() - start
         assert len(values[-1]) == 100
         return seconds
@@ -76,27 +91,27 @@ class AsyncAioray(AsyncContestant):
         clock = time.perf_counter
         for i in range(count):
             start = clock()
-            await add_one.remote(i)
+            await do.add_one.remote(i)
             taken.append(clock() - start)
         return taken
 
     async def burns(self, count: int, iterations: int) -> float:
         start = time.perf_counter()
-        await self._all([burn_and_return.remote(iterations, i) for i in range(count)])
+        await self._all([do.burn_and_return.remote(iterations, i) for i in range(count)])
         return time.perf_counter() - start
 
     async def chain(self, length: int) -> float:
         start = time.perf_counter()
-        ref = add_one.remote(0)
+        ref = do.add_one.remote(0)
         for _ in range(length - 1):
-            ref = add_one.remote(ref)
+            ref = do.add_one.remote(ref)
         assert await ref == length
         return time.perf_counter() - start
 
     async def new_workers(self, count: int) -> float:
         """Seconds for tasks that no living worker may run: their environment is new."""
         variants = [
-            add_one.options(runtime_env={"env_vars": {"BENCHMARK": self.fresh_path()}})
+            do.add_one.options(runtime_env={"env_vars": {"BENCHMARK": self.fresh_path()}})
             for _ in range(count)
         ]
         start = time.perf_counter()
@@ -106,17 +121,17 @@ class AsyncAioray(AsyncContestant):
     async def crash(self) -> dict[str, float]:
         path = self.fresh_path()
         try:
-            await die.remote(path)
+            await do.die.remote(path)
         except WorkerCrashedError:
             noticed = time.monotonic() - tasks.time_of_death(path)
-        await add_one.remote(1)
-        died = await die_once.remote(self.fresh_path())
+        await do.add_one.remote(1)
+        died = await do.die_once.remote(self.fresh_path())
         return {"noticed": noticed, "retried": time.monotonic() - died}
 
     async def cancel(self, *, loops: bool, force: bool) -> dict[str, float]:
         path = self.fresh_path()
-        ref = (mark_and_loop if loops else mark_and_sleep).remote(path)
-        following = add_one.remote(1)
+        ref = (do.mark_and_loop if loops else do.mark_and_sleep).remote(path)
+        following = do.add_one.remote(1)
         await file_appears(path)
         start = time.perf_counter()
         aioray.cancel(ref, force=force)
@@ -129,68 +144,135 @@ class AsyncAioray(AsyncContestant):
 
     async def enqueue(self, count: int) -> None:
         path = self.fresh_path()
-        self.kept += [hold.remote(path) for _ in range(self.workers)]
-        self.kept += [add_one.remote(i) for i in range(count)]
+        self.kept += [do.hold.remote(path) for _ in range(self.workers)]
+        self.kept += [do.add_one.remote(i) for i in range(count)]
         await asyncio.sleep(SETTLE_SECONDS)
 
+    # ------------------------------------------------------------ large values: see RayLike
 
-class SyncAioray(Contestant):
-    """The engine has a thread of its own; the driver blocks in `get`."""
-
-    def open(self) -> None:
-        aioray.init(num_cpus=self.workers, log_to_driver=False)
-
-    def version(self) -> str:
-        return aioray.__version__
-
-    def close(self) -> None:
-        aioray.shutdown()
-
-    def batch(self, count: int) -> float:
+    async def share(self, megabytes: int, count: int) -> float:
+        array = tasks.ones(megabytes)
         start = time.perf_counter()
-        values = aioray.get([add_one.remote(i) for i in range(count)])
+        ref = aioray.put(array)
+        totals = await self._all([do.total.remote(ref) for _ in range(count)])
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        assert totals == [array.size] * count
         return seconds
 
-    def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
+    async def pass_directly(self, megabytes: int, count: int) -> float:
+        array = tasks.ones(megabytes)
         start = time.perf_counter()
-        aioray.get([hundred_ints.remote(record) for _ in range(count)])
-        return time.perf_counter() - start
+        totals = await self._all([do.total.remote(array) for _ in range(count)])
+        seconds = time.perf_counter() - start
+        assert totals == [array.size] * count
+        return seconds
 
-    def round_trips(self, count: int) -> list[float]:
-        taken = []
-        clock = time.perf_counter
+    async def return_arrays(self, megabytes: int, count: int) -> float:
+        start = time.perf_counter()
+        arrays = await self._all([do.ones.remote(megabytes) for _ in range(count)])
+        ends = [tasks.sum_of_ends(array) for array in arrays]
+        seconds = time.perf_counter() - start
+        assert ends == [2] * count
+        return seconds
+
+    async def put_and_get_many(self, count: int) -> float:
+        block = tasks.numbered_block(0)
+        refs = []
+        start = time.perf_counter()
         for i in range(count):
-            start = clock()
-            aioray.get(add_one.remote(i))
-            taken.append(clock() - start)
-        return taken
-
-    def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        aioray.get([burn_and_return.remote(iterations, i) for i in range(count)])
+            block[0] = i
+            ref = aioray.put(block)
+            assert (await ref)[0] == i
+            refs.append(ref)
         return time.perf_counter() - start
 
-    def chain(self, length: int) -> float:
+    async def return_many(self, count: int) -> float:
         start = time.perf_counter()
-        ref = add_one.remote(0)
-        for _ in range(length - 1):
-            ref = add_one.remote(ref)
-        assert aioray.get(ref) == length
-        return time.perf_counter() - start
+        blocks = await self._all([do.numbered_block.remote(i) for i in range(count)])
+        seconds = time.perf_counter() - start
+        assert [tasks.sum_of_ends(block) for block in blocks] == [2 * i for i in range(count)]
+        return seconds
 
-    def cancel(self, *, loops: bool, force: bool) -> dict[str, float]:
-        path = self.fresh_path()
-        ref = (mark_and_loop if loops else mark_and_sleep).remote(path)
-        following = add_one.remote(1)
-        wait_for_file(path)
+    async def get_small(self, count: int) -> float:
+        ref = do.add_one.remote(41)
+        assert await ref == 42
+        return await self._seconds_of_await(ref, count)
+
+    async def get_large(self, megabytes: int, count: int) -> float:
+        ref = aioray.put(tasks.ones(megabytes))
+        assert tasks.sum_of_ends(await ref) == 2
+        return await self._seconds_of_await(ref, count)
+
+    async def _seconds_of_await(self, ref: Any, count: int) -> float:
         start = time.perf_counter()
-        aioray.cancel(ref, force=force)
-        try:
-            aioray.get(ref)
-        except RayError:
-            seen = time.perf_counter() - start
-        aioray.get(following)
-        return {"seen": seen, "next": time.perf_counter() - start}
+        for _ in range(count):
+            await ref
+        return (time.perf_counter() - start) / count
+
+    async def put_one(self, megabytes: int) -> float:
+        array = tasks.ones(megabytes)
+        start = time.perf_counter()
+        ref = aioray.put(array)
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(await ref) == 2
+        return seconds
+
+    async def fill_and_empty(self, megabytes: int, times: int) -> float:
+        return _fill_and_empty(megabytes, times)
+
+    async def recover(self) -> float:
+        """Seconds until a lost array of 1 MB is there again."""
+        ref = do.ones.remote(1)
+        assert tasks.sum_of_ends(await ref) == 2
+        lose(ref)
+        start = time.perf_counter()
+        array = await ref
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(array) == 2
+        return seconds
+
+    async def recover_chain(self, length: int) -> float:
+        """Seconds until the last of a chain is there again, all of which are lost."""
+        refs = _chain_of_blocks(length)
+        assert (await refs[-1])[0] == length
+        for ref in refs:
+            lose(ref)
+        start = time.perf_counter()
+        block = await refs[-1]
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(block) == 2 * length
+        return seconds
+
+
+class SyncAioray(RayLike):
+    """The engine has a thread of its own; the driver blocks in `get`."""
+
+    ray = aioray
+    do = do
+
+    def open(self) -> None:
+        _init(self.workers)
+
+    def fill_and_empty(self, megabytes: int, times: int) -> float:
+        return _fill_and_empty(megabytes, times)
+
+    def recover(self) -> float:
+        ref = do.ones.remote(1)
+        assert tasks.sum_of_ends(aioray.get(ref)) == 2
+        lose(ref)
+        start = time.perf_counter()
+        array = aioray.get(ref)
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(array) == 2
+        return seconds
+
+    def recover_chain(self, length: int) -> float:
+        refs = _chain_of_blocks(length)
+        assert aioray.get(refs[-1])[0] == length
+        for ref in refs:
+            lose(ref)
+        start = time.perf_counter()
+        block = aioray.get(refs[-1])
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(block) == 2 * length
+        return seconds

@@ -105,6 +105,23 @@ class FuturesContestant(Contestant):
         self.kept += [self.submit(tasks.add_one, i) for i in range(count)]
         time.sleep(0.5)
 
+    def pass_directly(self, megabytes: int, count: int) -> float:
+        array = tasks.ones(megabytes)
+        start = time.perf_counter()
+        futures = [self.submit(tasks.total, array) for _ in range(count)]
+        totals = [future.result() for future in futures]
+        seconds = time.perf_counter() - start
+        assert totals == [array.size] * count
+        return seconds
+
+    def return_arrays(self, megabytes: int, count: int) -> float:
+        start = time.perf_counter()
+        futures = [self.submit(tasks.ones, megabytes) for _ in range(count)]
+        ends = [tasks.sum_of_ends(future.result()) for future in futures]
+        seconds = time.perf_counter() - start
+        assert ends == [2] * count
+        return seconds
+
 
 class Stdlib(FuturesContestant):
     """ProcessPoolExecutor, with the start method that is its default."""

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import cancel, chain, crash, efficiency, memory, round_trip, start_up, throughput
+from . import (
+    cancel,
+    chain,
+    crash,
+    efficiency,
+    memory,
+    objects_get,
+    objects_many,
+    objects_put,
+    objects_put_once,
+    objects_recovery,
+    objects_results,
+    round_trip,
+    start_up,
+    throughput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +33,12 @@ QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "chain": chain.run,
     "crash": crash.run,
     "cancel": cancel.run,
+    "objects_put_once": objects_put_once.run,
+    "objects_results": objects_results.run,
+    "objects_many": objects_many.run,
+    "objects_get": objects_get.run,
+    "objects_put": objects_put.run,
+    "objects_recovery": objects_recovery.run,
     "start_up": start_up.run,
     "memory": memory.run,
 }

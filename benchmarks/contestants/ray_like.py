@@ -1,0 +1,196 @@
+"""What can be written once for every library that has the API of Ray: the names are the same.
+
+`RemoteFunctions` serves whoever uses such a library, `RayLike` is the plain script that blocks in
+`get`. What only one of them can do is in the module of that one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks import tasks
+from benchmarks.contestants.base import Contestant, wait_for_file
+
+STORE_BYTES = 2_000_000_000
+"""The limit of shared memory; it holds what the questions keep at once, which is half as much."""
+
+
+class RemoteFunctions:
+    """The functions of `tasks` as remote functions of a library."""
+
+    def __init__(self, library: Any) -> None:
+        remote = library.remote
+        self.add_one = remote(tasks.add_one)
+        self.burn_and_return = remote(tasks.burn_and_return)
+        self.die = remote(max_retries=0)(tasks.die)
+        self.die_once = remote(max_retries=1)(tasks.die_once)
+        self.hold = remote(tasks.hold)
+        self.hundred_ints = remote(tasks.hundred_ints)
+        self.mark_and_loop = remote(tasks.mark_and_loop)
+        self.mark_and_sleep = remote(tasks.mark_and_sleep)
+        self.next_block = remote(tasks.next_block)
+        self.numbered_block = remote(tasks.numbered_block)
+        self.ones = remote(tasks.ones)
+        self.total = remote(tasks.total)
+
+
+class RayLike(Contestant):
+    """A script without a loop. Those who are it name their library and its remote functions."""
+
+    ray: Any
+    do: RemoteFunctions
+
+    def version(self) -> str:
+        version: str = self.ray.__version__
+        return version
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+    def batch(self, count: int) -> float:
+        start = time.perf_counter()
+        values = self.ray.get([self.do.add_one.remote(i) for i in range(count)])
+        seconds = time.perf_counter() - start
+        assert values[-1] == count
+        return seconds
+
+    def payload(self, count: int) -> float:
+        record = tasks.record_of_1kb()
+        start = time.perf_counter()
+        values = self.ray.get([self.do.hundred_ints.remote(record) for _ in range(count)])
+        seconds = time.perf_counter() - start
+        assert len(values[-1]) == 100
+        return seconds
+
+    def round_trips(self, count: int) -> list[float]:
+        taken = []
+        clock = time.perf_counter
+        get, add_one = self.ray.get, self.do.add_one
+        for i in range(count):
+            start = clock()
+            get(add_one.remote(i))
+            taken.append(clock() - start)
+        return taken
+
+    def burns(self, count: int, iterations: int) -> float:
+        start = time.perf_counter()
+        self.ray.get([self.do.burn_and_return.remote(iterations, i) for i in range(count)])
+        return time.perf_counter() - start
+
+    def chain(self, length: int) -> float:
+        start = time.perf_counter()
+        ref = self.do.add_one.remote(0)
+        for _ in range(length - 1):
+            ref = self.do.add_one.remote(ref)
+        assert self.ray.get(ref) == length
+        return time.perf_counter() - start
+
+    def crash(self) -> dict[str, float]:
+        path = self.fresh_path()
+        try:
+            self.ray.get(self.do.die.remote(path))
+        except self.ray.exceptions.WorkerCrashedError:
+            noticed = time.monotonic() - tasks.time_of_death(path)
+        self.ray.get(self.do.add_one.remote(1))
+        died = self.ray.get(self.do.die_once.remote(self.fresh_path()))
+        return {"noticed": noticed, "retried": time.monotonic() - died}
+
+    def cancel(self, *, loops: bool, force: bool) -> dict[str, float]:
+        path = self.fresh_path()
+        ref = (self.do.mark_and_loop if loops else self.do.mark_and_sleep).remote(path)
+        following = self.do.add_one.remote(1)
+        wait_for_file(path)
+        start = time.perf_counter()
+        self.ray.cancel(ref, force=force)
+        try:
+            self.ray.get(ref)
+        except self.ray.exceptions.RayError:
+            seen = time.perf_counter() - start
+        self.ray.get(following)
+        return {"seen": seen, "next": time.perf_counter() - start}
+
+    def enqueue(self, count: int) -> None:
+        path = self.fresh_path()
+        self.kept += [self.do.hold.remote(path) for _ in range(self.workers)]
+        self.kept += [self.do.add_one.remote(i) for i in range(count)]
+        time.sleep(0.5)
+
+    # ------------------------------------------------------------ large values
+
+    def share(self, megabytes: int, count: int) -> float:
+        """Put an array once, and have each of so many tasks sum it."""
+        array = tasks.ones(megabytes)
+        start = time.perf_counter()
+        ref = self.ray.put(array)
+        totals = self.ray.get([self.do.total.remote(ref) for _ in range(count)])
+        seconds = time.perf_counter() - start
+        assert totals == [array.size] * count
+        return seconds
+
+    def pass_directly(self, megabytes: int, count: int) -> float:
+        """Give the array itself to each of the tasks."""
+        array = tasks.ones(megabytes)
+        start = time.perf_counter()
+        totals = self.ray.get([self.do.total.remote(array) for _ in range(count)])
+        seconds = time.perf_counter() - start
+        assert totals == [array.size] * count
+        return seconds
+
+    def return_arrays(self, megabytes: int, count: int) -> float:
+        """Have so many arrays made, fetch all of them and look at their ends."""
+        start = time.perf_counter()
+        arrays = self.ray.get([self.do.ones.remote(megabytes) for _ in range(count)])
+        ends = [tasks.sum_of_ends(array) for array in arrays]
+        seconds = time.perf_counter() - start
+        assert ends == [2] * count
+        return seconds
+
+    def put_and_get_many(self, count: int) -> float:
+        """Put blocks and get each of them; all refs are kept until the end."""
+        put, get = self.ray.put, self.ray.get
+        block = tasks.numbered_block(0)
+        refs = []
+        start = time.perf_counter()
+        for i in range(count):
+            block[0] = i
+            ref = put(block)
+            assert get(ref)[0] == i
+            refs.append(ref)
+        return time.perf_counter() - start
+
+    def return_many(self, count: int) -> float:
+        """The same number of blocks from tasks, got in one list."""
+        start = time.perf_counter()
+        blocks = self.ray.get([self.do.numbered_block.remote(i) for i in range(count)])
+        seconds = time.perf_counter() - start
+        assert [tasks.sum_of_ends(block) for block in blocks] == [2 * i for i in range(count)]
+        return seconds
+
+    def get_small(self, count: int) -> float:
+        """Seconds for one more get of a number that is there."""
+        ref = self.do.add_one.remote(41)
+        assert self.ray.get(ref) == 42
+        return self._seconds_of_get(ref, count)
+
+    def get_large(self, megabytes: int, count: int) -> float:
+        """Seconds for one more get of an array that is there."""
+        ref = self.ray.put(tasks.ones(megabytes))
+        assert tasks.sum_of_ends(self.ray.get(ref)) == 2
+        return self._seconds_of_get(ref, count)
+
+    def _seconds_of_get(self, ref: Any, count: int) -> float:
+        get = self.ray.get
+        start = time.perf_counter()
+        for _ in range(count):
+            get(ref)
+        return (time.perf_counter() - start) / count
+
+    def put_one(self, megabytes: int) -> float:
+        """Put an array; it is deleted when this is over."""
+        array = tasks.ones(megabytes)
+        start = time.perf_counter()
+        ref = self.ray.put(array)
+        seconds = time.perf_counter() - start
+        assert tasks.sum_of_ends(self.ray.get(ref)) == 2
+        return seconds
