@@ -29,8 +29,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUARD_SECONDS = 50
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    # Else print() writes a line and its end apart, and what workers print may come in between.
+    "PYTHONUNBUFFERED": "",
     "PYTHONPATH": str(Path(aioray.__file__).parent.parent),
-    "PYTHONUNBUFFERED": "1",
 }
 INTERPRETERS = {"python": [sys.executable], "aioray": [sys.executable, "-m", "aioray"]}
 
