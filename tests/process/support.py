@@ -133,6 +133,8 @@ class Driver:
 
     def __init__(self, script, *arguments, before="", **popen):
         preamble = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        # Tests that are run in a shell's background would otherwise hand on SIGINT ignored.
+        popen.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         self.process = subprocess.Popen(
             [sys.executable, "-c", preamble + before + script, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
