@@ -96,6 +96,7 @@ class Server:
         """Work until the driver closes the claims pipe."""
         poll = select.poll()
         poll.register(self.claims, select.POLLIN)
+        poll.register(self.bundles, select.POLLIN)
         claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
         while True:
             try:
@@ -108,7 +109,10 @@ class Server:
                 if self.unrung_bytes:
                     self.ring()
                 self.show("IDLE")
-                poll.poll(KEPT_MS if self.objects.kept else None)
+                ready = poll.poll(KEPT_MS if self.objects.kept else None)
+                if ready and ready[0][0] != claims:
+                    # Attempts that were all reclaimed must not fill the socket for good.
+                    self.receive()
                 continue
             if not claim:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -248,3 +249,24 @@ async def test_storm_of_cancels_hits_only_those_that_were_meant(seed, notes):
     assert len(done) == len(set(done)), "a task ran twice"
     never = {one for one, outcome in outcomes.items() if outcome is CancelOutcome.NOT_STARTED}
     assert not never & set(done), "a task ran that was reported as not started"
+
+
+@on_both_loops
+async def test_cancelled_bundles_do_not_fill_the_socket_for_good():
+    """1. The worker stops. 2. So many bundles are sent and reclaimed that no more goes into its
+    socket. 3. It goes on, with nothing to claim: it has to make room for what comes next."""
+    same = aioray.remote(max_retries=0)(jobs.same)
+    async with aioray.Engine(num_cpus=1) as engine:
+        assert await same.remote(1) == 1
+        template, worker = engine.pids()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            for _ in range(10):
+                ref = same.remote(os.urandom(50_000))
+                assert await aioray.cancel(ref) is CancelOutcome.NOT_STARTED
+            last = same.remote(2)
+            await asyncio.sleep(0)  # it is submitted now, and has to wait for the socket
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert await last == 2
+        assert engine.pids() == [template, worker]
