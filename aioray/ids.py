@@ -17,6 +17,7 @@ __all__ = [
     "OBJECT_ID_SIZE",
     "PUT_INDEX",
     "TASK_ID_SIZE",
+    "child_task_id",
     "driver_task_id",
     "job_id",
     "job_of",
@@ -46,11 +47,27 @@ def driver_task_id(job: bytes) -> bytes:
     return b"\xff" * 20 + job
 
 
-def task_id(job: bytes, counter: int) -> bytes:
-    """The id of the `counter`-th task that the driver of `job` submitted, counted from 1."""
+def task_id(job: bytes, label: int | bytes) -> bytes:
+    """The id of a task by its label.
+
+    label: of what the driver of `job` submitted, its number among those, from 1; of what a task
+    submitted, the id itself.
+    """
+    if isinstance(label, bytes):
+        return label
+    return child_task_id(driver_task_id(job), label)
+
+
+def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
+    """The id of the `counter`-th task, from 1, that this attempt of the task `parent` submitted.
+
+    What later attempts submit has ids of its own: of the first something may still be in use.
+    """
     from hashlib import sha256  # here, because few workers ever look at an id
 
-    digest = sha256(job + driver_task_id(job) + _COUNTER.pack(counter)).digest()
+    job = parent[-JOB_ID_SIZE:]
+    again = _INDEX.pack(attempt) if attempt else b""
+    digest = sha256(job + parent + _COUNTER.pack(counter) + again).digest()
     return digest[:8] + _NO_ACTOR + job
 
 

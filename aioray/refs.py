@@ -76,16 +76,18 @@ class ObjectEntry:
         "contains",
         "identifier",
         "index",
+        "label",
         "lost",
-        "number",
         "outcome",
         "task",
         "waiters",
     )
 
-    def __init__(self, client: Client | None, number: int, index: int, task: Any = None) -> None:
+    def __init__(
+        self, client: Client | None, label: int | bytes, index: int, task: Any = None
+    ) -> None:
         self.client = client  # None: it belongs to a driver that this process cannot reach
-        self.number = number  # submission counter of its task; 0 for objects of `put`
+        self.label = label  # of its task, see ids.task_id; 0 for objects of the driver's `put`
         self.index = index  # of the return value, from 1, or of the object put
         self.task = task  # the engine's; None for objects of `put`
         self.outcome: bytes | StoredValue | StoredFailure | None = None
@@ -98,7 +100,7 @@ class ObjectEntry:
         """The object's id."""
         if self.identifier is None:
             job = self.owner().job
-            task = ids.task_id(job, self.number) if self.number else ids.driver_task_id(job)
+            task = ids.task_id(job, self.label) if self.label else ids.driver_task_id(job)
             self.identifier = ids.object_id(task, self.index)
         return self.identifier
 

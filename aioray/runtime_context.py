@@ -37,7 +37,7 @@ class RuntimeContext:
     def get_task_id(self) -> str | None:
         """The id of the running task in hexadecimal; None, with a warning, in the driver."""
         attempt = self._attempt("get_task_id()")
-        return None if attempt is None else ids.task_id(place.job, attempt.number).hex()
+        return None if attempt is None else ids.task_id(place.job, attempt.label).hex()
 
     def get_task_name(self) -> str | None:
         """The name of the running task: its `name` option, or the function's name."""

@@ -112,7 +112,7 @@ class Attempt(NamedTuple):
 
     seq: int
     function: int  # key of the function's code
-    number: int  # submission counter of the task
+    label: int | bytes  # of the task, see ids.task_id
     attempt: int  # from 0
     name: str
     num_returns: int

@@ -56,10 +56,12 @@ __all__ = [
     "Stopped",
     "TasksSubmitted",
     "TimerFired",
+    "WorkerBlocked",
     "WorkerDied",
     "WorkerExited",
     "WorkerReady",
     "WorkerStartFailed",
+    "WorkerUnblocked",
 ]
 
 
@@ -95,6 +97,7 @@ class FailureKind(Enum):
     CANCELLED = "cancelled"
     DEPENDENCY = "dependency failed"
     WORKER_STARTUP = "worker could not start"
+    TOO_MANY_BLOCKED = "too many workers wait for other tasks"
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -203,6 +206,22 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerBlocked:
+    """What the worker runs waits for other tasks, and needs no CPU meanwhile."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUnblocked:
+    """It goes on, whether CPUs are free for it or not."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """Somebody wants the task to stop."""
 
@@ -210,6 +229,7 @@ class CancelRequested:
     request_id: int
     force: bool = False  # kill the worker at once instead of interrupting it
     grace: float | None = None  # seconds between interrupt and kill; None: never kill
+    recursive: bool = False  # and what it has submitted, and will submit
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +276,8 @@ Event = (
     | WorkerStartFailed
     | WorkerDied
     | WorkerExited
+    | WorkerBlocked
+    | WorkerUnblocked
     | CancelRequested
     | ResultLost
     | ResultWanted

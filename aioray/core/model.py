@@ -85,10 +85,11 @@ class Function:
 class Cancellation:
     """How far the cancelling of one attempt has gone: requested, interrupted, to be killed."""
 
-    __slots__ = ("by_shutdown", "force", "interrupted", "request_ids")
+    __slots__ = ("by_shutdown", "force", "interrupted", "recursive", "request_ids")
 
     def __init__(self) -> None:
         self.request_ids: list[int] = []
+        self.recursive = False  # what the task submits from now on is cancelled too
         self.by_shutdown = False  # nobody asked, but the engine has to end
         self.force = False  # kill instead of interrupting: as asked, or the grace period is over
         self.interrupted = False  # at least one interrupt was ordered
@@ -100,15 +101,18 @@ class Task:
     __slots__ = (
         "attempt",
         "cancellation",
+        "children",
         "dependencies",
         "dependents",
         "failures",
         "function",
+        "label",
         "lost",
         "max_calls",
         "max_retries",
         "name",
         "number",
+        "parent",
         "payload",
         "policy",
         "rank",
@@ -133,10 +137,17 @@ class Task:
         max_retries: int = 3,
         policy: RetryPolicy | None = None,
         max_calls: int = 0,
+        parent: Task | None = None,
+        label: Any = None,
         payload: Any = None,
     ) -> None:
+        self.label = label  # the shell's: what the task's id is made of
         self.number = number  # submission counter of the engine; never reused
-        self.rank = number  # among the heads of the queues the lowest goes first
+        # Among the heads of the queues the lowest goes first; what a task submits is ranked as it
+        # is itself, or those that wait for it would pile up.
+        self.rank: int = number if parent is None else parent.rank
+        self.parent = parent  # the task that submitted it; None: the driver
+        self.children: dict[int, Task] | None = None  # those that it submitted, while unfinished
         self.name = name
         self.function = function
         self.scheduling_class = scheduling_class
@@ -163,10 +174,14 @@ class Task:
 
 
 class SchedulingClass:
-    """Tasks that need the same resources and environment, and so queue behind one another."""
+    """Tasks that need the same resources and environment, and so queue behind one another.
+
+    Those of another depth queue elsewhere: what a task waits for must not stand behind its like.
+    """
 
     __slots__ = (
         "demand",
+        "depth",
         "environment",
         "leases",
         "passed_over_since",
@@ -174,9 +189,10 @@ class SchedulingClass:
         "reported_infeasible",
     )
 
-    def __init__(self, demand: Demand, environment: Environment) -> None:
+    def __init__(self, demand: Demand, environment: Environment, depth: int) -> None:
         self.demand = demand
         self.environment = environment
+        self.depth = depth  # of the tasks that have submitted these; 0: the driver
         self.queue: deque[Task] = deque()
         self.leases = 0  # workers that hold its resources
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
@@ -198,6 +214,7 @@ class Worker:
     """One worker process, from the order to start it until it is reaped."""
 
     __slots__ = (
+        "blocked",
         "calls",
         "environment",
         "functions",
@@ -225,6 +242,7 @@ class Worker:
         self.last_progress = 0.0
         self.stall_check: float | None = None  # when it is looked at whether it has stalled
         self.served = False  # has answered or claimed at least one attempt
+        self.blocked = False  # what it runs waits for others, and has given its CPUs back
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"

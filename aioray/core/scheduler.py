@@ -26,6 +26,12 @@ needs it, its task runs again as one more attempt within the same budget. `Reviv
 for the arguments; what is missing there is wanted in turn, one task per event, however long the
 chain. A task that finds an argument gone when it is about to run goes back to waiting, at no cost.
 
+What tasks submit. It queues apart from what their like have submitted, with the rank of the task
+that it comes from, so that parents do not pile up before their children. A worker whose task waits
+for others gives its CPUs back (`WorkerBlocked`), and has them again the moment it goes on: if they
+are in use by then, they are *owed* to it, and the next ones to be freed pay for that. So
+`available` is never negative, and what runs can exceed the total for a while, as in Ray.
+
 Cancelling is a ladder per task: requested (its worker is asked for unclaimed attempts), interrupted
 (SIGINT, repeated until delivered), killed; see `Cancellation`.
 """
@@ -72,10 +78,12 @@ from .messages import (
     StopWorker,
     TasksSubmitted,
     TimerFired,
+    WorkerBlocked,
     WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
+    WorkerUnblocked,
 )
 from .model import (
     Cancellation,
@@ -108,12 +116,18 @@ INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
+MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
 
 LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
 
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
 _ARGUMENT_LOST = Ended.ARGUMENT_LOST
+
+
+def _is_cpu(name: str) -> bool:
+    """Whether a worker whose task waits for others gives this resource back."""
+    return name == "CPU"
 
 
 class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
@@ -137,15 +151,17 @@ class Scheduler:
         """
         self.total: dict[str, int] = dict(resources)
         self.available: dict[str, int] = dict(resources)
+        self.owed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
         self._rng = rng
         self._start_intensity = start_intensity
         self._kept_workers = max(1, -(-self.total.get("CPU", 0) // UNIT))
-        self._classes: dict[tuple[Demand, Environment], SchedulingClass] = {}
+        self._classes: dict[tuple[Demand, Environment, int], SchedulingClass] = {}
         self._waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
         self._tasks: dict[int, Task] = {}  # unfinished, by number
         self._workers: dict[int, Worker] = {}
         self._idle: dict[Environment, list[Worker]] = {}  # newest last
         self._idle_count = 0
+        self.blocked_workers = 0  # those whose tasks wait for others
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self._reserved: dict[str, int] = {}  # during one dispatch: saved for a class that waits
         # Workers on their way, and dead ones whose death is not explained yet.
@@ -171,6 +187,8 @@ class Scheduler:
             WorkerStartFailed: self._on_start_failed,
             WorkerDied: self._on_died,
             WorkerExited: self._on_exited,
+            WorkerBlocked: self._on_blocked,
+            WorkerUnblocked: self._on_unblocked,
             CancelRequested: self._on_cancel,
             ResultLost: self._on_lost,
             ResultWanted: self._on_wanted,
@@ -194,12 +212,14 @@ class Scheduler:
         """When the next TimerFired is wanted; None: never, as things stand."""
         return self._timers[0][0] if self._timers else None
 
-    def scheduling_class(self, demand: Demand, environment: Environment) -> SchedulingClass:
-        """The one class of this demand and environment."""
-        key = (demand, environment)
+    def scheduling_class(
+        self, demand: Demand, environment: Environment, depth: int = 0
+    ) -> SchedulingClass:
+        """The one class of this demand and environment, for tasks so many levels down."""
+        key = (demand, environment, depth)
         found = self._classes.get(key)
         if found is None:
-            found = self._classes[key] = SchedulingClass(demand, environment)
+            found = self._classes[key] = SchedulingClass(*key)
         return found
 
     def unfinished_tasks(self) -> tuple[Task, ...]:
@@ -265,6 +285,8 @@ class Scheduler:
                 self._emptied(cls)
         self._move(task, TaskState.FAILED)
         del self._tasks[task.number]
+        if task.parent is not None:
+            self._leave(task.parent, task)
         self._out.append(ResolveFailure(task, failure))
         task.worker = None
 
@@ -279,8 +301,15 @@ class Scheduler:
         tasks = self._tasks
         for task in event.tasks:
             tasks[task.number] = task
+            parent = task.parent
+            if parent is not None:
+                self._join(parent, task)
             if self._closing:
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
+            elif parent is not None and self._takes_children_along(parent):
+                task.cancellation = Cancellation()
+                task.cancellation.recursive = True
+                self._fail(task, self._cancelled(task))
             elif task.dependencies:
                 # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
                 dependencies, task.dependencies = task.dependencies, ()
@@ -290,6 +319,20 @@ class Scheduler:
         if event.tasks:
             self._newest = event.tasks[-1].number
         self._dispatch(now)
+
+    def _join(self, parent: Task, task: Task) -> None:
+        if parent.children is None:
+            parent.children = {}
+        parent.children[task.number] = task
+
+    def _leave(self, parent: Task, task: Task) -> None:
+        children = parent.children
+        if children is not None:
+            children.pop(task.number, None)
+
+    @staticmethod
+    def _takes_children_along(task: Task) -> bool:
+        return task.cancellation is not None and task.cancellation.recursive
 
     def _await_dependencies(self, task: Task, dependencies: Sequence[Task]) -> None:
         unready = 0
@@ -380,13 +423,21 @@ class Scheduler:
         environment = cls.environment
         if self._blocked_until.get(environment, 0.0) > now:
             return
-        if len(self._workers) >= MAX_WORKERS:
+        more = self._worker_room()
+        if more <= 0:
             self._make_room(now)
             return
+        if self.blocked_workers >= MAX_BLOCKED:
+            self._fail_queue(cls, FailureKind.TOO_MANY_BLOCKED, None)
+            return
         starting = self._starting.get(environment, 0)
-        room = min(MAX_WORKERS - len(self._workers), self._kept_workers - starting)
+        room = min(more, self._kept_workers - starting)
         for _ in range(min(wanted - starting, room)):
             self._start_worker(environment)
+
+    def _worker_room(self) -> int:
+        """How many more workers there may be."""
+        return MAX_WORKERS + self.blocked_workers - len(self._workers)
 
     def _make_room(self, now: float) -> None:
         """Stop the worker that is idle longest: its environment is not the one that is wanted."""
@@ -411,8 +462,50 @@ class Scheduler:
         cls, worker.lease = worker.lease, None
         if cls is not None:
             cls.leases -= 1
+            blocked = worker.blocked
+            if blocked:
+                worker.blocked = False
+                self.blocked_workers -= 1
             for name, amount in cls.demand:
-                self.available[name] += amount
+                if not (blocked and _is_cpu(name)):
+                    self._give_back(name, amount)
+
+    def _give_back(self, name: str, amount: int) -> None:
+        """Free some of a resource; what is owed of it is paid first."""
+        owed = self.owed[name]
+        if owed:
+            paid = min(owed, amount)
+            self.owed[name] = owed - paid
+            amount -= paid
+        self.available[name] += amount
+
+    def _on_blocked(self, event: WorkerBlocked, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None or worker.blocked or event.seq not in worker.in_flight:
+            return
+        assert worker.lease is not None
+        worker.blocked = True
+        self.blocked_workers += 1
+        for name, amount in worker.lease.demand:
+            if _is_cpu(name):
+                self._give_back(name, amount)
+        self._stalled.pop(worker, None)
+        if len(worker.in_flight) > 1:
+            self._reclaim(worker)
+        self._dispatch(now)
+
+    def _on_unblocked(self, event: WorkerUnblocked, _now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None or not worker.blocked or event.seq not in worker.in_flight:
+            return
+        assert worker.lease is not None
+        worker.blocked = False
+        self.blocked_workers -= 1
+        for name, amount in worker.lease.demand:
+            if _is_cpu(name):
+                taken = min(self.available[name], amount)
+                self.available[name] -= taken
+                self.owed[name] += amount - taken
 
     def _target(self, function: Function) -> int:
         """How many attempts of this function one worker may have in flight."""
@@ -425,7 +518,9 @@ class Scheduler:
 
     def _top_up(self, worker: Worker, cls: SchedulingClass, now: float) -> None:
         """Send a busy worker more, if what is next is short and its code is surely there."""
-        if worker.state is not WorkerState.READY or now >= worker.last_progress + STALL_SECONDS:
+        if worker.state is not WorkerState.READY or worker.blocked:
+            return
+        if now >= worker.last_progress + STALL_SECONDS:
             return
         in_flight = len(worker.in_flight)
         head = cls.queue[0]
@@ -505,7 +600,7 @@ class Scheduler:
                 for other in self._workers.values()
                 if other.state in (WorkerState.READY, WorkerState.STARTING)
             )
-            room = min(self._kept_workers - staying, MAX_WORKERS - len(self._workers))
+            room = min(self._kept_workers - staying, self._worker_room())
             if room > 0 and not self._closing:
                 self._start_worker(worker.environment)
 
@@ -635,7 +730,7 @@ class Scheduler:
             return False
         environment = cls.environment
         return bool(self._idle.get(environment)) or (
-            len(self._workers) < MAX_WORKERS
+            self._worker_room() > 0
             and not self._starting.get(environment)
             and self._blocked_until.get(environment, 0.0) <= now
         )
@@ -700,6 +795,8 @@ class Scheduler:
                 self._move(task, TaskState.FINISHED)
                 del self._tasks[task.number]
                 task.worker = None
+                if task.parent is not None:
+                    self._leave(task.parent, task)
                 results.append((task, answer.payload))
                 if task.dependents is not None:
                     self._finish_dependents(task)
@@ -803,6 +900,8 @@ class Scheduler:
         """Have a finished task run again, unless a rule forbids it."""
         task.lost = False
         self._tasks[task.number] = task
+        if task.parent is not None:
+            self._join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
         if self._closing:
@@ -877,10 +976,12 @@ class Scheduler:
             return  # others work on the queue: too few workers, but no dead end
         for cls in tuple(self._waiting):
             if cls.environment == environment:
-                for task in tuple(cls.queue):
-                    attempts = tuple(task.failures or ())
-                    self._fail(task, Failure(FailureKind.WORKER_STARTUP, report, attempts=attempts))
+                self._fail_queue(cls, FailureKind.WORKER_STARTUP, report)
         self._dispatch(now)
+
+    def _fail_queue(self, cls: SchedulingClass, kind: FailureKind, report: Any) -> None:
+        for task in tuple(cls.queue):
+            self._fail(task, Failure(kind, report, attempts=tuple(task.failures or ())))
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
         worker = self._workers.get(event.worker_id)
@@ -944,14 +1045,26 @@ class Scheduler:
         if task.state in (TaskState.FINISHED, TaskState.FAILED):
             self._out.append(ReportCancel(event.request_id, CancelOutcome.FINISHED_FIRST))
             return
-        cancellation = task.cancellation
-        if cancellation is None:
-            cancellation = task.cancellation = Cancellation()
-        cancellation.request_ids.append(event.request_id)
-        worker = task.worker
+        family = [task]
+        if event.recursive:
+            for member in family:  # it grows meanwhile
+                family.extend((member.children or {}).values())
+        for member in family:
+            if member.cancellation is None:
+                member.cancellation = Cancellation()
+            member.cancellation.recursive |= event.recursive
+        task.cancellation.request_ids.append(event.request_id)  # type: ignore[union-attr]
+        for member in family:
+            self._cancel(member, event, now)
+        self._dispatch(now)  # others may have waited for it to go first
+
+    def _cancel(self, task: Task, event: CancelRequested, now: float) -> None:
+        """Begin to climb the ladder with one task."""
+        cancellation, worker = task.cancellation, task.worker
+        if cancellation is None or task.number not in self._tasks:
+            return  # it has failed together with one before
         if worker is None:
             self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
-            self._dispatch(now)  # others may have waited for it to go first
             return
         cancellation.force = cancellation.force or event.force
         if event.grace is not None:
@@ -1059,16 +1172,18 @@ class Scheduler:
         for worker in self._workers.values():
             if worker.lease is not None:
                 for name, amount in worker.lease.demand:
-                    held[name] += amount
+                    if not (worker.blocked and _is_cpu(name)):
+                        held[name] += amount
             assert bool(worker.in_flight) <= (worker.lease is not None), worker
+            assert worker.blocked <= (worker.lease is not None), worker
             for seq, task in worker.in_flight.items():
                 assert task.seq == seq, task
                 assert task.worker is worker, task
                 assert task.state is TaskState.SUBMITTED_TO_WORKER, task
                 in_flight[task.number] = task
         for name, total in self.total.items():
-            assert self.available[name] == total - held[name], name
-            assert self.available[name] >= 0, name
+            assert self.available[name] == total - held[name] + self.owed[name], name
+            assert min(self.available[name], self.owed[name]) == 0 <= self.available[name], name
         queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
         for cls in self._classes.values():
@@ -1094,3 +1209,10 @@ class Scheduler:
             assert (task.number in in_flight) == (state is TaskState.SUBMITTED_TO_WORKER), task
             assert task.max_retries < 0 or task.attempt <= task.max_retries, task
         assert set(queued) | set(in_flight) <= set(self._tasks)
+        for task in self._tasks.values():
+            if task.parent is not None:
+                assert (task.parent.children or {}).get(task.number) is task, task
+            for child in (task.children or {}).values():
+                assert child.number in self._tasks, child
+        blocked = sum(worker.blocked for worker in self._workers.values())
+        assert blocked == self.blocked_workers

@@ -41,7 +41,7 @@ def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
     for index, ref in enumerate(returns, 1):
         entry = ref()
         if entry is None:
-            entry = ObjectEntry(client, task.number, index, task)
+            entry = ObjectEntry(client, task.label, index, task)
             entry.lost = True
         entries.append(entry)
     task.returns = tuple(map(weakref.ref, entries))
@@ -74,8 +74,7 @@ class _Origin:
                 if entry.lost:
                     say_lost(task)
                 return entry
-        number = 0 if task is None else task.number
-        entry = ObjectEntry(client, number, self.index, task)
+        entry = ObjectEntry(client, 0 if task is None else task.label, self.index, task)
         entry.identifier = self.identifier
         if self.value is not None:
             entry.outcome = self.value

@@ -50,6 +50,7 @@ _ERROR_TYPES = {
     FailureKind.CANCELLED: "TASK_CANCELLED",
     FailureKind.DEPENDENCY: "TASK_EXECUTION_EXCEPTION",
     FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
+    FailureKind.TOO_MANY_BLOCKED: "WORKER_STARTUP_FAILED",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -187,7 +188,7 @@ def exception_builder(
     kind, detail = failure.kind, failure.detail
     if kind is FailureKind.LOST and isinstance(detail, StoredFailure):
         kind, upstream = FailureKind.DEPENDENCY, detail  # an argument that cannot be had again
-    facts = _Facts(task.name, task.number, index, kind, detail, job, upstream)
+    facts = _Facts(task.name, task.label, index, kind, detail, job, upstream)
     return _Builder(facts, attempts)
 
 
@@ -196,7 +197,7 @@ class _Facts:
     """What an error is made of; holds no task, so that an old error keeps nothing alive."""
 
     name: str
-    number: int
+    label: int | bytes  # see ids.task_id
     index: int
     kind: FailureKind
     detail: Any
@@ -205,7 +206,7 @@ class _Facts:
 
     @property
     def task_id(self) -> str:
-        return ids.task_id(self.job, self.number).hex()
+        return ids.task_id(self.job, self.label).hex()
 
 
 class _Builder:
@@ -245,7 +246,7 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     detail = facts.detail
     error: RayError
     if facts.kind is FailureKind.LOST:
-        task_id = ids.task_id(facts.job, facts.number)
+        task_id = ids.task_id(facts.job, facts.label)
         error = _lost(ids.object_id(task_id, facts.index).hex(), detail)
     elif facts.kind is FailureKind.SHUTDOWN:
         # Also for a task that the shutdown has interrupted: that was nobody's wish to cancel.
@@ -260,6 +261,12 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
         killed = bool(attempts) and attempts[-1].ended.startswith(f"{facts.kind.value}: ")
         message = f"Task {facts.name} was cancelled: its worker was killed." if killed else None
         error = TaskCancelledError(facts.task_id, message)
+    elif facts.kind is FailureKind.TOO_MANY_BLOCKED:
+        error = WorkerStartupError(
+            f"No worker process was started for task {facts.name}: too many tasks wait for tasks "
+            f"that they have submitted, each in a process of its own. A recursion without an end?",
+            "",
+        )
     else:
         reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
         output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail

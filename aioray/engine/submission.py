@@ -112,6 +112,7 @@ class Submission:
             max_retries=retries,
             policy=policy,
             max_calls=max_calls,
+            label=number,
             payload=(static, payload, entries, held),
         )
         if entries:

@@ -205,7 +205,7 @@ class WorkerHandle:
             if code is not None:
                 codes.append((function.key, code))
                 known.add(function.key)
-            head = (task.seq, function.key, task.number, task.attempt)
+            head = (task.seq, function.key, task.label, task.attempt)
             if weight > MAX_PACKET:
                 self._post(*_in_memory_file(codes, (*head, *static), args, values), [task.seq])
                 codes, size = [], 0

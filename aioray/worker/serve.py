@@ -329,7 +329,7 @@ class Server:
             dumps=dumps,
             loads=load,
             hide_files=_HIDDEN,
-            task_id=ids.task_id(place.job, attempt.number).hex(),
+            task_id=ids.task_id(place.job, attempt.label).hex(),
         )
         self.answer(attempt.seq, status, payload, started, duration, delay)
 

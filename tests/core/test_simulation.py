@@ -91,6 +91,10 @@ def busy(worker: FakeWorker) -> bool:
     return worker.running is not None
 
 
+def blocked(worker: FakeWorker) -> bool:
+    return worker.blocked
+
+
 def has_answers(worker: FakeWorker) -> bool:
     return bool(worker.answers)
 
@@ -151,6 +155,20 @@ class Interleavings(RuleBasedStateMachine):
     def end(self, pick, ended):
         self.world.end(self.pick(pick, busy), ended)
 
+    @some(busy)
+    @rule(pick=PICKS, seed=SEEDS, count=st.sampled_from((1, 2, 5)), waits=st.booleans())
+    def spawn(self, pick, seed, count, waits):
+        worker = self.pick(pick, busy)
+        orders = some_orders(random.Random(seed), len(self.world.tasks), count)
+        self.world.spawn(worker, orders)
+        if waits:
+            self.world.block(worker)
+
+    @some(blocked)
+    @rule(pick=PICKS)
+    def unblock(self, pick):
+        self.world.unblock(self.pick(pick, blocked))
+
     @some(has_answers)
     @rule(pick=PICKS)
     def read(self, pick):
@@ -190,16 +208,24 @@ class Interleavings(RuleBasedStateMachine):
         back=st.integers(0, 45),
         force=st.booleans(),
         grace=st.sampled_from((None, None, 0.0, 0.02)),
+        recursive=st.booleans(),
     )
-    def cancel(self, back, force, grace):
+    def cancel(self, back, force, grace, recursive):
         tasks = self.world.tasks
-        self.world.cancel(tasks[max(1, len(tasks) - back)], force=force, grace=grace)
+        task = tasks[max(1, len(tasks) - back)]
+        self.world.cancel(task, force=force, grace=grace, recursive=recursive)
 
     @precondition(lambda self: self.world.claimed())
-    @rule(pick=PICKS, force=st.booleans(), grace=st.sampled_from((None, None, 0.0, 0.02)))
-    def cancel_claimed(self, pick, force, grace):
+    @rule(
+        pick=PICKS,
+        force=st.booleans(),
+        grace=st.sampled_from((None, None, 0.0, 0.02)),
+        recursive=st.booleans(),
+    )
+    def cancel_claimed(self, pick, force, grace, recursive):
         tasks = self.world.claimed()
-        self.world.cancel(tasks[pick % len(tasks)], force=force, grace=grace)
+        task = tasks[pick % len(tasks)]
+        self.world.cancel(task, force=force, grace=grace, recursive=recursive)
 
     @precondition(lambda self: self.world.values)
     @rule(wanted=st.booleans())
@@ -267,6 +293,8 @@ def walk(world: World, events: int) -> None:
         (1, starting, world.fail_start),
         (30, can_claim, world.claim),
         (30, busy, world.end),
+        (5, busy, world.block),
+        (5, blocked, world.unblock),
         (10, has_answers, world.read),
         (1, alive, world.die),
         (5, dead, world.notice),
@@ -285,6 +313,10 @@ def walk(world: World, events: int) -> None:
             count = chance.choice((1, 1, 2, 5, 80))
             orders = some_orders(chance, len(world.tasks), count)
             things.append((20, partial(world.submit, orders)))
+            parents = [worker for worker in world.workers.values() if busy(worker)]
+            if parents:
+                few = some_orders(chance, len(world.tasks), chance.choice((1, 2, 5)))
+                things.append((15, partial(world.spawn, chance.choice(parents), few)))
         if world.revivals:
             things.append((10, world.revive))
         if world.values:
@@ -294,7 +326,9 @@ def walk(world: World, events: int) -> None:
         for weight, tasks in ((2, unfinished), (5, world.claimed())):
             if tasks:
                 force, grace = chance.random() < 0.3, chance.choice((None, 0.0, 0.03))
-                cancel = partial(world.cancel, chance.choice(tasks), force=force, grace=grace)
+                recursive = chance.random() < 0.5
+                task = chance.choice(tasks)
+                cancel = partial(world.cancel, task, force=force, grace=grace, recursive=recursive)
                 things.append((weight, cancel))
         weights = [weight for weight, _ in things]
         chance.choices(things, weights)[0][1]()

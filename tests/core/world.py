@@ -10,6 +10,8 @@ Values get lost, with or without anybody noticing (`lose`, `_slip`). An attempt 
 while an argument is gone ends with ARGUMENT_LOST. The shell answers `Revive` as that asks for: it
 says which results are lost before what the task waits for; and it may take its time (`revive`).
 
+A task may submit others while it runs (`spawn`), and wait for them or not (`block`, `unblock`).
+
 After every event `World` checks what must always hold; `finish` brings everything to its end and
 checks what must hold then.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aioray.core import scheduler as scheduler_module
@@ -57,10 +59,12 @@ from aioray.core.messages import (
     StopWorker,
     TasksSubmitted,
     TimerFired,
+    WorkerBlocked,
     WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
+    WorkerUnblocked,
 )
 from aioray.core.model import Function, Task, TaskState
 from aioray.core.scheduler import Scheduler
@@ -86,6 +90,7 @@ class Order:
     environment: Environment = ()
     function: int = 1
     dependencies: tuple[int, ...] = ()  # numbers of tasks
+    parent: int | None = None  # number of the task that submits it
     max_retries: int = 3
     max_calls: int = 0
     policy: RetryPolicy | None = None
@@ -104,6 +109,7 @@ class FakeWorker:
     running: tuple[int, Task] | None = None
     running_since: float = 0.0
     lacking: bool = False  # an argument of what it runs was gone when it claimed that
+    blocked: bool = False  # what it runs waits for others
     stubborn: bool = False  # neither an interrupt nor a polite request moves it
     answers: list[Answer] = field(default_factory=list)  # written and not yet read
     interrupt: int = 0  # the seq that is to be interrupted
@@ -144,6 +150,8 @@ class World:
         self.reports: dict[int, CancelOutcome] = {}
         self.infeasible: set[int] = set()
         self._events: deque[Event] = deque()
+        self._children: dict[int, list[int]] = {}  # numbers, by number of the parent
+        self._families: set[int] = set()  # tasks that were cancelled with what they submit
         self._cancelled: set[int] = set()  # tasks that somebody has asked to cancel in time
         self._condemned: set[int] = set()  # of these: to be killed if nothing else helps
         self._never_again: set[int] = set()  # tasks whose cancel was reported as NOT_STARTED
@@ -196,7 +204,8 @@ class World:
         self.workers[command.worker_id] = FakeWorker(
             command.worker_id, command.environment, stubborn=self.chance.random() < 0.5
         )
-        assert len(self.workers) <= scheduler_module.MAX_WORKERS
+        most = scheduler_module.MAX_WORKERS + self.scheduler.blocked_workers
+        assert len(self.workers) <= most
 
     def _do_send(self, command: SendAttempts) -> None:
         worker = self.workers[command.worker_id]
@@ -349,7 +358,11 @@ class World:
         for worker in self.workers.values():
             if worker.running is not None:
                 held.update(dict(worker.running[1].scheduling_class.demand))
-        assert all(held[name] <= TOTAL[name] for name in held), held
+                if worker.blocked:
+                    held["CPU"] -= dict(worker.running[1].scheduling_class.demand).get("CPU", 0)
+        owed = self.scheduler.owed
+        assert owed["GPU"] == 0
+        assert all(held[name] <= TOTAL[name] + owed[name] for name in held), held
 
     def unfinished(self) -> list[Task]:
         """The tasks without an outcome."""
@@ -361,6 +374,7 @@ class World:
         for stuck in self.workers.values():
             if not stuck.running or not stuck.claims or stuck.dead or stuck.kill_ordered:
                 continue
+            assert not stuck.blocked
             if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
                 demand = stuck.running[1].scheduling_class.demand
                 assert any(amount > free[name] for name, amount in demand) or not any(
@@ -423,6 +437,7 @@ class World:
         if task.max_retries >= 0:
             assert self._started[task.number] <= task.max_retries + 1
         worker.running = (seq, task)
+        worker.blocked = False
         worker.running_since = self.now
         dependencies = self.orders[task.number].dependencies
         worker.lacking = any(number not in self.values for number in dependencies)
@@ -450,6 +465,7 @@ class World:
         payload = f"{task.number}.{task.attempt} {ended.value}"
         answer = Answer(seq, ended, payload, self.now, seconds, delay)
         worker.running = None
+        worker.blocked = False
         worker.answers.append(answer)
         self._last_answer[task.number] = answer
 
@@ -474,6 +490,7 @@ class World:
                 _, task = worker.running
                 self._died.add((task.number, task.attempt, worker.id))
                 worker.running = None
+                worker.blocked = False
 
     # ------------------------------------------------------------ what the shell hears of
 
@@ -549,7 +566,9 @@ class World:
         tasks = []
         for order in orders:
             number = len(self.tasks) + 1
-            cls = self.scheduler.scheduling_class(order.demand, order.environment)
+            parent = None if order.parent is None else self.tasks[order.parent]
+            depth = 0 if parent is None else parent.scheduling_class.depth + 1
+            cls = self.scheduler.scheduling_class(order.demand, order.environment, depth)
             task = self.tasks[number] = Task(
                 number,
                 f"t{number}",
@@ -559,22 +578,66 @@ class World:
                 max_retries=order.max_retries,
                 max_calls=order.max_calls,
                 policy=order.policy,
+                parent=parent,
             )
             self.orders[number] = order
             tasks.append(task)
+            if order.parent is not None:
+                self._children.setdefault(order.parent, []).append(number)
+                if order.parent in self._families:
+                    self._families.add(number)
+                    self._cancelled.add(number)
         self.feed(TasksSubmitted(tasks))
         return tasks
 
-    def cancel(self, task: Task, *, force: bool = False, grace: float | None = None) -> int:
+    def cancel(
+        self,
+        task: Task,
+        *,
+        force: bool = False,
+        grace: float | None = None,
+        recursive: bool = False,
+    ) -> int:
         """Ask for a cancel."""
         request_id = len(self.cancels) + 1
-        event = self.cancels[request_id] = CancelRequested(task, request_id, force, grace)
-        if task.number not in self.outcomes:  # what has finished is not touched by it
-            self._cancelled.add(task.number)
+        event = CancelRequested(task, request_id, force, grace, recursive)
+        self.cancels[request_id] = event
+        family = [task.number]
+        for member in family:
+            if member in self.outcomes:
+                continue  # what has finished is not touched by it, nor is what it has submitted
+            self._cancelled.add(member)
             if force or grace is not None:
-                self._condemned.add(task.number)
+                self._condemned.add(member)
+            if recursive:
+                self._families.add(member)
+                family += self._children.get(member, ())
         self.feed(event)
         return request_id
+
+    def spawn(self, worker: FakeWorker, orders: list[Order]) -> None:
+        """What it runs submits tasks."""
+        if worker.running is None or worker.dead or worker.lacking:
+            return
+        self.read(worker)  # what it has answered before was written before
+        if worker.running is not None:
+            number = worker.running[1].number
+            self.submit([replace(order, parent=number) for order in orders])
+
+    def block(self, worker: FakeWorker) -> None:
+        """What it runs waits for other tasks."""
+        if worker.running is None or worker.dead or worker.lacking or worker.blocked:
+            return
+        self.read(worker)
+        if worker.running is not None:
+            worker.blocked = True
+            self.feed(WorkerBlocked(worker.id, worker.running[0]))
+
+    def unblock(self, worker: FakeWorker) -> None:
+        """What it runs goes on."""
+        if worker.running is not None and worker.blocked and not worker.dead:
+            worker.blocked = False
+            self.feed(WorkerUnblocked(worker.id, worker.running[0]))
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with every timer on the way."""
@@ -607,6 +670,9 @@ class World:
                 self.come_up(worker)
                 while (worker.claims or worker.running) and not worker.dead:
                     self.claim(worker)
+                    if self._waits_for_children(worker):
+                        break
+                    self.unblock(worker)
                     if worker.stubborn and worker.running and self._has_to_be_killed(worker):
                         break
                     self.end(worker, Ended.RETURNED)
@@ -618,10 +684,34 @@ class World:
             if before == len(self.history):
                 due = self.scheduler.next_deadline()
                 if due is None:
-                    return
+                    blocked = [worker for worker in self.workers.values() if worker.blocked]
+                    if not blocked:
+                        return
+                    self._check_deadlock()
+                    for worker in blocked:
+                        self.unblock(worker)
+                    continue
                 self.now = max(self.now, due)
                 self.feed(TimerFired())
         raise AssertionError("it goes on for ever")
+
+    def _waits_for_children(self, worker: FakeWorker) -> bool:
+        """Whether it is blocked, and rightly so; an interrupt or a kill gets through."""
+        if worker.running is None or not worker.blocked or self.closing:
+            return False
+        seq, task = worker.running
+        children = self._children.get(task.number, ())
+        if worker.kill_ordered or worker.interrupt == seq:
+            return False
+        return any(number not in self.outcomes for number in children)
+
+    def _check_deadlock(self) -> None:
+        """Nothing will happen any more: then nothing must wait that could run."""
+        available = self.scheduler.available
+        for task in self.unfinished():
+            if task.state is TaskState.PENDING_NODE_ASSIGNMENT:
+                demand = task.scheduling_class.demand
+                assert any(amount > available.get(name, 0) for name, amount in demand), task
 
     def _has_to_be_killed(self, worker: FakeWorker) -> bool:
         assert worker.running is not None
@@ -646,6 +736,7 @@ class World:
         assert self.outcomes.keys() == self.tasks.keys()
         assert self.reports.keys() == self.cancels.keys()
         assert self.scheduler.available == self.scheduler.total
+        assert not any(self.scheduler.owed.values())
         assert not self.workers
         assert self.stopped == 1
         assert self.scheduler.next_deadline() is None
@@ -697,11 +788,13 @@ def replay(world: World, seed: int) -> list[str]:
         if isinstance(seen, TasksSubmitted):
             for task in seen.tasks:
                 cls = task.scheduling_class
+                parent = world.orders[task.number].parent
                 tasks[task.number] = Task(
                     task.number,
                     task.name,
                     functions[task.function.key],
-                    scheduler.scheduling_class(cls.demand, cls.environment),
+                    scheduler.scheduling_class(cls.demand, cls.environment, cls.depth),
+                    parent=None if parent is None else tasks[parent],
                     dependencies=tuple(tasks[n] for n in world.orders[task.number].dependencies),
                     max_retries=task.max_retries,
                     max_calls=task.max_calls,
@@ -710,7 +803,7 @@ def replay(world: World, seed: int) -> list[str]:
             event = TasksSubmitted([tasks[task.number] for task in seen.tasks])
         elif isinstance(seen, CancelRequested):
             twin = tasks[seen.task.number]
-            event = CancelRequested(twin, seen.request_id, seen.force, seen.grace)
+            event = replace(seen, task=twin)
         elif isinstance(seen, Revived):
             upstream = [tasks[task.number] for task in seen.dependencies]
             event = Revived(tasks[seen.task.number], upstream, seen.forbidden)

@@ -1,0 +1,213 @@
+"""What tasks submit, and tasks that wait for it: ranks, CPUs given back, cancels that go down."""
+
+from __future__ import annotations
+
+from aioray.core import scheduler as scheduler_module
+from aioray.core.messages import (
+    CancelOutcome,
+    Failure,
+    FailureKind,
+    InterruptWorker,
+    ReclaimAttempts,
+    ReportCancel,
+    ResolveFailure,
+    ResolveValues,
+    SendAttempts,
+    StartWorker,
+    WorkerBlocked,
+    WorkerUnblocked,
+)
+from aioray.core.model import TaskState
+from aioray.core.scheduler import UNIT
+
+from .support import ONE_GPU, SHORT, Core, answer
+
+CANCELLED = Failure(FailureKind.CANCELLED)
+
+
+def child_of(core: Core, parent, *dependencies, **options):
+    task = core.task(*dependencies, parent=parent, **options)
+    cls = task.scheduling_class
+    depth = parent.scheduling_class.depth + 1
+    task.scheduling_class = core.scheduler.scheduling_class(cls.demand, cls.environment, depth)
+    return task
+
+
+def test_blocked_worker_gives_its_cpu_to_its_child():
+    core = Core(1)
+    parent = core.running()
+    child = child_of(core, parent)
+    assert core.submit(child) == []
+    assert core(WorkerBlocked(1, parent.seq)) == [StartWorker(2, ())]
+    assert core.scheduler.available == {"CPU": UNIT}
+    assert core.ready(2) == [SendAttempts(2, [child])]
+    assert core.scheduler.available == {"CPU": 0}
+
+
+def test_worker_goes_on_at_once_and_the_next_cpu_freed_pays_for_it():
+    core = Core(1)
+    parent = core.running()
+    core(WorkerBlocked(1, parent.seq))
+    other = core.running()
+    waiting = core.task()
+    core.submit(waiting)
+    assert core(WorkerUnblocked(1, parent.seq)) == []
+    assert core.scheduler.available == {"CPU": 0}
+    assert core.scheduler.owed == {"CPU": UNIT}
+    assert core.answer(2, answer(other)) == [ResolveValues([(other, "value")])]
+    assert core.scheduler.available == core.scheduler.owed == {"CPU": 0}
+    assert core.answer(1, answer(parent))[1:] == [SendAttempts(1, [waiting])]
+
+
+def test_worker_takes_what_is_free_and_is_owed_the_rest():
+    core = Core(2)
+    parent = core.running(demand=(("CPU", 2 * UNIT),))
+    core(WorkerBlocked(1, parent.seq))
+    core.running()
+    core(WorkerUnblocked(1, parent.seq))
+    assert core.scheduler.available == {"CPU": 0}
+    assert core.scheduler.owed == {"CPU": UNIT}
+    core.answer(1, answer(parent))
+    assert core.scheduler.available == {"CPU": UNIT}
+    assert core.scheduler.owed == {"CPU": 0}
+
+
+def test_blocked_worker_keeps_everything_but_its_cpus():
+    core = Core(1, GPU=1)
+    parent = core.running(demand=ONE_GPU)
+    core(WorkerBlocked(1, parent.seq))
+    assert core.scheduler.available == {"CPU": UNIT, "GPU": 0}
+
+
+def test_task_without_cpus_gives_nothing_back():
+    core = Core(1)
+    parent = core.running(demand=())
+    core(WorkerBlocked(1, parent.seq))
+    core(WorkerUnblocked(1, parent.seq))
+    assert core.scheduler.available == {"CPU": UNIT}
+
+
+def test_what_was_sent_ahead_to_a_worker_that_blocks_is_taken_back():
+    core = Core(1)
+    core.answer(1, answer(core.running(), duration=SHORT))
+    tasks = core.tasks(3)
+    assert core.submit(*tasks) == [SendAttempts(1, tasks)]
+    assert core(WorkerBlocked(1, tasks[0].seq)) == [ReclaimAttempts(1)]
+    assert core.reclaimed(1, *tasks[1:]) == [StartWorker(2, ())]
+    core.ready(2)
+    assert {task.worker.id for task in tasks[1:]} == {2}
+
+
+def test_nothing_more_is_sent_to_a_blocked_worker():
+    core = Core(2)
+    core.answer(1, answer(core.running(), duration=SHORT))
+    parent = core.task()
+    assert core.submit(parent) == [SendAttempts(1, [parent])]
+    core(WorkerBlocked(1, parent.seq))
+    assert core.submit(*core.tasks(3)) == [StartWorker(2, ()), StartWorker(3, ())]
+
+
+def test_news_of_another_attempt_than_the_one_that_runs_is_ignored():
+    core = Core(1)
+    parent = core.running()
+    core(WorkerBlocked(1, parent.seq + 1))
+    core(WorkerUnblocked(1, parent.seq))
+    core(WorkerBlocked(9, parent.seq))
+    core(WorkerUnblocked(9, parent.seq))
+    assert core.scheduler.available == {"CPU": 0}
+    core(WorkerBlocked(1, parent.seq))
+    core(WorkerBlocked(1, parent.seq))
+    assert core.scheduler.available == {"CPU": UNIT}
+    core(WorkerUnblocked(1, parent.seq + 1))
+    assert core.scheduler.available == {"CPU": UNIT}
+
+
+def test_task_that_ends_while_it_is_thought_to_be_blocked_leaks_nothing():
+    core = Core(1)
+    parent = core.running()
+    core(WorkerBlocked(1, parent.seq))
+    core.answer(1, answer(parent))
+    assert core.scheduler.available == {"CPU": UNIT}
+    assert core.scheduler.blocked_workers == 0
+
+
+def test_children_go_before_what_was_submitted_after_their_parent():
+    core = Core(1)
+    parent = core.running()
+    core.submit(*core.tasks(3, function="slow"))
+    child = child_of(core, parent)
+    core.submit(child)
+    core(WorkerBlocked(1, parent.seq))
+    assert core.ready(2) == [SendAttempts(2, [child])]
+
+
+def test_recursive_cancel_takes_the_descendants_along_and_those_to_come():
+    core = Core(2)
+    parent = core.running()
+    child = child_of(core, parent)
+    core.submit(child)
+    core.ready(2)
+    grandchild = child_of(core, child)
+    core.submit(grandchild)
+    assert core.cancel(parent, recursive=True) == [
+        ReclaimAttempts(1),
+        ReclaimAttempts(2),
+        ResolveFailure(grandchild, CANCELLED),
+    ]
+    assert core.reclaimed(1) == [InterruptWorker(1, parent.seq)]
+    assert core.reclaimed(2) == [InterruptWorker(2, child.seq)]
+    for late in (child_of(core, parent), child_of(core, child)):
+        assert core.submit(late) == [ResolveFailure(late, CANCELLED)]
+        after = child_of(core, late)
+        assert core.submit(after) == [ResolveFailure(after, CANCELLED)]
+
+
+def test_cancel_that_is_not_recursive_leaves_the_children_alone():
+    core = Core(2)
+    parent = core.running()
+    child = child_of(core, parent)
+    core.submit(child)
+    assert core.cancel(parent) == [ReclaimAttempts(1)]
+    late = child_of(core, parent)
+    core.submit(late)
+    core.ready(2)
+    assert child.worker is not None
+    assert [child.cancellation, late.cancellation] == [None, None]
+
+
+def test_recursive_cancel_of_a_finished_task_does_nothing_to_its_children():
+    core = Core(2)
+    parent = core.running()
+    child = child_of(core, parent)
+    core.submit(child)
+    core.answer(1, answer(parent))
+    assert core.cancel(parent, recursive=True) == [ReportCancel(1, CancelOutcome.FINISHED_FIRST)]
+    assert child.cancellation is None
+
+
+def test_child_that_fails_with_its_sibling_is_not_failed_again():
+    core = Core(1)
+    parent = core.running()
+    first = child_of(core, parent)
+    second = child_of(core, parent, first)
+    core.submit(first, second)
+    assert core.cancel(parent, recursive=True) == [
+        ReclaimAttempts(1),
+        ResolveFailure(first, CANCELLED),
+        ResolveFailure(second, Failure(FailureKind.DEPENDENCY, upstream=first)),
+    ]
+    assert second.state is TaskState.FAILED
+
+
+def test_recursion_without_end_fails_instead_of_filling_the_machine(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "MAX_BLOCKED", 2)
+    core = Core(1)
+    parent = core.running()
+    core(WorkerBlocked(1, parent.seq))
+    child = child_of(core, parent)
+    core.submit(child)
+    core.ready(2)
+    core(WorkerBlocked(2, child.seq))
+    grandchild = child_of(core, child)
+    failure = Failure(FailureKind.TOO_MANY_BLOCKED)
+    assert core.submit(grandchild) == [ResolveFailure(grandchild, failure)]
