@@ -29,7 +29,7 @@ class FakeTask:
     """As much of a task as lineage looks at."""
 
     def __init__(self, number, payload=None):
-        self.number = number
+        self.number = self.label = number
         self.payload = payload
         self.returns = None
 
@@ -51,7 +51,7 @@ class FakeClient:
 
     def run(self, task, *outcomes, recoverable=True):
         """Finish a task as the engine does; its entries."""
-        entries = [ObjectEntry(self, task.number, i, task) for i in range(1, len(outcomes) + 1)]
+        entries = [ObjectEntry(self, task.label, i, task) for i in range(1, len(outcomes) + 1)]
         for entry, outcome in zip(entries, outcomes, strict=True):
             entry.outcome = outcome
         task.returns = tuple(map(weakref.ref, entries)) if recoverable else None
@@ -243,7 +243,7 @@ def test_lost_argument_is_made_again_by_the_task_it_came_from(ledger, client):
     lost = []
     one, two = lineage.revive(client, lost.append)[2]
     assert one is two
-    assert (one.binary(), one.number, one.index) == (identifier, 7, 1)
+    assert (one.binary(), one.label, one.index) == (identifier, 7, 1)
     assert one.task is producer
     assert (one.lost, one.outcome) == (True, None)
     assert set(lost) == {producer}
