@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import linux
 from .boot import Boot
 from .client import registry
-from .exceptions import UnsupportedFeatureError
 from .options import parse_init_options
 
 if TYPE_CHECKING:
@@ -206,7 +205,6 @@ def client_for_call() -> Client:
     """The client that serves a call made here; starts a session if there is none."""
     client = registry.current()
     if client is None:
-        _refuse_in_worker()
         with _session.lock:
             client = registry.current()
             if client is None:
@@ -214,17 +212,6 @@ def client_for_call() -> Client:
                 client = registry.current()
     assert client is not None
     return client
-
-
-def _refuse_in_worker() -> None:
-    from .worker.current import place
-
-    if place.job:
-        raise UnsupportedFeatureError(
-            "Inside a task, remote(), get(), put(), wait(), cancel() and init() are not available "
-            "in this version of aioray: tasks cannot use other tasks.",
-            "Pass refs as arguments instead: the function gets their values.",
-        )
 
 
 def is_initialized() -> bool:
@@ -419,12 +406,11 @@ def wait(
     owners = {ref._entry.owner() for ref in object_refs}
     if len(owners) > 1:
         raise ValueError("wait() takes refs of one engine at a time.")
-    owners.pop().wait(object_refs, num_returns, limit)
+    found = owners.pop().wait(object_refs, num_returns, limit)
     ready: list[ObjectRef[T]] = []
     pending: list[ObjectRef[T]] = []
-    for ref in object_refs:
-        is_ready = len(ready) < num_returns and ref._entry.outcome is not None
-        (ready if is_ready else pending).append(ref)
+    for ref, is_ready in zip(object_refs, found, strict=True):
+        (ready if is_ready and len(ready) < num_returns else pending).append(ref)
     return ready, pending
 
 
@@ -460,15 +446,14 @@ def cancel(
     A task that waits never runs: its ref raises TaskCancelledError. In a running one
     KeyboardInterrupt is raised, by a real SIGINT, once; what it then returns or raises is its
     outcome, and it is never retried. force: kill its worker instead. grace: seconds after which a
-    task that was interrupted and still runs is killed; None: never. recursive: also tasks that it
-    has submitted. A finished task, or an object of `put`, is left as it is. Tasks that wait for the
-    cancelled one fail with TaskCancelledError. Raises TypeError for anything but a ref, ValueError
-    for a negative grace. Source: Ray API reference, ray.cancel; grace and the outcome are aioray's
-    own.
+    task that was interrupted and still runs is killed; None: never. recursive: also the tasks that
+    it has submitted, and those that it submits from now on. A finished task, or an object of `put`,
+    is left as it is. Tasks that wait for the cancelled one fail with TaskCancelledError.
+    Raises TypeError for anything but a ref, ValueError for a negative grace.
+    Source: Ray API reference, ray.cancel; grace and the outcome are aioray's own.
     """
     from .refs import ObjectRef
 
-    del recursive  # a task has no tasks of its own yet
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(
             f"cancel() only supports object refs. Got {object_ref!r} of type "
@@ -477,7 +462,9 @@ def cancel(
     if grace is not None:
         grace = _seconds("grace", grace)
     entry = object_ref._entry
-    request: CancelRequest = entry.owner().cancel(entry, force=bool(force), grace=grace)
+    request: CancelRequest = entry.owner().cancel(
+        entry, force=bool(force), recursive=bool(recursive), grace=grace
+    )
     return request
 
 

@@ -1,8 +1,8 @@
 """What the API stands on: the operations of an engine, whoever carries them out.
 
-Room: the seam between face and engine. `Client` is implemented by the engine in the driver; inside
-a worker `get_client()` refuses, because there is no way back to the driver yet. Several clients may
-be open in one process: each has a job of its own, and refs find theirs by the job id inside them.
+Room: the seam between face and engine. `Client` is implemented by the engine in the driver, and in
+a worker by the connection to it, which is made when it is first asked for. Several clients may be
+open in one process: each has a job of its own, and refs find theirs by the job id inside them.
 
 Which client a call uses: the one activated in this context (`activate`), else the process's
 default, else a new one, started by `aioray.init()`.
@@ -11,6 +11,7 @@ default, else a new one, started by `aioray.init()`.
 from __future__ import annotations
 
 import contextlib
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,11 +93,19 @@ class Client(Protocol):
         """
         ...
 
-    def wait(self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None) -> None:
-        """Block until so many are ready or the time is over."""
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> list[bool]:
+        """Block until so many are ready or the time is over; which ones are."""
         ...
 
-    def cancel(self, entry: ObjectEntry, *, force: bool, grace: float | None) -> Any:
+    def look(self, entry: ObjectEntry) -> bool:
+        """Whether an entry that has no outcome here has one by now."""
+        ...
+
+    def cancel(
+        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
+    ) -> Any:
         """Ask for a cancel; an awaitable of the outcome."""
         ...
 
@@ -115,8 +124,8 @@ class Client(Protocol):
         """
         ...
 
-    def lose(self, entry: ObjectEntry) -> None:
-        """Throw away a stored value, as if the place where it lies were gone."""
+    def lose(self, entry: ObjectEntry) -> str | None:
+        """Throw away a stored value, as if the place where it lies were gone, or say why not."""
         ...
 
     def adopt(self, identifier: bytes) -> ObjectEntry:
@@ -155,15 +164,30 @@ class Registry:
         self.active: ContextVar[Client | None] = ContextVar("aioray_client", default=None)
         self.by_job: dict[bytes, Client] = {}
         self.default: Client | None = None
+        self.connect: Callable[[], Client] | None = None  # in a worker: makes its client
+        self._lock = threading.Lock()
 
     def current(self) -> Client | None:
         """The client that a call in this context should use, if one is open."""
         client = self.active.get()
         if client is None or client.closed:
-            client = self.default
+            client = self.default or self._connected()
             if client is None or client.closed:
                 return None
         return client
+
+    def of_job(self, job: bytes) -> Client | None:
+        """The client of this job, if it is open."""
+        return self.by_job.get(job) or (self._connected() and self.by_job.get(job))
+
+    def _connected(self) -> Client | None:
+        """In a worker, the client, made now if it was not before."""
+        if self.connect is not None:
+            with self._lock:
+                if self.connect is not None:
+                    self.open(self.connect())
+                    self.connect = None
+        return self.default
 
     def open(self, client: Client) -> None:
         """A client has begun."""
@@ -183,7 +207,7 @@ class Registry:
         for client in self.by_job.values():
             client.disown()
         self.by_job.clear()
-        self.default = None
+        self.default = self.connect = None
 
     def free_job_number(self) -> int:
         """The lowest job number that no open client has."""

@@ -15,6 +15,8 @@ import struct
 __all__ = [
     "NODE_ID_SIZE",
     "OBJECT_ID_SIZE",
+    "PUTS_OF_AN_ATTEMPT",
+    "PUT_ATTEMPTS",
     "PUT_INDEX",
     "TASK_ID_SIZE",
     "child_task_id",
@@ -24,6 +26,7 @@ __all__ = [
     "object_id",
     "random_id",
     "task_id",
+    "worker_label",
 ]
 
 JOB_ID_SIZE = 4
@@ -31,6 +34,8 @@ TASK_ID_SIZE = 24
 OBJECT_ID_SIZE = 28
 NODE_ID_SIZE = 28  # worker ids too
 PUT_INDEX = 100_000_000  # objects of `put` are numbered from here
+PUTS_OF_AN_ATTEMPT = 1_000_000  # numbers that an attempt of a task has for them
+PUT_ATTEMPTS = 4_000  # attempts that have numbers of their own
 
 _NO_ACTOR = b"\xff" * 12
 _INDEX = struct.Struct("<I")
@@ -69,6 +74,11 @@ def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
     again = _INDEX.pack(attempt) if attempt else b""
     digest = sha256(job + parent + _COUNTER.pack(counter) + again).digest()
     return digest[:8] + _NO_ACTOR + job
+
+
+def worker_label(worker_id: str) -> bytes:
+    """What stands for a task where a worker asks for something between its tasks."""
+    return bytes.fromhex(worker_id)[: TASK_ID_SIZE - JOB_ID_SIZE]
 
 
 def object_id(task: bytes, index: int) -> bytes:

@@ -14,8 +14,6 @@ are given, and one awaiter's time-out must not reach the others, nor the task.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import functools
 import logging
 import os
@@ -27,12 +25,14 @@ from .client import registry
 from .serialization import load, note_ref
 
 if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
     from collections.abc import Callable, Generator
     from contextvars import Context
 
     from .client import Client, StoredValue
 
-__all__ = ["NotAtHand", "ObjectEntry", "ObjectRef", "StoredFailure"]
+__all__ = ["NotAtHand", "ObjectEntry", "ObjectRef", "StoredFailure", "wake_elsewhere"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -145,7 +145,11 @@ class ObjectEntry:
                 return self.value()
             return load(outcome.view(from_disk=True))  # type: ignore[union-attr]
         except NotAtHand:
-            raise asyncio.InvalidStateError(f"{ObjectRef(self)!r} is not ready.") from None
+            client, ref = self.owner(), ObjectRef(self)
+            if not client.look(self):
+                raise _not_ready(ref) from None
+        client.get([ref], None, at_hand=True)
+        return self.value()
 
     def add_waiter(self, callback: Callable[[], None]) -> None:
         """Call back when the outcome is at hand, at once if it is. Engine's thread only."""
@@ -178,52 +182,23 @@ class ObjectEntry:
         return outcome.exception() if isinstance(outcome, StoredFailure) else None
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    import asyncio  # 25 ms, which a worker can do without as long as nobody awaits
+
+    return asyncio.get_running_loop()
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
-def _wake_elsewhere(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+def wake_elsewhere(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Call back on another loop, if that is still there."""
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
         logger.debug("A loop that waited for a ref was closed before it was ready.")
-
-
-class _ValueFuture(asyncio.Future[T]):
-    """The future of one awaiter; cancelling it withdraws this awaiter only."""
-
-    entry: ObjectEntry
-    wake: Callable[[], None] | None = None  # what the entry calls, while it waits
-
-    def resolve(self) -> None:
-        """The entry is ready."""
-        self.wake = None
-        if not self.done():
-            try:
-                self.set_result(self.entry.value())
-            except NotAtHand:
-                self.wait(self.get_loop())
-            except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
-                self.set_exception(_settable(error))
-
-    def wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have `resolve` called when the entry is ready."""
-        entry = self.entry
-        client = entry.owner()
-        if client.loop is loop:
-            wake = self.wake = self.resolve
-            entry.add_waiter(wake)
-        else:
-            self.wake = functools.partial(_wake_elsewhere, loop, self.resolve)
-            client.when_ready(entry, self.wake)
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel the future, and let the entry forget it."""
-        wake, self.wake = self.wake, None
-        if wake is not None:
-            self.entry.owner().forget(self.entry, wake)
-        return super().cancel(msg)
 
 
 class ObjectRef(Generic[T_co]):
@@ -318,13 +293,13 @@ class ObjectRef(Generic[T_co]):
         while True:
             if entry.outcome is None or not entry.at_hand:
                 client = entry.owner()
-                loop = asyncio.get_running_loop()
+                loop = _running_loop()
                 future: asyncio.Future[None] = loop.create_future()
                 wake: Callable[[], None] = functools.partial(_wake, future)
                 if client.loop is loop:
                     entry.add_waiter(wake)
                 else:
-                    wake = functools.partial(_wake_elsewhere, loop, wake)
+                    wake = functools.partial(wake_elsewhere, loop, wake)
                     client.when_ready(entry, wake)
                 try:
                     yield from future
@@ -339,6 +314,8 @@ class ObjectRef(Generic[T_co]):
 
     def future(self) -> concurrent.futures.Future[T_co]:
         """A concurrent.futures.Future of the value. Cancelling it does not cancel the task."""
+        import concurrent.futures
+
         future: concurrent.futures.Future[T_co] = concurrent.futures.Future()
         entry = self._entry
 
@@ -364,9 +341,11 @@ class ObjectRef(Generic[T_co]):
 
         Raises RuntimeError if no loop is running.
         """
-        loop = asyncio.get_running_loop()
+        from .awaiting import ValueFuture  # a worker that never awaits does without asyncio
+
+        loop = _running_loop()
         entry = self._entry
-        future: _ValueFuture[T_co] = _ValueFuture(loop=loop)
+        future: ValueFuture[T_co] = ValueFuture(loop=loop)
         future.entry = entry
         if entry.outcome is not None and entry.at_hand:
             future.resolve()
@@ -378,7 +357,8 @@ class ObjectRef(Generic[T_co]):
 
     def done(self) -> bool:
         """Whether the value, or the failure, is there; the value may be on disk."""
-        return self._entry.outcome is not None
+        entry = self._entry
+        return entry.outcome is not None or (entry.client is not None and entry.client.look(entry))
 
     def cancelled(self) -> bool:
         """Always False: a cancelled task has an exception, TaskCancelledError."""
@@ -391,15 +371,15 @@ class ObjectRef(Generic[T_co]):
 
     def exception(self) -> BaseException | None:
         """The task's error, or None. Raises asyncio.InvalidStateError if there is no outcome."""
-        if self._entry.outcome is None:
-            raise asyncio.InvalidStateError(f"{self!r} is not ready.")
+        if not self.done():
+            raise _not_ready(self)
         return self._entry.error()
 
     def add_done_callback(
         self, callback: Callable[[ObjectRef[Any]], object], *, context: Context | None = None
     ) -> None:
         """Call `callback(ref)` soon on the running loop once the ref is ready."""
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         entry = self._entry
 
         def announce() -> None:
@@ -430,6 +410,12 @@ class ObjectRef(Generic[T_co]):
         return 1
 
 
+def _not_ready(ref: ObjectRef[Any]) -> Exception:
+    from asyncio import InvalidStateError
+
+    return InvalidStateError(f"{ref!r} is not ready.")
+
+
 def _check_out_of_band(ref: ObjectRef[Any]) -> None:
     if os.environ.get("RAY_allow_out_of_band_object_ref_serialization") == "0":  # noqa: SIM112
         from .exceptions import OufOfBandObjectRefSerializationException
@@ -441,18 +427,9 @@ def _check_out_of_band(ref: ObjectRef[Any]) -> None:
         )
 
 
-def _settable(error: BaseException) -> BaseException:
-    """An exception that a future accepts: StopIteration would vanish inside `await`."""
-    if not isinstance(error, StopIteration):
-        return error
-    wrapped = RuntimeError("The task raised StopIteration.")
-    wrapped.__cause__ = error
-    return wrapped
-
-
 def _rebuild(identifier: bytes) -> ObjectRef[Any]:
     """The ref with this id: as it was, if its owner is in this process."""
-    client = registry.by_job.get(ids.job_of(identifier))
+    client = registry.of_job(ids.job_of(identifier))
     if client is not None:
         return ObjectRef(client.adopt(identifier))
     entry = ObjectEntry(None, 0, 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .refs import ObjectRef, StoredFailure
+from .refs import ObjectRef
 
 __all__ = ["lose"]
 
@@ -23,16 +23,6 @@ def lose(ref: ObjectRef[Any]) -> None:
     """
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"lose() takes an ObjectRef, got {ref!r} of type {type(ref).__name__}.")
-    entry = ref._entry
-    client = entry.owner()
-    outcome = entry.outcome
-    if outcome is None:
-        why = "it has no value" if not entry.lost else "it is lost already"
-    elif isinstance(outcome, StoredFailure):
-        why = "its task has failed"
-    elif isinstance(outcome, bytes):
-        why = "it is not larger than 100 KB, so the driver holds it and it cannot be lost alone"
-    else:
-        client.lose(entry)
-        return
-    raise ValueError(f"{ref!r} cannot be lost: {why}.")
+    why = ref._entry.owner().lose(ref._entry)
+    if why is not None:
+        raise ValueError(f"{ref!r} cannot be lost: {why}.")

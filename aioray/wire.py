@@ -7,9 +7,10 @@ A worker has these descriptors (`WorkerFds`):
 - *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One packet is one
   bundle, `marshal` of (codes, attempts); if it is large, the long byte strings lie in a memory file
   that travels with the packet, and a (offset, size) pair stands where each was. A value that is
-  kept in the store is not sent: its `Place` is. A packet can also be a grant, the answer to
-  `NOTE_WANTED`: a list of places, more than one if more results like it are to be expected; or
-  the pickled reason why there is none.
+  kept in the store is not sent: its `Place` is. A packet can also be a reply to something that the
+  worker has asked: `marshal` of (request, body, size); if it is large, the body is None, and a
+  memory file of that size with the marshalled body travels along. Or it names functions that are
+  not needed any more: `marshal` of a tuple of one list, of their keys.
 - *arena*, the memory file of large values, see `aioray.arena`. A worker writes only where it was
   granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
@@ -18,9 +19,11 @@ A worker has these descriptors (`WorkerFds`):
   taking work back is free of races, and needs no help from a worker that is stuck.
 - *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
   are safe there when the worker dies a moment later. Frames whose status is a `NOTE_` are no
-  answers: the worker wants room for a result; it does not need room that it was granted; it keeps
-  looking at a value after the attempt that had it as an argument (said before the answer); it has
-  let go of such views.
+  answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not
+  need room that it was granted; it keeps looking at a value after the attempt that had it as an
+  argument (said before the answer), or which it got by asking; it has let go of such views; it
+  holds refs, or has let go of them. Their order is that in which things happened: a ref that was
+  found inside a value is said to be held before whatever kept it alive until then ends.
 - *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
   waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
@@ -39,13 +42,17 @@ from typing import Any, NamedTuple
 __all__ = [
     "ANSWER",
     "CLAIM",
+    "GOT",
+    "HELD",
     "IN_FILE",
     "IN_MEMORY",
+    "LET_GO",
     "MAX_PACKET",
+    "NOTE_ASKED",
     "NOTE_KEPT",
+    "NOTE_REFS",
     "NOTE_RELEASED",
     "NOTE_UNUSED",
-    "NOTE_WANTED",
     "NUMBER",
     "OUTPUT_MARK",
     "PAGE",
@@ -57,6 +64,7 @@ __all__ = [
     "PAIR",
     "PLACE",
     "PLACE_MARK",
+    "Ask",
     "Attempt",
     "Place",
     "Status",
@@ -67,10 +75,14 @@ MAX_PACKET = 64 * 1024  # bytes in a bundle's packet; above, a memory file is th
 CLAIM = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
 
-NOTE_WANTED = 16  # payload: PAIR, bytes and how many more results may be of this size
+NOTE_ASKED = 16  # payload: marshal of (request, Ask, arguments); seq is the attempt's
 NOTE_UNUSED = 17  # payload: PAIR for each room, kind, and offset or name of the file
 NOTE_KEPT = 18  # payload: PAIR for each view, offset and number; seq is that of the attempt
 NOTE_RELEASED = 19  # payload: NUMBER for each view
+NOTE_REFS = 20  # payload: for each object that is held from now on or no longer, HELD or LET_GO, id
+HELD = b"+"
+LET_GO = b"-"
+GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
 
@@ -105,6 +117,26 @@ class Status(IntEnum):
     INTERRUPTED = 5
     NOT_STARTED = 6
     ARGUMENT_LOST = 7
+
+
+class Ask(IntEnum):
+    """What a worker can ask of the driver, and the arguments of that. Those marked * get a reply.
+
+    Objects are named by their ids. Values travel as in answers: as bytes, or as a packed PLACE.
+    """
+
+    ROOM = 0  # * bytes, how many more results may be of this size; reply: [Place], or an error
+    SUBMIT = 1  # a call of a remote function, see `aioray.worker.client`
+    PUT = 2  # id, value
+    GET = 3  # * ids, whether not to wait; reply: for each its value, Place, error, or None
+    WAIT = 4  # * ids, how many, whether not to wait; reply: for each whether it is ready
+    LOOK = 5  # request: reply to that GET or WAIT now
+    FORGET = 6  # request: no reply to that is wanted any more
+    CANCEL = 7  # * id, force, recursive, grace; reply: name of the CancelOutcome
+    PIN = 8  # id
+    LOSE = 9  # * id; reply: None
+    INFO = 10  # * what; reply: it
+    UNLOAD = 11  # key of a function that is submitted no more
 
 
 class Attempt(NamedTuple):

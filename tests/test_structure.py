@@ -33,7 +33,9 @@ CORE_STDLIB = {
 CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its type is needed
 WORKER_MAY_IMPORT = (
     "aioray.arena",
+    "aioray.calls",
     "aioray.client",
+    "aioray.core.messages",
     "aioray.exceptions",
     "aioray.failures",
     "aioray.ids",

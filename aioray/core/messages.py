@@ -42,6 +42,7 @@ __all__ = [
     "ReclaimAttempts",
     "ReportCancel",
     "ReportInfeasible",
+    "ReportOrphans",
     "ReportRetry",
     "ResolveFailure",
     "ResolveValues",
@@ -390,6 +391,13 @@ class ReportRetry:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportOrphans:
+    """The attempt that has submitted these, still unfinished, tasks died with its worker."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportInfeasible:
     """Tell the user that this task asks for more than there is and cannot run."""
 
@@ -414,6 +422,7 @@ Command = (
     | Revive
     | ReportCancel
     | ReportRetry
+    | ReportOrphans
     | ReportInfeasible
     | Stopped
 )

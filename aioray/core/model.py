@@ -73,7 +73,7 @@ del _T, _state, _next
 class Function:
     """One remote function as the scheduler sees it: how long it usually runs."""
 
-    __slots__ = ("code", "key", "mean_seconds", "name")
+    __slots__ = ("__weakref__", "code", "key", "mean_seconds", "name")
 
     def __init__(self, key: int, name: str, code: Any = None) -> None:
         self.key = key

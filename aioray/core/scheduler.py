@@ -64,6 +64,7 @@ from .messages import (
     ReclaimAttempts,
     ReportCancel,
     ReportInfeasible,
+    ReportOrphans,
     ReportRetry,
     ResolveFailure,
     ResolveValues,
@@ -221,6 +222,11 @@ class Scheduler:
         if found is None:
             found = self._classes[key] = SchedulingClass(*key)
         return found
+
+    def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
+        """The task whose attempt this is, if it has no outcome yet."""
+        worker = self._workers.get(worker_id)
+        return None if worker is None else worker.in_flight.get(seq)
 
     def unfinished_tasks(self) -> tuple[Task, ...]:
         """The tasks that have no outcome yet."""
@@ -1014,6 +1020,8 @@ class Scheduler:
         self._dispatch(now)
 
     def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
+        if task.children:
+            self._out.append(ReportOrphans(tuple(task.children.values())))
         started = event.started_at if event.started_at is not None else task.sent_at
         duration = max(0.0, now - started)
         cancelled = task.cancellation is not None

@@ -8,7 +8,9 @@ word, the kernel's out-of-memory counter, the last lines of stderr, the Python s
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -47,12 +49,12 @@ if TYPE_CHECKING:
     from ..core.messages import Event
     from ..options import InitOptions
     from .objects import Objects
+    from .requests import Requests
 
 __all__ = ["Crew"]
 
 NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
 REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
-HELLO = 0  # seq of the answer by which a worker says that it is ready
 
 
 class Crew:
@@ -61,16 +63,17 @@ class Crew:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        feed: Callable[[Event], None],
+        feed: Callable[[Event | functools.partial[None]], None],
         settings: InitOptions,
         identity: dict[str, str],
         objects: Objects,
+        requests: Requests,
         boot: Boot | None,
     ) -> None:
         """Start the template. Raises OSError if that cannot be done.
 
         feed: takes the news. identity: job, node_id, session and namespace, for the workers.
-        objects: where their results go.
+        objects: where their results go. requests: answers what their tasks ask.
         boot: a template that was started before; None: start one.
         """
         self.loop = loop
@@ -79,6 +82,8 @@ class Crew:
         self._settings = settings
         self._identity = identity
         self._objects = objects
+        self._requests = requests
+        requests.wait_for_socket = self._wait_for_socket
         self._workers: dict[int, WorkerHandle] = {}
         self._printer = Printer()
         self._oom_kills = linux.oom_kills()
@@ -98,6 +103,13 @@ class Crew:
         """The process ids of the template and of the workers that are known to run."""
         found = [] if self._template is None else [self._template.process.pid]
         return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
+
+    def unload(self, key: int) -> None:
+        """Let all workers forget a function."""
+        for handle in self._workers.values():
+            if not handle.closed:
+                handle.unload(key)
+                self._wait_for_socket(handle)
 
     async def leave(self) -> None:
         """End the template, without blocking the loop. No worker may be left; `close` follows."""
@@ -204,21 +216,23 @@ class Crew:
 
     def _read_answers(self, handle: WorkerHandle) -> None:
         was_in_mid_frame = handle.in_mid_frame
-        answers = handle.read_answers()
+        items = handle.read_answers()
         if handle.in_mid_frame != was_in_mid_frame:
             if was_in_mid_frame:
                 self.loop.remove_reader(handle.answers)
             else:
                 self.loop.add_reader(handle.answers, self._read_answers, handle)
-        if handle.wanted:
-            size, more = handle.wanted.pop()
-            self._objects.give_room(handle, size, more, self._wait_for_socket)
-        if not handle.ready and answers and answers[0].seq == HELLO:
+        if not handle.ready and items:
             handle.ready = True
-            del answers[0]
+            del items[0]  # by which it says so
             self._feed(WorkerReady(handle.id))
-        if answers:
-            self._feed(AnswersReceived(handle.id, answers))
+        # Each kind in one go, and all in their order: what an answer contains may be let go next.
+        for is_answer, some in itertools.groupby(items, lambda item: type(item) is Answer):
+            if is_answer:
+                self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
+            else:
+                asked = functools.partial(self._requests.handle, handle, list(some))  # type: ignore[arg-type]
+                self._feed(asked)
 
     # ------------------------------------------------------------ births and deaths
 
@@ -303,6 +317,7 @@ class Crew:
             template_death=template_death,
         )
         self._let_go(handle)
+        self._feed(functools.partial(self._requests.gone, worker_id))
         self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
 
     def _was_oom_killed(self, handle: WorkerHandle, status: int | None) -> bool:

@@ -30,6 +30,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .. import ids, linux
+from ..calls import serialize
 from ..client import activate, registry
 from ..core.messages import (
     CancelOutcome,
@@ -37,6 +38,7 @@ from ..core.messages import (
     FailureKind,
     ReportCancel,
     ReportInfeasible,
+    ReportOrphans,
     ReportRetry,
     ResolveFailure,
     ResolveValues,
@@ -56,9 +58,10 @@ from .crew import Crew
 from .lineage import entries_of
 from .objects import Objects, session_folder
 from .reports import NODE_IP, describe, exception_builder
+from .requests import Requests
 from .spill import SpillFolder
 from .store import Stored
-from .submission import Submission, serialize
+from .submission import Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -93,6 +96,10 @@ class CancelRequest:
         """Told by the engine."""
         if not self._future.done():
             self._future.set_result(outcome)
+
+    def when_known(self, callback: Callable[[CancelOutcome], None]) -> None:
+        """Call back with the outcome, on the engine's thread."""
+        self._future.add_done_callback(lambda future: callback(future.result()))
 
 
 class _Countdown:
@@ -155,7 +162,8 @@ class Engine:
         )
         self._inbox: deque[Task | Callable[[], None]] = deque()
         self._awake = False
-        self._events: deque[Event] = deque()
+        # What has happened and is to be handled; or something to be done between two such things.
+        self._events: deque[Event | functools.partial[None]] = deque()
         self._feeding = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -169,6 +177,7 @@ class Engine:
         )
         self._pinned: set[ObjectEntry] = set()
         self._crew: Crew | None = None
+        self._requests_of_tasks: Requests | None = None
         self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -180,6 +189,7 @@ class Engine:
             Revive: self._do_revive,
             ReportCancel: self._do_report_cancel,
             ReportRetry: self._do_report_retry,
+            ReportOrphans: self._do_report_orphans,
             ReportInfeasible: self._do_report_infeasible,
             Stopped: self._do_stopped,
         }
@@ -212,12 +222,18 @@ class Engine:
         identity["folder"] = folder.session_folder
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
+        requests = self._requests_of_tasks = Requests(
+            self, self._submission, objects, self._feed, self._core.task_in_flight
+        )
         try:
-            self._crew = self.crew_class(loop, self._feed, self.settings, identity, objects, boot)
+            self._crew = self.crew_class(
+                loop, self._feed, self.settings, identity, objects, requests, boot
+            )
         except BaseException:
             objects.close()
             raise
         self._do |= self._crew.orders
+        self._submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)
 
@@ -307,6 +323,8 @@ class Engine:
             self._timer = None
         if self._crew is not None:
             self._crew.close()
+        if self._requests_of_tasks is not None:
+            self._requests_of_tasks.close()
         if self._objects is not None:
             self._objects.close()
         if self._guard is not None and not self._guard.done():
@@ -320,8 +338,11 @@ class Engine:
 
     # ------------------------------------------------------------ feeding the core
 
-    def _feed(self, event: Event) -> None:
-        """Hand an event to the core and carry out what it orders, and what follows from that."""
+    def _feed(self, event: Event | functools.partial[None]) -> None:
+        """Hand an event to the core and carry out what it orders, and what follows from that.
+
+        A partial is called when what came before it has been handled.
+        """
         events = self._events
         events.append(event)
         if self._feeding:
@@ -330,8 +351,12 @@ class Engine:
         try:
             handle, do, clock = self._core.handle, self._do, self.clock
             while events:
-                for command in handle(events[0], clock()):
-                    do[type(command)](command)
+                event = events[0]
+                if type(event) is functools.partial:
+                    event()
+                else:
+                    for command in handle(event, clock()):  # type: ignore[arg-type]
+                        do[type(command)](command)
                 events.popleft()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug here
             self._fail_everything(error)
@@ -353,7 +378,7 @@ class Engine:
         self._events.clear()
         self._inbox.clear()
         for task in tasks:
-            if isinstance(task.returns, ObjectEntry | list):
+            if not isinstance(task.returns, StoredFailure):
                 stored = StoredFailure(functools.partial(_internal_error, bug))
                 self._store_failure(task, entries_of(task, self), stored)
         self._close()
@@ -410,6 +435,16 @@ class Engine:
         if tasks:
             self._feed(TasksSubmitted(tasks))
 
+    def _function_gone(self, key: int) -> None:
+        """For any thread: no task of this function is left, and nobody can submit one."""
+        if not self.closed:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._post(lambda: self._unload(key))
+
+    def _unload(self, key: int) -> None:
+        if self._crew is not None:
+            self._crew.unload(key)
+
     # ------------------------------------------------------------ client: tasks
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -420,7 +455,9 @@ class Engine:
         self._post(task)
         return returned
 
-    def cancel(self, entry: ObjectEntry, *, force: bool, grace: float | None) -> CancelRequest:
+    def cancel(
+        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
+    ) -> CancelRequest:
         """Ask for a cancel. See `aioray.api.cancel`."""
         request = CancelRequest()
         if entry.task is None or entry.outcome is not None:
@@ -428,7 +465,8 @@ class Engine:
             return request
         request_id = next(self._request_ids)
         self._requests[request_id] = request
-        self._post(lambda: self._feed(CancelRequested(entry.task, request_id, force, grace)))
+        event = CancelRequested(entry.task, request_id, force, grace, recursive)
+        self._post(lambda: self._feed(event))
         return request
 
     # ------------------------------------------------------------ client: objects
@@ -461,13 +499,21 @@ class Engine:
         ):
             raise GetTimeoutError("Get timed out: some object(s) not ready.")
 
-    def wait(self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None) -> None:
-        """Block until `num_returns` of the refs are ready or the time is over."""
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> list[bool]:
+        """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
         self._refuse_on_loop("wait()", "`await asyncio.wait(refs)`")
         pending = [ref._entry for ref in refs if ref._entry.outcome is None]
         missing = num_returns - (len(refs) - len(pending))
         if missing > 0:
             self._block(pending, missing, timeout, stop_on_failure=False)
+        return [ref._entry.outcome is not None for ref in refs]
+
+    def look(self, entry: ObjectEntry) -> bool:
+        """False: here an outcome would be in the entry."""
+        del entry
+        return False
 
     def _block(
         self,
@@ -524,23 +570,23 @@ class Engine:
         if self._objects is not None:
             self._objects.fetch(entry)
 
-    def lose(self, entry: ObjectEntry) -> None:
-        """Throw away a stored value. See `aioray.testing.lose`."""
-        done = threading.Event()
+    def lose(self, entry: ObjectEntry) -> str | None:
+        """Throw away a stored value, or say why not. See `aioray.testing.lose`."""
+        done: concurrent.futures.Future[str | None] = concurrent.futures.Future()
 
         def lose() -> None:
             try:
-                if self._objects is not None:
-                    self._objects.lose(entry)
-            finally:
-                done.set()  # also if that fails: the caller must not wait for ever
+                done.set_result(None if self._objects is None else self._objects.throw_away(entry))
+            except BaseException as bug:
+                done.set_exception(bug)  # the caller must not wait for ever
+                raise
 
         if threading.get_ident() == self._thread_id:
             self._drain_inbox()  # what was submitted before comes before
             lose()
         else:
             self._post(lose)
-            done.wait()
+        return done.result()
 
     def export(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
@@ -554,11 +600,19 @@ class Engine:
         """The entry behind an id."""
         entry = self._exported.get(identifier)
         if entry is None:
-            entry = ObjectEntry(self, 0, 0)
-            entry.identifier = identifier
             failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
             failure.seen = True  # nobody has lost anything yet
+            entry = ObjectEntry(self, 0, 0)
+            entry.identifier = identifier
             entry.outcome = failure
+        return entry
+
+    def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
+        """The entry of an object that a task has put."""
+        entry = ObjectEntry(self, 0, 0)
+        entry.identifier = identifier
+        entry.outcome = value
+        self.export(entry)
         return entry
 
     # ------------------------------------------------------------ client: what there is
@@ -617,11 +671,18 @@ class Engine:
                 continue
             values = payload
             if type(payload) is bytes:
-                values = marshal.loads(payload) if returns else ()
-            for entry, value in zip(returns, values, strict=True):
-                self._store(entry, value)
-            # Of those, not of the payload: another run may have had a smaller result.
-            objects.finished(task, recoverable=any(type(e.outcome) is Stored for e in returns))
+                values = marshal.loads(payload) if len(returns) > 1 else [payload][: len(returns)]
+            elif type(payload) is Stored:
+                values = [payload]
+            # Those that a task has submitted are held by whoever wants them, if anybody does.
+            entries = [ref() for ref in returns] if type(returns) is tuple else returns
+            recoverable = False
+            for entry, value in zip(entries, values, strict=True):
+                if entry is not None:
+                    self._store(entry, value)
+                    # Of the entry, not of the payload: another run may have had a smaller result.
+                    recoverable |= type(entry.outcome) is Stored
+            objects.finished(task, recoverable=recoverable)
 
     def _store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
         if entry.lost:
@@ -692,6 +753,10 @@ class Engine:
             after,
             describe(command.record),
         )
+
+    def _do_report_orphans(self, command: ReportOrphans) -> None:
+        if self._requests_of_tasks is not None:
+            self._requests_of_tasks.cancel_orphans(command.tasks)
 
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
         needs = {name: amount / UNIT for name, amount in command.task.scheduling_class.demand}

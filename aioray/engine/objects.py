@@ -96,8 +96,9 @@ class Objects:
             task.payload = None  # not before: refs inside a value may have lived in the arguments
             return
         returns = task.returns
-        entries = [returns] if type(returns) is ObjectEntry else returns
-        task.returns = tuple(map(weakref.ref, entries))
+        if type(returns) is not tuple:  # it is that of a task which was submitted by another
+            entries = [returns] if type(returns) is ObjectEntry else returns
+            task.returns = tuple(map(weakref.ref, entries))
         if task.max_retries == 0:
             task.payload = None
             return
@@ -109,11 +110,12 @@ class Objects:
     def give_room(
         self,
         handle: WorkerHandle,
+        request: int,
         size: int,
         more: int,
         wait_for_socket: Callable[[WorkerHandle], None],
     ) -> None:
-        """Grant a worker room for a result, as soon as there is some.
+        """Grant a worker room for a value, as soon as there is some.
 
         more: how many attempts wait for the same worker. They get room in advance, as far as there
         is plenty, because asking costs more than writing a result of some hundred kilobytes.
@@ -122,7 +124,7 @@ class Objects:
         store = self.store
         rooms = store.allocate_several(size, 1 + min(more, AHEAD_BYTES // size))
         if rooms:
-            handle.grant(rooms, size)
+            handle.grant(request, rooms, size)
             wait_for_socket(handle)
             return
 
@@ -134,9 +136,9 @@ class Objects:
                 return
             error = future.exception()
             if error is None:
-                handle.grant([future.result()], size)
+                handle.grant(request, [future.result()], size)
             else:
-                handle.refuse(pickle.dumps(error))
+                handle.reply(request, pickle.dumps(error))
             wait_for_socket(handle)
 
         future = store.in_background(find)
@@ -205,6 +207,18 @@ class Objects:
             self.fetch(entry)
 
     # ------------------------------------------------------------ losing
+
+    def throw_away(self, entry: ObjectEntry) -> str | None:
+        """Lose a value on purpose, or say why that cannot be."""
+        outcome = entry.outcome
+        if outcome is None:
+            return "it has no value" if not entry.lost else "it is lost already"
+        if isinstance(outcome, StoredFailure):
+            return "its task has failed"
+        if isinstance(outcome, bytes):
+            return "it is not larger than 100 KB, so the driver holds it and it is never lost"
+        self.lose(entry)
+        return None
 
     def lose(self, entry: ObjectEntry) -> None:
         """A stored value is gone."""

@@ -1,39 +1,32 @@
 """From a call to a task: what is prepared once per function and options, and what each call adds.
 
-Room: shell. Runs in the caller's thread, before anything reaches the event loop: whatever is wrong
-with a call is raised there. Knows the scheduler only as the giver of scheduling classes.
+Room: shell. `make` is for the driver's own calls and runs in the caller's thread, before anything
+reaches the event loop. `adopt` makes the task of a call that a worker has prepared, on the engine's
+thread. Knows the scheduler only as the giver of scheduling classes.
 """
 
 from __future__ import annotations
 
-import inspect
+import hashlib
 import itertools
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..calls import Definition, define, export, max_retries_now, serialize_call
 from ..core.model import Function, Task
-from ..options import DEFAULT_MAX_RETRIES, default_max_retries
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serializability import explain
-from ..serialization import ArgumentSlot, dump, dump_function, dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from ..client import Call, Client
-    from ..core.model import Demand, Environment, SchedulingClass
+    from ..core.model import Environment, SchedulingClass
     from ..core.retries import RetryPolicy
-    from ..serialization import Pieces
     from .objects import Objects
     from .store import Stored
 
-__all__ = ["Submission", "serialize", "values_of"]
-
-# The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
-# catches for what is not set, and this is asked at every submission.
-_environ: Mapping[bytes, bytes] = vars(os.environ)["_data"]
+__all__ = ["Binding", "Submission", "values_of"]
 
 
 class Binding(NamedTuple):
@@ -51,25 +44,32 @@ class Binding(NamedTuple):
 
 
 class Submission:
-    """Makes tasks for one engine. `make` may be called from any thread."""
+    """Makes tasks for one engine."""
 
     def __init__(
         self,
         client: Client,
         env_vars: Environment,
-        scheduling_class: Callable[[Demand, Environment], SchedulingClass],
+        scheduling_class: Callable[..., SchedulingClass],
     ) -> None:
         self._client = client
         self._env_vars = env_vars
         self._scheduling_class = scheduling_class
         self.objects: Objects | None = None  # where large arguments go
         self._numbers = itertools.count(1)
+        self._labels = itertools.count(1)
         self._keys = itertools.count(1)
         self._lock = threading.Lock()
         # The function and the refs it captured, for as long as the remote function lives.
         self._functions: weakref.WeakKeyDictionary[Any, tuple[Function, Any]] = (
             weakref.WeakKeyDictionary()
         )
+        self._function_by_digest: weakref.WeakValueDictionary[bytes, Function] = (
+            weakref.WeakValueDictionary()
+        )
+        self.on_function_gone: Callable[[int], None] = lambda _key: None  # in whatever thread
+
+    # ------------------------------------------------------------ calls of the driver
 
     def make(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -81,137 +81,131 @@ class Submission:
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
-            for value in (*args, *kwargs.values()) if kwargs else args:
-                if type(value) is ObjectRef:
-                    entries = []
-                    args, kwargs = self._fill_slots(args, kwargs, entries)
-                    break
-            try:
-                payload, refs = dump((args, kwargs))
-            except Exception as error:  # whatever a foreign __reduce__ may raise
-                report = _blame(call, args, kwargs)
-                raise TypeError(
-                    f"Could not serialize the arguments of {name}.remote():\n{report}"
-                ) from error
+            payload, entries, refs = serialize_call(call, name, args, kwargs, client)
             if type(payload) is not bytes:
                 assert self.objects is not None
                 payload = self.objects.keep(payload)
             if refs:
                 held = (held, refs)
-        if retries is None:
-            if b"AIORAY_TASK_MAX_RETRIES" in _environ or b"RAY_TASK_MAX_RETRIES" in _environ:
-                retries = default_max_retries(os.environ)
-            else:
-                retries = DEFAULT_MAX_RETRIES
-        number = next(self._numbers)
+        label = next(self._labels)
         task = Task(
-            number,
+            next(self._numbers),
             name,
             function,
             cls,
-            max_retries=retries,
+            max_retries=max_retries_now() if retries is None else retries,
             policy=policy,
             max_calls=max_calls,
-            label=number,
+            label=label,
             payload=(static, payload, entries, held),
         )
         if entries:
-            task.dependencies = tuple(
-                [
-                    entry.task
-                    for entry in entries
-                    if entry.task is not None
-                    and (entry.outcome is None or type(entry.outcome) is StoredFailure)
-                ]
-            )
+            task.dependencies = _unfinished(entries)
         if num_returns == 1:
-            entry = task.returns = ObjectEntry(client, number, 1, task)
+            entry = task.returns = ObjectEntry(client, label, 1, task)
             return task, ObjectRef(entry)
-        task.returns = [
-            ObjectEntry(client, number, index + 1, task) for index in range(num_returns)
-        ]
+        task.returns = [ObjectEntry(client, label, index + 1, task) for index in range(num_returns)]
         return task, [ObjectRef(entry) for entry in task.returns] or None
 
     def _bind(self, call: Call) -> Binding:
-        options = call.options
         with self._lock:
             known = self._functions.get(call.code)
             if known is None:
-                known = self._functions[call.code] = self._export(call)
+                code, captured = export(call)
+                function = self._function(call.code.name, code)
+                known = self._functions[call.code] = function, captured
             function, captured = known
-            environment = tuple(sorted({**dict(self._env_vars), **dict(options.env_vars)}.items()))
-            max_retries = options.max_retries
-            if max_retries is None:
-                variables = dict(environment)
-                if "AIORAY_TASK_MAX_RETRIES" in variables or "RAY_TASK_MAX_RETRIES" in variables:
-                    max_retries = default_max_retries(variables)
-            rule: Any = options.retry_exceptions
-            if not isinstance(rule, bool):
-                rule = dump_function(rule)[0]
-            name = options.name or call.code.name
-            call.binding = Binding(
-                function,
-                name,
-                options.num_returns,
-                max_retries,
-                options.max_calls,
-                options.retry,
-                self._scheduling_class(options.demand, environment),
-                (name, options.num_returns, rule, options.demand),
-                captured,
-            )
+            call.binding = self.binding(function, captured, define(call, self._env_vars), 0)
             call.client = self._client
         binding: Binding = call.binding
         return binding
 
-    def _export(self, call: Call) -> tuple[Function, Any]:
-        target, name = call.code.function, call.code.name
-        try:
-            code, captured = dump_function(target)
-        except Exception as error:  # whatever a foreign __reduce__ may raise
-            report = explain(target, name, dumps)
-            raise TypeError(f"Could not serialize the function {name!r}:\n{report}") from error
-        return Function(next(self._keys), name, code), captured
+    def _function(self, name: str, code: bytes) -> Function:
+        """The function with this code: one, whoever has sent it."""
+        digest = hashlib.sha256(code).digest()
+        function = self._function_by_digest.get(digest)
+        if function is None:
+            function = Function(next(self._keys), name, code)
+            self._function_by_digest[digest] = function
+            ended = weakref.finalize(function, self._function_gone, function.key)
+            ended.atexit = False
+        return function
 
-    def _fill_slots(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], entries: list[ObjectEntry]
-    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Replace top-level refs by slots, and collect their entries."""
+    def _function_gone(self, key: int) -> None:
+        self.on_function_gone(key)
 
-        def slot(value: Any) -> Any:
-            if type(value) is not ObjectRef:
-                return value
-            entry = value._entry
-            if entry.owner() is not self._client:
-                raise ValueError(
-                    f"{value!r} belongs to another engine. Get its value there and pass that."
-                )
-            entries.append(entry)
-            return ArgumentSlot(len(entries) - 1)
+    def binding(
+        self, function: Function, captured: Any, definition: Definition, depth: int
+    ) -> Binding:
+        """What calls of this function with these options have in common."""
+        name, num_returns, retries, max_calls, policy, demand, environment, rule = definition
+        return Binding(
+            function,
+            name,
+            num_returns,
+            retries,
+            max_calls,
+            policy,
+            self._scheduling_class(demand, environment, depth),
+            (name, num_returns, rule, demand),
+            captured,
+        )
 
-        return tuple([slot(item) for item in args]), {
-            key: slot(item) for key, item in kwargs.items()
-        }
+    # ------------------------------------------------------------ calls of tasks
+
+    def function(self, name: str, code: bytes) -> Function:
+        """The function with this code, which a worker has sent."""
+        with self._lock:
+            return self._function(name, code)
+
+    def adopt(
+        self,
+        binding: Binding,
+        *,
+        parent: Task | None,
+        label: bytes,
+        max_retries: int,
+        payload: Any,
+        entries: list[ObjectEntry] | None,
+        held: Any,
+    ) -> tuple[Task, list[ObjectEntry]]:
+        """The task of a call made by the task `parent`, and its entries.
+
+        The task does not keep its entries alive: it goes on also if nobody wants its values.
+        held: refs inside the arguments.
+        """
+        task = Task(
+            next(self._numbers),
+            binding.name,
+            binding.function,
+            binding.scheduling_class,
+            max_retries=max_retries,
+            policy=binding.policy,
+            max_calls=binding.max_calls,
+            parent=parent,
+            label=label,
+            payload=(binding.static, payload, entries, (binding.held, held)),
+        )
+        if entries:
+            task.dependencies = _unfinished(entries)
+        mine = [
+            ObjectEntry(self._client, label, index + 1, task)
+            for index in range(binding.num_returns)
+        ]
+        task.returns = tuple(map(weakref.ref, mine))
+        return task, mine
 
 
-def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequence[Any]]:
-    """`dump`, with a TypeError that names the member of `what`, called `root`, that is to blame."""
-    try:
-        return dump(value)
-    except Exception as error:  # whatever a foreign __reduce__ may raise
-        report = explain(value, root, dumps)
-        raise TypeError(f"Could not serialize {what}:\n{report}") from error
-
-
-def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Which parameter cannot be serialized, and what in it."""
-    bound = inspect.signature(call.code.function).bind(*args, **kwargs).arguments
-    for name, value in bound.items():
-        try:
-            dump(value)
-        except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
-            return explain(value, name, dumps)
-    return explain((args, dict(kwargs)), "arguments", dumps)
+def _unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:
+    """The tasks that have to finish, or have failed, before these have all their values."""
+    return tuple(
+        [
+            entry.task
+            for entry in entries
+            if entry.task is not None
+            and (entry.outcome is None or type(entry.outcome) is StoredFailure)
+        ]
+    )
 
 
 def values_of(entries: list[ObjectEntry]) -> list[bytes | Stored] | None:

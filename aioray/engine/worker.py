@@ -18,17 +18,20 @@ import signal
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.messages import Answer, Ended
 from ..wire import (
     ANSWER,
+    GOT,
     IN_FILE,
     IN_MEMORY,
     MAX_PACKET,
+    NOTE_ASKED,
     NOTE_KEPT,
+    NOTE_REFS,
+    NOTE_RELEASED,
     NOTE_UNUSED,
-    NOTE_WANTED,
     NUMBER,
     PAGE,
     PAGE_DELIVERED,
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from .output import LineReader
     from .store import SpillFile, Store
 
-__all__ = ["WorkerHandle"]
+__all__ = ["Asked", "RefsChanged", "WorkerHandle"]
 
 READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each time
 ANSWERS_PIPE = 256 * 1024  # bytes; wished for, not needed
@@ -65,6 +68,21 @@ _MARK = bytes((PLACE_MARK,))
 _MARSHALLED = (b"[", b"\xdb")  # how a marshalled list begins; no value does
 
 
+class Asked(NamedTuple):
+    """A worker has asked something."""
+
+    seq: int  # of the attempt on whose behalf; 0: none
+    request: int  # number of the reply; 0: none is wanted
+    verb: int  # an `Ask`
+    arguments: tuple[Any, ...]
+
+
+class RefsChanged(NamedTuple):
+    """A worker holds refs that it did not hold, or no longer."""
+
+    changes: bytes  # see NOTE_REFS
+
+
 class WorkerHandle:
     """The driver's end of one worker, from before the fork until after the reaping."""
 
@@ -73,7 +91,7 @@ class WorkerHandle:
         self.id = worker_id
         self.hex_id = hex_id
         self.closed = False
-        self.wanted: list[tuple[int, int]] = []  # room that it waits for: bytes, and how much more
+        self._codes: set[int] = set()  # keys of functions whose code was sent
         self._store = store
         self._room: dict[tuple[int, int], Extent | SpillFile] = {}  # granted; by kind and number
         self._loans: dict[int, list[Extent]] = {}  # by seq: what the attempt may look at
@@ -204,6 +222,7 @@ class WorkerHandle:
                 codes, attempts, seqs, size = [], [], [], 0
             if code is not None:
                 codes.append((function.key, code))
+                self._codes.add(function.key)
                 known.add(function.key)
             head = (task.seq, function.key, task.label, task.attempt)
             if weight > MAX_PACKET:
@@ -216,6 +235,12 @@ class WorkerHandle:
         if attempts:
             self._post(marshal.dumps((codes, attempts)), None, seqs)
         return missing
+
+    def unload(self, key: int) -> None:
+        """Let the worker forget a function that nobody can call any more."""
+        if key in self._codes:
+            self._codes.discard(key)
+            self._post(marshal.dumps(([key],)), None, [])
 
     @property
     def is_waiting(self) -> bool:
@@ -249,8 +274,8 @@ class WorkerHandle:
         if extent is not None:
             extent.lent -= 1
 
-    def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> None:
-        """Let the worker write results there; it waits for the first."""
+    def grant(self, request: int, rooms: Sequence[Extent | SpillFile], size: int) -> None:
+        """Let the worker write values there; it waits for the first."""
         places: list[Place] = []
         for room in rooms:
             if isinstance(room, Extent):
@@ -259,13 +284,32 @@ class WorkerHandle:
             else:
                 self._room[IN_FILE, int(os.path.basename(room.path))] = room
                 places.append((IN_FILE, room.path, size))
-        self._post(marshal.dumps(places), None, [])
+        self.reply(request, places)
 
-    def refuse(self, error: bytes) -> None:
-        """Tell the worker that there is no room; error: a pickled exception."""
-        self._post(marshal.dumps(error), None, [])
+    def reply(self, request: int, body: Any) -> None:
+        """Answer what the worker has asked. body: what marshal takes."""
+        packet = marshal.dumps((request, body, 0))
+        if len(packet) <= MAX_PACKET:
+            self._post(packet, None, [])
+            return
+        packet = marshal.dumps(body)
+        fd = os.memfd_create("aioray-reply")
+        try:
+            _write_all(fd, packet, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._post(marshal.dumps((request, None, len(packet))), fd, [])
 
-    def _find_stored(self, payload: bytes) -> Any:
+    def place_of(self, request: int, value: Stored) -> Place:
+        """Where a stored value lies that a reply gives; it stays there until that was looked at."""
+        return self._lend(GOT | request, (value,))[0]  # type: ignore[return-value]
+
+    def end_reply(self, request: int) -> None:
+        """What a reply has given, or will, is not looked at."""
+        self._end_loan(GOT | request)
+
+    def find_stored(self, payload: bytes) -> Any:
         """A result, with the values that were written to room granted before in their places."""
         mark = payload[:1]
         if mark == _MARK:
@@ -339,9 +383,9 @@ class WorkerHandle:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.bell)
 
-    def read_answers(self) -> list[Answer]:
-        """What the worker has answered since the last call."""
-        answers: list[Answer] = []
+    def read_answers(self) -> list[Answer | Asked | RefsChanged]:
+        """What the worker has answered, and asked, since the last call."""
+        answers: list[Answer | Asked | RefsChanged] = []
         while True:
             try:
                 data = os.read(self.answers, READ_SIZE)
@@ -359,7 +403,7 @@ class WorkerHandle:
         """Whether an answer has arrived in part: the rest will come without a bell."""
         return self._have > 0
 
-    def _take(self, data: bytes, answers: list[Answer]) -> None:
+    def _take(self, data: bytes, answers: list[Answer | Asked | RefsChanged]) -> None:
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
@@ -375,13 +419,13 @@ class WorkerHandle:
             if end - start < length:
                 break
             position = start + length
-            if status >= NOTE_WANTED:
-                self._note(status, seq, data[start:position])
+            if status >= NOTE_ASKED:
+                self._note(status, seq, data[start:position], answers)
                 continue
             payload: Any = data[start:position]
             ended = _ENDED[status]
             if self._room and ended is Ended.RETURNED:
-                payload = self._find_stored(payload)
+                payload = self.find_stored(payload)
             if self._loans:
                 self._end_loan(seq)
             answers.append(
@@ -395,10 +439,14 @@ class WorkerHandle:
             if len(rest) >= header:
                 self._need += ANSWER.unpack_from(rest)[0]
 
-    def _note(self, kind: int, seq: int, payload: bytes) -> None:
+    def _note(
+        self, kind: int, seq: int, payload: bytes, answers: list[Answer | Asked | RefsChanged]
+    ) -> None:
         """Take in a frame that is no answer."""
-        if kind == NOTE_WANTED:
-            self.wanted.append(PAIR.unpack(payload))
+        if kind == NOTE_ASKED:
+            answers.append(Asked(seq, *marshal.loads(payload)))
+        elif kind == NOTE_REFS:
+            answers.append(RefsChanged(payload))
         elif kind == NOTE_UNUSED:
             for key in PAIR.iter_unpack(payload):
                 del self._room[key]
@@ -408,7 +456,9 @@ class WorkerHandle:
                 if number not in self._kept:
                     extent = self._kept[number] = lent[offset]
                     extent.lent += 1
-        else:
+            if seq & GOT:
+                self._end_loan(seq)
+        elif kind == NOTE_RELEASED:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)
 
@@ -458,6 +508,16 @@ class WorkerHandle:
             return ""
 
 
+def _write_all(fd: int, data: bytes, position: int) -> int:
+    """Write there; where that ends."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, position)
+        position += written
+        view = view[written:]
+    return position
+
+
 def _in_memory_file(
     codes: list[tuple[int, bytes]],
     head: tuple[Any, ...],
@@ -473,13 +533,8 @@ def _in_memory_file(
             nonlocal position
             if type(data) is not bytes:
                 return data  # it lies elsewhere
-            position += -position % ALIGN
-            start = position
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(fd, view, position)
-                position += written
-                view = view[written:]
+            start = position + -position % ALIGN
+            position = _write_all(fd, data, start)
             return start, len(data)
 
         places = [(key, lay(code)) for key, code in codes]

@@ -29,7 +29,7 @@ class Place:
 
     def __init__(self) -> None:
         self.attempt: Attempt | None = None  # None: between attempts
-        self.function: Any = None  # what runs, or ran last
+        self.function: Any = None  # what runs; None: between attempts
         self.job = b""  # empty: not a worker
         self.node_id = ""
         self.namespace = ""

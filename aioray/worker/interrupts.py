@@ -4,7 +4,8 @@ Room: child. The driver writes the number of the attempt into the page and then 
 The handler raises only if that attempt is inside user code at that moment; otherwise the signal is
 late, or early, and does nothing: early ones are found at the boundary by `requested`.
 
-`current` is the one switch: assigned on the way into user code and on the way out. An exception
+`current` is the one switch: assigned on the way into user code and on the way out, also when user
+code calls aioray and comes back from there (`hold`, `release`). An exception
 that the handler raises may still vanish, inside `__del__` or a callback, where Python only reports
 it; `_unraisable` then takes the note of delivery back, and the driver sends the signal again.
 Source: CPython, signal module, "Note on Signal Handlers and Exceptions".
@@ -15,6 +16,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
@@ -34,11 +36,12 @@ _getsignal = _signal.getsignal
 class Interrupts:
     """The child's side of cancelling."""
 
-    __slots__ = ("_handler", "current", "page")
+    __slots__ = ("_handler", "_main", "current", "page")
 
     def __init__(self, page: mmap.mmap) -> None:
         self.page = page
         self._handler = self.handle  # one bound method, made once
+        self._main = threading.get_ident()  # where signal handlers run
         self.current = 0  # seq of the attempt inside user code; 0: none
 
     def install(self) -> None:
@@ -50,8 +53,27 @@ class Interrupts:
         """The signal handler."""
         current = self.current
         if current and self.requested(current):
-            PAGE.pack_into(self.page, PAGE_DELIVERED, current)
-            raise KeyboardInterrupt
+            self._deliver(current)
+
+    def _deliver(self, seq: int) -> None:
+        PAGE.pack_into(self.page, PAGE_DELIVERED, seq)
+        raise KeyboardInterrupt
+
+    def hold(self) -> int:
+        """Let nothing be interrupted in this thread; what to `release` afterwards."""
+        if threading.get_ident() != self._main:
+            return 0
+        held = self.current
+        self.current = 0
+        return held
+
+    def release(self, held: int) -> None:
+        """Let it be interrupted again, at once if that was wanted meanwhile."""
+        if held:
+            self.current = held
+            delivered: int = PAGE.unpack_from(self.page, PAGE_DELIVERED)[0]
+            if delivered != held and self.requested(held):
+                self._deliver(held)
 
     def requested(self, seq: int) -> bool:
         """Whether the driver wants this attempt interrupted."""

@@ -4,8 +4,9 @@ Room: child. What a task gets shares the memory of the store. A task may keep su
 its end, so at the end of each attempt the driver is told of the views that are still alive, and
 when they end it is told of that: until then the memory is not used for anything else.
 
-Room for a result is asked for and waited for. While results like it are to come, the driver grants
-room for them too; what is not used is given back as soon as there is nothing to do.
+What a task gets by asking is told at once. Room for a result is asked for and waited for. While
+results like it are to come, the driver grants room for them too; what is not used is given back as
+soon as there is nothing to do.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from __future__ import annotations
 import os
 import pickle
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..arena import Arena, read_file, write_file
-from ..wire import IN_FILE, IN_MEMORY, NUMBER, PAIR, PLACE, PLACE_MARK
+from ..wire import GOT, IN_FILE, IN_MEMORY, NOTE_KEPT, PAIR, PLACE, PLACE_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..serialization import Pieces
     from ..wire import Place
+    from .channel import Channel
 
 __all__ = ["ArgumentLost", "Objects"]
 
@@ -35,35 +36,53 @@ class ArgumentLost(Exception):  # noqa: N818  # no error of anybody's: the drive
 class _Token:
     """Lives as long as one view and what was made from it."""
 
-    __slots__ = ("_released", "number")
+    __slots__ = ("_objects", "number")
 
-    def __init__(self, released: deque[int], number: int) -> None:
-        self._released = released
+    def __init__(self, objects: Objects, number: int) -> None:
+        self._objects = objects
         self.number = number
 
     def __del__(self) -> None:
-        self._released.append(self.number)  # nothing more: this may run anywhere, at any moment
+        self._objects.view_ended(self.number)
 
 
 class Objects:
     """What one worker sees of the store."""
 
-    def __init__(self, arena_fd: int, ask: Callable[[int], list[Place] | bytes]) -> None:
+    def __init__(
+        self, arena_fd: int, channel: Channel, ask: Callable[[int], list[Place] | bytes]
+    ) -> None:
         """ask: wants room of so many bytes from the driver, and waits for the grant: one place or
         more, or a pickled exception.
         """
         self._arena = Arena(arena_fd, os.fstat(arena_fd).st_size)
+        self._channel = channel
         self._ask = ask
         self._views: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.opened: list[int] = []  # offsets of what the attempt has got
         self._last_number = 0
-        self._released: deque[int] = deque()
         self.spare: list[Place] = []  # room that was granted and not used yet
         self._written: list[Place] = []  # results of the attempt that ends now
         self.kept: set[int] = set()  # numbers of views that the driver was told of
 
     def open(self, place: Place) -> memoryview:
-        """What lies there, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
+        """An argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
+        view = self._look_at(place)
+        if place[0] == IN_MEMORY:
+            assert isinstance(place[1], int)
+            self.opened.append(place[1])
+        return memoryview(view).cast("B").toreadonly()
+
+    def open_got(self, request: int, place: Place) -> Any:
+        """What a reply has given: an object with the buffer interface. Raises as `open` does."""
+        view = self._look_at(place)
+        if place[0] == IN_MEMORY:
+            number = view.owner[0].number
+            self._channel.note(NOTE_KEPT, PAIR.pack(place[1], number), GOT | request)
+            self.kept.add(number)
+        return view
+
+    def _look_at(self, place: Place) -> Any:
         kind, where, size = place
         if kind == IN_FILE:
             assert isinstance(where, str)
@@ -75,52 +94,62 @@ class Objects:
         view = self._views.get(where)
         if view is None:
             self._last_number += 1
-            view = self._arena.view(where, size, _Token(self._released, self._last_number))
+            view = self._arena.view(where, size, _Token(self, self._last_number))
             self._views[where] = view
-        self.opened.append(where)
-        return memoryview(view).cast("B").toreadonly()
+        return view
 
-    def take_kept(self) -> bytes:
-        """The views that outlive the attempt which ends now, as the driver wants to know it."""
+    def view_ended(self, number: int) -> None:
+        """For finalizers: nothing that could block, this may run anywhere, at any moment."""
+        if number in self.kept:
+            self.kept.discard(number)
+            self._channel.release(number)
+
+    def tell_kept(self, seq: int) -> None:
+        """Tell the driver of the views that outlive the attempt which ends now."""
         opened, self.opened = self.opened, []
-        if not self.kept:
-            self._released.clear()  # of those that the driver was never told of
         kept = []
         for offset in opened:
             view = self._views.get(offset)
             if view is not None:
-                number = view.owner[0].number
-                self.kept.add(number)
-                kept.append(PAIR.pack(offset, number))
-        return b"".join(kept)
+                kept.append((offset, view.owner[0].number))
+        view = None
+        if kept:
+            self._channel.note(NOTE_KEPT, b"".join([PAIR.pack(*each) for each in kept]), seq)
+        # Not before it was said that they are kept can it be said that they have ended.
+        for offset, number in kept:
+            self.kept.add(number)
+            view = self._views.get(offset)
+            if view is None or view.owner[0].number != number:
+                self.view_ended(number)
+            view = None
 
-    def take_released(self) -> bytes:
-        """The views that the driver knows of and that have ended since the last call."""
-        ended = []
-        released = self._released
-        while released:
-            number = released.popleft()
-            if number in self.kept:
-                self.kept.remove(number)
-                ended.append(NUMBER.pack(number))
-        return b"".join(ended)
+    def keep_result(self, pieces: Pieces) -> bytes:
+        """Do what `keep` does for a result of the attempt that ends now."""
+        place = self._write(pieces)
+        self._written.append(place)
+        return _packed(place, pieces.size)
 
     def keep(self, pieces: Pieces) -> bytes:
-        """Write a result where the driver has granted room; what stands for it in the answer.
+        """Write a value where the driver has granted room; what stands for it in messages.
 
         Raises ObjectStoreFullError, OutOfDiskError.
         """
-        size = pieces.size
-        place = self._find_room(size)
-        self._written.append(place)
+        return _packed(self._write(pieces), pieces.size)
+
+    def _write(self, pieces: Pieces) -> Place:
+        place = self._find_room(pieces.size)
         kind, where, _ = place
-        if kind == IN_FILE:
-            assert isinstance(where, str)
-            write_file(where, pieces.buffers, size)
-        else:
-            assert isinstance(where, int)
-            self._arena.write(where, pieces.buffers)
-        return PLACE.pack(PLACE_MARK, kind, _number(place), size)
+        try:
+            if kind == IN_FILE:
+                assert isinstance(where, str)
+                write_file(where, pieces.buffers, pieces.size)
+            else:
+                assert isinstance(where, int)
+                self._arena.write(where, pieces.buffers)
+        except BaseException:
+            self.spare.append(place)
+            raise
+        return place
 
     def _find_room(self, size: int) -> Place:
         for at, (kind, _, room) in enumerate(self.spare):
@@ -146,6 +175,10 @@ class Objects:
         unused = [PAIR.pack(place[0], _number(place)) for place in self.spare]
         self.spare.clear()
         return b"".join(unused)
+
+
+def _packed(place: Place, size: int) -> bytes:
+    return PLACE.pack(PLACE_MARK, place[0], _number(place), size)
 
 
 def _number(place: Place) -> int:

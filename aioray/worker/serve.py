@@ -18,11 +18,9 @@ import mmap
 import os
 import pickle
 import select
-import socket
 import struct
 import sys
 import time
-from collections import deque
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,22 +28,11 @@ import cloudpickle
 import setproctitle
 
 from .. import ids, serialization
+from ..client import registry
 from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
-from ..wire import (
-    ANSWER,
-    CLAIM,
-    MAX_PACKET,
-    NOTE_KEPT,
-    NOTE_RELEASED,
-    NOTE_UNUSED,
-    NOTE_WANTED,
-    PAGE_RUNNING,
-    PAGE_SIZE,
-    PAIR,
-    Attempt,
-    Status,
-)
+from ..wire import ANSWER, CLAIM, PAGE_RUNNING, PAGE_SIZE, Ask, Status
 from . import interrupts, output
+from .channel import Channel
 from .current import place
 from .interrupts import Interrupts
 from .objects import ArgumentLost, Objects
@@ -53,18 +40,15 @@ from .objects import ArgumentLost, Objects
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..wire import Place, WorkerFds
+    from ..client import Client
+    from ..wire import Attempt, Place, WorkerFds
 
 __all__ = ["main"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
-RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
-PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
-KEPT_MS = 1000  # between looks, while idle, whether views that were kept have ended
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
-_FD_SPACE = socket.CMSG_SPACE(struct.calcsize("i"))
 _RETURNED = int(Status.RETURNED)
 _monotonic = time.monotonic
 
@@ -73,21 +57,16 @@ class Server:
     """The state of one worker process."""
 
     def __init__(self, fds: WorkerFds, page: mmap.mmap) -> None:
-        self.bundles = socket.socket(fileno=fds.bundles)
         self.claims = fds.claims
-        self.answers = fds.answers
-        self.bell = fds.bell
         self.page = page
         self.interrupts = Interrupts(page)
-        self.objects = Objects(fds.arena, self.want_room)
-        self.grant: list[Place] | bytes | None = None
-        self.queue: deque[Attempt] = deque()
-        self.code: dict[int, Any] = {}  # bytes until first use, by function key
+        self.channel = Channel(fds, self.interrupts)
+        self.objects = Objects(fds.arena, self.channel, self.want_room)
+        self.channel.unused = self.objects.take_unused
+        self.channel.unload = self.unload
         self.functions: dict[int, Callable[..., Any]] = {}
         self.mean_seconds: dict[int, float] = {}
         self.rules: dict[bytes, Any] = {}
-        self.unrung_bytes = 0
-        self.unrung_since = 0.0
         self.title = ""
 
     # -- claiming
@@ -96,71 +75,26 @@ class Server:
         """Work until the driver closes the claims pipe."""
         poll = select.poll()
         poll.register(self.claims, select.POLLIN)
-        poll.register(self.bundles, select.POLLIN)
+        channel = self.channel
+        poll.register(channel.bundles, select.POLLIN)
         claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
         while True:
             try:
                 claim = os.read(claims, size)
             except BlockingIOError:
-                if self.objects.kept:
-                    self.note_released()
-                if self.objects.spare:
-                    self.note(NOTE_UNUSED, self.objects.take_unused())
-                if self.unrung_bytes:
-                    self.ring()
+                channel.tell_news()
+                channel.give_back_unused()
+                if channel.unrung_bytes:
+                    channel.ring()
                 self.show("IDLE")
-                ready = poll.poll(KEPT_MS if self.objects.kept else None)
+                ready = poll.poll()
                 if ready and ready[0][0] != claims:
                     # Attempts that were all reclaimed must not fill the socket for good.
-                    self.receive()
+                    channel.read_if_free()
                 continue
             if not claim:
                 return
-            self.execute(self.take(unpack(claim)[0]))
-
-    def take(self, seq: int) -> Attempt:
-        """The attempt with this number. What stands before it was reclaimed by the driver."""
-        queue = self.queue
-        while True:
-            while queue:
-                attempt = queue.popleft()
-                if attempt.seq == seq:
-                    return attempt
-            self.receive()
-
-    def receive(self) -> None:
-        """Read one bundle, or a grant."""
-        data, ancillary, _, _ = self.bundles.recvmsg(
-            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
-        )
-        if not data:
-            sys.exit(0)  # the driver is gone
-        message = marshal.loads(data)
-        if type(message) is not tuple:
-            self.grant = message
-            return
-        codes, attempts = message
-        if ancillary:
-            (fd,) = struct.unpack("i", ancillary[0][2][:4])
-            try:
-                area = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
-            finally:
-                os.close(fd)
-
-            def place_of(item: Any) -> Any:
-                if type(item) is not tuple or len(item) != 2:
-                    return item
-                return area[item[0] : item[0] + item[1]]
-
-            codes = [(key, place_of(code)) for key, code in codes]
-            attempts = [
-                (*rest, place_of(payload), [place_of(value) for value in values])
-                for *rest, payload, values in attempts
-            ]
-        for key, code in codes:
-            if key not in self.functions:
-                self.code[key] = code
-        self.queue.extend(map(Attempt._make, attempts))
+            self.execute(channel.take(unpack(claim)[0]))
 
     # -- running
 
@@ -168,11 +102,12 @@ class Server:
         """Run one attempt and answer."""
         seq = attempt.seq
         started = _monotonic()
-        if self.unrung_bytes and (
-            started - self.unrung_since > SHORT_SECONDS
+        channel = self.channel
+        if channel.unrung_bytes and (
+            started - channel.unrung_since > SHORT_SECONDS
             or self.mean_seconds.get(attempt.function, 1.0) > SHORT_SECONDS
         ):
-            self.ring()
+            channel.ring()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
         place.attempt = attempt
         try:
@@ -196,7 +131,7 @@ class Server:
                 self.answer(seq, Status.NOT_STARTED, b"", started, 0.0)
             else:
                 self.call(attempt, function, given)
-        place.attempt = None
+        place.attempt = place.function = None
         _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
 
     def call(
@@ -237,8 +172,9 @@ class Server:
         mean = self.mean_seconds.get(attempt.function, duration)
         self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
         if error is None:
+            refs: list[Any] = []
             try:
-                payload = pack_returns(value, attempt, self.objects.keep)
+                payload = pack_returns(value, attempt, self.objects.keep_result, refs)
                 value = None
             except Exception as failure:  # noqa: BLE001 - user code may raise anything
                 self.objects.failed()
@@ -246,11 +182,12 @@ class Server:
             else:
                 self.objects.answered()
                 self.answer(seq, _RETURNED, payload, started, duration)
+                refs.clear()
                 if duration > SHORT_SECONDS:
-                    self.ring()  # whatever comes next, this has taken long enough
+                    self.channel.ring()  # whatever comes next, this has taken long enough
         elif isinstance(error, SystemExit):
             # Counts as a death of the worker: what was answered is safe, the bell may be missing.
-            self.ring()
+            self.channel.ring()
             raise error
         else:
             try:
@@ -275,10 +212,18 @@ class Server:
 
     def load_function(self, key: int) -> Callable[..., Any]:
         """Unpickle a function on its first use."""
-        function: Callable[..., Any] = load(self.code[key])
+        channel = self.channel
+        function: Callable[..., Any] = load(channel.code[key])
         self.functions[key] = function
-        del self.code[key]
+        channel.known.add(key)
+        del channel.code[key]
         return function
+
+    def unload(self, key: int) -> None:
+        """Forget a function: nobody can call it any more."""
+        self.channel.known.discard(key)
+        self.functions.pop(key, None)
+        self.mean_seconds.pop(key, None)
 
     def judge(self, error: BaseException, attempt: Attempt) -> tuple[Status, float]:
         """What the error means for retrying, and the delay that it asks for."""
@@ -343,55 +288,17 @@ class Server:
         delay: float = 0.0,
     ) -> None:
         """Put an answer into the pipe, where it is safe; the bell comes later."""
-        objects = self.objects
-        if objects.kept:
-            self.note_released()
-        if objects.opened:
-            kept = objects.take_kept()
-            if kept:
-                self.note(NOTE_KEPT, kept, seq)
-        self.write(ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload)
-
-    def note_released(self) -> None:
-        """Tell the driver of views that have ended."""
-        released = self.objects.take_released()
-        if released:
-            self.note(NOTE_RELEASED, released)
-
-    def note(self, kind: int, payload: bytes, seq: int = 0) -> None:
-        """Tell the driver something that is no answer."""
-        self.write(ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload)
+        if self.objects.opened:
+            self.objects.tell_kept(seq)
+        header = ANSWER.pack(len(payload), seq, status, started, duration, delay)
+        self.channel.write(header + payload)
 
     def want_room(self, size: int) -> list[Place] | bytes:
         """Ask the driver for room in the store, and wait until it has some."""
-        self.note(NOTE_WANTED, PAIR.pack(size, len(self.queue)))
-        self.ring()
-        while self.grant is None:
-            self.receive()
-        grant, self.grant = self.grant, None
-        return grant
-
-    def write(self, frame: bytes) -> None:
-        """Put a frame into the answers pipe."""
-        size = len(frame)
-        if self.unrung_bytes + size > RING_BYTES:
-            # The header first: a driver that has seen a part of a frame reads on without a bell.
-            # Rung before anything was written, it could look, find nothing, and never look again.
-            view = memoryview(frame)
-            view = view[os.write(self.answers, view[: ANSWER.size]) :]
-            self.ring()
-            while view:
-                view = view[os.write(self.answers, view) :]
-        else:
-            os.write(self.answers, frame)
-        if not self.unrung_bytes:
-            self.unrung_since = _monotonic()
-        self.unrung_bytes += size
-
-    def ring(self) -> None:
-        """Tell the driver that there are answers."""
-        self.unrung_bytes = 0
-        os.eventfd_write(self.bell, 1)
+        attempt = place.attempt
+        seq = 0 if attempt is None else attempt.seq
+        places: list[Place] | bytes = self.channel.ask(seq, Ask.ROOM, size, len(self.channel.queue))
+        return places
 
     def show(self, name: str) -> None:
         """Let `ps` tell what this process does."""
@@ -411,14 +318,17 @@ class Items(tuple[Any, ...]):
     __slots__ = ()
 
 
-def pack_returns(value: Any, attempt: Attempt, keep: Callable[[Pieces], bytes]) -> bytes:
+def pack_returns(
+    value: Any, attempt: Attempt, keep: Callable[[Pieces], bytes], refs: list[Any]
+) -> bytes:
     """Serialize what a function returned. Raises what the caller is to see if it does not fit.
 
-    keep: stores what is large, and gives what stands for it.
+    keep: stores what is large, and gives what stands for it. refs: gets the refs inside the values,
+    which must live until the driver knows that they are in there.
     """
     count = attempt.num_returns
     if count == 1 and type(value) is not Items:
-        return pack(value, attempt, "result", keep)
+        return pack(value, attempt, "result", keep, refs)
     if count == 0:
         return b""
     if len(value) != count:
@@ -427,16 +337,23 @@ def pack_returns(value: Any, attempt: Attempt, keep: Callable[[Pieces], bytes]) 
             f"{count} values, or change num_returns."
         )
     if count == 1:
-        return pack(value[0], attempt, "result", keep)
+        return pack(value[0], attempt, "result", keep, refs)
     return marshal.dumps(
-        [pack(item, attempt, f"result[{at}]", keep) for at, item in enumerate(value)]
+        [pack(item, attempt, f"result[{at}]", keep, refs) for at, item in enumerate(value)]
     )
 
 
-def pack(value: Any, attempt: Attempt, label: str, keep: Callable[[Pieces], bytes]) -> bytes:
+def pack(
+    value: Any,
+    attempt: Attempt,
+    label: str,
+    keep: Callable[[Pieces], bytes],
+    refs: list[Any],
+) -> bytes:
     """Serialize one result. An error keeps its type, and is told which member is to blame."""
     try:
-        data = dump(value)[0]
+        data, found = dump(value)
+        refs.extend(found)
         return keep(data) if isinstance(data, Pieces) else data
     except Exception as error:
         from ..exceptions import RayError
@@ -448,6 +365,13 @@ def pack(value: Any, attempt: Attempt, label: str, keep: Callable[[Pieces], byte
         report = explain(value, label, dumps)
         error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")
         raise
+
+
+def connect(server: Server) -> Client:
+    """The client that tasks use to call others."""
+    from .client import Connection  # few tasks do, and it needs more modules than they
+
+    return Connection(server.channel, server.objects)
 
 
 def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, str]) -> NoReturn:
@@ -476,6 +400,7 @@ def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str
     server.interrupts.install()
     server.show("IDLE")
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0)
-    server.ring()
+    server.channel.ring()
+    registry.connect = lambda: connect(server)
     server.run()
     sys.exit(0)

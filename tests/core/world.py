@@ -45,6 +45,7 @@ from aioray.core.messages import (
     ReclaimAttempts,
     ReportCancel,
     ReportInfeasible,
+    ReportOrphans,
     ReportRetry,
     ResolveFailure,
     ResolveValues,
@@ -178,6 +179,7 @@ class World:
             ReportCancel: self._do_report_cancel,
             ReportRetry: lambda command: self._check_record(command.task, command.record),
             ReportInfeasible: lambda command: self.infeasible.add(command.task.number),
+            ReportOrphans: self._do_report_orphans,
             Stopped: self._do_stopped,
         }
 
@@ -343,6 +345,13 @@ class World:
             )
         elif command.outcome is CancelOutcome.INTERRUPTED:
             assert self._last_answer[number].ended is Ended.INTERRUPTED
+
+    def _do_report_orphans(self, command: ReportOrphans) -> None:
+        for task in command.tasks:
+            assert task.number not in self.outcomes
+            assert task.parent is not None
+            died = {number for number, _, _ in self._died}
+            assert task.parent.number in died or self.closing or task.parent.cancellation
 
     def _do_stopped(self, _command: Stopped) -> None:
         self.stopped += 1

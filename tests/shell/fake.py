@@ -115,7 +115,14 @@ class FakeCrew:
     start_failures = 0  # how many of the next starts fail
 
     def __init__(
-        self, loop: Any, feed: Any, settings: Any, identity: Any, objects: Any, boot: Any
+        self,
+        loop: Any,
+        feed: Any,
+        settings: Any,
+        identity: Any,
+        objects: Any,
+        requests: Any,
+        boot: Any,
     ) -> None:
         self.loop = loop
         self.feed = feed
@@ -135,6 +142,9 @@ class FakeCrew:
 
     def pids(self) -> list[int]:
         return []
+
+    def unload(self, key: int) -> None:
+        pass
 
     async def leave(self) -> None:
         assert not self.workers

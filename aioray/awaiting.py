@@ -1,0 +1,66 @@
+"""The asyncio future of a ref's value, for those who ask for one (`ObjectRef.as_future`).
+
+Room: face. Apart from `refs`, so that a worker in which refs pass by need not load asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .refs import NotAtHand, wake_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .refs import ObjectEntry
+
+__all__ = ["ValueFuture"]
+
+T = TypeVar("T")
+
+
+class ValueFuture(asyncio.Future[T]):
+    """The future of one awaiter; cancelling it withdraws this awaiter only."""
+
+    entry: ObjectEntry
+    wake: Callable[[], None] | None = None  # what the entry calls, while it waits
+
+    def resolve(self) -> None:
+        """The entry is ready."""
+        self.wake = None
+        if not self.done():
+            try:
+                self.set_result(self.entry.value())
+            except NotAtHand:
+                self.wait(self.get_loop())
+            except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
+                self.set_exception(_settable(error))
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have `resolve` called when the entry is ready."""
+        entry = self.entry
+        client = entry.owner()
+        if client.loop is loop:
+            wake = self.wake = self.resolve
+            entry.add_waiter(wake)
+        else:
+            self.wake = functools.partial(wake_elsewhere, loop, self.resolve)
+            client.when_ready(entry, self.wake)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the future, and let the entry forget it."""
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            self.entry.owner().forget(self.entry, wake)
+        return super().cancel(msg)
+
+
+def _settable(error: BaseException) -> BaseException:
+    """An exception that a future accepts: StopIteration would vanish inside `await`."""
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("The task raised StopIteration.")
+    wrapped.__cause__ = error
+    return wrapped

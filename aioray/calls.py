@@ -1,0 +1,157 @@
+"""What a call of a remote function is before anybody runs it: checked, serialized, described.
+
+Room: shared by driver and worker, because tasks call remote functions too. Runs in the caller's
+thread: whatever is wrong with a call is raised there. A `Definition` is all that one function's
+options mean for its tasks, and can be sent; a call adds its arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .options import DEFAULT_MAX_RETRIES, default_max_retries
+from .refs import ObjectRef
+from .serializability import explain
+from .serialization import ArgumentSlot, dump, dump_function, dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .client import Call, Client
+    from .core.model import Demand, Environment
+    from .core.retries import RetryPolicy
+    from .refs import ObjectEntry
+    from .serialization import Pieces
+
+__all__ = ["Definition", "define", "export", "max_retries_now", "serialize", "serialize_call"]
+
+# The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
+# catches for what is not set, and this is asked at every submission.
+_environ: Mapping[bytes, bytes] = vars(os.environ)["_data"]
+
+
+class Definition(NamedTuple):
+    """What the options of a remote function say about its tasks."""
+
+    name: str
+    num_returns: int
+    max_retries: int | None  # None: ask the caller's environment at each submission
+    max_calls: int
+    policy: RetryPolicy | None
+    demand: Demand
+    environment: Environment
+    retry_rule: bytes | bool  # see wire.Attempt
+
+
+def define(call: Call, inherited: Environment) -> Definition:
+    """What the options of this call mean. inherited: the variables that the caller's tasks get.
+
+    Raises ValueError for an environment variable that says nonsense about retries.
+    """
+    options = call.options
+    environment = tuple(sorted({**dict(inherited), **dict(options.env_vars)}.items()))
+    max_retries = options.max_retries
+    if max_retries is None:
+        variables = dict(environment)
+        if "AIORAY_TASK_MAX_RETRIES" in variables or "RAY_TASK_MAX_RETRIES" in variables:
+            max_retries = default_max_retries(variables)
+    rule: Any = options.retry_exceptions
+    if not isinstance(rule, bool):
+        rule = dump_function(rule)[0]
+    return Definition(
+        options.name or call.code.name,
+        options.num_returns,
+        max_retries,
+        options.max_calls,
+        options.retry,
+        options.demand,
+        environment,
+        rule,
+    )
+
+
+def max_retries_now() -> int:
+    """The max_retries of a task that is submitted now and names none.
+
+    Raises ValueError for an environment variable that says nonsense.
+    """
+    if b"AIORAY_TASK_MAX_RETRIES" in _environ or b"RAY_TASK_MAX_RETRIES" in _environ:
+        return default_max_retries(os.environ)
+    return DEFAULT_MAX_RETRIES
+
+
+def export(call: Call) -> tuple[bytes, Sequence[Any]]:
+    """The function's code, and the refs that it has captured. Raises TypeError."""
+    target, name = call.code.function, call.code.name
+    try:
+        return dump_function(target)
+    except Exception as error:  # whatever a foreign __reduce__ may raise
+        report = explain(target, name, dumps)
+        raise TypeError(f"Could not serialize the function {name!r}:\n{report}") from error
+
+
+def serialize_call(
+    call: Call, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], client: Client
+) -> tuple[bytes | Pieces, list[ObjectEntry] | None, Sequence[Any]]:
+    """The arguments, serialized; the entries of top-level refs; and the refs inside values.
+
+    Raises TypeError if something cannot be serialized, ValueError for another client's ref.
+    """
+    entries: list[ObjectEntry] | None = None
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) is ObjectRef:
+            entries = []
+            args, kwargs = _fill_slots(args, kwargs, entries, client)
+            break
+    try:
+        payload, refs = dump((args, kwargs))
+    except Exception as error:  # whatever a foreign __reduce__ may raise
+        report = _blame(call, args, kwargs)
+        raise TypeError(
+            f"Could not serialize the arguments of {name}.remote():\n{report}"
+        ) from error
+    return payload, entries, refs
+
+
+def _fill_slots(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    entries: list[ObjectEntry],
+    client: Client,
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Replace top-level refs by slots, and collect their entries."""
+
+    def slot(value: Any) -> Any:
+        if type(value) is not ObjectRef:
+            return value
+        entry = value._entry
+        if entry.owner() is not client:
+            raise ValueError(
+                f"{value!r} belongs to another engine. Get its value there and pass that."
+            )
+        entries.append(entry)
+        return ArgumentSlot(len(entries) - 1)
+
+    return tuple([slot(item) for item in args]), {key: slot(item) for key, item in kwargs.items()}
+
+
+def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequence[Any]]:
+    """`dump`, with a TypeError that names the member of `what`, called `root`, that is to blame."""
+    try:
+        return dump(value)
+    except Exception as error:  # whatever a foreign __reduce__ may raise
+        report = explain(value, root, dumps)
+        raise TypeError(f"Could not serialize {what}:\n{report}") from error
+
+
+def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Which parameter cannot be serialized, and what in it."""
+    bound = inspect.signature(call.code.function).bind(*args, **kwargs).arguments
+    for name, value in bound.items():
+        try:
+            dump(value)
+        except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
+            return explain(value, name, dumps)
+    return explain((args, dict(kwargs)), "arguments", dumps)

@@ -1,0 +1,401 @@
+"""What tasks ask of the engine: calls of remote functions, values, waiting, cancelling.
+
+Room: shell. The driver's side of `aioray.worker.client`; everything here happens on the engine's
+thread, in the order in which a worker has said it, and in order with its answers. A `Guest` is what
+one worker has asked for and not been told yet, and the refs that it holds: while it does, their
+objects live. It ends with its worker.
+
+While a task waits for others its worker counts as blocked: the scheduler is told when the first of
+its questions has to wait, and when the last of those is answered.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from ..calls import Definition
+from ..core.messages import CancelRequested, TasksSubmitted, WorkerBlocked, WorkerUnblocked
+from ..exceptions import RaySystemError
+from ..refs import ObjectRef, StoredFailure
+from ..serialization import contained_ids, dumps
+from ..wire import HELD, PLACE_MARK, Ask
+from .store import Stored
+from .worker import Asked, RefsChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..core.messages import Event
+    from ..core.model import Function, Task
+    from ..refs import ObjectEntry
+    from .engine import Engine
+    from .objects import Objects
+    from .submission import Binding, Submission
+    from .worker import WorkerHandle
+
+__all__ = ["Requests"]
+
+BINDINGS_KEPT = 1_000  # of each worker; others are made again
+_CHANGE = 1 + 28  # bytes that one change of refs takes
+_MARK = bytes((PLACE_MARK,))
+
+
+class _Wait:
+    """A question that cannot be answered yet."""
+
+    __slots__ = ("entries", "hits", "left", "request", "seq", "wants_values")
+
+    def __init__(
+        self,
+        seq: int,
+        request: int,
+        entries: list[ObjectEntry],
+        left: int,
+        *,
+        wants_values: bool,
+    ) -> None:
+        self.seq = seq
+        self.request = request
+        self.entries = entries
+        self.left = left  # how many more have to get ready
+        self.wants_values = wants_values  # GET; False: WAIT
+        self.hits: list[tuple[ObjectEntry, Callable[[], None]]] = []  # waiters, to be dropped
+
+
+class Guest:
+    """One worker, as somebody who asks."""
+
+    def __init__(self, handle: WorkerHandle) -> None:
+        self.handle = handle
+        self.refs: dict[bytes, list[Any]] = {}  # by id: the entry, and how often it is held
+        self.functions: dict[int, tuple[Function, Any]] = {}  # by its key: and captured refs
+        self.bindings: OrderedDict[tuple[int, bytes, int], Binding] = OrderedDict()
+        self.waits: dict[int, _Wait] = {}  # by request
+        self.blocking: dict[int, set[int]] = {}  # by seq: requests that have to wait
+
+    def hold(self, identifier: bytes, entry: ObjectEntry) -> None:
+        """It has a ref to this."""
+        held = self.refs.get(identifier)
+        if held is None:
+            self.refs[identifier] = [entry, 1]
+        else:
+            held[1] += 1
+
+    def let_go(self, identifier: bytes) -> None:
+        """It has one ref less to this."""
+        held = self.refs.get(identifier)
+        if held is not None:
+            held[1] -= 1
+            if not held[1]:
+                del self.refs[identifier]
+
+
+class Requests:
+    """All guests of one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        submission: Submission,
+        objects: Objects,
+        feed: Callable[[Event], None],
+        running: Callable[[int, int], Task | None],
+    ) -> None:
+        """feed: takes what the scheduler is to know.
+
+        running: the task whose attempt, by worker id and seq, is in flight.
+        """
+        self._engine = engine
+        self._submission = submission
+        self._objects = objects
+        self._feed = feed
+        self._running = running
+        self.wait_for_socket: Callable[[WorkerHandle], None] = lambda _handle: None
+        self._guests: dict[int, Guest] = {}
+        self._new: list[Task] = []  # to be submitted together
+        self._do: dict[int, Callable[..., None]] = {
+            Ask.ROOM: self._room,
+            Ask.SUBMIT: self._submit,
+            Ask.PUT: self._put,
+            Ask.GET: self._get,
+            Ask.WAIT: self._wait,
+            Ask.LOOK: self._look,
+            Ask.FORGET: self._forget,
+            Ask.CANCEL: self._cancel,
+            Ask.PIN: self._pin,
+            Ask.LOSE: self._lose,
+            Ask.INFO: self._info,
+            Ask.UNLOAD: self._unload,
+        }
+
+    def handle(self, handle: WorkerHandle, items: Sequence[Asked | RefsChanged]) -> None:
+        """Do what a worker has asked, in order."""
+        guest = self._guests.get(handle.id)
+        if guest is None:
+            guest = self._guests[handle.id] = Guest(handle)
+        for item in items:
+            if isinstance(item, RefsChanged):
+                self._change_refs(guest, item.changes)
+                continue
+            if self._new and item.verb not in (Ask.SUBMIT, Ask.PUT):
+                self._submit_new()
+            self._do[item.verb](guest, item.seq, item.request, *item.arguments)
+        self._submit_new()
+
+    def gone(self, worker_id: int) -> None:
+        """A worker is dead."""
+        guest = self._guests.pop(worker_id, None)
+        if guest is not None:
+            for wait in guest.waits.values():
+                _stop_waiting(wait)
+            guest.waits.clear()
+            guest.refs.clear()
+
+    def close(self) -> None:
+        """All of them are."""
+        for worker_id in tuple(self._guests):
+            self.gone(worker_id)
+
+    def cancel_orphans(self, tasks: Sequence[Task]) -> None:
+        """The attempt that submitted these died: cancel those whose values nobody can get."""
+        for task in tasks:
+            returns = task.returns
+            if type(returns) is tuple and all(ref() is None for ref in returns):
+                self._feed(CancelRequested(task, 0, force=True, recursive=True))
+
+    def _reply(self, guest: Guest, request: int, body: Any) -> None:
+        if not guest.handle.closed:
+            guest.handle.reply(request, body)
+            self.wait_for_socket(guest.handle)
+
+    # ------------------------------------------------------------ refs
+
+    def _change_refs(self, guest: Guest, changes: bytes) -> None:
+        for at in range(0, len(changes), _CHANGE):
+            identifier = changes[at + 1 : at + _CHANGE]
+            if changes[at : at + 1] == HELD:
+                guest.hold(identifier, self._engine.adopt(identifier))
+            else:
+                guest.let_go(identifier)
+
+    def _entry(self, guest: Guest, identifier: bytes) -> ObjectEntry:
+        held = guest.refs.get(identifier)
+        entry: ObjectEntry = self._engine.adopt(identifier) if held is None else held[0]
+        return entry
+
+    def _contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
+        """Refs to what a serialized value contains refs to."""
+        data = value if isinstance(value, bytes) else value.view(from_disk=True)
+        return [ObjectRef(self._engine.adopt(found)) for found in contained_ids(data)]
+
+    def _pin(self, guest: Guest, _seq: int, _request: int, identifier: bytes) -> None:
+        self._engine.pin(self._entry(guest, identifier))
+
+    # ------------------------------------------------------------ tasks and values
+
+    def _submit(
+        self,
+        guest: Guest,
+        seq: int,
+        _request: int,
+        key: int,
+        name: str,
+        code: bytes | None,
+        captured: list[bytes],
+        packed: bytes,
+        label: bytes,
+        max_retries: int,
+        payload: bytes,
+        arguments: list[bytes],
+    ) -> None:
+        if code is not None:
+            refs: list[ObjectRef[Any]] = [
+                ObjectRef(self._engine.adopt(found)) for found in captured
+            ]
+            guest.functions[key] = self._submission.function(name, code), refs
+        parent = self._running(guest.handle.id, seq)
+        depth = 0 if parent is None else parent.scheduling_class.depth + 1
+        binding = guest.bindings.get((key, packed, depth))
+        if binding is None:
+            definition = Definition(*pickle.loads(packed))
+            binding = self._submission.binding(*guest.functions[key], definition, depth)
+            guest.bindings[key, packed, depth] = binding
+            if len(guest.bindings) > BINDINGS_KEPT:
+                guest.bindings.popitem(last=False)
+        value = guest.handle.find_stored(payload)
+        task, entries = self._submission.adopt(
+            binding,
+            parent=parent,
+            label=label,
+            max_retries=max_retries,
+            payload=value,
+            entries=[self._entry(guest, found) for found in arguments] or None,
+            held=self._contained(value),
+        )
+        for entry in entries:
+            self._engine.export(entry)
+            guest.hold(entry.binary(), entry)
+        self._new.append(task)
+
+    def _unload(self, guest: Guest, _seq: int, _request: int, key: int) -> None:
+        guest.functions.pop(key, None)
+        for known in [known for known in guest.bindings if known[0] == key]:
+            del guest.bindings[known]
+
+    def _submit_new(self) -> None:
+        if self._new:
+            new, self._new = self._new, []
+            self._feed(TasksSubmitted(new))
+
+    def _put(
+        self, guest: Guest, _seq: int, _request: int, identifier: bytes, payload: bytes
+    ) -> None:
+        value = guest.handle.find_stored(payload)
+        entry = self._engine.new_entry(identifier, value)
+        entry.contains = self._contained(value)
+        guest.hold(identifier, entry)
+
+    def _room(self, guest: Guest, _seq: int, request: int, size: int, more: int) -> None:
+        self._objects.give_room(guest.handle, request, size, more, self.wait_for_socket)
+
+    def _cancel(
+        self,
+        guest: Guest,
+        _seq: int,
+        request: int,
+        identifier: bytes,
+        force: bool,
+        recursive: bool,
+        grace: float | None,
+    ) -> None:
+        entry = self._entry(guest, identifier)
+        asked = self._engine.cancel(entry, force=force, recursive=recursive, grace=grace)
+        asked.when_known(lambda outcome: self._reply(guest, request, outcome.name))
+
+    def _lose(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
+        self._reply(guest, request, self._engine.lose(self._entry(guest, identifier)))
+
+    def _info(self, guest: Guest, _seq: int, request: int, what: str) -> None:
+        self._reply(guest, request, getattr(self._engine, what)())
+
+    # ------------------------------------------------------------ waiting
+
+    def _get(
+        self,
+        guest: Guest,
+        seq: int,
+        request: int,
+        identifiers: list[bytes],
+        look: bool,
+    ) -> None:
+        entries = [self._entry(guest, found) for found in identifiers]
+        self._give(guest, seq, request, entries, look=look)
+
+    def _give(
+        self, guest: Guest, seq: int, request: int, entries: list[ObjectEntry], *, look: bool
+    ) -> None:
+        """Answer with values, as soon as all are at hand, one has failed, or with `look` now."""
+        pending = [entry for entry in entries if not entry.at_hand]
+        failed = any(isinstance(entry.outcome, StoredFailure) for entry in entries)
+        if look or failed or not pending:
+            body = [self._value(guest, request, entry) for entry in entries]
+            self._reply(guest, request, body)
+            return
+        wait = _Wait(seq, request, entries, len(pending), wants_values=True)
+        self._begin(guest, wait, pending)
+
+    def _wait(
+        self,
+        guest: Guest,
+        seq: int,
+        request: int,
+        identifiers: list[bytes],
+        count: int,
+        look: bool,
+    ) -> None:
+        entries = [self._entry(guest, found) for found in identifiers]
+        pending = [entry for entry in entries if entry.outcome is None]
+        missing = count - (len(entries) - len(pending))
+        if look or missing <= 0:
+            self._reply(guest, request, [entry.outcome is not None for entry in entries])
+            return
+        self._begin(guest, _Wait(seq, request, entries, missing, wants_values=False), pending)
+
+    def _begin(self, guest: Guest, wait: _Wait, pending: list[ObjectEntry]) -> None:
+        """Answer later, and let the scheduler know that there is waiting."""
+        guest.waits[wait.request] = wait
+        blocking = guest.blocking.setdefault(wait.seq, set())
+        if not blocking:
+            self._feed(WorkerBlocked(guest.handle.id, wait.seq))
+        blocking.add(wait.request)
+        for entry in pending:
+            wait.hits.append((entry, functools.partial(self._hit, guest, wait, entry)))
+        for entry, hit in tuple(wait.hits):
+            if guest.waits.get(wait.request) is wait:  # none before has ended it
+                entry.add_waiter(hit)
+
+    def _hit(self, guest: Guest, wait: _Wait, entry: ObjectEntry) -> None:
+        """One that was waited for has its outcome."""
+        if guest.waits.get(wait.request) is not wait:
+            return
+        wait.left -= 1
+        if wait.left <= 0 or (wait.wants_values and isinstance(entry.outcome, StoredFailure)):
+            self._finish(guest, wait, look=False)
+
+    def _look(self, guest: Guest, _seq: int, _request: int, asked: int) -> None:
+        wait = guest.waits.get(asked)
+        if wait is not None:  # else the reply is on its way
+            self._finish(guest, wait, look=True)
+
+    def _forget(self, guest: Guest, _seq: int, _request: int, asked: int) -> None:
+        guest.handle.end_reply(asked)
+        wait = guest.waits.get(asked)
+        if wait is not None:
+            self._end(guest, wait)
+
+    def _finish(self, guest: Guest, wait: _Wait, *, look: bool) -> None:
+        self._end(guest, wait)
+        if wait.wants_values:
+            # One that was at hand may be on disk, or lost, by now: then it is waited for again.
+            self._give(guest, wait.seq, wait.request, wait.entries, look=look)
+        else:
+            found = [entry.outcome is not None for entry in wait.entries]
+            self._reply(guest, wait.request, found)
+
+    def _end(self, guest: Guest, wait: _Wait) -> None:
+        """Nobody waits for this any more."""
+        del guest.waits[wait.request]
+        _stop_waiting(wait)
+        blocking = guest.blocking[wait.seq]
+        blocking.discard(wait.request)
+        if not blocking:
+            del guest.blocking[wait.seq]
+            self._feed(WorkerUnblocked(guest.handle.id, wait.seq))
+
+    def _value(self, guest: Guest, request: int, entry: ObjectEntry) -> Any:
+        """What a reply says of one: the value, where it lies, the error, or nothing yet."""
+        outcome = entry.outcome
+        if type(outcome) is bytes:
+            return outcome
+        if isinstance(outcome, StoredFailure):
+            return [_pickled(outcome.exception())]
+        if isinstance(outcome, Stored) and outcome.at_hand:
+            return guest.handle.place_of(request, outcome)
+        return None
+
+
+def _stop_waiting(wait: _Wait) -> None:
+    for entry, hit in wait.hits:
+        entry.drop_waiter(hit)
+    wait.hits.clear()
+
+
+def _pickled(error: BaseException) -> bytes:
+    try:
+        return dumps(error)
+    except Exception as problem:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
+        text = f"The error of a task could not be sent to another one ({problem!r}): {error!r}"
+        return dumps(RaySystemError(text))

@@ -1,0 +1,417 @@
+"""A worker's side of its channels to the driver: frames out, packets in, questions and replies.
+
+Room: child. Any thread of a task may ask the driver something; one frame is written at a time, and
+one thread reads while the others wait for what it finds. There is no reader thread as long as
+nobody waits in an event loop, because a hand-over between threads costs more than a small task.
+
+Interrupts are held off while frames are handled, and let through only while a thread sleeps
+(`Interrupts.hold`, `release`): a frame is always whole, and a task that waits can be interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import marshal
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ..wire import (
+    ANSWER,
+    MAX_PACKET,
+    NOTE_ASKED,
+    NOTE_REFS,
+    NOTE_RELEASED,
+    NOTE_UNUSED,
+    NUMBER,
+    Ask,
+    Attempt,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..wire import WorkerFds
+    from .interrupts import Interrupts
+
+__all__ = ["Channel", "TimeIsOver"]
+
+RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
+PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
+
+_FD_SPACE = socket.CMSG_SPACE(struct.calcsize("i"))
+_monotonic = time.monotonic
+
+
+class TimeIsOver(Exception):  # noqa: N818  # no error: the asker says what it means
+    """No reply came in time."""
+
+
+class Channel:
+    """What one worker says and hears."""
+
+    def __init__(self, fds: WorkerFds, interrupts: Interrupts) -> None:
+        self.bundles = socket.socket(fileno=fds.bundles)
+        self.queue: deque[Attempt] = deque()  # received, and not claimed yet
+        self.code: dict[int, Any] = {}  # bytes until first use, by function key
+        self.known: set[int] = set()  # keys of functions whose code was loaded
+        self.unrung_bytes = 0
+        self.unrung_since = 0.0
+        self.unused: Callable[[], bytes] = bytes  # see `Objects.take_unused`
+        self.unload: Callable[[int], None] = self.known.discard  # forgets a function, by its key
+        self._answers = fds.answers
+        self._bell = fds.bell
+        self._interrupts = interrupts
+        self._poll = select.poll()
+        self._poll.register(self.bundles, select.POLLIN)
+        self._writing = threading.Lock()
+        self._guard = threading.Lock()  # of what follows; never held for long, nor interrupted
+        self._reading = False  # a thread reads packets
+        self._waiting: list[Any] = []  # locks that wake the threads which wait for it
+        self._requests = itertools.count(1)
+        self._replies: dict[int, Any] = {}  # by request; _OPEN until it comes
+        self._watchers: dict[int, Callable[[int, Any], None]] = {}  # by request
+        self._watching = False  # there is a thread that reads for them
+        # Noted by finalizers, in any thread at any moment, and sent before whatever comes next.
+        self._refs: deque[bytes] = deque()  # HELD or LET_GO, and the id
+        self._released: deque[int] = deque()  # views
+        self._functions: deque[int] = deque()  # of `function_gone`
+        self._disowned = False  # this is a copy in a forked process
+
+    def disown(self) -> None:
+        """This is a copy in a process that a task has forked: it must be silent."""
+        self._disowned = True
+        self._writing = threading.Lock()  # the other may be held by a thread that is not here
+
+    # ------------------------------------------------------------ saying
+
+    def write(self, frame: bytes) -> None:
+        """Put a frame into the answers pipe, where it is safe; the bell comes later."""
+        with self._writing:
+            if self._refs or self._released or self._functions:
+                self._write_news()
+            self._write(frame)
+
+    def note(self, kind: int, payload: bytes, seq: int = 0) -> None:
+        """Tell the driver something that is no answer."""
+        self.write(_note(kind, payload, seq))
+
+    def ring(self) -> None:
+        """Tell the driver that there is something to read."""
+        self.unrung_bytes = 0
+        os.eventfd_write(self._bell, 1)
+
+    def _write(self, frame: bytes) -> None:
+        size = len(frame)
+        if self.unrung_bytes + size > RING_BYTES:
+            # The header first: a driver that has seen a part of a frame reads on without a bell.
+            # Rung before anything was written, it could look, find nothing, and never look again.
+            view = memoryview(frame)
+            view = view[os.write(self._answers, view[: ANSWER.size]) :]
+            self.ring()
+            while view:
+                view = view[os.write(self._answers, view) :]
+        else:
+            os.write(self._answers, frame)
+        if not self.unrung_bytes:
+            self.unrung_since = _monotonic()
+        self.unrung_bytes += size
+
+    # ------------------------------------------------------------ refs and views
+
+    def hold(self, identifier: bytes) -> None:
+        """A ref to this object was found, which the driver does not know of."""
+        self._refs.append(identifier)
+
+    def let_go(self, identifier: bytes) -> None:
+        """Such a ref, or one of an object that was made here, is gone. For finalizers."""
+        self._refs.append(identifier)
+        self._tell_soon()
+
+    def release(self, number: int) -> None:
+        """A view that the driver was told of is gone. For finalizers."""
+        self._released.append(number)
+        self._tell_soon()
+
+    def function_gone(self, key: int) -> None:
+        """A function that was submitted under this key is gone. For finalizers."""
+        self._functions.append(key)
+
+    def _tell_soon(self) -> None:
+        """Say what has ended."""
+        held = self._interrupts.hold()
+        try:
+            # If somebody writes, that one says it, or the next one.
+            if not self._disowned and self._writing.acquire(blocking=False):
+                try:
+                    self._write_news()
+                    self.ring()
+                finally:
+                    self._writing.release()
+        finally:
+            self._interrupts.release(held)
+
+    def tell_news(self) -> None:
+        """Say what has ended, if there is something."""
+        if self._refs or self._released or self._functions:
+            with self._writing:
+                self._write_news()
+
+    def _write_news(self) -> None:
+        refs, released = self._refs, self._released
+        if refs:
+            count = len(refs)
+            self._write(_note(NOTE_REFS, b"".join([refs.popleft() for _ in range(count)]), 0))
+        while self._functions:
+            asked = (0, int(Ask.UNLOAD), (self._functions.popleft(),))
+            self._write(_note(NOTE_ASKED, marshal.dumps(asked), 0))
+        if released:
+            count = len(released)
+            numbers = [NUMBER.pack(released.popleft()) for _ in range(count)]
+            self._write(_note(NOTE_RELEASED, b"".join(numbers), 0))
+
+    def give_back_unused(self) -> None:
+        """Say which room for results is not needed now."""
+        unused = self.unused()
+        if unused:
+            self.note(NOTE_UNUSED, unused)
+
+    # ------------------------------------------------------------ asking
+
+    def tell(self, seq: int, verb: Ask, *arguments: Any) -> None:
+        """Ask for something that gets no reply."""
+        held = self._interrupts.hold()
+        try:
+            self.note(NOTE_ASKED, marshal.dumps((0, int(verb), arguments)), seq)
+        finally:
+            self._interrupts.release(held)
+
+    def begin(self, seq: int, verb: Ask, *arguments: Any, watcher: Any = None) -> int:
+        """Ask for something, and go on; the number of the request.
+
+        watcher: called with the number and the reply, in whatever thread; None: `finish` takes it.
+        """
+        held = self._interrupts.hold()
+        try:
+            request = next(self._requests)
+            if watcher is None:
+                self._replies[request] = _OPEN
+            else:
+                self._watchers[request] = watcher
+            self.note(NOTE_ASKED, marshal.dumps((request, int(verb), arguments)), seq)
+            self.ring()
+            if watcher is not None:
+                self._watch()
+        finally:
+            self._interrupts.release(held)
+        return request
+
+    def finish(
+        self,
+        seq: int,
+        request: int,
+        deadline: float | None = None,
+        take: Callable[[int, Any], None] | None = None,
+    ) -> Any:
+        """Wait for the reply. Raises TimeIsOver: then it can be waited for again.
+
+        take: called with the number and the reply, before anything can interrupt.
+        """
+        held = self._interrupts.hold()
+        try:
+            if not self._pump(lambda: self._replies[request] is not _OPEN, deadline, held):
+                raise TimeIsOver
+            body = self._replies.pop(request)
+            if take is not None:
+                take(request, body)
+        except TimeIsOver:
+            raise
+        except BaseException:
+            self.forget(seq, request)
+            raise
+        else:
+            return body
+        finally:
+            self._interrupts.release(held)
+
+    def ask(self, seq: int, verb: Ask, *arguments: Any) -> Any:
+        """Ask for something and wait for the reply."""
+        return self.finish(seq, self.begin(seq, verb, *arguments))
+
+    def forget(self, seq: int, request: int) -> None:
+        """The reply to this is not wanted any more."""
+        self._replies.pop(request, None)
+        self._watchers.pop(request, None)
+        self.tell(seq, Ask.FORGET, request)
+        self.ring()
+
+    def ignore(self, request: int) -> None:
+        """The same, for finalizers: the reply comes and is dropped."""
+        self._replies.pop(request, None)
+
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Several steps as one."""
+        held = self._interrupts.hold()
+        try:
+            yield
+        finally:
+            self._interrupts.release(held)
+
+    def _watch(self) -> None:
+        """See to it that somebody reads while nobody waits in `finish`."""
+        with self._guard:
+            if self._watching:
+                return
+            self._watching = True
+        threading.Thread(target=self._keep_watch, name="aioray-replies", daemon=True).start()
+
+    def _keep_watch(self) -> None:
+        while True:
+            self._pump(lambda: not self._watchers, None, 0)
+            with self._guard:
+                if not self._watchers:
+                    self._watching = False
+                    return
+
+    # ------------------------------------------------------------ hearing
+
+    def take(self, seq: int) -> Attempt:
+        """The attempt with this number. What stands before it was reclaimed by the driver."""
+        queue = self.queue
+        while True:
+            while queue:
+                attempt = queue.popleft()
+                if attempt.seq == seq:
+                    return attempt
+            self._pump(lambda: bool(queue), None, 0)
+
+    def _pump(self, done: Callable[[], bool], deadline: float | None, held: int) -> bool:
+        """Read packets, or let another thread do it, until `done`; False if the time is over.
+
+        held: what may be interrupted while this thread sleeps, see `Interrupts.hold`.
+        """
+        while not done():
+            left = None
+            if deadline is not None:
+                left = deadline - _monotonic()
+                if left <= 0:
+                    return False
+            self._read_or_wait(done, left, held)
+        return True
+
+    def _read_or_wait(self, done: Callable[[], bool], left: float | None, held: int) -> None:
+        turn = None
+        with self._guard:
+            if done():
+                return
+            if self._reading:
+                turn = threading.Lock()
+                turn.acquire()
+                self._waiting.append(turn)
+            else:
+                self._reading = True
+        try:
+            readable = False
+            try:
+                self._interrupts.release(held)
+                if turn is not None:
+                    turn.acquire(timeout=-1 if left is None else left)
+                else:
+                    readable = bool(self._poll.poll(None if left is None else left * 1000))
+            finally:
+                self._interrupts.hold()
+            if readable:
+                self._receive()
+        finally:
+            if turn is None:
+                self._stop_reading()
+
+    def read_if_free(self) -> None:
+        """Read the packet that is there, unless another thread is about to."""
+        with self._guard:
+            if self._reading:
+                return
+            self._reading = True
+        try:
+            self._receive()
+        finally:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        with self._guard:
+            self._reading = False
+            waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.release()
+
+    def _receive(self) -> None:
+        """Read one packet: a bundle or a reply."""
+        data, ancillary, _, _ = self.bundles.recvmsg(
+            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+        )
+        if not data:
+            os._exit(0)  # the driver is gone
+        fd = struct.unpack("i", ancillary[0][2][:4])[0] if ancillary else None
+        message = marshal.loads(data)
+        if len(message) == 1:
+            for key in message[0]:
+                self.code.pop(key, None)
+                self.unload(key)
+        elif len(message) == 3:
+            request, body, size = message
+            self._reply(request, body, size, fd)
+        else:
+            codes, attempts = message
+            self._bundle(codes, attempts, fd)
+
+    def _reply(self, request: int, body: Any, size: int, fd: int | None) -> None:
+        if fd is not None:
+            with _mapped(fd) as area:
+                body = marshal.loads(memoryview(area)[:size])
+        watcher = self._watchers.pop(request, None)
+        if watcher is not None:
+            watcher(request, body)
+        elif request in self._replies:  # else it came too late
+            self._replies[request] = body
+
+    def _bundle(self, codes: Any, attempts: Any, fd: int | None) -> None:
+        if fd is not None:
+            area = memoryview(_mapped(fd))
+
+            def place_of(item: Any) -> Any:
+                if type(item) is not tuple or len(item) != 2:
+                    return item
+                return area[item[0] : item[0] + item[1]]
+
+            codes = [(key, place_of(code)) for key, code in codes]
+            attempts = [
+                (*rest, place_of(payload), [place_of(value) for value in values])
+                for *rest, payload, values in attempts
+            ]
+        for key, code in codes:
+            if key not in self.known:
+                self.code[key] = code
+        self.queue.extend(map(Attempt._make, attempts))
+
+
+_OPEN = object()  # stands where a reply will
+
+
+def _note(kind: int, payload: bytes, seq: int) -> bytes:
+    return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload
+
+
+def _mapped(fd: int) -> mmap.mmap:
+    """A memory file that was sent along."""
+    try:
+        return mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    finally:
+        os.close(fd)

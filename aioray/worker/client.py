@@ -1,0 +1,412 @@
+"""The client that tasks use: remote functions, refs and the rest of the API, from inside a worker.
+
+Room: child. Everything is asked of the driver, which alone knows what there is: `Connection` turns
+calls into frames and replies into outcomes. A ref here is known by its id. The driver is told when
+the first ref to an object appears in this process and when the last is gone, in the order in which
+that happens with everything else; so it keeps each object alive for as long as it can be asked for.
+
+Ids of what a task submits and puts follow from the task's own, its attempt and a counter. A task
+has no answer of its own to lose: if it dies, the driver still has what it has submitted.
+
+A small value stays with its ref. A large one is looked at where it lies, as long as there are
+arrays that use it, and asked for again by the next `get`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import pickle
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..calls import Definition, define, export, max_retries_now, serialize, serialize_call
+from ..exceptions import GetTimeoutError
+from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
+from ..serialization import Pieces, load
+from ..wire import HELD, LET_GO, Ask
+from .channel import TimeIsOver
+from .current import place
+from .objects import ArgumentLost
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from ..client import Call
+    from ..core.messages import CancelOutcome
+    from ..wire import Attempt
+    from .channel import Channel
+    from .objects import Objects
+
+__all__ = ["Connection"]
+
+
+class _Context:
+    """The attempt that asks, and what it has counted."""
+
+    def __init__(self, attempt: Attempt | None) -> None:
+        self.attempt = attempt
+        self.seq = 0 if attempt is None else attempt.seq
+        self.number = 0 if attempt is None else attempt.attempt
+        if attempt is None:  # a thread that a task has left behind may ask between attempts
+            self.task = ids.worker_label(place.worker_id) + place.job
+        else:
+            self.task = ids.task_id(place.job, attempt.label)
+        self.children = itertools.count(1)
+        self.puts = itertools.count(1 + self.number % ids.PUT_ATTEMPTS * ids.PUTS_OF_AN_ATTEMPT)
+
+
+class _Got:
+    """A large value that a reply has given; at hand once, and while something looks at it."""
+
+    __slots__ = ("_view", "_weak")
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self._weak = None if isinstance(view, memoryview) else weakref.ref(view)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `view` gives it."""
+        return self._view is not None or (self._weak is not None and self._weak() is not None)
+
+    def view(self, *, from_disk: bool = False) -> memoryview:
+        """The serialized value. Raises NotAtHand if it has to be asked for again."""
+        del from_disk  # if it is there, the driver has read it from there
+        view, self._view = self._view, None
+        if view is None and self._weak is not None:
+            view = self._weak()
+        if view is None:
+            raise NotAtHand
+        return memoryview(view).cast("B").toreadonly()
+
+
+class _CancelRequest:
+    """A request to cancel; await it for what became of it, a `CancelOutcome`."""
+
+    def __init__(self, connection: Connection, seq: int, request: int) -> None:
+        self._connection = connection
+        self._seq = seq
+        self._request = request
+        self._outcome: CancelOutcome | None = None
+
+    def __await__(self) -> Generator[Any, None, CancelOutcome]:
+        import asyncio
+
+        return asyncio.to_thread(self.result).__await__()
+
+    def result(self, timeout: float | None = None) -> CancelOutcome:
+        """Block for the outcome, up to `timeout` seconds; TimeoutError after that."""
+        if self._outcome is None:
+            from ..core.messages import CancelOutcome
+
+            deadline = None if timeout is None else time.monotonic() + timeout
+            try:
+                name = self._connection.channel.finish(self._seq, self._request, deadline)
+            except TimeIsOver:
+                raise TimeoutError from None
+            self._outcome = CancelOutcome[name]
+        return self._outcome
+
+    def __del__(self) -> None:
+        self._connection.channel.ignore(self._request)
+
+
+class Connection:
+    """Implements `aioray.client.Client` for the tasks of one worker."""
+
+    def __init__(self, channel: Channel, objects: Objects) -> None:
+        self.channel = channel
+        self.job = place.job
+        self.node_id = place.node_id
+        self.session = place.session
+        self.namespace = place.namespace
+        self.env_vars = tuple(sorted(place.env.items()))
+        self.loop: asyncio.AbstractEventLoop | None = None  # it belongs to none
+        self.closed = False
+        self._objects = objects
+        self._context = _Context(None)
+        self._lock = threading.Lock()
+        # The entry of each object that there is a ref to. A reference calls back when it is gone.
+        self._entries: dict[bytes, weakref.KeyedRef[bytes, ObjectEntry]] = {}
+        self._functions: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._function_refs: set[weakref.KeyedRef[int, Any]] = set()
+        self._function_keys = itertools.count(1)
+        self._watches: dict[tuple[ObjectEntry, Callable[[], None]], tuple[int, int]] = {}
+
+    def disown(self) -> None:
+        """This is a copy in a process that a task has forked: it cannot use the channels."""
+        self.closed = True
+        self.channel.disown()
+
+    # ------------------------------------------------------------ who asks
+
+    def _asking(self) -> _Context:
+        """The context of the attempt that runs now."""
+        attempt = place.attempt
+        if attempt is not self._context.attempt:
+            with self._lock:
+                if attempt is not self._context.attempt:
+                    self._context = _Context(attempt)
+        return self._context
+
+    # ------------------------------------------------------------ entries
+
+    def adopt(self, identifier: bytes) -> ObjectEntry:
+        """The entry behind an id that came out of a pickle."""
+        with self._lock:
+            found = self._entries.get(identifier)
+            entry = None if found is None else found()
+            if entry is None:
+                self.channel.hold(HELD + identifier)
+                entry = self._new_entry(identifier)
+        return entry
+
+    def _new_entry(self, identifier: bytes) -> ObjectEntry:
+        """An entry for an object of which the driver knows that it is held here."""
+        entry = ObjectEntry(self, 0, 0)
+        entry.identifier = identifier
+        self._entries[identifier] = weakref.KeyedRef(entry, self._has_gone, identifier)
+        return entry
+
+    def _has_gone(self, ref: weakref.KeyedRef[bytes, ObjectEntry]) -> None:
+        """For any thread, at any moment, even while it holds the lock."""
+        if self._entries.get(ref.key) is ref:
+            self._entries.pop(ref.key, None)
+        if not self.closed:
+            self.channel.let_go(LET_GO + ref.key)
+
+    def export(self, entry: ObjectEntry) -> None:
+        """Nothing: the driver knows every id."""
+
+    def pin(self, entry: ObjectEntry) -> None:
+        """Keep the object for the session."""
+        self.channel.tell(self._asking().seq, Ask.PIN, entry.binary())
+
+    # ------------------------------------------------------------ tasks
+
+    def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Submit a call of a remote function."""
+        context = self._asking()
+        definition, packed, key, code, captured = self._prepare(call)
+        payload: bytes = b""
+        entries: list[ObjectEntry] | None = None
+        refs: Sequence[Any] = ()
+        if args or kwargs:
+            data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
+            payload = self._keep(data)
+        retries = definition.max_retries
+        label = ids.child_task_id(context.task, next(context.children), context.number)
+        with self.channel.uninterrupted():  # or the driver would hold what nobody has a ref to
+            self.channel.tell(
+                context.seq,
+                Ask.SUBMIT,
+                key,
+                call.code.name,
+                code,
+                [ref.binary() for ref in captured],
+                packed,
+                label,
+                max_retries_now() if retries is None else retries,
+                payload,
+                [entry.binary() for entry in entries or ()],
+            )
+            self.channel.ring()
+            count = definition.num_returns
+            with self._lock:
+                found: list[ObjectRef[Any]] = [
+                    ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
+                    for index in range(count)
+                ]
+        del refs  # they had to live until it was said that the arguments contain them
+        if count == 1:
+            return found[0]
+        return found or None
+
+    def _prepare(self, call: Call) -> tuple[Definition, bytes, int, bytes | None, Sequence[Any]]:
+        """The call's definition, also pickled; the function's key; and its code if it is new."""
+        if call.client is not self:
+            definition = define(call, self.env_vars)
+            call.binding = definition, pickle.dumps(definition, 5)
+            call.client = self
+        code: bytes | None = None
+        captured: Sequence[Any] = ()
+        with self._lock:
+            key = self._functions.get(call.code)
+            new = key is None
+            if key is None:
+                key = next(self._function_keys)
+        if new:
+            code, captured = export(call)
+            self._functions[call.code] = key
+            self._function_refs.add(weakref.KeyedRef(call.code, self._function_has_gone, key))
+        return *call.binding, key, code, captured
+
+    def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
+        self._function_refs.discard(ref)
+        if not self.closed:
+            self.channel.function_gone(ref.key)
+
+    def _keep(self, data: bytes | Pieces) -> bytes:
+        """A value as it is sent: if it is large, it is written to the store."""
+        if isinstance(data, bytes):
+            return data
+        return self._objects.keep(data)
+
+    def cancel(
+        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
+    ) -> _CancelRequest:
+        """Ask for a cancel. See `aioray.api.cancel`."""
+        seq = self._asking().seq
+        request = self.channel.begin(seq, Ask.CANCEL, entry.binary(), force, recursive, grace)
+        return _CancelRequest(self, seq, request)
+
+    # ------------------------------------------------------------ objects
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value."""
+        context = self._asking()
+        data, refs = serialize(value, "value", "the value given to put()")
+        identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
+        kept = self._keep(data)
+        with self.channel.uninterrupted():
+            self.channel.tell(context.seq, Ask.PUT, identifier, kept)
+            with self._lock:
+                ref: ObjectRef[Any] = ObjectRef(self._new_entry(identifier))
+        del refs
+        return ref
+
+    def get(
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+    ) -> None:
+        """Block until all refs have an outcome here, or one has failed."""
+        del at_hand  # what has an outcome here is at hand, or asked for again
+        wanted = list({ref._entry: None for ref in refs if not ref._entry.at_hand})
+        failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
+        seq = self._asking().seq
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while wanted and not failed:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            look = left == 0
+            request = self.channel.begin(seq, Ask.GET, [entry.binary() for entry in wanted], look)
+            body = self._finish(
+                seq, request, None if look else left, functools.partial(self._take_in, wanted)
+            )
+            failed = any(isinstance(entry.outcome, StoredFailure) for entry in wanted)
+            if None in body and not failed:
+                raise GetTimeoutError("Get timed out: some object(s) not ready.")
+            wanted = [entry for entry in wanted if entry.outcome is None]
+
+    def _finish(
+        self,
+        seq: int,
+        request: int,
+        timeout: float | None,
+        take: Callable[[int, Any], None] | None = None,
+    ) -> Any:
+        """The reply; after `timeout` that which can be given then. take: see `Channel.finish`."""
+        channel = self.channel
+        if timeout is not None:
+            try:
+                return channel.finish(seq, request, time.monotonic() + timeout, take)
+            except TimeIsOver:
+                channel.tell(seq, Ask.LOOK, request)
+                channel.ring()
+        return channel.finish(seq, request, take=take)
+
+    def _take_in(self, entries: Sequence[ObjectEntry], request: int, body: Sequence[Any]) -> None:
+        """Give entries the outcomes that a reply has brought."""
+        for entry, item in zip(entries, body, strict=True):
+            if item is None:
+                continue
+            if isinstance(item, bytes):
+                entry.outcome = item
+            elif isinstance(item, tuple):
+                try:
+                    entry.outcome = _Got(self._objects.open_got(request, item))
+                except ArgumentLost:
+                    entry.outcome = None  # its file has gone just now: it is asked for again
+            else:
+                entry.outcome = _failure(item[0])
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> list[bool]:
+        """Block until `num_returns` are ready or the time is over; which ones are."""
+        seq = self._asking().seq
+        look = timeout is not None and timeout <= 0
+        named = [ref.binary() for ref in refs]
+        request = self.channel.begin(seq, Ask.WAIT, named, num_returns, look)
+        found: list[bool] = self._finish(seq, request, None if look else timeout)
+        return found
+
+    def look(self, entry: ObjectEntry) -> bool:
+        """Whether the driver has an outcome by now."""
+        found: list[bool] = self.channel.ask(
+            self._asking().seq, Ask.WAIT, [entry.binary()], 1, True
+        )
+        return found[0]
+
+    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Call back, in some thread, when the entry has its outcome here."""
+        if entry.at_hand:
+            callback()
+            return
+        seq = self._asking().seq
+        key = (entry, callback)
+
+        def found(request: int, body: Any) -> None:
+            self._watches.pop(key, None)
+            self._take_in([entry], request, body)
+            callback()
+
+        request = self.channel.begin(seq, Ask.GET, [entry.binary()], False, watcher=found)
+        self._watches[key] = seq, request
+        if entry.at_hand:  # it came before that line
+            self._watches.pop(key, None)
+
+    def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Take a callback back."""
+        found = self._watches.pop((entry, callback), None)
+        if found is not None:
+            self.channel.forget(*found)
+
+    def fetch(self, entry: ObjectEntry) -> None:
+        """Nothing: the driver does it when it is asked for the value."""
+
+    def lose(self, entry: ObjectEntry) -> str | None:
+        """Throw away a stored value. See `aioray.testing.lose`."""
+        if isinstance(entry.outcome, _Got):
+            entry.outcome = None
+        why: str | None = self.channel.ask(self._asking().seq, Ask.LOSE, entry.binary())
+        return why
+
+    # ------------------------------------------------------------ what there is
+
+    def cluster_resources(self) -> dict[str, float]:
+        """Totals by name."""
+        found: dict[str, float] = self._info("cluster_resources")
+        return found
+
+    def available_resources(self) -> dict[str, float]:
+        """What is free, by name."""
+        found: dict[str, float] = self._info("available_resources")
+        return found
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes, as Ray describes them."""
+        found: list[dict[str, Any]] = self._info("nodes")
+        return found
+
+    def _info(self, what: str) -> Any:
+        return self.channel.ask(self._asking().seq, Ask.INFO, what)
+
+
+def _failure(pickled: bytes) -> StoredFailure:
+    failure = StoredFailure(lambda: load(pickled))
+    failure.seen = True  # the driver minds those that nobody looks at
+    return failure
