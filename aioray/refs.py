@@ -145,7 +145,8 @@ class ObjectEntry:
                 return self.value()
             return load(outcome.view(from_disk=True))  # type: ignore[union-attr]
         except NotAtHand:
-            client, ref = self.owner(), ObjectRef(self)
+            client = self.owner()
+            ref: ObjectRef[Any] = ObjectRef(self)
             if not client.look(self):
                 raise _not_ready(ref) from None
         client.get([ref], None, at_hand=True)

@@ -185,10 +185,9 @@ def many_large(rounds, count):
 
 def large_loop(rounds, count):
     """Reads what it has put, again and again, and keeps nothing."""
-    found = []
-    for number in range(rounds):
-        found.append(float(aioray.get(aioray.put(jobs.numbers(count, number)))[0]))
-    return found
+    return [
+        float(aioray.get(aioray.put(jobs.numbers(count, number)))[0]) for number in range(rounds)
+    ]
 
 
 def in_threads(count):
@@ -259,7 +258,7 @@ def cancel_child(started, gate, when, how):
 def _error_of(ref):
     try:
         aioray.get(ref)
-    except Exception as error:
+    except aioray.exceptions.RayError as error:
         return type(error).__name__
     return None
 
@@ -373,7 +372,8 @@ def call_wrongly(how):
         elif how == "get":
             aioray.get(5)
         else:
-            aioray.remote(lambda lock=threading.Lock(): lock).remote()
+            lock = threading.Lock()
+            aioray.remote(lambda: lock).remote()
     except (TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
