@@ -99,6 +99,7 @@ class FailureKind(Enum):
     DEPENDENCY = "dependency failed"
     WORKER_STARTUP = "worker could not start"
     TOO_MANY_BLOCKED = "too many workers wait for other tasks"
+    ENVIRONMENT = "environment could not be set up"
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -184,6 +185,7 @@ class WorkerStartFailed:
 
     worker_id: int
     report: Any  # what is known of the reason, opaque here
+    environment_failed: bool = False  # its environment is to blame: another would fail as well
 
 
 @dataclass(frozen=True, slots=True)

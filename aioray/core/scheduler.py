@@ -32,6 +32,11 @@ for others gives its CPUs back (`WorkerBlocked`), and has them again the moment 
 are in use by then, they are *owed* to it, and the next ones to be freed pay for that. So
 `available` is never negative, and what runs can exceed the total for a while, as in Ray.
 
+What cannot be set up. If an environment is to blame for a failed start, what waits for it fails
+with it, unless a worker that is there or on its way can still serve; for a short while the next
+tasks do too, and then it is tried again. Starts that failed for another reason are counted and
+repeated, see `RestartIntensity`.
+
 Cancelling is a ladder per task: requested (its worker is asked for unclaimed attempts), interrupted
 (SIGINT, repeated until delivered), killed; see `Cancellation`.
 """
@@ -116,6 +121,7 @@ PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that other
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
+BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
 MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
 
@@ -169,6 +175,7 @@ class Scheduler:
         self._starting: dict[Environment, int] = {}
         self._blocked_until: dict[Environment, float] = {}  # no starts before this time
         self._intensity: dict[Environment, RestartIntensity] = {}
+        self._broken: dict[Environment, Any] = {}  # why its set-up failed last, while blocked
         self._stalled: dict[Worker, None] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
         self._timer_count = 0
@@ -428,13 +435,15 @@ class Scheduler:
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment
         if self._blocked_until.get(environment, 0.0) > now:
+            if environment in self._broken and not self._is_served(environment):
+                self._fail_waiting(cls, FailureKind.ENVIRONMENT, self._broken[environment])
             return
         more = self._worker_room()
         if more <= 0:
             self._make_room(now)
             return
         if self.blocked_workers >= MAX_BLOCKED:
-            self._fail_queue(cls, FailureKind.TOO_MANY_BLOCKED, None)
+            self._fail_waiting(cls, FailureKind.TOO_MANY_BLOCKED, None)
             return
         starting = self._starting.get(environment, 0)
         room = min(more, self._kept_workers - starting)
@@ -444,6 +453,19 @@ class Scheduler:
     def _worker_room(self) -> int:
         """How many more workers there may be."""
         return MAX_WORKERS + self.blocked_workers - len(self._workers)
+
+    def _is_served(self, environment: Environment) -> bool:
+        """Whether a worker of this environment is there, or on its way, and can take something."""
+        return any(
+            worker.environment == environment and worker.state not in LEAVING and not worker.blocked
+            for worker in self._workers.values()
+        )
+
+    def _fail_waiting(self, cls: SchedulingClass, kind: FailureKind, report: Any) -> None:
+        """Fail what waits in this queue: no worker will come for it."""
+        for task in tuple(cls.queue):
+            attempts = tuple(task.failures or ())
+            self._fail(task, Failure(kind, report, attempts=attempts))
 
     def _make_room(self, now: float) -> None:
         """Stop the worker that is idle longest: its environment is not the one that is wanted."""
@@ -950,6 +972,7 @@ class Scheduler:
         if worker is None or worker.state is not WorkerState.STARTING:
             return
         self._starting[worker.environment] -= 1
+        self._broken.pop(worker.environment, None)
         worker.state = WorkerState.READY
         self._make_idle(worker, now)
         self._dispatch(now)
@@ -958,9 +981,12 @@ class Scheduler:
         worker = self._workers.pop(event.worker_id, None)
         if worker is None:
             return
-        if worker.state is WorkerState.STARTING:
+        if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
             self._starting[worker.environment] -= 1
-            self._start_failed(worker.environment, event.report, now)
+            if event.environment_failed:
+                self._environment_failed(worker.environment, event.report, now)
+            else:
+                self._start_failed(worker.environment, event.report, now)
 
     def _start_failed(self, environment: Environment, report: Any, now: float) -> None:
         if self._closing and not self._tasks:
@@ -976,18 +1002,29 @@ class Scheduler:
             return
         self._blocked_until.pop(environment, None)
         if any(
-            worker.environment == environment and worker.state is not WorkerState.STARTING
+            worker.environment == environment
+            and worker.state is not WorkerState.STARTING
+            and not worker.blocked
             for worker in self._workers.values()
         ):
             return  # others work on the queue: too few workers, but no dead end
         for cls in tuple(self._waiting):
             if cls.environment == environment:
-                self._fail_queue(cls, FailureKind.WORKER_STARTUP, report)
+                self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
         self._dispatch(now)
 
-    def _fail_queue(self, cls: SchedulingClass, kind: FailureKind, report: Any) -> None:
-        for task in tuple(cls.queue):
-            self._fail(task, Failure(kind, report, attempts=tuple(task.failures or ())))
+    def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:
+        """Start no more of its workers for a while; what nobody else can run fails at once."""
+        if self._closing and not self._tasks:
+            return
+        self._broken[environment] = report
+        self._blocked_until[environment] = now + BROKEN_SECONDS
+        self._at(now + BROKEN_SECONDS, self._dispatch)
+        if not self._is_served(environment):
+            for cls in tuple(self._waiting):
+                if cls.environment == environment:
+                    self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
+        self._dispatch(now)
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
         worker = self._workers.get(event.worker_id)

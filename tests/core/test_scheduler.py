@@ -1476,6 +1476,129 @@ def test_worker_that_dies_before_it_did_anything_counts_as_a_failed_start():
     assert (now, commands) == (0.02 + 0.04, [StartWorker(3, ())])
 
 
+def broken(worker_id, report="no such place"):
+    return WorkerStartFailed(worker_id, report, environment_failed=True)
+
+
+def in_broken_environment(task, report="no such place", **others):
+    return ResolveFailure(task, Failure(FailureKind.ENVIRONMENT, report, **others))
+
+
+def test_broken_environment_fails_what_waits_for_it_at_once():
+    core = Core()
+    task = core.task(environment=OTHER)
+    dependent = core.task(task)
+    core.submit(task, dependent)
+    assert core(broken(1)) == [
+        in_broken_environment(task),
+        ResolveFailure(dependent, lost_argument(task)),
+    ]
+
+
+def test_broken_environment_is_not_tried_again_before_a_pause_is_over():
+    core = Core()
+    core.submit(core.task(environment=OTHER))
+    core(broken(1))
+    early, late = core.tasks(2, environment=OTHER)
+    almost = scheduler_module.BROKEN_SECONDS - 0.001
+    assert core.submit(early, now=almost) == [in_broken_environment(early)]
+    assert core.submit(late, now=almost + 0.001) == [StartWorker(2, OTHER)]
+    core.ready(2, now=almost + 0.001)
+    assert late.state is SUBMITTED
+
+
+def test_broken_environment_leaves_others_alone():
+    core = Core(2)
+    here, there = core.task(), core.task(environment=OTHER)
+    core.submit(here, there)
+    assert core(broken(2)) == [in_broken_environment(there)]
+    core.ready(1)
+    assert here.state is SUBMITTED
+
+
+def test_worker_on_its_way_may_still_prove_an_environment_sound():
+    core = Core(2)
+    first, second = core.tasks(2, environment=OTHER)
+    core.submit(first, second)
+    assert core(broken(1)) == []
+    assert core.ready(2) == [SendAttempts(2, [first])]
+    assert core.answer(2, answer(first)) == [
+        ResolveValues([(first, "value")]),
+        SendAttempts(2, [second]),
+    ]
+
+
+def test_last_worker_on_its_way_to_fail_fails_the_queue():
+    core = Core(2)
+    first, second = core.tasks(2, environment=OTHER)
+    core.submit(first, second)
+    assert core(broken(1, "why the first")) == []
+    assert core(broken(2, "why the second")) == [
+        in_broken_environment(first, "why the second"),
+        in_broken_environment(second, "why the second"),
+    ]
+
+
+def test_task_that_lost_its_worker_fails_if_the_environment_is_broken_by_now():
+    """1. Two workers are ordered, one fails. 2. The other runs the task, and crashes."""
+    core = Core(2)
+    first, second = core.tasks(2, environment=OTHER)
+    core.submit(first, second)
+    core.ready(1)
+    core(broken(2))
+    core.answer(1, answer(first))
+    death = record(0, 1, FailureKind.WORKER_DIED, "died", duration=0.0)
+    assert second.state is SUBMITTED
+    commands = core.exited(1)
+    assert isinstance(commands[0], ReportRetry)
+    assert commands[1:] == [in_broken_environment(second, attempts=(death,))]
+
+
+def test_environment_that_was_broken_is_forgotten_when_a_worker_comes_up():
+    """1. Of two workers one fails, one comes up. 2. That dies unused, within the pause."""
+    core = Core(2)
+    core.submit(*core.tasks(2, environment=OTHER))
+    core(broken(1))
+    core.ready(2)
+    core.exited(2)
+    later = core.task(environment=OTHER)
+    assert core.submit(later) == []
+    assert later.state is PENDING
+    assert StartWorker(3, OTHER) in core.timer(scheduler_module.BROKEN_SECONDS)
+
+
+def test_failed_set_up_may_be_preceded_by_the_news_of_the_death():
+    core = Core()
+    task = core.task(environment=OTHER)
+    core.submit(task)
+    assert core(WorkerDied(1)) == []
+    assert core(broken(1)) == [in_broken_environment(task)]
+
+
+def test_broken_environment_does_not_hold_up_the_end():
+    core = Core()
+    task = core.task(environment=OTHER)
+    core.submit(task)
+    assert core(ShutdownRequested()) == [
+        KillWorker(1),
+        ResolveFailure(task, Failure(FailureKind.SHUTDOWN)),
+    ]
+    assert core(broken(1)) == [Stopped()]
+    assert core.deadline is None
+
+
+def test_idle_workers_of_many_environments_do_not_pile_up():
+    core = Core(2)
+    for number in range(1, 6):
+        task = core.task(environment=(("NUMBER", str(number)),))
+        core.submit(task)
+        core.ready(number)
+        core.answer(number, answer(task))
+    now, commands = core.tick()
+    assert now == scheduler_module.IDLE_SECONDS
+    assert commands == [StopWorker(number) for number in (1, 2, 3)]
+
+
 def test_what_was_saved_for_tasks_that_cannot_start_is_given_away():
     core = Core(2)
     small = core.tasks(2)

@@ -145,6 +145,11 @@ class Interleavings(RuleBasedStateMachine):
     def fail_start(self, pick):
         self.world.fail_start(self.pick(pick, starting))
 
+    @some(starting)
+    @rule(pick=PICKS, noticed=st.booleans())
+    def fail_set_up(self, pick, noticed):
+        self.world.fail_set_up(self.pick(pick, starting), noticed=noticed)
+
     @some(can_claim)
     @rule(pick=PICKS)
     def claim(self, pick):
@@ -291,6 +296,7 @@ def walk(world: World, events: int) -> None:
     steps = (
         (20, starting, world.come_up),
         (1, starting, world.fail_start),
+        (1, starting, partial(world.fail_set_up, noticed=True)),
         (30, can_claim, world.claim),
         (30, busy, world.end),
         (5, busy, world.block),

@@ -117,6 +117,11 @@ class FakeWorker:
     calls: Counter[int] = field(default_factory=Counter)  # claimed, by function
 
 
+def is_leaving(worker: FakeWorker) -> bool:
+    """Whether the scheduler knows that it takes nothing any more."""
+    return worker.known_dead or worker.kill_ordered or worker.stop_ordered
+
+
 def is_idle(worker: FakeWorker) -> bool:
     """Whether it has nothing to do, and the scheduler knows it."""
     return (
@@ -272,11 +277,17 @@ class World:
         if failure.kind is FailureKind.DEPENDENCY:
             assert failure.upstream is not None
             assert isinstance(self.outcomes[failure.upstream.number], Failure)
-        if failure.kind is FailureKind.WORKER_STARTUP:
+        if failure.kind in (FailureKind.WORKER_STARTUP, FailureKind.ENVIRONMENT):
             environment = task.scheduling_class.environment
-            assert not any(
-                worker.up and worker.environment == environment for worker in self.workers.values()
-            )
+            known = self.scheduler._workers
+            staying = [
+                worker
+                for worker in self.workers.values()
+                if worker.up and worker.id in known and not known[worker.id].blocked
+            ]
+            if failure.kind is FailureKind.ENVIRONMENT:
+                staying = [worker for worker in staying if not is_leaving(worker)]
+            assert environment not in [worker.environment for worker in staying]
         for record in failure.attempts:
             self._check_record(task, record)
         if task.max_retries >= 0:
@@ -514,6 +525,14 @@ class World:
         if not worker.up:
             del self.workers[worker.id]
             self.feed(WorkerStartFailed(worker.id, "no process"))
+
+    def fail_set_up(self, worker: FakeWorker, *, noticed: bool) -> None:
+        """Its environment could not be set up, and its process is reaped."""
+        if not worker.up:
+            if noticed:
+                self.feed(WorkerDied(worker.id))
+            del self.workers[worker.id]
+            self.feed(WorkerStartFailed(worker.id, "no such place", environment_failed=True))
 
     def read(self, worker: FakeWorker) -> None:
         """It has rung its bell."""
