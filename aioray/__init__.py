@@ -35,6 +35,7 @@ __all__ = [
     "put",
     "remote",
     "runtime_context",
+    "runtime_env",
     "shutdown",
     "testing",
     "util",
@@ -47,7 +48,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray import cloudpickle, exceptions, runtime_context, testing, util
+    from aioray import cloudpickle, exceptions, runtime_context, runtime_env, testing, util
     from aioray.api import (
         available_resources,
         cancel,
@@ -90,7 +91,9 @@ else:
         "shutdown": "api",
         "wait": "api",
     }
-    _SUBMODULES = frozenset({"cloudpickle", "exceptions", "runtime_context", "testing", "util"})
+    _SUBMODULES = frozenset(
+        {"cloudpickle", "exceptions", "runtime_context", "runtime_env", "testing", "util"}
+    )
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):

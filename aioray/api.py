@@ -107,8 +107,9 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
     address: None or "local". num_cpus: tasks at once, by default the CPUs this process may use.
     num_gpus, resources: counters that tasks can reserve. object_store_memory: bytes of shared
     memory for large values, by default 30 % of the machine's or the container's memory;
-    object_spilling_directory: where they go when that is full. runtime_env={"env_vars": {...}}: for
-    all workers. namespace; log_to_driver=True: print what workers print; logging_level="info".
+    object_spilling_directory: where they go when that is full. runtime_env: what all workers find,
+    a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace; log_to_driver=True:
+    print what workers print; logging_level="info".
     ignore_reinit_error=False: keep the running session instead of complaining. Beyond Ray: preload,
     names of modules that workers find imported; retry_seed, for reproducible jitter. Ray's other
     keywords are accepted where they mean nothing on one machine.

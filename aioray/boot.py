@@ -30,7 +30,10 @@ class Boot:
         environ = {**os.environ, **dict(env_vars)}
         environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
         self.taken = False  # whoever took it ends it
-        self.sys_path = [path or os.getcwd() for path in sys.path]
+        # Absolute, as workers may change their directory; an entry may also be no path at all.
+        self.sys_path = [
+            os.path.abspath(path) if os.path.exists(path or ".") else path for path in sys.path
+        ]
         with contextlib.ExitStack() as stack:
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(self.control.close)

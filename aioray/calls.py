@@ -11,6 +11,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .environments import WorkerEnvironment, extend
 from .options import DEFAULT_MAX_RETRIES, default_max_retries
 from .refs import ObjectRef
 from .serializability import explain
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .client import Call, Client
-    from .core.model import Demand, Environment
+    from .core.model import Demand
     from .core.retries import RetryPolicy
     from .refs import ObjectEntry
     from .serialization import Pieces
@@ -41,20 +42,21 @@ class Definition(NamedTuple):
     max_calls: int
     policy: RetryPolicy | None
     demand: Demand
-    environment: Environment
+    environment: WorkerEnvironment
     retry_rule: bytes | bool  # see wire.Attempt
 
 
-def define(call: Call, inherited: Environment) -> Definition:
-    """What the options of this call mean. inherited: the variables that the caller's tasks get.
+def define(call: Call, inherited: WorkerEnvironment) -> Definition:
+    """What the options of this call mean. inherited: the environment that the caller's tasks get.
 
-    Raises ValueError for an environment variable that says nonsense about retries.
+    Raises ValueError for an environment variable that says nonsense about retries, and what
+    `environments.extend` raises.
     """
     options = call.options
-    environment = tuple(sorted({**dict(inherited), **dict(options.env_vars)}.items()))
+    environment = extend(inherited, options.runtime_env)
     max_retries = options.max_retries
     if max_retries is None:
-        variables = dict(environment)
+        variables = environment.fields().get("env_vars", {})
         if "AIORAY_TASK_MAX_RETRIES" in variables or "RAY_TASK_MAX_RETRIES" in variables:
             max_retries = default_max_retries(variables)
     rule: Any = options.retry_exceptions

@@ -581,7 +581,15 @@ class RaySystemError(RayError):
 
 
 class RuntimeEnvSetupError(RayError):
-    """The environment asked for by `runtime_env` could not be made. The task is not retried."""
+    """The environment asked for by `runtime_env` could not be set up. The task is not retried.
+
+    A directory or module has vanished since it was asked for, or worker_process_setup_hook has
+    raised, ended the process, or taken longer than setup_timeout_seconds. `error_message` has the
+    traceback, the stack or stderr, and an exception of the hook is in `__cause__`. Tasks that
+    follow within a second fail alike; later ones try again. Not raised for what is wrong when it
+    is asked for: that is a ValueError of `@remote`, `.options()` or `init()`; nor for a process
+    that cannot be started at all: WorkerStartupError.
+    """
 
     def __init__(self, error_message: str | None = None) -> None:
         super().__init__(*([] if error_message is None else [error_message]))

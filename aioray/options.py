@@ -2,7 +2,7 @@
 
 Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
 and imports neither client nor engine. The only things it reads from outside are the environment
-and the size of the machine, for defaults of init().
+and the size of the machine, for defaults of init(); `runtime_env` has a module of its own.
 
 Everything is checked when a function is decorated, at .options() and at init(), so that
 submitting a task only reads ready-made attributes. None given for an option that has a default
@@ -27,6 +27,9 @@ from typing import Any, Final, NoReturn, TypeAlias
 from aioray import linux
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.retry import RetryPolicy
+from aioray.runtime_env import check_runtime_env
+from aioray.wording import show as _show
+from aioray.wording import show_typed as _show_typed
 
 __all__ = [
     "RESOURCE_UNITS",
@@ -77,24 +80,6 @@ _ACTOR_ONLY: Final = frozenset(
         "namespace",
     }
 )
-_RUNTIME_ENV_ELSEWHERE: Final = frozenset(
-    {
-        "_nsight",
-        "_rocprof_sys",
-        "conda",
-        "config",
-        "container",
-        "excludes",
-        "image_uri",
-        "java_jars",
-        "pip",
-        "py_executable",
-        "py_modules",
-        "uv",
-        "worker_process_setup_hook",
-        "working_dir",
-    }
-)
 
 
 # --- tasks ------------------------------------------------------------------------------------
@@ -104,7 +89,7 @@ _RUNTIME_ENV_ELSEWHERE: Final = frozenset(
 class TaskOptions:
     """The checked options of a remote function. Built by parse_task_options().
 
-    Ray's names without a leading underscore. The last two fields are computed once from others.
+    Ray's names without a leading underscore. The last field is computed once from others.
     Picklable if a retry_exceptions predicate is; hashable.
     """
 
@@ -134,14 +119,11 @@ class TaskOptions:
     num_objects_per_yield: int = 1
     # Computed: what a running attempt holds; zero amounts are left out.
     demand: Units = field(init=False, repr=False, compare=False)
-    # Computed: (variable, value) sorted by name; with the session's, the key of a worker's kind.
-    env_vars: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Compute `demand` and `env_vars`."""
+        """Compute `demand`."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         object.__setattr__(self, "demand", _in_units(amounts | dict(self.resources)))
-        object.__setattr__(self, "env_vars", _sorted_env_vars(self.runtime_env))
 
 
 def parse_task_options(
@@ -156,7 +138,7 @@ def parse_task_options(
     Raises ValueError for an unknown option, one of actors, one that .options() may not change
     (max_calls, _num_objects_per_yield), a value out of range, and a placement group beside a
     scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for
-    generator functions and for fields of runtime_env other than env_vars.
+    generator functions and for fields of runtime_env that aioray does not have.
     Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, and
     `retry_exceptions` may be a function that takes the exception and returns a bool.
     """
@@ -392,54 +374,6 @@ def _check_backpressure(option: str, value: Any) -> Any:
     return value
 
 
-def _check_runtime_env(option: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise TypeError(f"{option} must be a dict or None, got {_show_typed(value)}")
-    for name, content in value.items():
-        if name == "env_vars":
-            continue
-        if name not in _RUNTIME_ENV_ELSEWHERE:
-            raise ValueError(
-                f"{option} has no field {_show(name)}. Known fields are: "
-                f"{', '.join(sorted(_RUNTIME_ENV_ELSEWHERE | {'env_vars'}))}"
-            )
-        if content is not None:
-            raise UnsupportedFeatureError(
-                f"The field {name!r} of {option} is not supported by aioray, only env_vars is.",
-                "Leave it out, and prepare the environment before the program starts.",
-            )
-    env_vars = value.get("env_vars")
-    return {} if env_vars is None else {"env_vars": _check_env_vars(option, env_vars)}
-
-
-def _check_env_vars(option: str, value: Any) -> dict[str, str]:
-    label = f"env_vars of {option}"
-    if not isinstance(value, dict):
-        raise TypeError(f"{label} must be a dict of str to str, got {_show_typed(value)}")
-    for name, content in value.items():
-        for part in (name, content):
-            if not isinstance(part, str):
-                raise TypeError(
-                    f"{label} must map str to str, got {_show_typed(part)} in the entry "
-                    f"{_show(name)}"
-                )
-        if not name or "=" in name or not (_fits_environ(name) and _fits_environ(content)):
-            raise ValueError(
-                f"{label} must hold what an environment can (a name without '=', no NUL, "
-                f"encodable text), got the entry {_show(name)}: {_show(content)}"
-            )
-    return dict(value)
-
-
-def _fits_environ(text: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
 _TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "num_returns": _check_num_returns,
     "max_retries": _integer(-1, none=None, zero=" (-1 means unlimited)"),
@@ -452,7 +386,7 @@ _TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "resources": _check_resources,
     "object_store_memory": _check_no_store_memory,
     "name": _instance(str, "a str"),
-    "runtime_env": _check_runtime_env,
+    "runtime_env": check_runtime_env,
     "enable_task_events": _instance(bool, "a bool", none=False),
     "scheduling_strategy": _check_strategy,
     "placement_group": lambda _option, value: "default" if value is None else value,
@@ -498,14 +432,15 @@ class InitOptions:
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
     # Computed: what can be handed out, in the form of TaskOptions.demand.
     capacity: Units = field(init=False, repr=False, compare=False)
-    # Computed: the session's variables in the form of TaskOptions.env_vars.
+    # Computed: the session's variables, (name, value) sorted by name.
     env_vars: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compute `capacity` and `env_vars`."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         object.__setattr__(self, "capacity", _in_units(amounts | dict(self.resources)))
-        object.__setattr__(self, "env_vars", _sorted_env_vars(self.runtime_env))
+        env_vars = (self.runtime_env or {}).get("env_vars", {})
+        object.__setattr__(self, "env_vars", tuple(sorted(env_vars.items())))
 
 
 def parse_init_options(
@@ -527,8 +462,8 @@ def parse_init_options(
 
     Raises RuntimeError for an unknown keyword, local_mode=True and storage; ConnectionError for
     the address "auto", since there is never a running instance to join; UnsupportedFeatureError
-    for any other address but "local", for a job_config and for fields of runtime_env other than
-    env_vars; TypeError and ValueError for bad values.
+    for any other address but "local", for a job_config and for fields of runtime_env that aioray
+    does not have; TypeError and ValueError for bad values.
     Source: Ray API reference, ray.init.
     """
     environ = os.environ if environ is None else environ
@@ -656,7 +591,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "object_spilling_directory": _check_directory,
     "_temp_dir": _check_directory,
     "namespace": _check_namespace,
-    "runtime_env": _check_runtime_env,
+    "runtime_env": check_runtime_env,
     "log_to_driver": _instance(bool, "a bool"),
     "configure_logging": _instance(bool, "a bool"),
     "logging_level": _check_level,
@@ -761,22 +696,5 @@ def _in_units(amounts: Mapping[str, float]) -> Units:
     return tuple(sorted((name, _units(amount)) for name, amount in amounts.items() if amount))
 
 
-def _sorted_env_vars(runtime_env: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((runtime_env or {}).get("env_vars", {}).items()))
-
-
 def _equals(value: Any, text: str) -> bool:
     return isinstance(value, str) and value == text  # the value's own __eq__ may do anything
-
-
-def _show(value: Any) -> str:
-    """Return a short repr for an error message."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001  the value is the user's, and the message must be built
-        return f"an instance of {type(value).__name__}"
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
-def _show_typed(value: Any) -> str:
-    return f"{_show(value)} of type {type(value).__name__}"

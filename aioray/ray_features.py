@@ -80,7 +80,6 @@ NOT_IN_THIS_VERSION = {
     "get_gpu_ids": "GPU assignment",
     "kill": "actors",
     "method": "actors",
-    "runtime_env": "the RuntimeEnv class",
     "timeline": "the task timeline",
     "util.ActorPool": "actors",
     "util.Queue": "actors",

@@ -6,6 +6,7 @@ knows, and changes nothing. Beyond Ray it tells the number of the attempt.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from .client import registry
 from .worker.current import place
 
 if TYPE_CHECKING:
+    from .runtime_env import RuntimeEnv
     from .wire import Attempt
 
 __all__ = ["RuntimeContext", "get_runtime_context"]
@@ -85,11 +87,26 @@ class RuntimeContext:
         return {name: amount / 10_000 for name, amount in attempt.resources}
 
     def get_runtime_env_string(self) -> str:
-        """The runtime environment as JSON."""
+        """The runtime environment as JSON, see `runtime_env`."""
         import json
 
-        env = place.env if place.job else dict(_client().env_vars)
-        return json.dumps({"env_vars": env} if env else {})
+        return json.dumps(self._environment(), sort_keys=True)
+
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """The whole runtime environment: of the running task, or in the driver of the session.
+
+        A worker_process_setup_hook that was given as a function stands there by its name.
+        """
+        from .runtime_env import RuntimeEnv
+
+        env = RuntimeEnv()
+        env.update(self._environment())  # as it was when it was checked: it may be gone by now
+        return env
+
+    def _environment(self) -> dict[str, Any]:
+        found: dict[str, Any] = place.env if place.job else _client().runtime_env
+        return copy.deepcopy(found)
 
     def is_canceled(self) -> bool:
         """Whether the running task was asked to stop. RuntimeError in the driver.

@@ -74,7 +74,7 @@ def test_defaults() -> None:
     assert options == TaskOptions()
     assert (options.num_returns, options.max_retries, options.retry_exceptions) == (1, None, False)
     assert (options.max_calls, options.num_cpus, options.demand) == (0, 1.0, (("CPU", 10_000),))
-    assert (options.retry, options.name, options.env_vars) == (None, None, ())
+    assert (options.retry, options.name, options.runtime_env) == (None, None, None)
     assert options.enable_task_events is True
 
 
@@ -342,11 +342,11 @@ def test_none_in_options_goes_back_to_the_default() -> None:
     assert derived.demand == (("CPU", 10_000),)
 
 
-def test_env_vars_of_options_replace_those_of_the_decorator() -> None:
+def test_runtime_env_of_options_replaces_that_of_the_decorator() -> None:
     base = decorated(runtime_env={"env_vars": {"B": "2", "A": "1"}})
-    assert base.env_vars == (("A", "1"), ("B", "2"))
-    assert changed(base, runtime_env={"env_vars": {"C": "3"}}).env_vars == (("C", "3"),)
-    assert changed(base, name="x").env_vars == base.env_vars
+    other = {"env_vars": {"C": "3"}}
+    assert changed(base, runtime_env=other).runtime_env == other
+    assert changed(base, name="x").runtime_env == base.runtime_env
 
 
 @pytest.mark.parametrize("group", [object(), "other"])
@@ -423,7 +423,6 @@ def test_options_do_not_change_with_what_the_user_gave() -> None:
     variables["A"] = "2"
     assert options.resources == {"a": 1}
     assert options.runtime_env == {"env_vars": {"A": "1"}}
-    assert options.env_vars == (("A", "1"),)
 
 
 def test_task_options_are_frozen_hashable_and_survive_pickling() -> None:
@@ -433,77 +432,9 @@ def test_task_options_are_frozen_hashable_and_survive_pickling() -> None:
     copy = pickle.loads(pickle.dumps(options))
     assert copy == options
     assert hash(copy) == hash(options)
-    assert (copy.demand, copy.env_vars) == (options.demand, options.env_vars)
+    assert copy.demand == options.demand
     with pytest.raises(AttributeError):
         options.max_retries = 1  # type: ignore[misc]
-
-
-# --- runtime_env -------------------------------------------------------------------------------
-
-PARSERS = [
-    pytest.param(lambda env: decorated(runtime_env=env), id="task"),
-    pytest.param(lambda env: started(runtime_env=env), id="init"),
-]
-
-
-@pytest.mark.parametrize("parse", PARSERS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "working_dir",
-        "py_modules",
-        "py_executable",
-        "excludes",
-        "pip",
-        "uv",
-        "conda",
-        "container",
-        "image_uri",
-        "worker_process_setup_hook",
-        "config",
-        "java_jars",
-        "_nsight",
-        "_rocprof_sys",
-    ],
-)
-def test_field_of_runtime_env_is_not_supported(parse: Any, name: str) -> None:
-    with pytest.raises(UnsupportedFeatureError, match=f"field '{name}' of runtime_env .* Leave"):
-        parse({name: "x"})
-
-
-@pytest.mark.parametrize("parse", PARSERS)
-def test_empty_field_of_runtime_env_counts_as_asked_for(parse: Any) -> None:
-    with pytest.raises(UnsupportedFeatureError, match="field 'pip' of runtime_env"):
-        parse({"pip": []})
-
-
-@pytest.mark.parametrize("parse", PARSERS)
-@pytest.mark.parametrize("name", ["env_var", "", 1])
-def test_unknown_field_of_runtime_env_lists_the_known(parse: Any, name: Any) -> None:
-    with pytest.raises(ValueError, match=f"no field {name!r}. Known fields are: .*env_vars"):
-        parse({name: None})
-
-
-@pytest.mark.parametrize("parse", PARSERS)
-@pytest.mark.parametrize(
-    ("env_vars", "error"),
-    [
-        ([("A", "1")], TypeError),
-        ("A=1", TypeError),
-        ({"A": 1}, TypeError),
-        ({"A": None}, TypeError),
-        ({1: "A"}, TypeError),
-        ({b"A": "1"}, TypeError),
-        ({"": "1"}, ValueError),
-        ({"A=B": "1"}, ValueError),
-        ({"A\0": "1"}, ValueError),
-        ({"A": "1\0"}, ValueError),
-        ({"A": "\ud800"}, ValueError),
-    ],
-)
-def test_bad_env_vars_are_refused(parse: Any, env_vars: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="env_vars of runtime_env must"):
-        parse({"env_vars": env_vars})
 
 
 # --- default_max_retries -----------------------------------------------------------------------

@@ -36,6 +36,7 @@ WORKER_MAY_IMPORT = (
     "aioray.calls",
     "aioray.client",
     "aioray.core.messages",
+    "aioray.environments",
     "aioray.exceptions",
     "aioray.failures",
     "aioray.ids",

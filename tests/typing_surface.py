@@ -22,6 +22,7 @@ from aioray import (
     RuntimeContext,
     exceptions,
 )
+from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 
 
 @aioray.remote
@@ -105,6 +106,15 @@ def surroundings() -> None:
     assert_type(aioray.available_resources(), dict[str, float])
     assert_type(aioray.nodes(), list[dict[str, Any]])
     assert_type(aioray.__version__, str)
+
+
+def environments() -> None:
+    env = RuntimeEnv(working_dir=".", py_modules=[asyncio], config=RuntimeEnvConfig(30))
+    assert_type(env.working_dir(), str | None)
+    assert_type(env.py_modules(), list[str] | None)
+    assert_type(env.env_vars(), dict[str, str])
+    assert_type(aioray.get_runtime_context().runtime_env, RuntimeEnv)
+    aioray.init(runtime_env=env)
 
 
 def errors() -> None:

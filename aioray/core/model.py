@@ -10,6 +10,7 @@ Resource amounts are integers in 1/10,000 of a unit, so that fractions add up ex
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ __all__ = [
 Demand = tuple[tuple[str, int], ...]
 """Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
 
-Environment = tuple[tuple[str, str], ...]
-"""Environment variables of a worker process beyond the driver's own, sorted by name."""
+Environment = Hashable
+"""What a worker process is made for, opaque here: only tasks of an equal one run in it."""
 
 
 class TaskState(Enum):

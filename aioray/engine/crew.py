@@ -36,8 +36,10 @@ from ..core.messages import (
     WorkerReady,
     WorkerStartFailed,
 )
+from ..environments import WorkerEnvironment, needs_setup, setup_seconds
 from .output import LineReader, Printer
 from .reports import DeathReport, StartReport, WorkerName
+from .setup import Setup
 from .submission import values_of
 from .template import TemplateProcess
 from .worker import WorkerHandle
@@ -85,6 +87,7 @@ class Crew:
         self._requests = requests
         requests.wait_for_socket = self._wait_for_socket
         self._workers: dict[int, WorkerHandle] = {}
+        self._setups: dict[int, Setup] = {}  # of workers that are not ready, by their id
         self._printer = Printer()
         self._oom_kills = linux.oom_kills()
         self._template: TemplateProcess | None = None
@@ -128,6 +131,9 @@ class Crew:
 
     def _let_go(self, handle: WorkerHandle) -> None:
         """Take in a dead worker's last output and close its descriptors."""
+        setup = self._setups.pop(handle.id, None)
+        if setup is not None:
+            setup.end()
         for reader in handle.readers:
             reader.finish()
         if not self.loop.is_closed():
@@ -153,7 +159,10 @@ class Crew:
                 )
                 return
             handle = WorkerHandle(worker_id, hex_id, self._objects.store)
-            template.fork(worker_id, hex_id, dict(command.environment), handle.child_fds)
+            environment = command.environment
+            assert isinstance(environment, WorkerEnvironment)
+            fields = environment.fields()
+            template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
             if handle is not None:
                 handle.close()
@@ -163,6 +172,8 @@ class Crew:
             return
         handle.release_child_fds()
         self._workers[worker_id] = handle
+        if needs_setup(fields):
+            self._setups[worker_id] = Setup(setup_seconds(fields))
         self.loop.add_reader(handle.bell, self._bell_rang, handle)
 
     def _send(self, command: SendAttempts) -> None:
@@ -223,9 +234,7 @@ class Crew:
             else:
                 self.loop.add_reader(handle.answers, self._read_answers, handle)
         if not handle.ready and items:
-            handle.ready = True
-            del items[0]  # by which it says so
-            self._feed(WorkerReady(handle.id))
+            self._take_hello(handle, items.pop(0))  # type: ignore[arg-type]
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
         for is_answer, some in itertools.groupby(items, lambda item: type(item) is Answer):
             if is_answer:
@@ -233,6 +242,19 @@ class Crew:
             else:
                 asked = functools.partial(self._requests.handle, handle, list(some))  # type: ignore[arg-type]
                 self._feed(asked)
+
+    def _take_hello(self, handle: WorkerHandle, hello: Answer) -> None:
+        setup = self._setups.get(handle.id)
+        if setup is not None:
+            if hello.ended is not Ended.RETURNED:
+                setup.error = hello.payload
+            if setup.failed:
+                handle.kill()  # `_exited` will report it
+                return
+            setup.end()
+            del self._setups[handle.id]
+        handle.ready = True
+        self._feed(WorkerReady(handle.id))
 
     # ------------------------------------------------------------ births and deaths
 
@@ -282,6 +304,8 @@ class Crew:
         ]
         if handle.kill_ordered:
             handle.kill()
+        if worker_id in self._setups:
+            self._setups[worker_id].begin(self.loop, handle)
 
     def _start_failed(self, worker_id: int, report: StartReport) -> None:
         handle = self._workers.pop(worker_id, None)
@@ -316,9 +340,13 @@ class Crew:
             python_stack=handle.python_stack(),
             template_death=template_death,
         )
+        setup = self._setups.get(worker_id)
         self._let_go(handle)
         self._feed(functools.partial(self._requests.gone, worker_id))
-        self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
+        if setup is not None:
+            self._feed(WorkerStartFailed(worker_id, setup.explain(report), environment_failed=True))
+        else:
+            self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
 
     def _was_oom_killed(self, handle: WorkerHandle, status: int | None) -> bool:
         """Whether the kernel has counted an out-of-memory kill since the last look."""

@@ -150,7 +150,6 @@ class Engine:
         if not isinstance(address, InitOptions):
             address = parse_init_options(address, settings)
         self.settings: InitOptions = address
-        self.env_vars = self.settings.env_vars
         self.namespace = self.settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
         self.session = f"session_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
@@ -168,7 +167,8 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._thread_id = 0
-        self._submission = Submission(self, self.env_vars, self._core.scheduling_class)
+        self._submission = Submission(self, self.settings.runtime_env, self._core.scheduling_class)
+        self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
         self._request_ids = itertools.count(1)
         self._requests: dict[int, CancelRequest] = {}

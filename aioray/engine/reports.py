@@ -20,6 +20,7 @@ from ..exceptions import (
     ObjectReconstructionFailedError,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
     TaskCancelledError,
     WorkerCrashedError,
     WorkerStartupError,
@@ -51,6 +52,7 @@ _ERROR_TYPES = {
     FailureKind.DEPENDENCY: "TASK_EXECUTION_EXCEPTION",
     FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
     FailureKind.TOO_MANY_BLOCKED: "WORKER_STARTUP_FAILED",
+    FailureKind.ENVIRONMENT: "RUNTIME_ENV_SETUP_FAILED",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -80,6 +82,7 @@ class StartReport:
 
     reason: str
     output: str = ""  # what the starting process printed
+    error: bytes = b""  # the exception that ended its set-up, for `aioray.failures.rebuild`
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +270,8 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
             f"that they have submitted, each in a process of its own. A recursion without an end?",
             "",
         )
+    elif facts.kind is FailureKind.ENVIRONMENT:
+        error = _not_set_up(facts, detail)
     else:
         reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
         output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail
@@ -275,6 +280,20 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
         )
     error.attempts = attempts
     return error.as_instanceof_cause() if isinstance(error, RayTaskError) else error
+
+
+def _not_set_up(facts: _Facts, report: StartReport) -> RuntimeEnvSetupError:
+    lines = [f"Task {facts.name} has no worker. {report.reason}"]
+    cause: BaseException | None = None
+    if report.error:
+        raised = rebuild(report.error)
+        lines.append(str(raised))
+        cause = raised.cause
+    if report.output:
+        lines += ["It wrote to stderr:", report.output]
+    error = RuntimeEnvSetupError("\n".join(lines))
+    error.__cause__ = cause
+    return error
 
 
 def _crash(

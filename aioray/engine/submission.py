@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..calls import Definition, define, export, max_retries_now, serialize_call
 from ..core.model import Function, Task
+from ..environments import WorkerEnvironment, extend
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..client import Call, Client
-    from ..core.model import Environment, SchedulingClass
+    from ..core.model import SchedulingClass
     from ..core.retries import RetryPolicy
     from .objects import Objects
     from .store import Stored
@@ -49,11 +50,12 @@ class Submission:
     def __init__(
         self,
         client: Client,
-        env_vars: Environment,
+        runtime_env: Mapping[str, Any] | None,
         scheduling_class: Callable[..., SchedulingClass],
     ) -> None:
+        """runtime_env: the session's. Raises what `environments.extend` raises."""
         self._client = client
-        self._env_vars = env_vars
+        self.environment = extend(WorkerEnvironment(), runtime_env)  # of the session
         self._scheduling_class = scheduling_class
         self.objects: Objects | None = None  # where large arguments go
         self._numbers = itertools.count(1)
@@ -115,7 +117,7 @@ class Submission:
                 function = self._function(call.code.name, code)
                 known = self._functions[call.code] = function, captured
             function, captured = known
-            call.binding = self.binding(function, captured, define(call, self._env_vars), 0)
+            call.binding = self.binding(function, captured, define(call, self.environment), 0)
             call.client = self._client
         binding: Binding = call.binding
         return binding

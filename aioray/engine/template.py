@@ -60,9 +60,11 @@ class TemplateProcess:
         loop.add_reader(self._output, self._printed)
         loop.add_reader(self.pidfd, self._exited)
 
-    def fork(self, worker_id: int, hex_id: str, env: dict[str, str], fds: WorkerFds) -> None:
+    def fork(
+        self, worker_id: int, hex_id: str, env: dict[str, Any], hook: bytes, fds: WorkerFds
+    ) -> None:
         """Ask for a worker. Raises OSError if the request cannot be sent."""
-        request = {"fork": worker_id, "worker_id": hex_id, "env": env}
+        request = {"fork": worker_id, "worker_id": hex_id, "env": env, "hook": hook}
         socket.send_fds(self.control, [marshal.dumps(request)], list(fds))
 
     def tail(self) -> str:

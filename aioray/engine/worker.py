@@ -475,6 +475,10 @@ class WorkerHandle:
         self.kill_ordered = True
         self._signal(signal.SIGKILL)
 
+    def abort(self) -> None:
+        """SIGABRT, at which it writes where it is; no death that can be relied on."""
+        self._signal(signal.SIGABRT)
+
     def stop(self) -> None:
         """Let the worker come to its end: there will be no more claims."""
         if self.claims_writer is not None:

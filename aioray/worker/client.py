@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import pickle
 import threading
 import time
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..calls import Definition, define, export, max_retries_now, serialize, serialize_call
+from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
 from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import Pieces, load
@@ -125,7 +127,8 @@ class Connection:
         self.node_id = place.node_id
         self.session = place.session
         self.namespace = place.namespace
-        self.env_vars = tuple(sorted(place.env.items()))
+        self.runtime_env = place.env
+        self._environment = WorkerEnvironment(json.dumps(place.env, sort_keys=True), place.hook)
         self.loop: asyncio.AbstractEventLoop | None = None  # it belongs to none
         self.closed = False
         self._objects = objects
@@ -230,7 +233,7 @@ class Connection:
     def _prepare(self, call: Call) -> tuple[Definition, bytes, int, bytes | None, Sequence[Any]]:
         """The call's definition, also pickled; the function's key; and its code if it is new."""
         if call.client is not self:
-            definition = define(call, self.env_vars)
+            definition = define(call, self._environment)
             call.binding = definition, pickle.dumps(definition, 5)
             call.client = self
         code: bytes | None = None

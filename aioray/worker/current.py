@@ -20,6 +20,7 @@ class Place:
         "attempt",
         "env",
         "function",
+        "hook",
         "job",
         "namespace",
         "node_id",
@@ -35,7 +36,8 @@ class Place:
         self.namespace = ""
         self.session = ""
         self.worker_id = ""
-        self.env: dict[str, str] = {}
+        self.env: dict[str, Any] = {}  # the runtime environment
+        self.hook = b""  # of that, pickled
 
 
 place = Place()

@@ -31,7 +31,7 @@ from .. import ids, serialization
 from ..client import registry
 from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
 from ..wire import ANSWER, CLAIM, PAGE_RUNNING, PAGE_SIZE, Ask, Status
-from . import interrupts, output
+from . import interrupts, output, setup
 from .channel import Channel
 from .current import place
 from .interrupts import Interrupts
@@ -68,6 +68,32 @@ class Server:
         self.mean_seconds: dict[int, float] = {}
         self.rules: dict[bytes, Any] = {}
         self.title = ""
+
+    # -- the environment
+
+    def enter(self, env: dict[str, Any], hook: bytes) -> None:
+        """Set up the runtime environment; if that fails, say why and end the process."""
+        try:
+            setup.set_up(env, hook)
+        except BaseException as error:  # noqa: BLE001 - a hook may raise anything
+            from ..failures import capture
+
+            output.flush()
+            payload = capture(
+                error,
+                function_name="setup",
+                proctitle="ray::setup",
+                pid=os.getpid(),
+                ip="127.0.0.1",
+                dumps=dumps,
+                loads=load,
+                hide_files=_HIDDEN,
+            )
+            self.answer(0, Status.RAISED, payload, 0.0, 0.0)
+            self.channel.ring()
+            os._exit(1)
+        output.flush()
+        self.interrupts.restore()
 
     # -- claiming
 
@@ -308,7 +334,13 @@ class Server:
 
 
 _HIDDEN = frozenset(
-    {__file__, interrupts.__file__, serialization.__file__, cloudpickle.cloudpickle.__file__}
+    {
+        __file__,
+        interrupts.__file__,
+        setup.__file__,
+        serialization.__file__,
+        cloudpickle.cloudpickle.__file__,
+    }
 )
 
 
@@ -374,8 +406,13 @@ def connect(server: Server) -> Client:
     return Connection(server.channel, server.objects)
 
 
-def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, str]) -> NoReturn:
-    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run."""
+def main(
+    fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, Any], hook: bytes
+) -> NoReturn:
+    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run.
+
+    env, hook: its runtime environment, see `setup`.
+    """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -395,10 +432,11 @@ def main(fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str
     place.session = settings["session"]
     place.namespace = settings["namespace"]
     place.worker_id = worker_id
-    place.env = env
+    place.env, place.hook = env, hook
     server = Server(fds, page)
     server.interrupts.install()
     server.show("IDLE")
+    server.enter(env, hook)
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0)
     server.channel.ring()
     registry.connect = lambda: connect(server)

@@ -6,8 +6,8 @@ the user asked to preload, then waits for three things: requests from the driver
 child, the end of the driver.
 
 Requests and reports are marshalled dicts on a SOCK_SEQPACKET socket, with descriptors attached.
-Driver to template: first the settings, then {"fork": id, "worker_id", "env"} with `wire.WorkerFds`,
-at last {"leave"}.
+Driver to template: first the settings, then {"fork": id, "worker_id", "env", "hook"} with
+`wire.WorkerFds`, at last {"leave"}.
 Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload;
 {"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was
 reaped.
@@ -188,8 +188,9 @@ class Template:
         os.close(self.driver)
         os.close(self.wake_reader)
         os.close(self.wake_writer)
-        os.environ.update(request["env"])
-        serve.main(fds, self.settings, request["worker_id"], request["env"])
+        env = request["env"]
+        os.environ.update(env.get("env_vars", {}))
+        serve.main(fds, self.settings, request["worker_id"], env, request["hook"])
 
     def reap(self) -> None:
         """Collect whoever has ended; take what a dead worker leaves along."""
