@@ -28,7 +28,9 @@ class Boot:
     def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
         """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
         environ = {**os.environ, **dict(env_vars)}
-        environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray: a task that reserved one CPU
+        # If the user has not, workers set it to the CPUs that a task has reserved, as in Ray.
+        self.sets_threads = "OMP_NUM_THREADS" not in environ
+        environ.setdefault("OMP_NUM_THREADS", "1")
         self.taken = False  # whoever took it ends it
         # Absolute, as workers may change their directory; an entry may also be no path at all.
         self.sys_path = [

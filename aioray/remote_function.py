@@ -156,9 +156,9 @@ def remote(*positional: Any, **options: Any) -> Any:
     the default at each submission), retry_exceptions=False (True, a list of exception types, or a
     predicate: which errors of the function are retried too), retry=None (a RetryPolicy: delays and
     time budget), max_calls=0 (calls after which the worker is replaced), num_cpus=1, num_gpus,
-    memory, resources (what a call holds while it runs), name, runtime_env (a dict or RuntimeEnv,
-    see there; merged with the session's, env_vars by name and other fields as a whole), and the
-    rest of Ray's.
+    memory, resources (what a call holds while it runs; libraries are told the CPUs by
+    OMP_NUM_THREADS, unless you have set it), name, runtime_env (a dict or RuntimeEnv, see there;
+    merged with the session's, env_vars by name and other fields as a whole), and the rest of Ray's.
     They are checked here: ValueError or TypeError says what is wrong with one.
     Source: Ray API reference, ray.remote; retry and predicates are aioray's own.
     """

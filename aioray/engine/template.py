@@ -55,7 +55,8 @@ class TemplateProcess:
         os.set_blocking(self._output, False)
         self.control.setblocking(False)
         with contextlib.suppress(OSError):  # dead already: its end will be told
-            self.control.send(marshal.dumps({**settings, "sys_path": boot.sys_path}))
+            told = {"sys_path": boot.sys_path, "sets_threads": boot.sets_threads}
+            self.control.send(marshal.dumps({**settings, **told}))
         loop.add_reader(self.control, self._readable)
         loop.add_reader(self._output, self._printed)
         loop.add_reader(self.pidfd, self._exited)

@@ -48,6 +48,8 @@ __all__ = ["main"]
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
+THREADS = "OMP_NUM_THREADS"
+
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
 _RETURNED = int(Status.RETURNED)
 _monotonic = time.monotonic
@@ -68,6 +70,8 @@ class Server:
         self.mean_seconds: dict[int, float] = {}
         self.rules: dict[bytes, Any] = {}
         self.title = ""
+        self.resources: Any = None  # of the latest attempt
+        self.threads: str | None = None  # what this process has set; None: it is the user's
 
     # -- the environment
 
@@ -94,6 +98,17 @@ class Server:
             os._exit(1)
         output.flush()
         self.interrupts.restore()
+
+    def set_threads(self, resources: tuple[tuple[str, int], ...]) -> None:
+        """Tell libraries how many CPUs the task has reserved, unless the user has told them.
+
+        As in Ray, and with the same limit: a library that reads the variable only once, when it is
+        imported, keeps what the task (or preload, or hook) that imported it had.
+        """
+        self.resources = resources
+        if self.threads is not None and os.environ.get(THREADS) == self.threads:
+            cpus = dict(resources).get("CPU", 0) // 10_000
+            self.threads = os.environ[THREADS] = str(max(1, cpus))
 
     # -- claiming
 
@@ -136,6 +151,8 @@ class Server:
             channel.ring()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
         place.attempt = attempt
+        if attempt.resources != self.resources:
+            self.set_threads(attempt.resources)
         try:
             function = self.functions.get(attempt.function)
             if function is None:
@@ -436,6 +453,8 @@ def main(
     server = Server(fds, page)
     server.interrupts.install()
     server.show("IDLE")
+    if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
+        server.threads = os.environ[THREADS]
     server.enter(env, hook)
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0)
     server.channel.ring()

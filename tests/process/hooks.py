@@ -42,6 +42,10 @@ def ignore_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def set_threads():
+    os.environ["OMP_NUM_THREADS"] = "7"
+
+
 def fail(path, message="no database"):
     note(path, os.getpid())
     print("about to fail", file=sys.stderr)
@@ -98,3 +102,11 @@ def write(path, text):
 def environment():
     context = aioray.get_runtime_context()
     return context.runtime_env, context.get_runtime_env_string()
+
+
+def threads():
+    return os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+def replace_threads(value):
+    os.environ["OMP_NUM_THREADS"] = value

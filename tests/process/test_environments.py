@@ -29,6 +29,7 @@ where = aioray.remote(hooks.where)
 value_of = aioray.remote(hooks.value_of)
 marks = aioray.remote(hooks.marks)
 environment = aioray.remote(hooks.environment)
+threads = aioray.remote(hooks.threads)
 pid = aioray.remote(jobs.pid)
 same = aioray.remote(jobs.same)
 
@@ -423,3 +424,52 @@ def test_bad_environment_of_a_session_is_refused_by_init(env, error, told):
     assert not aioray.is_initialized()
     with pytest.raises(error, match=told):
         aioray.Engine(num_cpus=1, runtime_env=env)
+
+
+# --- OMP_NUM_THREADS ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads_unset(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def test_threads_are_the_cpus_that_each_task_has_reserved(threads_unset, drive):
+    """In a process of its own, in which no library has read or set the variable."""
+    driver = drive(
+        "import os, aioray\n"
+        "from tests.process import hooks\n"
+        "os.environ.pop('OMP_NUM_THREADS', None)\n"
+        "aioray.init(num_cpus=4)\n"
+        "threads = aioray.remote(hooks.threads)\n"
+        "for cpus in (1, 3, 2.5, 0.5, 0, 4, 1):\n"
+        "    print(aioray.get(threads.options(num_cpus=cpus).remote())[1], end=' ')\n"
+        "print(os.environ.get('OMP_NUM_THREADS'))"
+    )
+    assert driver.finish() == (0, "1 3 2 1 1 4 1 None\n", "")
+
+
+@pytest.mark.parametrize("where_set", ["driver", "session", "task"])
+def test_threads_that_the_user_has_set_stay(where_set, threads_unset, monkeypatch):
+    env = {"env_vars": {"OMP_NUM_THREADS": "5"}}
+    if where_set == "driver":
+        monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    aioray.init(num_cpus=4, runtime_env=env if where_set == "session" else None)
+    try:
+        given = threads.options(num_cpus=2, runtime_env=env if where_set == "task" else None)
+        assert aioray.get(given.remote())[1] == "5"
+    finally:
+        aioray.shutdown()
+
+
+def test_threads_that_a_hook_or_a_task_has_set_stay_in_that_worker(threads_unset):
+    aioray.init(num_cpus=2)
+    try:
+        given = hooked(threads, hooks.set_threads, env_vars={"A": "1"})
+        assert aioray.get(given.remote())[1] == "7"
+        aioray.get(aioray.remote(hooks.replace_threads).remote("6"))
+        worker, number = aioray.get(threads.options(num_cpus=2).remote())
+        assert number == "6"
+        assert aioray.get(pid.remote()) == worker
+    finally:
+        aioray.shutdown()
