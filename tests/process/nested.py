@@ -377,3 +377,9 @@ def call_wrongly(how):
     except (TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def environment_of_child(**options):
+    child = aioray.remote(jobs.variable)
+    child = child.options(**options) if options else child
+    return aioray.get([child.remote("OUTER"), child.remote("INNER")])

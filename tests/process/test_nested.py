@@ -352,3 +352,10 @@ def test_get_from_a_plain_script_times_out_while_a_tree_of_tasks_runs(session, s
         aioray.get(ref, timeout=0.01)
     gate.tell("x")
     assert aioray.get(ref) == "x"
+
+
+@everywhere
+async def test_children_inherit_the_environment_of_their_parent_and_add_to_it():
+    outer = aioray.remote(runtime_env={"env_vars": {"OUTER": "1"}})(nested.environment_of_child)
+    assert await outer.remote() == ["1", None]
+    assert await outer.remote(runtime_env={"env_vars": {"INNER": "2"}}) == ["1", "2"]
