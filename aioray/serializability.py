@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["explain"]
+__all__ = ["MAX_DEPTH", "Culprit", "explain", "find"]
 
 MAX_DEPTH: Final = 8  # members of members; deeper paths help nobody
 MAX_DUMPS: Final = 500  # calls of `dumps` in one explanation
@@ -41,6 +41,16 @@ class _Member(NamedTuple):
     path: str
     value: Any
     note: str = ""  # what kind of member it is, where the path does not say so
+
+
+class Culprit(NamedTuple):
+    """A member that cannot be serialized although its own members can be."""
+
+    path: str  # from the name of the whole, "args[0]['lock'].inner"
+    value: Any
+    parent: Any  # what it was found in; None for the whole itself
+    reason: str
+    note: str  # what kind of member it is, or ""
 
 
 class _OutOfCallsError(Exception):
@@ -59,50 +69,68 @@ def explain(obj: Any, name: str, dumps: Callable[[Any], bytes]) -> str:
     Source: Ray's inspect_serializability, which prints a report of the same kind.
     """
     try:
-        return _Search(dumps).report(_Member(name, obj))
+        culprits, cut = find(obj, name, dumps)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  user code may raise anything
         return f"{name}: cannot be serialized, and looking for the cause failed: {_reason(error)}"
+    lines = [_line(culprit) for culprit in culprits] or [f"{name}: can be serialized"]
+    return "\n".join([*lines, cut] if cut else lines)
+
+
+def find(
+    obj: Any, name: str, dumps: Callable[[Any], bytes], max_depth: int = MAX_DEPTH
+) -> tuple[list[Culprit], str]:
+    """Return the members that are to blame if `dumps` refuses `obj`, and a note.
+
+    No members: it does not refuse. The note is "", or says in parentheses why the search was cut
+    short. max_depth: how many levels below `obj` are looked at; what is refused there is a culprit
+    without being split.
+    """
+    return _Search(dumps, max_depth).run(_Member(name, obj))
 
 
 class _Search:
-    """One explanation: the queue of refused members, and what was found."""
+    """One search: what was seen, and how many calls are left."""
 
-    def __init__(self, dumps: Callable[[Any], bytes]) -> None:
+    def __init__(self, dumps: Callable[[Any], bytes], max_depth: int) -> None:
         self._dumps = dumps
+        self._max_depth = max_depth
         self._calls_left = MAX_DUMPS
         # Id -> the object itself, since ids of temporaries from __reduce__ would be used again.
         self._seen: dict[int, Any] = {}
 
-    def report(self, root: _Member) -> str:
+    def run(self, root: _Member) -> tuple[list[Culprit], str]:
         root_reason = self._refusal(root.value)
         if root_reason is None:
-            return f"{root.path}: can be serialized"
-        findings: list[str] = []
+            return [], ""
+        culprits: list[Culprit] = []
         cut = ""
         self._seen[id(root.value)] = root.value
-        queue = deque([(root, root_reason, 0)])
+        whole = current = Culprit(root.path, root.value, None, root_reason, root.note)
+        queue = deque([(whole, 0)])
         try:
             while queue and not cut:
-                member, reason, depth = queue.popleft()
-                refused = list(self._refused(_members(member))) if depth < MAX_DEPTH else []
+                current, depth = queue.popleft()
+                refused: list[tuple[_Member, str]] = []
+                if depth < self._max_depth:
+                    refused = list(self._refused(_members(current)))
                 if not refused:
-                    findings.append(_line(member, reason))
-                for child, child_reason in refused:
+                    culprits.append(current)
+                for child, reason in refused:
                     if id(child.value) not in self._seen:
                         self._seen[id(child.value)] = child.value
-                        queue.append((child, child_reason, depth + 1))
-                if depth == MAX_DEPTH:
-                    cut = f"(the search went no deeper than {MAX_DEPTH} levels)"
-                elif len(findings) == MAX_FINDINGS and queue:
+                        found = Culprit(child.path, child.value, current.value, reason, child.note)
+                        queue.append((found, depth + 1))
+                if depth == self._max_depth:
+                    cut = f"(the search went no deeper than {self._max_depth} levels)"
+                elif len(culprits) == MAX_FINDINGS and queue:
                     cut = f"(the search stopped after {MAX_FINDINGS} findings)"
         except _OutOfCallsError:
-            findings = findings or [_line(member, reason)]
+            culprits = culprits or [current]
             cut = f"(the search stopped after trying {MAX_DUMPS} parts)"
-        # No finding: the refused members only refer to each other, so blame the whole.
-        lines = findings or [_line(root, root_reason)]
-        return "\n".join([*lines, cut] if cut else lines)
+        # No culprit: the refused members only refer to each other, so blame the whole.
+        return culprits or [whole], cut
 
     def _refused(self, members: Iterable[_Member]) -> Iterator[tuple[_Member, str]]:
         """Yield the members that `dumps` refuses, with the reason, in order."""
@@ -139,7 +167,7 @@ class _Search:
 # --- members of an object -------------------------------------------------------------------
 
 
-def _members(owner: _Member) -> list[_Member]:
+def _members(owner: Culprit) -> list[_Member]:
     """Return what pickling `owner` would pickle in turn, as far as that can be found out."""
     members: list[_Member] = []
     try:
@@ -286,8 +314,8 @@ def _attributes(path: str, namespace: dict[Any, Any]) -> Iterator[_Member]:
 # --- text -------------------------------------------------------------------------------------
 
 
-def _line(member: _Member, reason: str) -> str:
-    return f"{member.path}: {reason}" + (f" ({member.note})" if member.note else "")
+def _line(culprit: Culprit) -> str:
+    return f"{culprit.path}: {culprit.reason}" + (f" ({culprit.note})" if culprit.note else "")
 
 
 def _reason(error: BaseException) -> str:

@@ -10,8 +10,10 @@ below this package, and the name here would hide it.
 
 __all__ = [
     "annotations",
+    "check_serialize",
     "deregister_serializer",
     "get_node_ip_address",
+    "inspect_serializability",
     "log_once",
     "register_serializer",
 ]
@@ -19,22 +21,28 @@ __all__ = [
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.util import annotations
+    from aioray.util import annotations, check_serialize
+    from aioray.util.check_serialize import inspect_serializability
     from aioray.util.serialization import deregister_serializer, register_serializer
 else:
+    _MODULE_BY_NAME = {
+        "deregister_serializer": "serialization",
+        "inspect_serializability": "check_serialize",
+        "register_serializer": "serialization",
+    }
+    _SUBMODULES = frozenset({"annotations", "check_serialize"})
+
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):
-        if name == "annotations":
-            from importlib import import_module
+        module_name = _MODULE_BY_NAME.get(name)
+        if module_name is None and name not in _SUBMODULES:
+            from aioray.ray_features import missing_attribute
 
-            return import_module("aioray.util.annotations")
-        if name in ("register_serializer", "deregister_serializer"):
-            from aioray.util import serialization
+            raise missing_attribute("aioray.util", name)
+        from importlib import import_module
 
-            return getattr(serialization, name)
-        from aioray.ray_features import missing_attribute
-
-        raise missing_attribute("aioray.util", name)
+        module = import_module(f"aioray.util.{module_name or name}")
+        return module if module_name is None else getattr(module, name)
 
 
 _first_caller_by_key: dict[str, object] = {}
