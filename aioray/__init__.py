@@ -27,6 +27,7 @@ __all__ = [
     "cloudpickle",
     "cluster_resources",
     "exceptions",
+    "experimental",
     "get",
     "get_runtime_context",
     "init",
@@ -48,7 +49,15 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray import cloudpickle, exceptions, runtime_context, runtime_env, testing, util
+    from aioray import (
+        cloudpickle,
+        exceptions,
+        experimental,
+        runtime_context,
+        runtime_env,
+        testing,
+        util,
+    )
     from aioray.api import (
         available_resources,
         cancel,
@@ -92,7 +101,15 @@ else:
         "wait": "api",
     }
     _SUBMODULES = frozenset(
-        {"cloudpickle", "exceptions", "runtime_context", "runtime_env", "testing", "util"}
+        {
+            "cloudpickle",
+            "exceptions",
+            "experimental",
+            "runtime_context",
+            "runtime_env",
+            "testing",
+            "util",
+        }
     )
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.

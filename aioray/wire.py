@@ -55,6 +55,7 @@ __all__ = [
     "NOTE_UNUSED",
     "NUMBER",
     "OUTPUT_MARK",
+    "OUTPUT_MARK_END",
     "PAGE",
     "PAGE_DELIVERED",
     "PAGE_INTERRUPT",
@@ -65,6 +66,7 @@ __all__ = [
     "PLACE",
     "PLACE_MARK",
     "Ask",
+    "PROGRESS",
     "Attempt",
     "Place",
     "Status",
@@ -104,6 +106,10 @@ PAGE_STARTED = 24  # worker: when that began, monotonic seconds, as a double
 OUTPUT_MARK = b"\x1b_aioray;"
 """Begins an invisible (APC) sequence in a worker's output, `ESC _ aioray;SEQ;NAME ESC \\`: what
 follows was written by this attempt. Sent before its first output only."""
+OUTPUT_MARK_END = b"\x1b\\"
+PROGRESS = b"progress"
+"""Instead of SEQ: no change of attempt, but the state of a progress bar, as JSON in place of NAME.
+Shorter than PIPE_BUF, so that it is written whole."""
 
 
 class Status(IntEnum):

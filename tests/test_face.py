@@ -41,7 +41,9 @@ def test_import_loads_no_other_module() -> None:
     assert added == "aioray\n"
 
 
-@pytest.mark.parametrize("module", ["exceptions", "retry", "util", "util.annotations"])
+@pytest.mark.parametrize(
+    "module", ["exceptions", "experimental", "retry", "util", "util.annotations"]
+)
 def test_light_module_loads_no_heavy_one(module: str) -> None:
     loaded = in_fresh_process(f"import aioray.{module}; print(*sys.modules)").split()
     heavy = {"asyncio", "uvloop", "click", "cloudpickle", "numpy", "multiprocessing", "subprocess"}
@@ -58,6 +60,14 @@ def test_public_name_resolves_in_a_fresh_process(name: str) -> None:
 def test_public_name_stays_the_same_object(name: str) -> None:
     assert getattr(aioray, name) is getattr(aioray, name)
     assert name in vars(aioray)
+
+
+@pytest.mark.parametrize("module", ["util", "experimental"])
+def test_public_names_below_the_face_resolve_in_a_fresh_process(module: str) -> None:
+    code = (
+        f"import aioray; m = aioray.{module}\nfor n in m.__all__: print(getattr(m, n) is not None)"
+    )
+    assert set(in_fresh_process(code).split()) == {"True"}
 
 
 def test_remote_is_the_decorator_whatever_is_imported() -> None:

@@ -43,7 +43,17 @@ def test_ray_is_the_module_aioray() -> None:
 
 @pytest.mark.usefixtures("alias")
 @pytest.mark.parametrize(
-    "name", ["exceptions", "util", "util.annotations", "runtime_context", "types"]
+    "name",
+    [
+        "exceptions",
+        "experimental",
+        "experimental.tqdm_ray",
+        "runtime_context",
+        "types",
+        "util",
+        "util.annotations",
+        "util.check_serialize",
+    ],
 )
 def test_submodule_is_the_same_object_under_both_names(name: str) -> None:
     under_ray = importlib.import_module(f"ray.{name}")
@@ -112,7 +122,7 @@ def test_module_that_ray_has_not_either_is_an_ordinary_import_error() -> None:
         ("from ray import tune", r"ray\.tune \(Ray Tune\) needs a Ray cluster"),
         ("from ray import timeline", r"ray\.timeline .* not available in this version"),
         ("from ray.util import dask", r"ray\.util\.dask .* needs a Ray cluster"),
-        ("from ray.util import joblib", r"ray\.util\.joblib .* not available in this version"),
+        ("from ray.util import queue", r"ray\.util\.queue .* not available in this version"),
         ("from ray import nosuch", "cannot import name 'nosuch'"),
     ],
 )

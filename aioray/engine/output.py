@@ -1,24 +1,27 @@
 """What workers print, brought to the driver's own stdout and stderr line by line.
 
 Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
-writes (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)` prefix, nothing is lost, folded or
-merged. `Printer` writes them from a thread of its own, so that a slow terminal never holds up the
-loop.
+writes, or what a progress bar shows (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)`
+prefix, nothing is lost, folded or merged. `Printer` writes them from a thread of its own, so that a
+slow terminal never holds up the loop.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..wire import OUTPUT_MARK
+from ..wire import OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from .progress import display, parse
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 __all__ = ["LineReader", "Printer"]
 
@@ -26,7 +29,6 @@ READ_SIZE = 64 * 1024
 TAIL_LINES = 20  # kept to explain a death
 LONGEST_LINE = 1024 * 1024  # bytes; a longer one is printed in parts
 FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
-_END = b"\x1b\\"
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
 
 
@@ -34,30 +36,48 @@ class Printer:
     """Writes lines to sys.stdout and sys.stderr, in order, from one thread."""
 
     def __init__(self) -> None:
-        self._lines: queue.SimpleQueue[tuple[bool, str] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._with_bars: set[int] = set()  # pids of workers
 
     def write(self, text: str, *, to_stderr: bool) -> None:
         """Have `text`, whole lines, printed soon."""
+        self._do(functools.partial(_print, text, to_stderr=to_stderr))
+
+    def show_progress(self, pid: int, prefix: str, state: bytes) -> None:
+        """Have a bar of this worker drawn as it says that it is."""
+        bar = parse(state, owner=pid, prefix=prefix)
+        if bar is not None:
+            self._with_bars.add(pid)
+            self._do(functools.partial(display.update, bar))
+
+    def end_progress(self, pid: int) -> None:
+        """This worker draws no more."""
+        if pid in self._with_bars:
+            self._with_bars.remove(pid)
+            self._do(functools.partial(display.finish, pid))
+
+    def _do(self, job: Callable[[], None]) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="aioray-output", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # since 3.12, when the program is at its end
-                _print(text, to_stderr=to_stderr)
+                job()
                 return
             self._thread = thread
-        self._lines.put((to_stderr, text))
+        self._jobs.put(job)
 
     def _run(self) -> None:
-        while (item := self._lines.get()) is not None:
-            to_stderr, text = item
-            _print(text, to_stderr=to_stderr)
+        while (job := self._jobs.get()) is not None:
+            job()
 
     def close(self) -> None:
         """Print what is left and end the thread."""
+        for pid in list(self._with_bars):
+            self.end_progress(pid)
         if self._thread is not None:
-            self._lines.put(None)
+            self._jobs.put(None)
             self._thread.join(FLUSH_SECONDS)
             self._thread = None
 
@@ -65,7 +85,7 @@ class Printer:
 def _print(text: str, *, to_stderr: bool) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     # The program's stream may be closed or gone; its workers' lines have no other place.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError), display.hidden():
         stream.write(text)
         stream.flush()
 
@@ -119,15 +139,20 @@ class LineReader:
             mark = data.find(OUTPUT_MARK)
             if mark < 0:
                 break
-            end = data.find(_END, mark)
+            end = data.find(OUTPUT_MARK_END, mark)
             if end < 0:
                 break  # the mark itself is not complete
+            kind, _, name = data[mark + len(OUTPUT_MARK) : end].partition(b";")
+            if kind == PROGRESS:
+                if self.printer is not None:
+                    self.printer.show_progress(self.pid, f"({self.name} pid={self.pid}) ", name)
+                data = data[:mark] + data[end + len(OUTPUT_MARK_END) :]  # maybe within a line
+                continue
             self._split(data[:mark], lines, whole=True)
             self._print(lines)  # under the name of who wrote them
             lines = []
-            _, _, name = data[mark + len(OUTPUT_MARK) : end].partition(b";")
             self.name = name.decode(errors="replace")
-            data = data[end + len(_END) :]
+            data = data[end + len(OUTPUT_MARK_END) :]
         if mark < 0:
             mark = len(data) - _begun_mark(data)
         rest = self._split(data[:mark], lines, whole=mark > LONGEST_LINE)
@@ -144,6 +169,8 @@ class LineReader:
         return rest
 
     def _emit_rest(self) -> None:
+        if self.printer is not None:
+            self.printer.end_progress(self.pid)
         rest, self._rest = self._rest, b""
         if rest:
             self._print([rest.decode(errors="backslashreplace")])

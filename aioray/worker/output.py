@@ -8,18 +8,19 @@ something.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..wire import OUTPUT_MARK
+from ..wire import OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .current import place
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["flush", "install"]
+__all__ = ["flush", "install", "send_progress"]
 
 
 class MarkedFile(io.FileIO):
@@ -33,7 +34,8 @@ class MarkedFile(io.FileIO):
         view = memoryview(data).cast("B")
         if attempt is not None and attempt.seq != self.seq:
             self.seq = attempt.seq
-            mark = b"%b%d;%b\x1b\\" % (OUTPUT_MARK, attempt.seq, attempt.name.encode())
+            name = attempt.name.encode()
+            mark = b"%b%d;%b%b" % (OUTPUT_MARK, attempt.seq, name, OUTPUT_MARK_END)
             _write_all(self.fileno(), mark + view.tobytes())
         else:
             _write_all(self.fileno(), view)
@@ -46,26 +48,38 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+_raw_stdout: MarkedFile | None = None
+
+
+def send_progress(state: bytes) -> None:
+    """Tell the driver the state of a progress bar: JSON in ASCII, shorter than PIPE_BUF.
+
+    Past the buffer of sys.stdout, which may hold a part of a line and may be replaced.
+    """
+    assert _raw_stdout is not None
+    with contextlib.suppress(OSError, ValueError):  # closed by user code
+        _raw_stdout.write(b"%b%b;%b%b" % (OUTPUT_MARK, PROGRESS, state, OUTPUT_MARK_END))
+
+
 def install() -> None:
     """Replace sys.stdout and sys.stderr."""
-    sys.stdout = _stream(1)
-    sys.stderr = _stream(2)
+    global _raw_stdout
+    _raw_stdout = MarkedFile(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_raw_stdout),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+    # Unbuffered: what is said before a crash explains it, also without a newline.
+    sys.stderr = io.TextIOWrapper(
+        MarkedFile(2, "w", closefd=False),  # as `python -u` does it
+        encoding="utf-8",
+        errors="backslashreplace",
+        write_through=True,
+    )
     sys.__stdout__ = sys.stdout  # type: ignore[misc]  # typeshed calls it final; it is not
     sys.__stderr__ = sys.stderr  # type: ignore[misc]
-
-
-def _stream(fd: int) -> io.TextIOWrapper:
-    raw = MarkedFile(fd, "w", closefd=False)
-    if fd == 2:  # unbuffered: what is said before a crash explains it, also without a newline
-        return io.TextIOWrapper(
-            raw,  # as `python -u` does it
-            encoding="utf-8",
-            errors="backslashreplace",
-            write_through=True,
-        )
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
 
 
 def flush() -> None:
