@@ -10,11 +10,13 @@ below this package, and the name here would hide it.
 
 __all__ = [
     "annotations",
+    "as_completed",
     "check_serialize",
     "deregister_serializer",
     "get_node_ip_address",
     "inspect_serializability",
     "log_once",
+    "map_unordered",
     "register_serializer",
 ]
 
@@ -23,11 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aioray.util import annotations, check_serialize
     from aioray.util.check_serialize import inspect_serializability
+    from aioray.util.helpers import as_completed, map_unordered
     from aioray.util.serialization import deregister_serializer, register_serializer
 else:
     _MODULE_BY_NAME = {
+        "as_completed": "helpers",
         "deregister_serializer": "serialization",
         "inspect_serializability": "check_serialize",
+        "map_unordered": "helpers",
         "register_serializer": "serialization",
     }
     _SUBMODULES = frozenset({"annotations", "check_serialize"})
