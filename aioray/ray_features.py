@@ -104,7 +104,6 @@ NOT_IN_THIS_VERSION = {
     "util.joblib": "the joblib back end",
     "util.list_named_actors": "actors",
     "util.metrics": "user metrics",
-    "util.multiprocessing": "the multiprocessing pool",
     "util.pdb": "the remote debugger",
     "util.placement_group": "placement groups",
     "util.placement_group_table": "placement groups",

@@ -62,7 +62,7 @@ def test_public_name_stays_the_same_object(name: str) -> None:
     assert name in vars(aioray)
 
 
-@pytest.mark.parametrize("module", ["util", "experimental"])
+@pytest.mark.parametrize("module", ["util", "util.multiprocessing", "experimental"])
 def test_public_names_below_the_face_resolve_in_a_fresh_process(module: str) -> None:
     code = (
         f"import aioray; m = aioray.{module}\nfor n in m.__all__: print(getattr(m, n) is not None)"

@@ -53,6 +53,8 @@ def test_ray_is_the_module_aioray() -> None:
         "util",
         "util.annotations",
         "util.check_serialize",
+        "util.multiprocessing",
+        "util.multiprocessing.pool",
     ],
 )
 def test_submodule_is_the_same_object_under_both_names(name: str) -> None:

@@ -17,13 +17,14 @@ __all__ = [
     "inspect_serializability",
     "log_once",
     "map_unordered",
+    "multiprocessing",
     "register_serializer",
 ]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.util import annotations, check_serialize
+    from aioray.util import annotations, check_serialize, multiprocessing
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.helpers import as_completed, map_unordered
     from aioray.util.serialization import deregister_serializer, register_serializer
@@ -35,7 +36,7 @@ else:
         "map_unordered": "helpers",
         "register_serializer": "serialization",
     }
-    _SUBMODULES = frozenset({"annotations", "check_serialize"})
+    _SUBMODULES = frozenset({"annotations", "check_serialize", "multiprocessing"})
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):

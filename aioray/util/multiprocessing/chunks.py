@@ -1,0 +1,154 @@
+"""What a pool's worker process does with a chunk of items.
+
+Room: child. The tasks of a pool are calls of `run_chunk`; all that a pool wants of a process is
+remembered here: that its initializer has run, and the function of the last call.
+
+A function that lives in `__main__` travels by value, and each time it is loaded it gets globals of
+its own. Programs for multiprocessing set globals in the initializer and read them in the function;
+so what the initializer has changed is written into the globals of each function that comes from the
+same module.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aioray.serialization import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["run_chunk"]
+
+_MISSING = object()
+
+
+class _Process:
+    """What this process keeps between chunks."""
+
+    initialized = ""  # the pool whose initializer has run
+    changed: tuple[str, dict[str, Any]] | None = None  # its module, and the globals it has set
+    call: tuple[str, int] | None = None  # the pool and its call that `function` is of
+    function: Any = None
+
+
+_process = _Process()
+
+
+def run_chunk(
+    pool: str,
+    initializer: bytes,
+    call: int,
+    function: bytes,
+    items: list[Any],
+    unpack: Callable[..., Any],
+    one_by_one: bool,
+) -> list[Any]:
+    """Call the function for each item; the values, or bytes of `failures.capture` in their places.
+
+    initializer: the pickled (function, arguments), b"" for none; it runs once per process and pool.
+    call: tells calls of the pool's methods apart, so that a function is unpickled once in each.
+    unpack: calls it with an item. one_by_one: an error stands for its item and the rest goes on;
+    else it ends the chunk and is the last in the list. What the initializer raises leaves from
+    here, as the error of the task.
+    """
+    process = _process
+    if initializer and process.initialized != pool:
+        _initialize(initializer)
+        process.initialized = pool
+    if process.call != (pool, call):  # the session's own workers serve several pools in turn
+        process.call = None
+        process.function = load(function)
+        _share_globals(process.function)
+        process.call = (pool, call)
+    work = process.function
+    outcomes: list[Any] = []
+    for item in items:
+        try:
+            outcomes.append(unpack(work, item))
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            outcomes.append(Failed(_capture(error, work)))
+            if not one_by_one:
+                break
+    return outcomes
+
+
+class Failed:
+    """Stands where a value would be."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[type[Failed], tuple[bytes]]:
+        return Failed, (self.data,)
+
+
+def with_item(function: Callable[..., Any], item: Any) -> Any:
+    """As `map` calls."""
+    return function(item)
+
+
+def with_items(function: Callable[..., Any], item: Any) -> Any:
+    """As `starmap` calls."""
+    return function(*item)
+
+
+def with_arguments(function: Callable[..., Any], item: Any) -> Any:
+    """As `apply` calls."""
+    args, kwargs = item
+    return function(*args, **kwargs)
+
+
+def _initialize(pickled: bytes) -> None:
+    initializer, arguments = load(pickled)
+    functions = list(_functions_by_value(initializer))
+    before = [dict(function.__globals__) for function in functions]
+    initializer(*arguments)
+    for function, old in zip(functions, before, strict=True):
+        new = function.__globals__
+        changed = {name: new[name] for name in new if new[name] is not old.get(name, _MISSING)}
+        _process.changed = (function.__module__, changed)
+
+
+def _share_globals(function: Any) -> None:
+    if _process.changed is not None:
+        module, changed = _process.changed
+        for each in _functions_by_value(function):
+            if each.__module__ == module:
+                each.__globals__.update(changed)
+
+
+def _functions_by_value(target: Any) -> Iterator[Any]:
+    """The function inside a callable, if its globals are not those of a real module."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    target = getattr(target, "__func__", target)  # of a method
+    if not hasattr(target, "__globals__"):
+        target = getattr(type(target), "__call__", None)  # noqa: B004 - its function is wanted
+    found = getattr(target, "__globals__", None)
+    module = sys.modules.get(getattr(target, "__module__", None) or "")
+    if found is not None and found is not getattr(module, "__dict__", None):
+        yield target
+
+
+def _capture(error: BaseException, function: Any) -> bytes:
+    import os
+
+    from aioray.failures import capture
+    from aioray.serialization import dumps
+
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return capture(
+        error,
+        function_name=name,
+        proctitle=f"ray::{name}",
+        pid=os.getpid(),
+        ip="127.0.0.1",
+        dumps=dumps,
+        loads=load,
+        hide_files=frozenset({__file__}),
+    )

@@ -1,0 +1,218 @@
+"""The thread of a pool: starts chunks of items as tasks, and tells their jobs what came of them.
+
+Room: facade. A `Job` is one call of a pool's method. Its `Chunk`s wait in the `Dispatcher` until
+one of the pool's places is free. The engine's thread only puts a note into the inbox when a task is
+done; values are loaded, and callbacks called, in the dispatcher's own thread.
+"""
+
+from __future__ import annotations
+
+import collections
+import queue
+import threading
+from functools import partial
+from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # not in typeshed
+from typing import TYPE_CHECKING, Any
+
+from aioray.api import cancel, client_for_call, get
+from aioray.client import activate
+from aioray.exceptions import RayTaskError, TaskCancelledError
+from aioray.failures import rebuild
+from aioray.serializability import explain
+from aioray.serialization import Pieces, dump, dumps
+from aioray.util.multiprocessing.chunks import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aioray.client import Client
+    from aioray.refs import ObjectRef
+    from aioray.util.multiprocessing.pool import Pool
+    from aioray.util.multiprocessing.results import IMapIterator
+
+__all__ = ["Chunk", "Dispatcher", "Job", "Raised", "dump_or_explain"]
+
+
+class Chunk:
+    """Some items of one call, which travel and run together."""
+
+    __slots__ = ("index", "items", "job")
+
+    def __init__(self, job: Job, index: int, items: list[Any]) -> None:
+        self.job = job
+        self.index = index  # from 0
+        self.items = items
+
+
+class Job:
+    """One call of a pool's method: what its chunks have in common, and who hears of them."""
+
+    def __init__(
+        self, pool: Pool, function: Callable[..., Any], unpack: Callable[..., Any]
+    ) -> None:
+        self.pool = pool  # kept alive: it ends when nobody needs it
+        data, self.held = dump_or_explain(function, "func")
+        self.task = pool._task_for(function)
+        # What all chunks carry, before and after their items.
+        self.before = (*pool._before, pool._next_call(), data)
+        self.unpack = unpack
+        self.one_by_one = False
+
+    def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Of the task that is this chunk."""
+        return (*self.before, chunk.items, self.unpack, self.one_by_one)
+
+    def done(self, index: int, outcomes: list[Any]) -> None:
+        """A chunk has these outcomes. Dispatcher's thread."""
+        raise NotImplementedError
+
+    def failed(self, chunk: Chunk, error: Exception) -> None:
+        """A chunk has none. Dispatcher's thread."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Hand out no more chunks: the pool is terminated. Dispatcher's thread."""
+
+
+class Raised:
+    """An error in the place of a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def dump_or_explain(value: Any, name: str) -> tuple[Any, Any]:
+    """Bytes of `value`, or the ref to them if they are many, and what has to be kept meanwhile.
+
+    Raises TypeError if it cannot be serialized.
+    """
+    try:
+        data, refs = dump(value)
+    except Exception as error:  # whatever a foreign __reduce__ may raise
+        report = explain(value, name, dumps)
+        raise TypeError(f"Could not serialize {name} for the pool:\n{report}") from error
+    if isinstance(data, Pieces):
+        return client_for_call().put(data.join()), refs
+    return data, refs
+
+
+def plain(error: Exception) -> Exception:
+    """The user's own exception, with the traceback of the worker as its cause."""
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    if not isinstance(error, RayTaskError) or not isinstance(cause, Exception):
+        return error
+    cause.__cause__ = RemoteTraceback(f'\n"""\n{error.traceback_str}\n"""')
+    return cause
+
+
+def value_of(outcome: Any) -> Any:
+    return Raised(plain(rebuild(outcome.data))) if type(outcome) is Failed else outcome
+
+
+class Dispatcher:
+    """Starts chunks, at most `width` at once, and tells their jobs what became of them.
+
+    It knows no pool, so that a pool nobody holds any more can end it.
+    """
+
+    def __init__(self, client: Client, width: int) -> None:
+        self.client = client
+        self.width = width
+        self.closing = False
+        self._aborted = False
+        self._ended = False
+        self._end = threading.Lock()  # nothing is submitted to a thread that has ended
+        self.feeding: set[IMapIterator] = set()  # jobs that have not handed out all they have
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._waiting: collections.deque[Chunk] = collections.deque()
+        self._running: dict[Chunk, ObjectRef[list[Any]]] = {}
+        self.thread = threading.Thread(target=self._run, name="aioray-pool", daemon=True)
+        self.thread.start()
+
+    # -- from any thread
+
+    def submit(self, chunks: Iterable[Chunk]) -> None:
+        """Run these after those that wait already."""
+        with self._end:
+            if not self._ended:
+                self._inbox.put(partial(self._waiting.extend, chunks))
+                return
+        _fail(chunks)
+
+    def fed(self, job: IMapIterator) -> None:
+        """The job has handed out its last chunk."""
+        self.feeding.discard(job)
+        self._inbox.put(_look_again)
+
+    def close(self) -> None:
+        """End once everything is done."""
+        self.closing = True
+        self._inbox.put(_look_again)
+
+    def abort(self) -> None:
+        """End now: what waits fails, and what runs is killed."""
+        self._inbox.put(self._abort)
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        with activate(self.client):
+            while not self._is_over():
+                self._inbox.get()()
+                self._fill()
+                if self._aborted:
+                    self._give_up()
+
+    def _is_over(self) -> bool:
+        # In this order: a job submits its last chunk before it says that it was the last.
+        with self._end:
+            if self.closing and not self.feeding and self._inbox.empty():
+                self._ended = not self._waiting and not self._running
+            return self._ended
+
+    def _fill(self) -> None:
+        while not self._aborted and self._waiting and len(self._running) < self.width:
+            chunk = self._waiting.popleft()
+            try:
+                ref = chunk.job.task.remote(*chunk.job.arguments(chunk))
+            except Exception as error:  # noqa: BLE001 - items of the user's, or an engine that ended
+                chunk.job.failed(chunk, error)
+                continue
+            self._running[chunk] = ref
+            entry = ref._entry
+            entry.owner().when_ready(entry, partial(self._inbox.put, partial(self._finish, chunk)))
+
+    def _finish(self, chunk: Chunk) -> None:
+        ref = self._running.pop(chunk)
+        self._fill()  # before callbacks, which take their time
+        try:
+            outcomes = get(ref)
+        except Exception as error:  # noqa: BLE001 - the task's
+            chunk.job.failed(chunk, plain(error))
+        else:
+            chunk.job.done(chunk.index, [value_of(outcome) for outcome in outcomes])
+
+    def _abort(self) -> None:
+        if not self._aborted:
+            self.closing = self._aborted = True
+            for ref in self._running.values():
+                cancel(ref, force=True)
+
+    def _give_up(self) -> None:
+        for job in list(self.feeding):
+            job.stop()
+            self.feeding.discard(job)
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        _fail(waiting)
+
+
+def _fail(chunks: Iterable[Chunk]) -> None:
+    for chunk in chunks:
+        chunk.job.failed(chunk, TaskCancelledError(None, "The pool was terminated."))
+
+
+def _look_again() -> None:
+    """Nothing; it makes the thread look whether it is over."""
