@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
     from .client import Client, StoredValue
 
-__all__ = ["NotAtHand", "ObjectEntry", "ObjectRef", "StoredFailure", "wake_elsewhere"]
+__all__ = [
+    "NotAtHand",
+    "ObjectEntry",
+    "ObjectRef",
+    "StoredFailure",
+    "resolve_into",
+    "wake_elsewhere",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -318,22 +325,7 @@ class ObjectRef(Generic[T_co]):
         import concurrent.futures
 
         future: concurrent.futures.Future[T_co] = concurrent.futures.Future()
-        entry = self._entry
-
-        def resolve() -> None:
-            if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
-                return
-            try:
-                future.set_result(entry.value())
-            except NotAtHand:
-                entry.owner().when_ready(entry, resolve)
-            except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
-                future.set_exception(error)
-
-        if entry.at_hand:
-            resolve()
-        else:
-            entry.owner().when_ready(entry, resolve)
+        resolve_into(future, self._entry)
         return future
 
     def as_future(self) -> asyncio.Future[T_co]:
@@ -415,6 +407,24 @@ def _not_ready(ref: ObjectRef[Any]) -> Exception:
     from asyncio import InvalidStateError
 
     return InvalidStateError(f"{ref!r} is not ready.")
+
+def resolve_into(future: concurrent.futures.Future[Any], entry: ObjectEntry) -> None:
+    """Give `future` the value or the error of `entry` as soon as there is one."""
+
+    def resolve() -> None:
+        if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
+            return
+        try:
+            future.set_result(entry.value())
+        except NotAtHand:
+            entry.owner().when_ready(entry, resolve)
+        except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
+            future.set_exception(error)
+
+    if entry.at_hand:
+        resolve()
+    else:
+        entry.owner().when_ready(entry, resolve)
 
 
 def _check_out_of_band(ref: ObjectRef[Any]) -> None:

@@ -9,6 +9,7 @@ below this package, and the name here would hide it.
 """
 
 __all__ = [
+    "Executor",
     "annotations",
     "as_completed",
     "check_serialize",
@@ -26,10 +27,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aioray.util import annotations, check_serialize, multiprocessing
     from aioray.util.check_serialize import inspect_serializability
+    from aioray.util.executor import Executor
     from aioray.util.helpers import as_completed, map_unordered
     from aioray.util.serialization import deregister_serializer, register_serializer
 else:
     _MODULE_BY_NAME = {
+        "Executor": "executor",
         "as_completed": "helpers",
         "deregister_serializer": "serialization",
         "inspect_serializability": "check_serialize",
