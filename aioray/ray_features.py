@@ -101,7 +101,6 @@ NOT_IN_THIS_VERSION = {
     "util.debugpy": "the remote debugger",
     "util.get_current_placement_group": "placement groups",
     "util.get_placement_group": "placement groups",
-    "util.joblib": "the joblib back end",
     "util.list_named_actors": "actors",
     "util.metrics": "user metrics",
     "util.pdb": "the remote debugger",

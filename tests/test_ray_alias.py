@@ -53,6 +53,7 @@ def test_ray_is_the_module_aioray() -> None:
         "util",
         "util.annotations",
         "util.check_serialize",
+        "util.joblib",
         "util.multiprocessing",
         "util.multiprocessing.pool",
     ],

@@ -16,6 +16,7 @@ __all__ = [
     "deregister_serializer",
     "get_node_ip_address",
     "inspect_serializability",
+    "joblib",
     "log_once",
     "map_unordered",
     "multiprocessing",
@@ -25,7 +26,7 @@ __all__ = [
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.util import annotations, check_serialize, multiprocessing
+    from aioray.util import annotations, check_serialize, joblib, multiprocessing
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.executor import Executor
     from aioray.util.helpers import as_completed, map_unordered
@@ -39,7 +40,7 @@ else:
         "map_unordered": "helpers",
         "register_serializer": "serialization",
     }
-    _SUBMODULES = frozenset({"annotations", "check_serialize", "multiprocessing"})
+    _SUBMODULES = frozenset({"annotations", "check_serialize", "joblib", "multiprocessing"})
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):
