@@ -408,6 +408,7 @@ def _not_ready(ref: ObjectRef[Any]) -> Exception:
 
     return InvalidStateError(f"{ref!r} is not ready.")
 
+
 def resolve_into(future: concurrent.futures.Future[Any], entry: ObjectEntry) -> None:
     """Give `future` the value or the error of `entry` as soon as there is one."""
 
