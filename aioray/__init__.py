@@ -15,8 +15,10 @@ the name of a public function: importing it would replace the function.
 __all__ = [
     "CancelOutcome",
     "DoNotRetry",
+    "DynamicObjectRefGenerator",
     "Engine",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "RetryPolicy",
     "RetryTask",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from aioray.core.messages import CancelOutcome
     from aioray.engine import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
+    from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aioray.refs import ObjectRef
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
@@ -82,7 +85,9 @@ else:
         "CancelOutcome": "core.messages",
         "DoNotRetry": "exceptions",
         "Engine": "engine",
+        "DynamicObjectRefGenerator": "generators",
         "ObjectRef": "refs",
+        "ObjectRefGenerator": "generators",
         "RemoteFunction": "remote_function",
         "RetryPolicy": "retry",
         "RetryTask": "exceptions",

@@ -310,6 +310,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """
     from .refs import NotAtHand, ObjectRef, StoredFailure
 
+    if _is_generator(object_refs):
+        return object_refs  # as in Ray: iterate over it
     if timeout is not None:
         timeout = _seconds("timeout", timeout, minus_one=True)
     if isinstance(object_refs, ObjectRef):
@@ -388,7 +390,7 @@ def wait(
             f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}"
         )
     for ref in object_refs:
-        if not isinstance(ref, ObjectRef):
+        if not isinstance(ref, ObjectRef) and not _is_generator(ref):
             raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
     if not object_refs:
         return [], []
@@ -404,10 +406,14 @@ def wait(
             f"{num_returns} > {len(object_refs)}"
         )
     limit = FOREVER if timeout is None else _seconds("timeout", timeout)
-    owners = {ref._entry.owner() for ref in object_refs}
+    either: list[Any] = list(object_refs)
+    waited_for: list[ObjectRef[Any]] = [
+        ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in either
+    ]
+    owners = {ref._entry.owner() for ref in waited_for}
     if len(owners) > 1:
         raise ValueError("wait() takes refs of one engine at a time.")
-    found = owners.pop().wait(object_refs, num_returns, limit)
+    found = owners.pop().wait(waited_for, num_returns, limit)
     ready: list[ObjectRef[T]] = []
     pending: list[ObjectRef[T]] = []
     for ref, is_ready in zip(object_refs, found, strict=True):
@@ -455,6 +461,8 @@ def cancel(
     """
     from .refs import ObjectRef
 
+    if _is_generator(object_ref):
+        object_ref = object_ref.completed()  # type: ignore[attr-defined]
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(
             f"cancel() only supports object refs. Got {object_ref!r} of type "
@@ -467,6 +475,12 @@ def cancel(
         entry, force=bool(force), recursive=bool(recursive), grace=grace
     )
     return request
+
+
+def _is_generator(value: Any) -> bool:
+    """Whether it is an ObjectRefGenerator, whose module may not even be loaded."""
+    module = sys.modules.get("aioray.generators")
+    return module is not None and isinstance(value, module.ObjectRefGenerator)
 
 
 def _seconds(name: str, value: Any, *, minus_one: bool = False) -> Any:

@@ -44,6 +44,7 @@ class Definition(NamedTuple):
     demand: Demand
     environment: WorkerEnvironment
     retry_rule: bytes | bool  # see wire.Attempt
+    backpressure: int  # items of a generator that may wait to be read; 0: any number
 
 
 def define(call: Call, inherited: WorkerEnvironment) -> Definition:
@@ -71,6 +72,7 @@ def define(call: Call, inherited: WorkerEnvironment) -> Definition:
         options.demand,
         environment,
         rule,
+        options.generator_backpressure_num_objects or 0,
     )
 
 

@@ -128,6 +128,14 @@ class Client(Protocol):
         """Throw away a stored value, as if the place where it lies were gone, or say why not."""
         ...
 
+    def consume(self, task: bytes, count: int) -> None:
+        """So many items of a generator task have been read; refs keep them from now on."""
+        ...
+
+    def abandon(self, task: bytes) -> None:
+        """Nobody reads the items of this generator task any more. For finalizers too."""
+        ...
+
     def adopt(self, identifier: bytes) -> ObjectEntry:
         """The entry behind an id that came back from a pickle."""
         ...

@@ -13,14 +13,17 @@ import os
 import struct
 
 __all__ = [
+    "FIRST_ITEM",
     "NODE_ID_SIZE",
     "OBJECT_ID_SIZE",
     "PUTS_OF_AN_ATTEMPT",
     "PUT_ATTEMPTS",
     "PUT_INDEX",
+    "SIGNAL_INDEX",
     "TASK_ID_SIZE",
     "child_task_id",
     "driver_task_id",
+    "index_of",
     "job_id",
     "job_of",
     "object_id",
@@ -34,8 +37,10 @@ TASK_ID_SIZE = 24
 OBJECT_ID_SIZE = 28
 NODE_ID_SIZE = 28  # worker ids too
 PUT_INDEX = 100_000_000  # objects of `put` are numbered from here
+FIRST_ITEM = 2  # index of the first item of a generator; 1 is that of its end
+SIGNAL_INDEX = 1 << 31 | 1 << 30 | 1 << 29 | 1 << 28  # signals of items are numbered from here
 PUTS_OF_AN_ATTEMPT = 1_000_000  # numbers that an attempt of a task has for them
-PUT_ATTEMPTS = 4_000  # attempts that have numbers of their own
+PUT_ATTEMPTS = 3_900  # attempts that have numbers of their own
 
 _NO_ACTOR = b"\xff" * 12
 _INDEX = struct.Struct("<I")
@@ -74,6 +79,12 @@ def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
     again = _INDEX.pack(attempt) if attempt else b""
     digest = sha256(job + parent + _COUNTER.pack(counter) + again).digest()
     return digest[:8] + _NO_ACTOR + job
+
+
+def index_of(identifier: bytes) -> int:
+    """The index inside an object id."""
+    index: int = _INDEX.unpack(identifier[TASK_ID_SIZE:])[0]
+    return index
 
 
 def worker_label(worker_id: str) -> bytes:

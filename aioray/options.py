@@ -20,6 +20,7 @@ import inspect
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, TypeAlias
@@ -43,6 +44,8 @@ __all__ = [
 
 RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
 MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
+STREAMING: Final = -1  # num_returns: an ObjectRefGenerator
+DYNAMIC: Final = -2  # num_returns: one ref, to a DynamicObjectRefGenerator
 DEFAULT_MAX_RETRIES: Final = 3
 MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks, as in Ray
 STORE_SHARE: Final = 0.3  # of the machine's memory for large values, as in Ray
@@ -93,7 +96,7 @@ class TaskOptions:
     Picklable if a retry_exceptions predicate is; hashable.
     """
 
-    num_returns: int = 1  # refs that .remote() returns; 0 makes it return None
+    num_returns: int = 1  # refs that .remote() returns, 0 means None; or STREAMING, DYNAMIC
     max_retries: int | None = None  # -1 is unlimited, None is default_max_retries() at submission
     retry_exceptions: RetryExceptions = field(default=False, hash=False)
     retry: RetryPolicy | None = None  # beyond Ray: the delay before a retry; None for no wishes
@@ -114,9 +117,9 @@ class TaskOptions:
     label_selector: Mapping[str, str] | None = field(default=None, hash=False)
     fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)
-    # Checked and kept, without effect while a task is no generator:
+    # Of generators: items that may wait to be read, None is any number.
     generator_backpressure_num_objects: int | None = None
-    num_objects_per_yield: int = 1
+    num_objects_per_yield: int = 1  # checked and kept, without effect: Ray's own
     # Computed: what a running attempt holds; zero amounts are left out.
     demand: Units = field(init=False, repr=False, compare=False)
 
@@ -137,8 +140,8 @@ def parse_task_options(
 
     Raises ValueError for an unknown option, one of actors, one that .options() may not change
     (max_calls, _num_objects_per_yield), a value out of range, and a placement group beside a
-    scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for
-    generator functions and for fields of runtime_env that aioray does not have.
+    scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for fields
+    of runtime_env that aioray does not have. Warns of num_returns="dynamic", as Ray does.
     Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, and
     `retry_exceptions` may be a function that takes the exception and returns a bool.
     """
@@ -158,10 +161,8 @@ def parse_task_options(
             "placement_group and scheduling_strategy cannot be combined: leave out the first "
             "(it is deprecated) and use PlacementGroupSchedulingStrategy"
         )
-    kept = None if base is None else base.num_returns
-    _refuse_generators(values.get("num_returns", kept), is_generator=is_generator)
-    if "num_returns" in values and values["num_returns"] is None:
-        values["num_returns"] = 1
+    if "num_returns" in values or (base is None and is_generator):
+        values["num_returns"] = _returns(values.get("num_returns"), is_generator=is_generator)
     values.pop("object_store_memory", None)  # refused above unless it is None
     if base is not None:
         return replace(base, **values)
@@ -207,17 +208,28 @@ def _did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _refuse_generators(num_returns: Any, *, is_generator: bool) -> None:
-    if isinstance(num_returns, str) and not is_generator:
+def _returns(num_returns: Any, *, is_generator: bool) -> int:
+    """What num_returns means for this function."""
+    if isinstance(num_returns, int):
+        return num_returns
+    if num_returns is None:
+        return STREAMING if is_generator else 1
+    if not is_generator:
         raise ValueError(
             f"num_returns={num_returns!r} is for generator functions, and this function is none: "
             f"give an int >= 0"
         )
-    if is_generator and not isinstance(num_returns, int):
-        raise UnsupportedFeatureError(
-            "Streaming generators are not available in this version of aioray.",
-            "Give num_returns=n to get one ref for each of the n items, or return a list.",
-        )
+    if num_returns == "streaming":
+        return STREAMING
+    from aioray.util.annotations import RayDeprecationWarning  # rare
+
+    warnings.warn(
+        'num_returns="dynamic" is deprecated, as in Ray: leave num_returns out, and iterate over '
+        "the ObjectRefGenerator that .remote() returns.",
+        RayDeprecationWarning,
+        stacklevel=4,
+    )
+    return DYNAMIC
 
 
 # --- checks of single options: (name, value) -> value to keep, or TypeError / ValueError --------

@@ -60,7 +60,6 @@ NEEDS_CLUSTER = {
 NOT_IN_THIS_VERSION = {
     "ActorClassID": "identifier classes",
     "ActorID": "identifier classes",
-    "DynamicObjectRefGenerator": "generator tasks",
     "FunctionID": "identifier classes",
     "JobID": "identifier classes",
     "LOCAL_MODE": "constants of Ray's worker modes",
@@ -68,7 +67,6 @@ NOT_IN_THIS_VERSION = {
     "LoggingConfig": "structured logging",
     "NodeID": "identifier classes",
     "ObjectID": "identifier classes",
-    "ObjectRefGenerator": "generator tasks",
     "PlacementGroupID": "placement groups",
     "SCRIPT_MODE": "constants of Ray's worker modes",
     "TaskID": "identifier classes",

@@ -58,6 +58,8 @@ class RemoteFunction(Generic[P, R]):
     def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
 
+        A call of a generator function gives an ObjectRefGenerator of refs to its items.
+
         An argument that is an ObjectRef reaches the function as its value; inside other objects
         refs stay refs. Arguments are serialized now: later changes to them have no effect.
         Raises TypeError if the arguments do not fit the signature or cannot be serialized.
@@ -70,7 +72,7 @@ class RemoteFunction(Generic[P, R]):
         changed = parse_task_options(
             options,
             base=self.options_given,
-            is_generator=inspect.isgeneratorfunction(self.function),
+            is_generator=_is_generator(self.function),
         )
         return BoundOptions(self, changed)
 
@@ -178,17 +180,14 @@ def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
             f"{target.__name__} is a class: actors are not available in this version of aioray.",
             "Use remote functions.",
         )
-    if inspect.iscoroutinefunction(target):
-        raise ValueError(
-            f"'async def' functions cannot be remote functions: wrap {target.__name__} in a plain "
-            f"function that calls asyncio.run({target.__name__}(...))."
-        )
     if not inspect.isfunction(target):
         raise TypeError(
             f"@remote takes a function or a class, not {target!r} of type "
             f"{type(target).__name__}. Wrap it in a function with 'def' or 'lambda'."
         )
-    checked = parse_task_options(
-        options, base=None, is_generator=inspect.isgeneratorfunction(target)
-    )
+    checked = parse_task_options(options, base=None, is_generator=_is_generator(target))
     return RemoteFunction(target, checked)
+
+
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

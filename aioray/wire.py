@@ -53,6 +53,7 @@ __all__ = [
     "NOTE_REFS",
     "NOTE_RELEASED",
     "NOTE_UNUSED",
+    "NOTE_YIELDED",
     "NUMBER",
     "OUTPUT_MARK",
     "OUTPUT_MARK_END",
@@ -84,6 +85,7 @@ NOTE_RELEASED = 19  # payload: NUMBER for each view
 NOTE_REFS = 20  # payload: for each object that is held from now on or no longer, HELD or LET_GO, id
 HELD = b"+"
 LET_GO = b"-"
+NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
 GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
@@ -143,6 +145,9 @@ class Ask(IntEnum):
     LOSE = 9  # * id; reply: None
     INFO = 10  # * what; reply: it
     UNLOAD = 11  # key of a function that is submitted no more
+    MORE = 12  # * how many items were yielded; reply: None, when there may be more
+    CONSUMED = 13  # task id, how many items have been read
+    ABANDON = 14  # task id: of a generator that nobody reads any more
 
 
 class Attempt(NamedTuple):
@@ -153,7 +158,8 @@ class Attempt(NamedTuple):
     label: int | bytes  # of the task, see ids.task_id
     attempt: int  # from 0
     name: str
-    num_returns: int
+    num_returns: int  # or options.STREAMING, DYNAMIC
+    backpressure: int  # items of a generator that may wait to be read; 0: any number
     retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
     resources: tuple[tuple[str, int], ...]
     payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments

@@ -100,6 +100,7 @@ class Task:
     """What the user submitted, from submission to the last ref."""
 
     __slots__ = (
+        "__weakref__",
         "attempt",
         "cancellation",
         "children",
@@ -123,6 +124,7 @@ class Task:
         "sent_at",
         "seq",
         "state",
+        "stream",
         "unready_dependencies",
         "worker",
     )
@@ -158,6 +160,7 @@ class Task:
         self.max_calls = max_calls  # 0: unlimited
         self.payload = payload  # the shell's: arguments
         self.returns: Any = None  # the shell's: where the outcome goes
+        self.stream: Any = None  # the shell's: where the items of a generator go
         self.state = TaskState.PENDING_ARGS_AVAIL
         self.lost = False  # finished, and a value that it had is gone
         self.attempt = 0  # number of the current attempt

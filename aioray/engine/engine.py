@@ -21,6 +21,7 @@ import itertools
 import logging
 import marshal
 import os
+import pickle
 import random
 import threading
 import time
@@ -71,11 +72,13 @@ if TYPE_CHECKING:
     from ..boot import Boot
     from ..client import Call
     from ..core.messages import Event
+    from .streams import Stream
 
 __all__ = ["CancelRequest", "Engine"]
 
 logger = logging.getLogger("aioray")
 
+NONE = pickle.dumps(None, 5)
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
 
 
@@ -508,12 +511,14 @@ class Engine:
         missing = num_returns - (len(refs) - len(pending))
         if missing > 0:
             self._block(pending, missing, timeout, stop_on_failure=False)
-        return [ref._entry.outcome is not None for ref in refs]
+        return [ref._entry.outcome is not None or self.look(ref._entry) for ref in refs]
 
     def look(self, entry: ObjectEntry) -> bool:
-        """False: here an outcome would be in the entry."""
-        del entry
-        return False
+        """Whether a signal has come; of anything else the outcome would be in the entry."""
+        if entry.index < ids.SIGNAL_INDEX:
+            return False
+        stream = self._submission.streams.get(entry.binary()[: ids.TASK_ID_SIZE])
+        return stream is not None and stream.has(entry.index - ids.SIGNAL_INDEX)
 
     def _block(
         self,
@@ -599,6 +604,8 @@ class Engine:
     def adopt(self, identifier: bytes) -> ObjectEntry:
         """The entry behind an id."""
         entry = self._exported.get(identifier)
+        if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
+            entry = self._new_signal(identifier)
         if entry is None:
             failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
             failure.seen = True  # nobody has lost anything yet
@@ -606,6 +613,38 @@ class Engine:
             entry.identifier = identifier
             entry.outcome = failure
         return entry
+
+    def _new_signal(self, identifier: bytes) -> ObjectEntry | None:
+        """The object that says whether a generator task has yielded an item, see `streams`."""
+        stream = self._submission.streams.get(identifier[: ids.TASK_ID_SIZE])
+        if stream is None:
+            return None
+        number = ids.index_of(identifier) - ids.SIGNAL_INDEX
+        entry = ObjectEntry(self, 0, ids.SIGNAL_INDEX + number)
+        entry.identifier = identifier
+        self.export(entry)
+        self._on_thread(lambda: stream.signal(number, entry))
+        return entry
+
+    def consume(self, task: bytes, count: int) -> None:
+        """So many items of a generator task have been read."""
+        stream = self._submission.streams.get(task)
+        if stream is not None:
+            self._on_thread(lambda: stream.consume(count))
+
+    def abandon(self, task: bytes) -> None:
+        """Nobody reads the items of this generator task any more."""
+        stream = self._submission.streams.get(task)
+        if stream is not None and not self.closed:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._post(stream.abandon)
+
+    def _on_thread(self, action: Callable[[], None]) -> None:
+        """Do it now if this is the engine's thread, else soon, in order."""
+        if threading.get_ident() == self._thread_id:
+            action()
+        else:
+            self._post(action)
 
     def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
         """The entry of an object that a task has put."""
@@ -661,12 +700,15 @@ class Engine:
         assert objects is not None
         for task, payload in command.results:
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
-                self._store(task.returns, payload)
+                self.store(task.returns, payload)
                 task.returns = task.payload = None
+                continue
+            if task.stream is not None:
+                self._finish_stream(task, payload)
                 continue
             returns = task.returns
             if type(returns) is ObjectEntry:
-                self._store(returns, payload)
+                self.store(returns, payload)
                 objects.finished(task, recoverable=type(payload) is Stored)
                 continue
             values = payload
@@ -679,12 +721,28 @@ class Engine:
             recoverable = False
             for entry, value in zip(entries, values, strict=True):
                 if entry is not None:
-                    self._store(entry, value)
+                    self.store(entry, value)
                     # Of the entry, not of the payload: another run may have had a smaller result.
                     recoverable |= type(entry.outcome) is Stored
             objects.finished(task, recoverable=recoverable)
 
-    def _store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
+    def _finish_stream(self, task: Task, payload: bytes | Stored) -> None:
+        """The end of a generator task: its items have come before."""
+        assert self._objects is not None
+        stream: Stream = task.stream
+        failure = stream.finish()
+        completed, *_ = task.returns
+        if type(completed) is not ObjectEntry:
+            completed = completed()
+        if completed is not None:
+            self.store(completed, payload if failure is None else failure)
+        items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
+        recoverable = any(type(entry.outcome) is Stored for entry in items)
+        task.returns = tuple(map(weakref.ref, items))
+        self._objects.finished(task, recoverable=recoverable)
+
+    def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
+        """Give an entry its outcome, unless it has one that was not lost."""
         if entry.lost:
             entry.lost = False
         elif entry.outcome is not None:
@@ -728,6 +786,10 @@ class Engine:
         stored.seen = failure.kind in (FailureKind.CANCELLED, FailureKind.SHUTDOWN)
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
+        if task.stream is not None:
+            task.stream.fail(stored)
+            if failure.kind is FailureKind.APPLICATION and entries[0].outcome is None:
+                self.store(entries[0], NONE)  # the error is the last item's
         self._store_failure(task, entries, stored)
 
     def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
@@ -735,7 +797,7 @@ class Engine:
         task.payload = None
         task.failures = None
         for entry in entries:
-            self._store(entry, stored)
+            self.store(entry, stored)
 
     def _do_report_cancel(self, command: ReportCancel) -> None:
         request = self._requests.pop(command.request_id, None)

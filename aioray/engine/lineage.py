@@ -12,6 +12,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..ids import FIRST_ITEM
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from .reports import unreconstructable
 
@@ -36,6 +37,8 @@ def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
     if type(returns) is ObjectEntry:
         return [returns]
     if type(returns) is list:
+        if task.stream is not None:
+            return [*returns[:1], *task.stream.items.values()]
         return returns
     entries = []
     for index, ref in enumerate(returns, 1):
@@ -44,8 +47,21 @@ def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
             entry = ObjectEntry(client, task.label, index, task)
             entry.lost = True
         entries.append(entry)
+    if task.stream is not None:
+        entries[1:] = task.stream.items.values()
     task.returns = tuple(map(weakref.ref, entries))
     return entries
+
+
+def _entry_of(task: Task, index: int, client: Client) -> ObjectEntry:
+    """The entry of one result. If it is gone it is made again, as lost."""
+    if task.stream is None or index < FIRST_ITEM:
+        return entries_of(task, client)[index - 1]
+    entry: ObjectEntry | None = task.stream.items.get(index - FIRST_ITEM)
+    if entry is None:
+        entry = task.stream.new_entry(index - FIRST_ITEM)
+        entry.lost = True
+    return entry
 
 
 class _Origin:
@@ -70,7 +86,7 @@ class _Origin:
         if self.value is None and task is not None:
             returns = task.returns
             if returns is not None and not isinstance(returns, StoredFailure):
-                entry = entries_of(task, client)[self.index - 1]
+                entry = _entry_of(task, self.index, client)
                 if entry.lost:
                     say_lost(task)
                 return entry

@@ -23,7 +23,7 @@ from ..refs import ObjectRef, StoredFailure
 from ..serialization import contained_ids, dumps
 from ..wire import HELD, PLACE_MARK, Ask
 from .store import Stored
-from .worker import Asked, RefsChanged
+from .worker import RefsChanged, Yielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .objects import Objects
     from .submission import Binding, Submission
-    from .worker import WorkerHandle
+    from .worker import Item, WorkerHandle
 
 __all__ = ["Requests"]
 
@@ -73,6 +73,7 @@ class Guest:
         self.refs: dict[bytes, list[Any]] = {}  # by id: the entry, and how often it is held
         self.functions: dict[int, tuple[Function, Any]] = {}  # by its key: and captured refs
         self.bindings: OrderedDict[tuple[int, bytes, int], Binding] = OrderedDict()
+        self.streams: set[bytes] = set()  # ids of generator tasks that it reads
         self.waits: dict[int, _Wait] = {}  # by request
         self.blocking: dict[int, set[int]] = {}  # by seq: requests that have to wait
 
@@ -129,9 +130,12 @@ class Requests:
             Ask.LOSE: self._lose,
             Ask.INFO: self._info,
             Ask.UNLOAD: self._unload,
+            Ask.MORE: self._more,
+            Ask.CONSUMED: self._consumed,
+            Ask.ABANDON: self._abandon,
         }
 
-    def handle(self, handle: WorkerHandle, items: Sequence[Asked | RefsChanged]) -> None:
+    def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
         """Do what a worker has asked, in order."""
         guest = self._guests.get(handle.id)
         if guest is None:
@@ -139,6 +143,9 @@ class Requests:
         for item in items:
             if isinstance(item, RefsChanged):
                 self._change_refs(guest, item.changes)
+                continue
+            if isinstance(item, Yielded):
+                self._yielded(guest, item)
                 continue
             if self._new and item.verb not in (Ask.SUBMIT, Ask.PUT):
                 self._submit_new()
@@ -152,6 +159,8 @@ class Requests:
             for wait in guest.waits.values():
                 _stop_waiting(wait)
             guest.waits.clear()
+            for task in guest.streams:
+                self._engine.abandon(task)
             guest.refs.clear()
 
     def close(self) -> None:
@@ -238,6 +247,8 @@ class Requests:
         for entry in entries:
             self._engine.export(entry)
             guest.hold(entry.binary(), entry)
+        if task.stream is not None:
+            guest.streams.add(label)
         self._new.append(task)
 
     def _unload(self, guest: Guest, _seq: int, _request: int, key: int) -> None:
@@ -280,6 +291,38 @@ class Requests:
 
     def _info(self, guest: Guest, _seq: int, request: int, what: str) -> None:
         self._reply(guest, request, getattr(self._engine, what)())
+
+    # ------------------------------------------------------------ generators
+
+    def _yielded(self, guest: Guest, item: Yielded) -> None:
+        task = self._running(guest.handle.id, item.seq)
+        if task is None or task.stream is None:
+            return  # it was given up
+        if item.value is None:
+            task.stream.last_count = item.number
+        else:
+            task.stream.add(item.number, lambda entry: self._engine.store(entry, item.value))
+
+    def _more(self, guest: Guest, seq: int, request: int, count: int) -> None:
+        task = self._running(guest.handle.id, seq)
+        if task is None or task.stream is None or task.stream.may_yield(count):
+            self._reply(guest, request, None)
+            return
+        wait = _Wait(seq, request, [], 1, wants_values=False)
+        self._begin(guest, wait, [])
+
+        def go_on() -> None:
+            if guest.waits.get(request) is wait:
+                self._finish(guest, wait, look=False)
+
+        task.stream.pause(count, go_on)
+
+    def _consumed(self, _guest: Guest, _seq: int, _request: int, task: bytes, count: int) -> None:
+        self._engine.consume(task, count)
+
+    def _abandon(self, guest: Guest, _seq: int, _request: int, task: bytes) -> None:
+        guest.streams.discard(task)
+        self._engine.abandon(task)
 
     # ------------------------------------------------------------ waiting
 

@@ -13,10 +13,14 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import ids
 from ..calls import Definition, define, export, max_retries_now, serialize_call
 from ..core.model import Function, Task
 from ..environments import WorkerEnvironment, extend
+from ..generators import ObjectRefGenerator
+from ..options import DYNAMIC
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
+from .streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,6 +45,7 @@ class Binding(NamedTuple):
     policy: RetryPolicy | None
     scheduling_class: SchedulingClass
     static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
+    backpressure: int  # items of a generator that may wait to be read; 0: any number
     held: Any  # refs that the function has captured
 
 
@@ -69,6 +74,7 @@ class Submission:
         self._function_by_digest: weakref.WeakValueDictionary[bytes, Function] = (
             weakref.WeakValueDictionary()
         )
+        self.streams: weakref.WeakValueDictionary[bytes, Stream] = weakref.WeakValueDictionary()
         self.on_function_gone: Callable[[int], None] = lambda _key: None  # in whatever thread
 
     # ------------------------------------------------------------ calls of the driver
@@ -79,7 +85,7 @@ class Submission:
         """The task, and what `.remote()` returns: a ref, a list of refs, or None."""
         client = self._client
         binding: Binding = call.binding if call.client is client else self._bind(call)
-        function, name, num_returns, retries, max_calls, policy, cls, static, held = binding
+        function, name, num_returns, retries, max_calls, policy, cls, static, _, held = binding
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
@@ -106,8 +112,18 @@ class Submission:
         if num_returns == 1:
             entry = task.returns = ObjectEntry(client, label, 1, task)
             return task, ObjectRef(entry)
+        if num_returns < 0:
+            task.returns = [ObjectEntry(client, label, 1, task)]
+            self._open_stream(task, binding)
+            ref: ObjectRef[Any] = ObjectRef(task.returns[0])
+            return task, ref if num_returns == DYNAMIC else ObjectRefGenerator(ref)
         task.returns = [ObjectEntry(client, label, index + 1, task) for index in range(num_returns)]
         return task, [ObjectRef(entry) for entry in task.returns] or None
+
+    def _open_stream(self, task: Task, binding: Binding) -> None:
+        dynamic = binding.num_returns == DYNAMIC
+        stream = task.stream = Stream(self._client, task, binding.backpressure, dynamic=dynamic)
+        self.streams[ids.task_id(self._client.job, task.label)] = stream
 
     def _bind(self, call: Call) -> Binding:
         with self._lock:
@@ -140,7 +156,17 @@ class Submission:
         self, function: Function, captured: Any, definition: Definition, depth: int
     ) -> Binding:
         """What calls of this function with these options have in common."""
-        name, num_returns, retries, max_calls, policy, demand, environment, rule = definition
+        (
+            name,
+            num_returns,
+            retries,
+            max_calls,
+            policy,
+            demand,
+            environment,
+            rule,
+            backpressure,
+        ) = definition
         return Binding(
             function,
             name,
@@ -149,7 +175,8 @@ class Submission:
             max_calls,
             policy,
             self._scheduling_class(demand, environment, depth),
-            (name, num_returns, rule, demand),
+            (name, num_returns, backpressure, rule, demand),
+            backpressure,
             captured,
         )
 
@@ -192,8 +219,10 @@ class Submission:
             task.dependencies = _unfinished(entries)
         mine = [
             ObjectEntry(self._client, label, index + 1, task)
-            for index in range(binding.num_returns)
+            for index in range(1 if binding.num_returns < 0 else binding.num_returns)
         ]
+        if binding.num_returns < 0:
+            self._open_stream(task, binding)
         task.returns = tuple(map(weakref.ref, mine))
         return task, mine
 

@@ -32,6 +32,7 @@ from ..wire import (
     NOTE_REFS,
     NOTE_RELEASED,
     NOTE_UNUSED,
+    NOTE_YIELDED,
     NUMBER,
     PAGE,
     PAGE_DELIVERED,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from .output import LineReader
     from .store import SpillFile, Store
 
-__all__ = ["Asked", "RefsChanged", "WorkerHandle"]
+__all__ = ["Asked", "Item", "RefsChanged", "WorkerHandle", "Yielded"]
 
 READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each time
 ANSWERS_PIPE = 256 * 1024  # bytes; wished for, not needed
@@ -81,6 +82,18 @@ class RefsChanged(NamedTuple):
     """A worker holds refs that it did not hold, or no longer."""
 
     changes: bytes  # see NOTE_REFS
+
+
+class Yielded(NamedTuple):
+    """A generator has yielded an item, or come to its end."""
+
+    seq: int
+    number: int  # of the item, from 0; at the end, how many there were
+    value: Any  # bytes or Stored; None: the end
+
+
+Item = Asked | RefsChanged | Yielded
+"""What a worker says besides its answers, and in order with them."""
 
 
 class WorkerHandle:
@@ -383,9 +396,9 @@ class WorkerHandle:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.bell)
 
-    def read_answers(self) -> list[Answer | Asked | RefsChanged]:
+    def read_answers(self) -> list[Answer | Item]:
         """What the worker has answered, and asked, since the last call."""
-        answers: list[Answer | Asked | RefsChanged] = []
+        answers: list[Answer | Item] = []
         while True:
             try:
                 data = os.read(self.answers, READ_SIZE)
@@ -403,7 +416,7 @@ class WorkerHandle:
         """Whether an answer has arrived in part: the rest will come without a bell."""
         return self._have > 0
 
-    def _take(self, data: bytes, answers: list[Answer | Asked | RefsChanged]) -> None:
+    def _take(self, data: bytes, answers: list[Answer | Item]) -> None:
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
@@ -439,9 +452,7 @@ class WorkerHandle:
             if len(rest) >= header:
                 self._need += ANSWER.unpack_from(rest)[0]
 
-    def _note(
-        self, kind: int, seq: int, payload: bytes, answers: list[Answer | Asked | RefsChanged]
-    ) -> None:
+    def _note(self, kind: int, seq: int, payload: bytes, answers: list[Answer | Item]) -> None:
         """Take in a frame that is no answer."""
         if kind == NOTE_ASKED:
             answers.append(Asked(seq, *marshal.loads(payload)))
@@ -458,6 +469,10 @@ class WorkerHandle:
                     extent.lent += 1
             if seq & GOT:
                 self._end_loan(seq)
+        elif kind == NOTE_YIELDED:
+            (number,) = NUMBER.unpack_from(payload)
+            rest = payload[NUMBER.size :]
+            answers.append(Yielded(seq, number, self.find_stored(rest) if rest else None))
         elif kind == NOTE_RELEASED:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)

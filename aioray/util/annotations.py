@@ -17,10 +17,7 @@ _Marked = TypeVar("_Marked")
 
 
 class RayDeprecationWarning(DeprecationWarning):
-    """The category of Ray's deprecation warnings, kept for programs that filter it.
-
-    aioray itself never warns with it.
-    """
+    """The category of Ray's deprecation warnings, for programs that filter it."""
 
 
 @overload

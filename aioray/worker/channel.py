@@ -82,7 +82,7 @@ class Channel:
         # Noted by finalizers, in any thread at any moment, and sent before whatever comes next.
         self._refs: deque[bytes] = deque()  # HELD or LET_GO, and the id
         self._released: deque[int] = deque()  # views
-        self._functions: deque[int] = deque()  # of `function_gone`
+        self._later: deque[tuple[int, tuple[Any, ...]]] = deque()  # of `tell_later`
         self._disowned = False  # this is a copy in a forked process
 
     def disown(self) -> None:
@@ -95,7 +95,7 @@ class Channel:
     def write(self, frame: bytes) -> None:
         """Put a frame into the answers pipe, where it is safe; the bell comes later."""
         with self._writing:
-            if self._refs or self._released or self._functions:
+            if self._refs or self._released or self._later:
                 self._write_news()
             self._write(frame)
 
@@ -133,18 +133,18 @@ class Channel:
     def let_go(self, identifier: bytes) -> None:
         """Such a ref, or one of an object that was made here, is gone. For finalizers."""
         self._refs.append(identifier)
-        self._tell_soon()
+        self.tell_soon()
 
     def release(self, number: int) -> None:
         """A view that the driver was told of is gone. For finalizers."""
         self._released.append(number)
-        self._tell_soon()
+        self.tell_soon()
 
-    def function_gone(self, key: int) -> None:
-        """A function that was submitted under this key is gone. For finalizers."""
-        self._functions.append(key)
+    def tell_later(self, verb: Ask, *arguments: Any) -> None:
+        """Ask for something that gets no reply, with what is said next. For finalizers."""
+        self._later.append((int(verb), arguments))
 
-    def _tell_soon(self) -> None:
+    def tell_soon(self) -> None:
         """Say what has ended."""
         held = self._interrupts.hold()
         try:
@@ -160,7 +160,7 @@ class Channel:
 
     def tell_news(self) -> None:
         """Say what has ended, if there is something."""
-        if self._refs or self._released or self._functions:
+        if self._refs or self._released or self._later:
             with self._writing:
                 self._write_news()
 
@@ -169,9 +169,9 @@ class Channel:
         if refs:
             count = len(refs)
             self._write(_note(NOTE_REFS, b"".join([refs.popleft() for _ in range(count)]), 0))
-        while self._functions:
-            asked = (0, int(Ask.UNLOAD), (self._functions.popleft(),))
-            self._write(_note(NOTE_ASKED, marshal.dumps(asked), 0))
+        while self._later:
+            asked = marshal.dumps((0, *self._later.popleft()))
+            self._write(_note(NOTE_ASKED, asked, 0))
         if released:
             count = len(released)
             numbers = [NUMBER.pack(released.popleft()) for _ in range(count)]

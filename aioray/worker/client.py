@@ -27,6 +27,8 @@ from .. import ids
 from ..calls import Definition, define, export, max_retries_now, serialize, serialize_call
 from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
+from ..generators import ObjectRefGenerator
+from ..options import STREAMING
 from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import Pieces, load
 from ..wire import HELD, LET_GO, Ask
@@ -183,6 +185,16 @@ class Connection:
         if not self.closed:
             self.channel.let_go(LET_GO + ref.key)
 
+    def consume(self, task: bytes, count: int) -> None:
+        """So many items of a generator task have been read."""
+        self.channel.tell(self._asking().seq, Ask.CONSUMED, task, count)
+        self.channel.ring()
+
+    def abandon(self, task: bytes) -> None:
+        """Nobody reads the items of this generator task any more."""
+        self.channel.tell_later(Ask.ABANDON, task)
+        self.channel.tell_soon()
+
     def export(self, entry: ObjectEntry) -> None:
         """Nothing: the driver knows every id."""
 
@@ -220,12 +232,16 @@ class Connection:
             )
             self.channel.ring()
             count = definition.num_returns
+            if count < 0:
+                count = 1
             with self._lock:
                 found: list[ObjectRef[Any]] = [
                     ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
                     for index in range(count)
                 ]
         del refs  # they had to live until it was said that the arguments contain them
+        if definition.num_returns == STREAMING:
+            return ObjectRefGenerator(found[0])
         if count == 1:
             return found[0]
         return found or None
@@ -252,7 +268,7 @@ class Connection:
     def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
         self._function_refs.discard(ref)
         if not self.closed:
-            self.channel.function_gone(ref.key)
+            self.channel.tell_later(Ask.UNLOAD, ref.key)
 
     def _keep(self, data: bytes | Pieces) -> bytes:
         """A value as it is sent: if it is large, it is written to the store."""

@@ -23,6 +23,7 @@ from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
 
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Callable
     from types import FrameType
 
 __all__ = ["Interrupts"]
@@ -36,12 +37,13 @@ _getsignal = _signal.getsignal
 class Interrupts:
     """The child's side of cancelling."""
 
-    __slots__ = ("_handler", "_main", "current", "page")
+    __slots__ = ("_handler", "_main", "current", "instead", "page")
 
     def __init__(self, page: mmap.mmap) -> None:
         self.page = page
         self._handler = self.handle  # one bound method, made once
         self._main = threading.get_ident()  # where signal handlers run
+        self.instead: Callable[[], object] | None = None  # of raising KeyboardInterrupt
         self.current = 0  # seq of the attempt inside user code; 0: none
 
     def install(self) -> None:
@@ -57,7 +59,9 @@ class Interrupts:
 
     def _deliver(self, seq: int) -> None:
         PAGE.pack_into(self.page, PAGE_DELIVERED, seq)
-        raise KeyboardInterrupt
+        if self.instead is None:
+            raise KeyboardInterrupt
+        self.instead()
 
     def hold(self) -> int:
         """Let nothing be interrupted in this thread; what to `release` afterwards."""

@@ -21,17 +21,17 @@ import select
 import struct
 import sys
 import time
-from types import GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle
 import setproctitle
 
-from .. import ids, serialization
+from .. import ids
 from ..client import registry
 from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
-from ..wire import ANSWER, CLAIM, PAGE_RUNNING, PAGE_SIZE, Ask, Status
-from . import interrupts, output, setup
+from ..wire import ANSWER, CLAIM, NOTE_YIELDED, NUMBER, PAGE_RUNNING, PAGE_SIZE, Ask, Status
+from . import output, setup
 from .channel import Channel
 from .current import place
 from .interrupts import Interrupts
@@ -52,6 +52,7 @@ THREADS = "OMP_NUM_THREADS"
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
 _RETURNED = int(Status.RETURNED)
+STREAMING = -1  # as in options, which few workers load
 _monotonic = time.monotonic
 
 
@@ -91,7 +92,7 @@ class Server:
                 ip="127.0.0.1",
                 dumps=dumps,
                 loads=load,
-                hide_files=_HIDDEN,
+                hide_files=hidden_files(),
             )
             self.answer(0, Status.RAISED, payload, 0.0, 0.0)
             self.channel.ring()
@@ -198,7 +199,11 @@ class Server:
             try:
                 gate.current = seq
                 value = function(*args, **kwargs)
-                if type(value) is GeneratorType:
+                if type(value) is CoroutineType:
+                    value = self.coroutines().run(value, gate)
+                if attempt.num_returns < 0:
+                    value = self.produce(value, attempt)
+                elif type(value) is GeneratorType:
                     value = Items(value)
                 gate.current = 0
             except BaseException as raised:  # noqa: BLE001 - user code may raise anything
@@ -238,6 +243,52 @@ class Server:
                 self.answer_error(attempt, error, status, started, duration, delay)
             finally:
                 error = None  # breaks the cycle of traceback and frame
+
+    @staticmethod
+    def coroutines() -> Any:
+        """The module that runs them."""
+        from . import coroutines
+
+        return coroutines
+
+    def produce(self, items: Any, attempt: Attempt) -> Any:
+        """Send what a generator yields, as it yields it; the value of the task after that.
+
+        Runs as user code, but for the sending: it can be interrupted.
+        """
+        channel, seq = self.channel, attempt.seq
+        count = 0
+        if type(items) is AsyncGeneratorType:
+            items = self.coroutines().iterate(items, self.interrupts)
+        try:
+            for item in items:
+                refs: list[Any] = []
+                payload = pack(item, attempt, f"item {count}", self.objects.keep, refs)
+                del item
+                with channel.uninterrupted():
+                    channel.note(NOTE_YIELDED, NUMBER.pack(count) + payload, seq)
+                    channel.ring()
+                del refs
+                count += 1
+                if attempt.backpressure and attempt.num_returns == STREAMING:
+                    channel.ask(seq, Ask.MORE, count)
+        finally:
+            items.close()
+        channel.note(NOTE_YIELDED, NUMBER.pack(count), seq)
+        if attempt.num_returns == STREAMING:
+            return None
+        from ..generators import DynamicObjectRefGenerator
+        from ..refs import ObjectRef
+
+        client = registry.current()
+        assert client is not None
+        task = ids.task_id(place.job, attempt.label)
+        return DynamicObjectRefGenerator(
+            [
+                ObjectRef(client.adopt(ids.object_id(task, ids.FIRST_ITEM + number)))
+                for number in range(count)
+            ]
+        )
 
     def load_arguments(self, attempt: Attempt) -> list[Any]:
         """The positional and keyword arguments, with a value of its own in place of each ref."""
@@ -316,7 +367,7 @@ class Server:
             ip="127.0.0.1",
             dumps=dumps,
             loads=load,
-            hide_files=_HIDDEN,
+            hide_files=hidden_files(),
             task_id=ids.task_id(place.job, attempt.label).hex(),
         )
         self.answer(attempt.seq, status, payload, started, duration, delay)
@@ -350,15 +401,15 @@ class Server:
             setproctitle.setproctitle(f"ray::{name}")
 
 
-_HIDDEN = frozenset(
-    {
-        __file__,
-        interrupts.__file__,
-        setup.__file__,
-        serialization.__file__,
-        cloudpickle.cloudpickle.__file__,
-    }
-)
+def hidden_files() -> frozenset[str]:
+    """The files whose frames users need not see in a traceback: aioray's own, and what it runs."""
+    files = {cloudpickle.cloudpickle.__file__}
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith("aioray.") and not name.startswith("aioray.examples"):
+            files.add(getattr(module, "__file__", None) or "")
+    if "aioray.worker.coroutines" in sys.modules:
+        files.add(sys.modules["asyncio.base_events"].__file__ or "")
+    return frozenset(files)
 
 
 class Items(tuple[Any, ...]):
@@ -376,7 +427,7 @@ def pack_returns(
     which must live until the driver knows that they are in there.
     """
     count = attempt.num_returns
-    if count == 1 and type(value) is not Items:
+    if count < 0 or (count == 1 and type(value) is not Items):
         return pack(value, attempt, "result", keep, refs)
     if count == 0:
         return b""

@@ -209,7 +209,7 @@ class FakeCrew:
             worker.timer = self._later(act.after, self._answer, worker, answer)
 
     def _failed(self, task: Any, act: Raise) -> Answer:
-        rule = task.payload[0][2]
+        rule = task.payload[0][3]
         delay = None
         if isinstance(act.error, RetryTask):
             ended, delay = Ended.ASKED_FOR_RETRY, act.error.delay

@@ -1,0 +1,166 @@
+"""What generator tasks have yielded: items on their way from a worker to whoever iterates.
+
+Room: shell, engine's thread. A `Stream` belongs to one generator task, from its submission on.
+Items are numbered from 0 and keep their entries, whatever attempt has yielded them: when a broken
+stream is run again, what was there already is skipped. Items nobody has read yet are held here;
+those that were read live as long as their refs.
+
+Readers wait for *signals*: objects that exist for no other purpose, one for each item, whose value
+says whether there is such an item or the end has come before it. So waiting for the next item is
+like waiting for any object, on any loop, in any thread, and in any worker.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import weakref
+from typing import TYPE_CHECKING
+
+from .. import ids
+from ..exceptions import StreamingGeneratorReplayInconsistentError
+from ..refs import ObjectEntry, StoredFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import Client
+    from ..core.model import Task
+
+__all__ = ["END", "ITEM", "Stream"]
+
+ITEM = pickle.dumps(True, 5)  # value of a signal: the item is there
+END = pickle.dumps(False, 5)  # it will never be
+
+
+class Stream:
+    """The items of one generator task."""
+
+    def __init__(self, client: Client, task: Task, backpressure: int, *, dynamic: bool) -> None:
+        """backpressure: items that may wait to be read; 0: any number.
+
+        dynamic: its items are read only when it has ended, from its value.
+        """
+        self._client = client
+        self._task = weakref.ref(task)
+        self.label = task.label
+        self.backpressure = backpressure
+        self.dynamic = dynamic
+        self.produced = 0  # items there have been, in all attempts
+        self.consumed = 0  # items read
+        self.last_count = 0  # items of the attempt that came to its end last
+        self.ended = False  # there will be no more
+        self.abandoned = False  # nobody reads it any more
+        self.items: weakref.WeakValueDictionary[int, ObjectEntry] = weakref.WeakValueDictionary()
+        self._unread: dict[int, ObjectEntry] = {}
+        self._signals: dict[int, ObjectEntry] = {}  # that were asked for too early
+        self._paused: Callable[[], None] | None = None  # lets the producer go on
+
+    def has(self, number: int) -> bool:
+        """Whether it is known by now if there is such an item."""
+        return number < self.produced or self.ended
+
+    def add(self, number: int, store: Callable[[ObjectEntry], None]) -> None:
+        """An item was yielded. store: gives its entry the value, if that has none."""
+        if number < self.produced:
+            entry = self.items.get(number)
+            if entry is not None:  # one that was lost, or has its value from an earlier attempt
+                store(entry)
+            return
+        if self.ended:
+            return  # more than in the run before: nobody waits for those
+        entry = self.new_entry(number)
+        store(entry)
+        self._append(entry)
+
+    def new_entry(self, number: int) -> ObjectEntry:
+        """An entry for an item."""
+        entry = ObjectEntry(self._client, self.label, ids.FIRST_ITEM + number, self._task())
+        self.items[number] = entry
+        self._client.export(entry)
+        return entry
+
+    def _append(self, entry: ObjectEntry) -> None:
+        number = self.produced
+        self.produced += 1
+        if not self.abandoned:
+            self._unread[number] = entry
+        signal = self._signals.pop(number, None)
+        if signal is not None:
+            _resolve(signal, ITEM)
+
+    def finish(self) -> StoredFailure | None:
+        """An attempt has come to its end; an error if after too few items."""
+        if self.last_count >= self.produced or self.ended:
+            self._end()
+            return None
+        failure = StoredFailure(functools.partial(_inconsistent, self.last_count, self.produced))
+        self.fail(failure)
+        return failure
+
+    def fail(self, failure: StoredFailure) -> None:
+        """The task has failed for good: that is the last item."""
+        if not self.ended:
+            entry = self.new_entry(self.produced)
+            entry.outcome = failure
+            self._append(entry)
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        signals, self._signals = self._signals, {}
+        for signal in signals.values():
+            _resolve(signal, END)
+        if self.dynamic:
+            self._unread.clear()  # its value holds them now, if it has one
+
+    def signal(self, number: int, entry: ObjectEntry) -> None:
+        """Somebody wants to know of this item."""
+        if number < self.produced:
+            _resolve(entry, ITEM)
+        elif self.ended:
+            _resolve(entry, END)
+        else:
+            self._signals[number] = entry
+
+    def consume(self, count: int) -> None:
+        """So many items have been read; refs to them keep them from now on."""
+        for number in range(self.consumed, count):
+            self._unread.pop(number, None)
+        self.consumed = max(self.consumed, count)
+        self._go_on()
+
+    def abandon(self) -> None:
+        """Nobody will read any more: what is unread is freed, and nothing holds the producer."""
+        self.abandoned = True
+        self._unread.clear()
+        self._go_on()
+
+    def may_yield(self, count: int) -> bool:
+        """Whether the attempt that has yielded so many items may yield another one."""
+        if not self.backpressure or self.abandoned or self.dynamic:
+            return True
+        return count < self.consumed + self.backpressure or count < self.produced
+
+    def pause(self, count: int, go_on: Callable[[], None]) -> None:
+        """Call back when it may yield again."""
+        self._paused = lambda: go_on() if self.may_yield(count) else self.pause(count, go_on)
+
+    def _go_on(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused()
+
+
+def _resolve(entry: ObjectEntry, value: bytes) -> None:
+    if entry.outcome is None:
+        entry.outcome = value
+        entry.wake_waiters()
+
+
+def _inconsistent(count: int, produced: int) -> StreamingGeneratorReplayInconsistentError:
+    return StreamingGeneratorReplayInconsistentError(
+        f"A generator task was run again and yielded {count} items, after it had yielded "
+        f"{produced} before. What it yields must follow from its arguments alone; else give it "
+        f"max_retries=0."
+    )
