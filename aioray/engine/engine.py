@@ -788,7 +788,7 @@ class Engine:
             failure.upstream.returns.seen = True  # it lives on in this one
         if task.stream is not None:
             task.stream.fail(stored)
-            if failure.kind is FailureKind.APPLICATION and entries[0].outcome is None:
+            if failure.kind is FailureKind.APPLICATION and not task.stream.dynamic:
                 self.store(entries[0], NONE)  # the error is the last item's
         self._store_failure(task, entries, stored)
 

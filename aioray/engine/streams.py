@@ -100,7 +100,9 @@ class Stream:
 
     def fail(self, failure: StoredFailure) -> None:
         """The task has failed for good: that is the last item."""
-        if not self.ended:
+        if self.dynamic:
+            self._end()  # and the value of the task
+        elif not self.ended:
             entry = self.new_entry(self.produced)
             entry.outcome = failure
             self._append(entry)

@@ -54,10 +54,14 @@ class Interrupts:
     def handle(self, _signum: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         current = self.current
-        if current and self.requested(current):
+        if current:
             self._deliver(current)
 
     def _deliver(self, seq: int) -> None:
+        """Interrupt this attempt, if that is wanted, once: `release` may come before the signal."""
+        delivered: int = PAGE.unpack_from(self.page, PAGE_DELIVERED)[0]
+        if delivered == seq or not self.requested(seq):
+            return
         PAGE.pack_into(self.page, PAGE_DELIVERED, seq)
         if self.instead is None:
             raise KeyboardInterrupt
@@ -75,9 +79,7 @@ class Interrupts:
         """Let it be interrupted again, at once if that was wanted meanwhile."""
         if held:
             self.current = held
-            delivered: int = PAGE.unpack_from(self.page, PAGE_DELIVERED)[0]
-            if delivered != held and self.requested(held):
-                self._deliver(held)
+            self._deliver(held)
 
     def requested(self, seq: int) -> bool:
         """Whether the driver wants this attempt interrupted."""
