@@ -16,6 +16,8 @@ from aioray import linux
 from aioray import options as options_module
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import (
+    DYNAMIC,
+    STREAMING,
     InitOptions,
     TaskOptions,
     default_max_retries,
@@ -23,6 +25,7 @@ from aioray.options import (
     parse_task_options,
 )
 from aioray.retry import RetryPolicy
+from aioray.util.annotations import RayDeprecationWarning
 
 
 def decorated(**given: Any) -> TaskOptions:
@@ -359,11 +362,18 @@ def test_placement_group_beside_a_strategy_is_refused(group: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("num_returns", [None, "streaming", "dynamic"])
-@pytest.mark.parametrize("base", [None, TaskOptions()])
-def test_streaming_generators_are_not_supported(num_returns: Any, base: TaskOptions | None) -> None:
-    with pytest.raises(UnsupportedFeatureError, match=r"Streaming generators .* num_returns=n"):
-        parse_task_options({"num_returns": num_returns}, base=base, is_generator=True)
+@pytest.mark.parametrize("num_returns", [None, "streaming"])
+@pytest.mark.parametrize("base", [None, TaskOptions(num_returns=3)])
+def test_generator_function_streams(num_returns: Any, base: TaskOptions | None) -> None:
+    given = {"num_returns": num_returns}
+    assert parse_task_options(given, base=base, is_generator=True).num_returns == STREAMING
+    assert parse_task_options({}, base=None, is_generator=True).num_returns == STREAMING
+
+
+def test_dynamic_generator_is_deprecated() -> None:
+    with pytest.warns(RayDeprecationWarning, match="leave num_returns out"):
+        found = parse_task_options({"num_returns": "dynamic"}, base=None, is_generator=True)
+    assert found.num_returns == DYNAMIC
 
 
 def test_generator_function_with_a_number_of_returns_is_taken() -> None:

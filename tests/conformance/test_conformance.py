@@ -24,6 +24,7 @@ DIFFERENCES = {
     "two3": "the message also says what to do",
     "myerr": "an exception that cannot be unpickled arrives as RayTaskError all the same",
     "chained": "Ray drops a frame of the user's from the traceback",
+    "remote_async": "an async function can be a task",
     "ctx": "the module of a function of the script is __main__",
     "large_bytearray": "a bytearray stays one; Ray makes bytes of it",
     "large_memoryview": "a memoryview stays one, and is not copied; Ray makes bytes of it",

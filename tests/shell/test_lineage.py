@@ -30,6 +30,7 @@ class FakeTask:
 
     def __init__(self, number, payload=None):
         self.number = self.label = number
+        self.stream = None
         self.payload = payload
         self.returns = None
 
