@@ -94,6 +94,11 @@ class Channel:
 
     def write(self, frame: bytes) -> None:
         """Put a frame into the answers pipe, where it is safe; the bell comes later."""
+        if self._disowned:
+            raise RuntimeError(
+                "A process that a task has forked cannot use aioray: it shares the channels of its "
+                "parent. Submit a task instead, or start an interpreter of its own (spawn)."
+            )
         with self._writing:
             if self._refs or self._released or self._later:
                 self._write_news()

@@ -146,7 +146,6 @@ class Connection:
     def disown(self) -> None:
         """This is a copy in a process that a task has forked: it cannot use the channels."""
         self.closed = True
-        self.channel.disown()
 
     # ------------------------------------------------------------ who asks
 

@@ -74,6 +74,11 @@ class Server:
         self.resources: Any = None  # of the latest attempt
         self.threads: str | None = None  # what this process has set; None: it is the user's
 
+    def disown(self) -> None:
+        """This is a copy in a process that a task has forked: the channels are the parent's."""
+        self.channel.disown()
+        registry.disown()
+
     # -- the environment
 
     def enter(self, env: dict[str, Any], hook: bytes) -> None:
@@ -502,6 +507,7 @@ def main(
     place.worker_id = worker_id
     place.env, place.hook = env, hook
     server = Server(fds, page)
+    os.register_at_fork(after_in_child=server.disown)
     server.interrupts.install()
     server.show("IDLE")
     if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):

@@ -383,3 +383,32 @@ def environment_of_child(**options):
     child = aioray.remote(jobs.variable)
     child = child.options(**options) if options else child
     return aioray.get([child.remote("OUTER"), child.remote("INNER")])
+
+
+def fork_and_forget(array):
+    """A forked child lets go of its copy of an array that this process keeps."""
+    jobs.keep("forked", array)
+    jobs.keep("slice", array[10:])
+    del array
+    pid = os.fork()
+    if not pid:
+        jobs.drop("forked")
+        jobs.drop("slice")
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def ask_in_a_fork():
+    reader, writer = os.pipe()
+    ref = same.remote(1)
+    pid = os.fork()
+    if not pid:
+        try:
+            aioray.get(ref)
+        except RuntimeError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        return pipe.read().decode()

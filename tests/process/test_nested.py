@@ -359,3 +359,21 @@ async def test_children_inherit_the_environment_of_their_parent_and_add_to_it():
     outer = aioray.remote(runtime_env={"env_vars": {"OUTER": "1"}})(nested.environment_of_child)
     assert await outer.remote() == ["1", None]
     assert await outer.remote(runtime_env={"env_vars": {"INNER": "2"}}) == ["1", "2"]
+
+
+@everywhere(num_cpus=1)
+async def test_views_that_a_forked_process_drops_stay_with_their_task():
+    ref = aioray.put(np.arange(COUNT))
+    assert await aioray.remote(nested.fork_and_forget).remote(ref) == 0
+    del ref
+    assert await settled(PAGES) == PAGES
+    assert await aioray.remote(jobs.kept).remote("slice") == np.arange(COUNT)[10:].sum()
+    await aioray.remote(jobs.drop).remote("slice")
+    await aioray.remote(jobs.drop).remote("forked")
+    assert await settled() == 0
+
+
+@everywhere
+async def test_process_that_a_task_forks_is_told_that_it_cannot_ask():
+    text = await aioray.remote(nested.ask_in_a_fork).remote()
+    assert text.startswith("A process that a task has forked cannot use aioray")
