@@ -31,6 +31,7 @@ __all__ = [
     "exceptions",
     "experimental",
     "get",
+    "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from aioray.refs import ObjectRef
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
-    from aioray.runtime_context import RuntimeContext, get_runtime_context
+    from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 else:
     _MODULE_BY_NAME = {
         "CancelOutcome": "core.messages",
@@ -96,6 +97,7 @@ else:
         "cancel": "api",
         "cluster_resources": "api",
         "get": "api",
+        "get_gpu_ids": "runtime_context",
         "get_runtime_context": "runtime_context",
         "init": "api",
         "is_initialized": "api",

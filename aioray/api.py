@@ -105,11 +105,12 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
     elsewhere it gets a thread of its own. Returns before the first worker is up.
 
     address: None or "local". num_cpus: tasks at once, by default the CPUs this process may use.
-    num_gpus, resources: counters that tasks can reserve. object_store_memory: bytes of shared
-    memory for large values, by default 30 % of the machine's or the container's memory;
-    object_spilling_directory: where they go when that is full. runtime_env: what all workers find,
-    a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace; log_to_driver=True:
-    print what workers print; logging_level="info".
+    num_gpus: GPUs to hand out to tasks, by default those that the machine has and
+    CUDA_VISIBLE_DEVICES shows. resources: counters that tasks can reserve. object_store_memory:
+    bytes of shared memory for large values, by default 30 % of the machine's or the container's
+    memory; object_spilling_directory: where they go when that is full. runtime_env: what all
+    workers find, a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace;
+    log_to_driver=True: print what workers print; logging_level="info".
     ignore_reinit_error=False: keep the running session instead of complaining. Beyond Ray: preload,
     names of modules that workers find imported; retry_seed, for reproducible jitter. Ray's other
     keywords are accepted where they mean nothing on one machine.

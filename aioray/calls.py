@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .environments import WorkerEnvironment, extend
 from .options import DEFAULT_MAX_RETRIES, default_max_retries
+from .placement import Where, where_to_run
 from .refs import ObjectRef
 from .serializability import explain
 from .serialization import ArgumentSlot, dump, dump_function, dumps
@@ -41,17 +42,22 @@ class Definition(NamedTuple):
     max_retries: int | None  # None: ask the caller's environment at each submission
     max_calls: int
     policy: RetryPolicy | None
+    priority: float  # 0.0: that of the task that calls, if one does
     demand: Demand
     environment: WorkerEnvironment
     retry_rule: bytes | bool  # see wire.Attempt
     backpressure: int  # items of a generator that may wait to be read; 0: any number
+    where: Where
 
 
-def define(call: Call, inherited: WorkerEnvironment) -> Definition:
+def define(
+    call: Call, inherited: WorkerEnvironment, group: str = "", *, captures: bool = False
+) -> Definition:
     """What the options of this call mean. inherited: the environment that the caller's tasks get.
 
-    Raises ValueError for an environment variable that says nonsense about retries, and what
-    `environments.extend` raises.
+    group, captures: the caller's, see `placement.where_to_run`. Raises ValueError for an
+    environment variable that says nonsense about retries, and what `environments.extend` and
+    `where_to_run` raise.
     """
     options = call.options
     environment = extend(inherited, options.runtime_env)
@@ -69,10 +75,12 @@ def define(call: Call, inherited: WorkerEnvironment) -> Definition:
         max_retries,
         options.max_calls,
         options.retry,
+        options.priority,
         options.demand,
         environment,
         rule,
         options.generator_backpressure_num_objects or 0,
+        where_to_run(options, group, captures),
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .options import TaskOptions
     from .refs import ObjectEntry, ObjectRef
 
+    Demand = tuple[tuple[str, int], ...]
+
 __all__ = [
     "Call",
     "Client",
@@ -150,6 +152,27 @@ class Client(Protocol):
 
     def disown(self) -> None:
         """Become closed without ending anything: this is a copy in a forked process."""
+        ...
+
+    def create_placement_group(
+        self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
+    ) -> None:
+        """Take a placement group; ValueError if its name, which may be empty, is in use.
+
+        bundles: in the form of `TaskOptions.demand`. value: serialized, what its `ready` ref gives.
+        """
+        ...
+
+    def remove_placement_group(self, identifier: bytes) -> None:
+        """Remove a placement group; ValueError if it is not known."""
+        ...
+
+    def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
+        """The ref that is ready when the group is placed; ValueError if it is not known."""
+        ...
+
+    def placement_group_table(self) -> dict[str, dict[str, Any]]:
+        """The placement groups by id in hexadecimal, as Ray describes them."""
         ...
 
     def cluster_resources(self) -> dict[str, float]:

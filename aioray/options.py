@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +40,7 @@ __all__ = [
     "RetryExceptions",
     "TaskOptions",
     "default_max_retries",
+    "parse_bundle",
     "parse_init_options",
     "parse_task_options",
 ]
@@ -100,19 +103,20 @@ class TaskOptions:
     max_retries: int | None = None  # -1 is unlimited, None is default_max_retries() at submission
     retry_exceptions: RetryExceptions = field(default=False, hash=False)
     retry: RetryPolicy | None = None  # beyond Ray: the delay before a retry; None for no wishes
+    priority: float = 0.0  # beyond Ray: of the tasks that wait, the higher goes first
     max_calls: int = 0  # runs of the function after which its worker leaves, 0 is unlimited
     num_cpus: float = 1.0
-    num_gpus: float = 0.0
+    num_gpus: float = 0.0  # a whole number, or a share of one GPU
     memory: float = 0.0  # bytes, reserved but not enforced
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     name: str | None = None  # shown for the task; None is the function's name
     runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
     enable_task_events: bool = True  # False hides the task from the state API
-    # Checked and kept, without effect on one machine:
     scheduling_strategy: Any = field(default=None, hash=False)
     placement_group: Any = field(default="default", hash=False)
     placement_group_bundle_index: int = -1
-    placement_group_capture_child_tasks: bool | None = None
+    placement_group_capture_child_tasks: bool | None = None  # None: as the task that calls
+    # Checked and kept, without effect on one machine:
     accelerator_type: str | None = None
     label_selector: Mapping[str, str] | None = field(default=None, hash=False)
     fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
@@ -142,8 +146,8 @@ def parse_task_options(
     (max_calls, _num_objects_per_yield), a value out of range, and a placement group beside a
     scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for fields
     of runtime_env that aioray does not have. Warns of num_returns="dynamic", as Ray does.
-    Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, and
-    `retry_exceptions` may be a function that takes the exception and returns a bool.
+    Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, `priority` a number,
+    and `retry_exceptions` may be a function that takes the exception and returns a bool.
     """
     values: dict[str, Any] = {}
     for option, value in given.items():
@@ -296,9 +300,47 @@ def _check_retry_exceptions(option: str, value: Any) -> RetryExceptions:
     return predicate
 
 
+def _check_priority(option: str, value: Any) -> float:
+    expected = f"{option} must be a finite number (the default is 0, and higher goes first)"
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{expected}, got {_show_typed(value)}")
+    try:
+        priority = float(value)
+    except OverflowError:  # an int beyond all floats
+        priority = math.inf
+    if not math.isfinite(priority):
+        raise ValueError(f"{expected}, got {_show(value)}")
+    return priority
+
+
 def _amount(default: float) -> Callable[[str, Any], float]:
     """Return a check for an amount of a resource; None is `default`."""
     return lambda option, value: default if value is None else _check_amount(option, value)
+
+
+def _check_gpus(label: str, value: Any) -> float:
+    amount = _check_amount(label, value)
+    if amount > 1 and amount % 1:
+        raise ValueError(
+            f"{label} must be a whole number, or a share of one GPU below 1: GPU quantities > 1 "
+            f"must be whole numbers, got {value}"
+        )
+    return amount
+
+
+def parse_bundle(bundle: Mapping[str, Any]) -> Units:
+    """Check what one bundle of a placement group reserves; it is empty if all amounts are 0.
+
+    Raises TypeError for an amount that is no number, ValueError for one that is out of range.
+    """
+    return _in_units(
+        {
+            name: (_check_gpus if name == "GPU" else _check_amount)(f"{name} of a bundle", amount)
+            for name, amount in bundle.items()
+        }
+    )
 
 
 def _check_amount(label: str, value: Any) -> float:
@@ -391,9 +433,10 @@ _TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "max_retries": _integer(-1, none=None, zero=" (-1 means unlimited)"),
     "retry_exceptions": _check_retry_exceptions,
     "retry": _instance(RetryPolicy, "a RetryPolicy"),
+    "priority": _check_priority,
     "max_calls": _integer(0, none=None, zero=" (0 means unlimited)"),
     "num_cpus": _amount(1.0),
-    "num_gpus": _amount(0.0),
+    "num_gpus": lambda option, value: 0.0 if value is None else _check_gpus(option, value),
     "memory": _amount(0.0),
     "resources": _check_resources,
     "object_store_memory": _check_no_store_memory,
@@ -424,7 +467,7 @@ class InitOptions:
     """
 
     num_cpus: int  # how much work runs at once; no affinity
-    num_gpus: int  # a counter, like custom resources
+    num_gpus: int
     memory: int  # bytes that tasks may reserve
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)  # of the one node
@@ -441,6 +484,7 @@ class InitOptions:
     logging_config: Any = field(default=None, hash=False)
     ignore_reinit_error: bool = False
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
+    devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
     # Computed: what can be handed out, in the form of TaskOptions.demand.
     capacity: Units = field(init=False, repr=False, compare=False)
@@ -489,6 +533,7 @@ def parse_init_options(
     values.setdefault("num_cpus", _visible_cpus())
     if "num_gpus" not in values:
         values["num_gpus"] = _visible_gpus(environ)
+    values["devices"] = _devices(environ, values["num_gpus"])
     if "memory" not in values:
         values["memory"] = int(linux.memory_size() * MEMORY_SHARE)
     if "object_store_memory" not in values:
@@ -650,17 +695,31 @@ def _visible_cpus() -> int:
 
 def _visible_gpus(environ: Mapping[str, str]) -> int:
     """Return the number of NVIDIA GPUs, as far as CUDA_VISIBLE_DEVICES shows them."""
-    try:
-        present = len(os.listdir("/proc/driver/nvidia/gpus"))
-    except OSError:
-        return 0
+    present = len([name for name in os.listdir("/dev") if re.fullmatch("nvidia[0-9]+", name)])
+    shown = _shown_gpus(environ)
+    return present if shown is None else min(present, len(shown))
+
+
+def _shown_gpus(environ: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the names in CUDA_VISIBLE_DEVICES; None if it is not set."""
     shown = environ.get("CUDA_VISIBLE_DEVICES")
     if shown is None:
-        return present
+        return None
     # CUDA ignores what follows the first invalid entry; -1 is the usual one, for "none".
-    devices = [part.strip() for part in shown.split(",")]
-    valid = devices.index("-1") if "-1" in devices else len([part for part in devices if part])
-    return min(present, valid)
+    names = [part.strip() for part in shown.split(",")]
+    return tuple(itertools.takewhile(lambda name: name not in {"", "-1"}, names))
+
+
+def _devices(environ: Mapping[str, str], num_gpus: int) -> tuple[str, ...] | None:
+    shown = _shown_gpus(environ)
+    if shown is None:
+        return None
+    if num_gpus > len(shown):
+        raise ValueError(
+            f"num_gpus is {num_gpus}, but CUDA_VISIBLE_DEVICES shows {len(shown)} "
+            f"({environ['CUDA_VISIBLE_DEVICES']!r}): give fewer, or correct or unset the variable"
+        )
+    return shown[:num_gpus]
 
 
 def _number_from(environ: Mapping[str, str], variable: str, default: float) -> float:

@@ -157,12 +157,15 @@ def remote(*positional: Any, **options: Any) -> Any:
     -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and RAY_TASK_MAX_RETRIES replace
     the default at each submission), retry_exceptions=False (True, a list of exception types, or a
     predicate: which errors of the function are retried too), retry=None (a RetryPolicy: delays and
-    time budget), max_calls=0 (calls after which the worker is replaced), num_cpus=1, num_gpus,
-    memory, resources (what a call holds while it runs; libraries are told the CPUs by
-    OMP_NUM_THREADS, unless you have set it), name, runtime_env (a dict or RuntimeEnv, see there;
-    merged with the session's, env_vars by name and other fields as a whole), and the rest of Ray's.
+    time budget), max_calls=0 (calls after which the worker is replaced), priority=0 (of the tasks
+    that wait the highest goes first; ten seconds of waiting are worth one unit, so that nothing
+    waits for ever behind what is more urgent; what a task submits has its place and, unless it
+    names one, its priority), num_cpus=1, num_gpus, memory, resources (what a call holds while it
+    runs; libraries are told the CPUs by OMP_NUM_THREADS, unless you have set it), name, runtime_env
+    (a dict or RuntimeEnv, see there; merged with the session's, env_vars by name and other fields
+    as a whole), and the rest of Ray's.
     They are checked here: ValueError or TypeError says what is wrong with one.
-    Source: Ray API reference, ray.remote; retry and predicates are aioray's own.
+    Source: Ray API reference, ray.remote; retry, predicates and priority are aioray's own.
     """
     if positional and not options and len(positional) == 1:
         return _make(positional[0], {})

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from .runtime_env import RuntimeEnv
     from .wire import Attempt
 
-__all__ = ["RuntimeContext", "get_runtime_context"]
+__all__ = ["RuntimeContext", "get_gpu_ids", "get_runtime_context"]
+
+# Accelerators that Ray hands out besides GPUs; here they are custom resources without numbers.
+_OTHER_ACCELERATORS = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
 
 logger = logging.getLogger("aioray")
 
@@ -86,6 +89,26 @@ class RuntimeContext:
         assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
         return {name: amount / 10_000 for name, amount in attempt.resources}
 
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """The GPUs of the running task under "GPU", as CUDA_VISIBLE_DEVICES names them.
+
+        In the driver, and for the kinds of accelerators that only Ray has, the list is empty.
+        """
+        attempt = place.attempt
+        gpus = [] if attempt is None else list(attempt.devices)
+        return {"GPU": gpus, **{kind: [] for kind in _OTHER_ACCELERATORS}}
+
+    def get_placement_group_id(self) -> str | None:
+        """The id of the placement group that the task runs in, in hexadecimal, or None."""
+        attempt = place.attempt
+        return None if attempt is None or not attempt.group else attempt.group
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what the running task submits runs in its placement group too."""
+        attempt = place.attempt
+        return attempt is not None and attempt.captures
+
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON, see `runtime_env`."""
         import json
@@ -135,6 +158,21 @@ def _client() -> Any:
 
         return client_for_call()
     return client
+
+
+def get_gpu_ids() -> list[int] | list[str]:
+    """The GPUs that the running task may use; none in the driver.
+
+    They are numbers from 0; or, if CUDA_VISIBLE_DEVICES was set when the session began, the names
+    that stood there. The variable is set to the same in the task's process.
+    Source: Ray API reference, ray.get_gpu_ids.
+    """
+    attempt = place.attempt
+    if attempt is None:
+        return []
+    if place.visible_devices is None:
+        return [int(name) for name in attempt.devices]
+    return list(attempt.devices)
 
 
 def get_runtime_context() -> RuntimeContext:

@@ -148,6 +148,10 @@ class Ask(IntEnum):
     MORE = 12  # * how many items were yielded; reply: None, when there may be more
     CONSUMED = 13  # task id, how many items have been read
     ABANDON = 14  # task id: of a generator that nobody reads any more
+    PLACE = 15  # * pickled Definition; reply: None, or the error if it can be placed nowhere
+    ADD_GROUP = 16  # * id, bundles, strategy, name, value of its ref; reply: None, or the error
+    REMOVE_GROUP = 17  # * id of a placement group; reply: None, or the error
+    GROUP_READY = 18  # * id of a placement group; reply: id of its ref, now held; or the error
 
 
 class Attempt(NamedTuple):
@@ -157,11 +161,14 @@ class Attempt(NamedTuple):
     function: int  # key of the function's code
     label: int | bytes  # of the task, see ids.task_id
     attempt: int  # from 0
+    devices: tuple[str, ...]  # the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them
     name: str
     num_returns: int  # or options.STREAMING, DYNAMIC
     backpressure: int  # items of a generator that may wait to be read; 0: any number
     retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
     resources: tuple[tuple[str, int], ...]
+    group: str  # id of the placement group that it runs in, in hexadecimal; or empty
+    captures: bool  # whether what it submits runs in that group too
     payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments
     arguments: Any  # the values of top-level refs, each as bytes or as a Place
 

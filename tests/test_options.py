@@ -21,6 +21,7 @@ from aioray.options import (
     InitOptions,
     TaskOptions,
     default_max_retries,
+    parse_bundle,
     parse_init_options,
     parse_task_options,
 )
@@ -100,6 +101,9 @@ def test_defaults() -> None:
         ("retry_exceptions", CALLABLE, CALLABLE),
         ("retry", POLICY, POLICY),
         ("retry", None, None),
+        ("priority", 5, 5.0),
+        ("priority", -0.5, -0.5),
+        ("priority", None, 0.0),
         ("max_calls", 0, 0),
         ("max_calls", 5, 5),
         ("max_calls", None, 0),
@@ -109,6 +113,7 @@ def test_defaults() -> None:
         ("num_cpus", True, 1),
         ("num_gpus", None, 0.0),
         ("num_gpus", 0.5, 0.5),
+        ("num_gpus", 2.0, 2.0),
         ("memory", None, 0.0),
         ("memory", 10**9, 10**9),
         ("resources", None, {}),
@@ -177,12 +182,18 @@ def test_object_store_memory_none_is_accepted() -> None:
         ("retry_exceptions", (predicate,), ValueError),
         ("retry", 3, TypeError),
         ("retry", RetryPolicy, TypeError),
+        ("priority", "high", TypeError),
+        ("priority", True, TypeError),
+        ("priority", math.inf, ValueError),
+        ("priority", math.nan, ValueError),
+        ("priority", 10**400, ValueError),
         ("num_cpus", -1, ValueError),
         ("num_cpus", 0.00005, ValueError),
         ("num_cpus", "1", TypeError),
         ("num_cpus", math.nan, ValueError),
         ("num_cpus", math.inf, ValueError),
         ("num_cpus", 1j, TypeError),
+        ("num_gpus", 1.5, ValueError),
         ("num_gpus", -0.5, ValueError),
         ("num_gpus", 1e-9, ValueError),
         ("num_gpus", "1", TypeError),
@@ -737,14 +748,56 @@ def test_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPat
 def test_gpus_are_those_that_cuda_may_use(
     monkeypatch: pytest.MonkeyPatch, shown: str | None, gpus: int
 ) -> None:
-    monkeypatch.setattr("aioray.options.os.listdir", lambda _path: ["a", "b", "c"])
+    names = ["null", "nvidia0", "nvidia1", "nvidia-uvm", "nvidiactl", "nvidia12", "xnvidia3"]
+    monkeypatch.setattr("aioray.options.os.listdir", lambda _path: names)
     environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
     assert started(None, environ).num_gpus == gpus
 
 
-def test_machine_without_nvidia_driver_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(path: str) -> list[str]:
-        raise FileNotFoundError(path)
+@pytest.mark.parametrize("shown", [None, "0,1"])
+def test_machine_without_nvidia_devices_has_no_gpus(
+    monkeypatch: pytest.MonkeyPatch, shown: str | None
+) -> None:
+    monkeypatch.setattr("aioray.options.os.listdir", lambda _path: ["null", "nvidiactl"])
+    environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
+    assert started(None, environ).num_gpus == 0
 
-    monkeypatch.setattr("aioray.options.os.listdir", missing)
-    assert started().num_gpus == 0
+
+@pytest.mark.parametrize(
+    ("shown", "devices"),
+    [(None, None), ("2,3", ("2", "3")), ("GPU-a, GPU-b,GPU-c", ("GPU-a", "GPU-b"))],
+)
+def test_gpus_are_called_as_cuda_calls_them(
+    shown: str | None, devices: tuple[str, ...] | None
+) -> None:
+    environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
+    assert started(None, environ, num_gpus=2).devices == devices
+
+
+@pytest.mark.parametrize("shown", ["", "-1", "0", "0,-1,2"])
+def test_no_more_gpus_are_promised_than_cuda_may_use(shown: str) -> None:
+    with pytest.raises(ValueError, match="num_gpus is 2, but CUDA_VISIBLE_DEVICES shows"):
+        started(None, {"CUDA_VISIBLE_DEVICES": shown}, num_gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "units"),
+    [
+        ({"CPU": 1, "GPU": 0.5, "zero": 0}, (("CPU", 10_000), ("GPU", 5_000))),
+        ({"memory": 0.5}, (("memory", 5_000),)),
+        ({"CPU": 0}, ()),
+    ],
+)
+def test_bundle_is_counted_in_units(
+    bundle: dict[str, float], units: tuple[tuple[str, int], ...]
+) -> None:
+    assert parse_bundle(bundle) == units
+
+
+@pytest.mark.parametrize(
+    ("bundle", "error"),
+    [({"CPU": -1}, ValueError), ({"GPU": 1.5}, ValueError), ({"x": "1"}, TypeError)],
+)
+def test_bad_bundle_is_refused_by_name(bundle: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"{next(iter(bundle))} of a bundle must be"):
+        parse_bundle(bundle)

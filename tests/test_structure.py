@@ -43,6 +43,7 @@ WORKER_MAY_IMPORT = (
     "aioray.ids",
     "aioray.linux",
     "aioray.options",
+    "aioray.placement",
     "aioray.ray_alias",
     "aioray.refs",
     "aioray.runtime_context",

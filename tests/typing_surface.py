@@ -23,6 +23,8 @@ from aioray import (
     exceptions,
 )
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.util.placement_group import PlacementGroup
+from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 
 @aioray.remote
@@ -115,6 +117,19 @@ def environments() -> None:
     assert_type(env.env_vars(), dict[str, str])
     assert_type(aioray.get_runtime_context().runtime_env, RuntimeEnv)
     aioray.init(runtime_env=env)
+
+
+def placement() -> None:
+    group = aioray.util.placement_group([{"CPU": 1, "GPU": 0.5}], strategy="SPREAD", name="mine")
+    assert_type(group, PlacementGroup)
+    assert_type(group.ready(), ObjectRef[PlacementGroup])
+    assert_type(group.wait(1), bool)
+    assert_type(group.bundle_specs, list[dict[str, float]])
+    assert_type(aioray.util.get_current_placement_group(), PlacementGroup | None)
+    inside = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+    assert_type(length.options(scheduling_strategy=inside, priority=2).remote("a"), ObjectRef[int])
+    assert_type(aioray.get_gpu_ids(), list[int] | list[str])
+    aioray.util.remove_placement_group(group)
 
 
 def errors() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .groups import Group
     from .model import Environment, Task
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Event",
     "Failure",
     "FailureKind",
+    "GroupRemoved",
     "InterruptWorker",
     "KillWorker",
     "PollWorker",
@@ -100,6 +102,8 @@ class FailureKind(Enum):
     WORKER_STARTUP = "worker could not start"
     TOO_MANY_BLOCKED = "too many workers wait for other tasks"
     ENVIRONMENT = "environment could not be set up"
+    GROUP_REMOVED = "placement group removed"
+    UNSCHEDULABLE = "no place to run"  # `detail` is a text that says why
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -259,6 +263,13 @@ class Revived:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRemoved:
+    """Nobody wants this placement group any more: end what runs in it, fail what waits for it."""
+
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """`next_deadline()` has passed."""
 
@@ -285,6 +296,7 @@ Event = (
     | ResultLost
     | ResultWanted
     | Revived
+    | GroupRemoved
     | TimerFired
     | ShutdownRequested
 )
@@ -401,7 +413,7 @@ class ReportOrphans:
 
 @dataclass(frozen=True, slots=True)
 class ReportInfeasible:
-    """Tell the user that this task asks for more than there is and cannot run."""
+    """Tell the user that this task, or group, asks for more than there is and cannot run."""
 
     task: Task
 

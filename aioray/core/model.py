@@ -15,7 +15,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .messages import AttemptRecord
+    from .devices import Shares
+    from .groups import Group
+    from .messages import AttemptRecord, Failure
+    from .queues import RankedQueue
     from .retries import RetryPolicy
 
 __all__ = [
@@ -54,7 +57,11 @@ class TaskState(Enum):
 _T = TaskState
 SUCCESSORS: dict[TaskState, tuple[TaskState, ...]] = {
     _T.PENDING_ARGS_AVAIL: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
-    _T.PENDING_NODE_ASSIGNMENT: (_T.SUBMITTED_TO_WORKER, _T.FAILED),
+    _T.PENDING_NODE_ASSIGNMENT: (
+        _T.SUBMITTED_TO_WORKER,
+        _T.FAILED,
+        _T.FINISHED,  # it was the reservation of a placement group, which needs no worker
+    ),
     _T.BACKOFF: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
     _T.SUBMITTED_TO_WORKER: (
         _T.FINISHED,
@@ -117,6 +124,8 @@ class Task:
         "parent",
         "payload",
         "policy",
+        "priority",
+        "queued_at",
         "rank",
         "retries_left",
         "returns",
@@ -142,13 +151,16 @@ class Task:
         max_calls: int = 0,
         parent: Task | None = None,
         label: Any = None,
+        priority: float = 0.0,
         payload: Any = None,
     ) -> None:
         self.label = label  # the shell's: what the task's id is made of
         self.number = number  # submission counter of the engine; never reused
-        # Among the heads of the queues the lowest goes first; what a task submits is ranked as it
-        # is itself, or those that wait for it would pile up.
-        self.rank: int = number if parent is None else parent.rank
+        # What a task submits has its place, or those that wait for it would pile up.
+        self.rank: int = number if parent is None else parent.rank  # at equal `queued_at`
+        self.queued_at = 0.0  # when it was submitted, or was last put behind all others
+        # See `queues.rank`; of what a task submits that of the task, unless it has one of its own.
+        self.priority: float = priority or (0.0 if parent is None else parent.priority)
         self.parent = parent  # the task that submitted it; None: the driver
         self.children: dict[int, Task] | None = None  # those that it submitted, while unfinished
         self.name = name
@@ -181,23 +193,42 @@ class SchedulingClass:
     """Tasks that need the same resources and environment, and so queue behind one another.
 
     Those of another depth queue elsewhere: what a task waits for must not stand behind its like.
+    One kind has no workers: its one task is the reservation of a placement group (`reserves`), and
+    is finished when there is room for that.
     """
 
     __slots__ = (
         "demand",
+        "demands",
         "depth",
         "environment",
+        "forbidden",
+        "group",
         "leases",
         "passed_over_since",
         "queue",
         "reported_infeasible",
+        "reserves",
     )
 
-    def __init__(self, demand: Demand, environment: Environment, depth: int) -> None:
-        self.demand = demand
+    def __init__(
+        self,
+        demand: Demand,
+        environment: Environment,
+        depth: int = 0,
+        *,
+        demands: tuple[Demand, ...] | None = None,
+        group: Group | None = None,
+        reserves: Group | None = None,
+    ) -> None:
+        self.demand = demand  # as it was asked for
+        self.demands = (demand,) if demands is None else demands  # one of these is what it takes
         self.environment = environment
         self.depth = depth  # of the tasks that have submitted these; 0: the driver
-        self.queue: deque[Task] = deque()
+        self.group = group  # on whose bundles it draws
+        self.reserves = reserves
+        self.forbidden: Failure | None = None  # how its tasks fail instead of being queued
+        self.queue: deque[Task] | RankedQueue = deque()  # the latter if priorities differ
         self.leases = 0  # workers that hold its resources
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
@@ -220,8 +251,10 @@ class Worker:
     __slots__ = (
         "blocked",
         "calls",
+        "devices",
         "environment",
         "functions",
+        "held",
         "id",
         "idle_since",
         "in_flight",
@@ -229,6 +262,7 @@ class Worker:
         "lease",
         "reclaims",
         "served",
+        "shares",
         "stall_check",
         "state",
     )
@@ -239,6 +273,9 @@ class Worker:
         self.state = WorkerState.STARTING
         self.in_flight: dict[int, Task] = {}  # task by seq, in the order sent
         self.lease: SchedulingClass | None = None  # whose resources it holds while busy
+        self.held: Demand = ()  # which these are
+        self.shares: Shares = ()  # of which devices, and how much of each
+        self.devices: tuple[str, ...] = ()  # their names
         self.functions: set[int] = set()  # keys of functions whose code it surely has
         self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
         self.reclaims: deque[int] = deque()  # newest seq at each order to reclaim, till answered

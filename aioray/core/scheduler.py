@@ -4,16 +4,20 @@ Room: core. `Scheduler.handle(event, now)` takes one fact and returns the comman
 `next_deadline()` says when it wants a `TimerFired`. The same events give the same commands.
 
 How work flows. A task waits for its arguments, then queues in its scheduling class (same resources,
-same environment). A worker that gets the first attempt of a class takes a *lease*: it holds the
+environment, depth). A worker that gets the first attempt of a class takes a *lease*: it holds the
 class's resources until it has nothing in flight, and gets only attempts of that class meanwhile.
 Functions known to be short are sent ahead, about `PREFETCH_SECONDS` of expected work per worker;
 what is stuck behind an attempt that turned out long is reclaimed when somebody else could run it.
 
-Who is served first. Classes by the rank of their head: its submission number, or that of the newest
-task when it came back for a second retry or a later one, so that a task which always fails starves
-nobody. A lease is not topped up while a longer waiting class needs what it holds; and for a class
-of which nothing runs, because it asks for more than is free at any one time, resources are saved up
-after `PATIENCE_SECONDS`.
+Who is served first. Classes by the rank of their head: when it was submitted, or when it came back
+for a second retry or a later one, so that a task which always fails starves nobody; less what its
+priority is worth, which no stream of more urgent tasks can outrun for ever. A lease is not topped
+up while a longer waiting class needs what it holds; and for a class of which nothing runs, because
+it asks for more than is free at any one time, resources are saved up after `PATIENCE_SECONDS`.
+
+GPUs are handed out one by one, see `devices`. The reservation of a placement group waits in line
+like a task; then tasks of the group draw on its bundles, see `groups`. When it is removed, its
+workers are killed, and the machine gets its resources back with the last of them.
 
 Who wins when news cross. An answer always stands: a value that was written before a cancel, a kill
 or the death of the worker took hold is the result. A reclaimed attempt never ran. What was claimed
@@ -27,10 +31,11 @@ for the arguments; what is missing there is wanted in turn, one task per event, 
 chain. A task that finds an argument gone when it is about to run goes back to waiting, at no cost.
 
 What tasks submit. It queues apart from what their like have submitted, with the rank of the task
-that it comes from, so that parents do not pile up before their children. A worker whose task waits
-for others gives its CPUs back (`WorkerBlocked`), and has them again the moment it goes on: if they
-are in use by then, they are *owed* to it, and the next ones to be freed pay for that. So
-`available` is never negative, and what runs can exceed the total for a while, as in Ray.
+that it comes from, so that parents do not pile up before their children; the deeper goes first. A
+worker whose task waits for others gives its CPUs back (`WorkerBlocked`), those of a bundle to its
+bundle, and has them again the moment it goes on: if they are in use by then, they are *owed* to it,
+and the next ones to be freed pay for that. So `available` is never negative, and what runs can
+exceed the total for a while, as in Ray.
 
 What cannot be set up. If an environment is to blame for a failed start, what waits for it fails
 with it, unless a worker that is there or on its way can still serve; for a short while the next
@@ -45,8 +50,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .devices import UNIT, Devices
+from .groups import GroupState
 from .intensity import RestartIntensity
 from .messages import (
     LOST_CANCELLED,
@@ -63,6 +71,7 @@ from .messages import (
     Event,
     Failure,
     FailureKind,
+    GroupRemoved,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -102,15 +111,19 @@ from .model import (
     Worker,
     WorkerState,
 )
+from .queues import RankedQueue, rank
 from .retries import crash_delay
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["IllegalMove", "Scheduler"]
+    from .devices import Shares
+    from .groups import Group
+    from .queues import Rank
 
-UNIT = 10_000  # resource amounts per whole unit
+__all__ = ["UNIT", "IllegalMove", "Scheduler"]
+
 PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
 MAX_IN_FLIGHT = 256  # attempts given to one worker, running one included; waking it is what costs
 MAX_BUNDLE = 64  # attempts per SendAttempts
@@ -134,7 +147,15 @@ _ARGUMENT_LOST = Ended.ARGUMENT_LOST
 
 def _is_cpu(name: str) -> bool:
     """Whether a worker whose task waits for others gives this resource back."""
-    return name == "CPU"
+    return name == "CPU" or name.startswith("CPU_group_")  # those of a bundle, see `groups`
+
+
+def _parts(cls: SchedulingClass, amount: int) -> Sequence[int]:
+    """The pieces in which a class takes its GPUs: a group has some for each bundle."""
+    return (amount,) if cls.reserves is None else cls.reserves.devices_wanted
+
+
+_REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 
 class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
@@ -144,16 +165,56 @@ class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is 
 class Scheduler:
     """The state of one engine: every unfinished task, every worker, every resource."""
 
+    # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
+    __slots__ = (
+        "_blocked_until",
+        "_broken",
+        "_classes",
+        "_closing",
+        "_devices",
+        "_drain_grace",
+        "_groups",
+        "_handlers",
+        "_idle",
+        "_idle_count",
+        "_intensity",
+        "_kept_workers",
+        "_last_seq",
+        "_last_worker_id",
+        "_newest",
+        "_out",
+        "_placed",
+        "_recent",
+        "_reserved",
+        "_rng",
+        "_stalled",
+        "_start_intensity",
+        "_starting",
+        "_stopped",
+        "_surplus_timer",
+        "_tasks",
+        "_timer_count",
+        "_timers",
+        "_waiting",
+        "_workers",
+        "available",
+        "blocked_workers",
+        "owed",
+        "total",
+    )
+
     def __init__(
         self,
         resources: Mapping[str, int],
         rng: random.Random,
         *,
+        devices: Sequence[str] | None = None,
         start_intensity: tuple[int, float] = (3, 10.0),
     ) -> None:
         """Start with no workers.
 
         resources: totals in 1/10,000 units; "CPU" also sets how many idle workers are kept.
+        devices: names of the GPUs, as many as there are of "GPU"; None: their numbers from 0.
         rng: source of jitter. start_intensity: failed starts tolerated, within how many seconds.
         """
         self.total: dict[str, int] = dict(resources)
@@ -162,7 +223,12 @@ class Scheduler:
         self._rng = rng
         self._start_intensity = start_intensity
         self._kept_workers = max(1, -(-self.total.get("CPU", 0) // UNIT))
-        self._classes: dict[tuple[Demand, Environment, int], SchedulingClass] = {}
+        if devices is None:
+            devices = [str(number) for number in range(self.total.get("GPU", 0) // UNIT)]
+        self._devices: dict[str, Devices] = {"GPU": Devices(dict.fromkeys(devices, UNIT))}
+        self._groups: dict[str, Group] = {}  # those that hold their resources, by key
+        self._placed = False  # a group, during this dispatch
+        self._classes: dict[Any, SchedulingClass] = {}
         self._waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
         self._tasks: dict[int, Task] = {}  # unfinished, by number
         self._workers: dict[int, Worker] = {}
@@ -201,6 +267,7 @@ class Scheduler:
             ResultLost: self._on_lost,
             ResultWanted: self._on_wanted,
             Revived: self._on_revived,
+            GroupRemoved: self._on_group_removed,
             TimerFired: self._on_timer,
             ShutdownRequested: self._on_shutdown,
         }
@@ -221,13 +288,40 @@ class Scheduler:
         return self._timers[0][0] if self._timers else None
 
     def scheduling_class(
-        self, demand: Demand, environment: Environment, depth: int = 0
+        self,
+        demand: Demand,
+        environment: Environment,
+        depth: int = 0,
+        *,
+        group: Group | None = None,
+        bundle: int | None = None,
+        refusal: str | None = None,
     ) -> SchedulingClass:
-        """The one class of this demand and environment, for tasks so many levels down."""
-        key = (demand, environment, depth)
+        """The one class of tasks that need this, submitted by tasks so many levels down.
+
+        group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
+        bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
+        """
+        key = (demand, environment, depth, None if group is None else group.key, bundle, refusal)
         found = self._classes.get(key)
-        if found is None:
-            found = self._classes[key] = SchedulingClass(*key)
+        if found is not None:
+            return found
+        demands = None if group is None else group.demands(demand, bundle)
+        found = SchedulingClass(demand, environment, depth, demands=demands, group=group)
+        if refusal is not None:
+            found.forbidden = Failure(FailureKind.UNSCHEDULABLE, refusal)
+        if group is not None:
+            # In this order: another thread may be removing it, and looks at its classes last.
+            group.classes.append(found)
+            if group.state is GroupState.REMOVED:
+                found.forbidden = _REMOVED
+        self._classes[key] = found
+        return found
+
+    def reservation_class(self, group: Group) -> SchedulingClass:
+        """The class of the one task that is finished when the group is placed."""
+        found = self._classes[group.key] = SchedulingClass(group.demand, None, reserves=group)
+        group.classes.append(found)
         return found
 
     def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
@@ -251,8 +345,13 @@ class Scheduler:
         task.state = state
 
     def _enqueue(self, task: Task, *, front: bool = False) -> None:
-        self._move(task, _PENDING)
         cls = task.scheduling_class
+        if cls.forbidden is not None:
+            self._fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
+            return
+        self._move(task, _PENDING)
+        if task.priority and type(cls.queue) is deque:
+            cls.queue = RankedQueue(cls.queue)
         if front:
             cls.queue.appendleft(task)
         else:
@@ -315,7 +414,10 @@ class Scheduler:
         for task in event.tasks:
             tasks[task.number] = task
             parent = task.parent
-            if parent is not None:
+            if parent is None:
+                task.queued_at = now
+            else:
+                task.queued_at = parent.queued_at
                 self._join(parent, task)
             if self._closing:
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
@@ -374,17 +476,26 @@ class Scheduler:
             if len(waiting) == 1:
                 classes: Iterable[SchedulingClass] = tuple(waiting)
             else:
-                classes = sorted(waiting, key=lambda cls: cls.queue[0].rank)
+                classes = sorted(waiting, key=lambda cls: rank(cls.queue[0]))
             for cls in classes:
                 self._dispatch_class(cls, now)
             self._reserved.clear()
+            for devices in self._devices.values():
+                devices.let_go()
+            if self._placed:
+                self._placed = False
+                self._dispatch(now)  # there are more classes now whose tasks can run
+                return
         if self._stalled:
             self._release_stalled(now)
 
     def _dispatch_class(self, cls: SchedulingClass, now: float) -> None:
+        if cls.reserves is not None:
+            self._place(cls, cls.reserves, now)
+            return
         queue = cls.queue
         idle = self._idle.get(cls.environment)
-        free = self._free_leases(cls.demand)
+        free = self._free_leases(cls)
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
             share = -(-len(queue) // min(len(idle), free))
@@ -407,30 +518,113 @@ class Scheduler:
             self._pass_over(cls, now)
 
     def _emptied(self, cls: SchedulingClass) -> None:
+        if type(cls.queue) is not deque:
+            cls.queue = deque()
         cls.passed_over_since = None
         self._waiting.pop(cls, None)
 
-    def _free_leases(self, demand: Demand) -> int:
-        """How many more workers could hold this demand now."""
+    def _free_leases(self, cls: SchedulingClass) -> int:
+        """How many more workers could hold what this class takes now."""
+        if len(cls.demands) == 1:
+            return self._room_for(cls.demands[0])
+        return min(MAX_WORKERS, sum(map(self._room_for, cls.demands)))  # each of another bundle
+
+    def _room_for(self, demand: Demand) -> int:
+        """How often this demand fits into what is free and not saved for others."""
         free = MAX_WORKERS
         for name, amount in demand:
-            left = self.available.get(name, 0) - self._reserved.get(name, 0)
-            free = min(free, left // amount)
+            devices = self._devices.get(name)
+            if devices is None:
+                left = self.available.get(name, 0) - self._reserved.get(name, 0)
+                free = min(free, left // amount)
+            else:
+                free = min(free, devices.count(amount))
         return max(0, free)
+
+    def _lacking(self, cls: SchedulingClass) -> set[str]:
+        """Of what too little is free for this class, whoever it may be saved for."""
+        lacking: set[str] = set()
+        for demand in cls.demands:
+            short = [name for name, amount in demand if not self._is_free(name, amount, cls)]
+            if not short:
+                return set()
+            lacking.update(short)
+        return lacking
+
+    def _is_free(self, name: str, amount: int, cls: SchedulingClass) -> bool:
+        devices = self._devices.get(name)
+        if devices is None:
+            return self.available.get(name, 0) >= amount
+        return devices.fits(*_parts(cls, amount))
 
     def _pass_over(self, cls: SchedulingClass, now: float) -> None:
         """Too little is free for this class: later ones may go ahead, but not for ever."""
-        if any(amount > self.total.get(name, 0) for name, amount in cls.demand):
-            del self._waiting[cls]  # nothing will ever make it fit
-            if not cls.reported_infeasible:
+        if self._cannot_fit(cls):
+            del self._waiting[cls]  # nothing will ever make it fit, but the placing of its group
+            if cls.group is None and not cls.reported_infeasible:
                 cls.reported_infeasible = True
                 self._out.append(ReportInfeasible(cls.queue[0]))
         elif not cls.leases:
             if cls.passed_over_since is None:
                 cls.passed_over_since = now
             elif now >= cls.passed_over_since + PATIENCE_SECONDS:
-                for name, amount in cls.demand:
-                    self._reserved[name] = self._reserved.get(name, 0) + amount
+                self._save_for(cls)
+
+    def _cannot_fit(self, cls: SchedulingClass) -> bool:
+        """Whether a class asks for more than there is, or its group is not placed yet."""
+        group = cls.reserves
+        if group is not None and group.nodes_wanted > 1:
+            return True
+        return not any(self._would_fit(cls, demand, self.total, {}) for demand in cls.demands)
+
+    def _would_fit(
+        self,
+        cls: SchedulingClass,
+        demand: Demand,
+        total: Mapping[str, int],
+        kept: Mapping[str, Sequence[Shares]],
+    ) -> bool:
+        """Whether there is room in `total`, if no more than `kept` of the GPUs is given out."""
+        for name, amount in demand:
+            if amount > total.get(name, 0):
+                return False
+            devices = self._devices.get(name)
+            if devices is not None:
+                free = devices.emptied(kept.get(name, ()))
+                if not free.fits(*_parts(cls, amount)):
+                    return False
+        return True
+
+    def _save_for(self, cls: SchedulingClass) -> None:
+        """Save up what a class needs, if it will ever be free.
+
+        A group keeps what it has, and so does a task that waits for others: maybe for some that
+        need what would be saved.
+        """
+        total = dict(self.total)
+        for group in self._groups.values():
+            for name, amount in group.demand:
+                total[name] -= amount
+        kept = {"GPU": [share for group in self._groups.values() for share in group.shares]}
+        for worker in self._workers.values() if self.blocked_workers else ():
+            if worker.blocked:
+                for name, amount in worker.held:
+                    if not _is_cpu(name):
+                        total[name] -= amount
+                        kept.setdefault(name, []).append(worker.shares)
+        for demand in cls.demands:
+            if self._would_fit(cls, demand, total, kept):
+                break
+        else:
+            return
+        for name, amount in demand:
+            devices = self._devices.get(name)
+            if devices is None:
+                self._reserved[name] = self._reserved.get(name, 0) + amount
+            else:
+                free = devices.emptied(kept.get(name, ()))
+                shares = free.take_all(_parts(cls, amount)) or []
+                devices.hold_back(device for share in shares for device, _ in share)
 
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment
@@ -480,23 +674,42 @@ class Scheduler:
         self._out.append(StartWorker(worker.id, environment))
 
     def _lease(self, worker: Worker, cls: SchedulingClass) -> None:
-        worker.lease = cls
+        """Give a worker what the class takes. There must be room: see `_free_leases`."""
+        demand = cls.demands[0]
+        if len(cls.demands) > 1:
+            demand = next(each for each in cls.demands if self._room_for(each))
+        worker.lease, worker.held = cls, demand
         cls.leases += 1
         cls.passed_over_since = None
-        for name, amount in cls.demand:
+        for name, amount in demand:
             self.available[name] -= amount
+            devices = self._devices.get(name)
+            if devices is not None:
+                worker.shares = devices.take(amount)
+                worker.devices = tuple(device for device, _ in worker.shares)
+        if cls.group is not None:
+            cls.group.leases += 1
 
     def _release(self, worker: Worker) -> None:
         cls, worker.lease = worker.lease, None
-        if cls is not None:
-            cls.leases -= 1
-            blocked = worker.blocked
-            if blocked:
-                worker.blocked = False
-                self.blocked_workers -= 1
-            for name, amount in cls.demand:
-                if not (blocked and _is_cpu(name)):
-                    self._give_back(name, amount)
+        if cls is None:
+            return
+        cls.leases -= 1
+        blocked = worker.blocked
+        if blocked:
+            worker.blocked = False
+            self.blocked_workers -= 1
+        for name, amount in worker.held:
+            if not (blocked and _is_cpu(name)):
+                self._give_back(name, amount)
+            devices = self._devices.get(name)
+            if devices is not None:
+                devices.give_back(worker.shares)
+                worker.shares = worker.devices = ()
+        worker.held = ()
+        if cls.group is not None:
+            cls.group.leases -= 1
+            self._dissolve(cls.group)
 
     def _give_back(self, name: str, amount: int) -> None:
         """Free some of a resource; what is owed of it is paid first."""
@@ -511,10 +724,9 @@ class Scheduler:
         worker = self._workers.get(event.worker_id)
         if worker is None or worker.blocked or event.seq not in worker.in_flight:
             return
-        assert worker.lease is not None
         worker.blocked = True
         self.blocked_workers += 1
-        for name, amount in worker.lease.demand:
+        for name, amount in worker.held:
             if _is_cpu(name):
                 self._give_back(name, amount)
         self._stalled.pop(worker, None)
@@ -526,10 +738,9 @@ class Scheduler:
         worker = self._workers.get(event.worker_id)
         if worker is None or not worker.blocked or event.seq not in worker.in_flight:
             return
-        assert worker.lease is not None
         worker.blocked = False
         self.blocked_workers -= 1
-        for name, amount in worker.lease.demand:
+        for name, amount in worker.held:
             if _is_cpu(name):
                 taken = min(self.available[name], amount)
                 self.available[name] -= taken
@@ -555,25 +766,24 @@ class Scheduler:
         target = self._target(head.function)
         if in_flight * 2 > target or head.function.key not in worker.functions:
             return
-        if len(self._waiting) > 1 and self._outranked(cls, head.rank):
+        if len(self._waiting) > 1 and self._outranked(cls, rank(head)):
             return  # let the lease end
         running = next(iter(worker.in_flight.values())).function
         if running is not head.function and self._target(running) <= in_flight:
             return
         self._fill(worker, cls, target - in_flight, now)
 
-    def _outranked(self, cls: SchedulingClass, rank: int) -> bool:
+    def _outranked(self, cls: SchedulingClass, own: Rank) -> bool:
         """Whether a class that waits longer could make use of a lease of this one."""
-        available = self.available
-        held = [name for name, _ in cls.demand]
+        held = {name for demand in cls.demands for name, _ in demand}
         for other in self._waiting:
-            if other is cls or other.queue[0].rank >= rank:
+            if other is cls or rank(other.queue[0]) >= own:
                 continue
-            short = [name for name, amount in other.demand if available.get(name, 0) < amount]
+            short = self._lacking(other)
             if short:
-                if any(name in held for name in short):
+                if not held.isdisjoint(short):
                     return True
-            elif other.environment == cls.environment:
+            elif other.environment == cls.environment and other.reserves is None:
                 return True  # it lacks nothing but a worker
         return False
 
@@ -749,12 +959,12 @@ class Scheduler:
             if cls is None or len(worker.in_flight) < 2:
                 continue
             last = next(reversed(worker.in_flight.values()))
-            if self._could_run_elsewhere(cls, now) or self._outranked(cls, last.rank):
+            if self._could_run_elsewhere(cls, now) or self._outranked(cls, rank(last)):
                 del self._stalled[worker]
                 self._reclaim(worker)
 
     def _could_run_elsewhere(self, cls: SchedulingClass, now: float) -> bool:
-        if not self._free_leases(cls.demand):
+        if not self._free_leases(cls):
             return False
         environment = cls.environment
         return bool(self._idle.get(environment)) or (
@@ -790,9 +1000,10 @@ class Scheduler:
                 continue  # shutdown has given it up
             self._uncount_call(worker, task)
             task.worker = None
-            self._enqueue(task, front=True)
             if task.cancellation is not None:
                 self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+            else:
+                self._enqueue(task, front=True)
 
     # ------------------------------------------------------------ answers
 
@@ -884,7 +1095,7 @@ class Scheduler:
     def _retry(self, task: Task, record: AttemptRecord, delay: float, now: float) -> bool:
         """Arrange another attempt; False if the budget of tries or of time is used up."""
         left = task.retries_left
-        if left == 0:
+        if left == 0 or task.scheduling_class.forbidden is not None:
             return False
         budget = task.policy.time_budget if task.policy is not None else None
         first = (task.failures[0] if task.failures else record).started_at
@@ -897,7 +1108,7 @@ class Scheduler:
         task.attempt += 1
         task.worker = None
         if delay <= 0.0:
-            self._requeue(task)
+            self._requeue(task, now)
         else:
             self._move(task, TaskState.BACKOFF)
             self._at(now + delay, lambda at: self._backoff_over(task, at))
@@ -905,13 +1116,13 @@ class Scheduler:
 
     def _backoff_over(self, task: Task, now: float) -> None:
         if task.state is TaskState.BACKOFF:
-            self._requeue(task)
+            self._requeue(task, now)
             self._dispatch(now)
 
-    def _requeue(self, task: Task) -> None:
+    def _requeue(self, task: Task, now: float) -> None:
         """Queue for another attempt: the first retry in front, later ones behind all others."""
         if task.attempt > 1:
-            task.rank = self._newest
+            task.queued_at, task.rank = now, self._newest
         self._enqueue(task, front=task.attempt == 1)
 
     # ------------------------------------------------------------ losses
@@ -1062,7 +1273,11 @@ class Scheduler:
         started = event.started_at if event.started_at is not None else task.sent_at
         duration = max(0.0, now - started)
         cancelled = task.cancellation is not None
-        kind = self._cancelled_kind(task) if cancelled else FailureKind.WORKER_DIED
+        forbidden = task.scheduling_class.forbidden
+        if cancelled:
+            kind = self._cancelled_kind(task)
+        else:
+            kind = FailureKind.WORKER_DIED if forbidden is None else forbidden.kind
         record = AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
         if not cancelled:
             crash = task.policy is None
@@ -1071,7 +1286,7 @@ class Scheduler:
                 return
         self._record(task, record)
         attempts = tuple(task.failures or ())
-        detail = None if cancelled else event.report
+        detail = event.report if kind is FailureKind.WORKER_DIED else None
         self._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
 
     # ------------------------------------------------------------ cancelling
@@ -1087,7 +1302,9 @@ class Scheduler:
 
     def _on_cancel(self, event: CancelRequested, now: float) -> None:
         task = event.task
-        if task.state in (TaskState.FINISHED, TaskState.FAILED):
+        # A reservation is no work that could be cancelled: its group can be removed.
+        done = task.state in (TaskState.FINISHED, TaskState.FAILED)
+        if done or task.scheduling_class.reserves is not None:
             self._out.append(ReportCancel(event.request_id, CancelOutcome.FINISHED_FIRST))
             return
         family = [task]
@@ -1147,6 +1364,102 @@ class Scheduler:
             task.cancellation.force = True
             # It may be answered already, and the worker be at another: look before killing.
             self._reclaim(task.worker)
+
+    # ------------------------------------------------------------ placement groups
+
+    def _place(self, cls: SchedulingClass, group: Group, now: float) -> None:
+        """Reserve what a group needs, if there is room for all of it."""
+        shares = self._take_for(cls, group)
+        if shares is None:
+            self._pass_over(cls, now)
+            return
+        task = cls.queue.popleft()
+        self._emptied(cls)
+        supply = group.supply()
+        self.total |= supply
+        self.available |= supply
+        self.owed |= dict.fromkeys(supply, 0)
+        for index, share in enumerate(shares):
+            if share:
+                self._devices[group.devices_name(index)] = Devices(dict(share))
+        group.shares = shares
+        group.state = GroupState.CREATED
+        self._groups[group.key] = group
+        self._placed = True
+        for each in group.classes:
+            if each.queue:
+                self._waiting[each] = None
+        self._move(task, TaskState.FINISHED)
+        del self._tasks[task.number]
+        self._out.append(ResolveValues([(task, task.payload)]))
+        self._finish_dependents(task)
+
+    def _take_for(self, cls: SchedulingClass, group: Group) -> list[Shares] | None:
+        """Take what a group needs off the machine: its GPUs; None, and nothing, if it must wait.
+
+        A group may keep it for long. So it does not take what an older task could have that lacks
+        nothing but a worker, which may be on its way.
+        """
+        if group.nodes_wanted > 1 or any(
+            amount > self.available.get(name, 0) - self._reserved.get(name, 0)
+            for name, amount in cls.demand
+        ):
+            return None
+        devices = self._devices["GPU"]
+        own = rank(cls.queue[0])
+        older = [
+            other
+            for other in self._waiting
+            if other is not cls and rank(other.queue[0]) < own and not self._lacking(other)
+        ]
+        shares = devices.take_all(group.devices_wanted)
+        if shares is None:
+            return None
+        for name, amount in cls.demand:
+            self.available[name] -= amount
+        if not any(map(self._lacking, older)):
+            return shares
+        for name, amount in cls.demand:
+            self.available[name] += amount
+        for share in shares:
+            devices.give_back(share)
+        return None
+
+    def _on_group_removed(self, event: GroupRemoved, now: float) -> None:
+        group = event.group
+        if group.state is GroupState.REMOVED:
+            return
+        group.state = GroupState.REMOVED
+        for cls in group.classes:
+            cls.forbidden = _REMOVED
+        for key, cls in tuple(self._classes.items()):
+            if cls.group is group or cls.reserves is group:
+                del self._classes[key]
+        for task in tuple(self._tasks.values()):
+            cls = task.scheduling_class
+            concerned = cls.group is group or cls.reserves is group
+            if concerned and task.worker is None and task.number in self._tasks:
+                failure = replace(_REMOVED, attempts=tuple(task.failures or ()))
+                self._fail(task, failure, CancelOutcome.NOT_STARTED)
+        for worker in tuple(self._workers.values()):
+            if worker.lease is not None and worker.lease.group is group:
+                self._kill(worker)
+        self._dissolve(group)
+        self._dispatch(now)
+
+    def _dissolve(self, group: Group) -> None:
+        """Give the machine back what a removed group has reserved, once nobody uses it."""
+        if group.state is not GroupState.REMOVED or group.leases or group.key not in self._groups:
+            return
+        del self._groups[group.key]
+        for name in group.supply():
+            del self.total[name], self.available[name], self.owed[name]
+            self._devices.pop(name, None)
+        for name, amount in group.demand:
+            self._give_back(name, amount)
+        for share in group.shares:
+            self._devices["GPU"].give_back(share)
+        group.shares = []
 
     # ------------------------------------------------------------ shutdown
 
@@ -1214,11 +1527,21 @@ class Scheduler:
         """Assert what must hold between two events. For tests; raises AssertionError."""
         held: dict[str, int] = dict.fromkeys(self.total, 0)
         in_flight: dict[int, Task] = {}
+        for group in self._groups.values():
+            assert group.state is not GroupState.PENDING, group
+            for name, amount in group.demand:
+                held[name] += amount
+            users = [w for w in self._workers.values() if w.lease and w.lease.group is group]
+            assert group.leases == len(users) == sum(cls.leases for cls in group.classes), group
+            assert users or group.state is GroupState.CREATED, group
         for worker in self._workers.values():
             if worker.lease is not None:
-                for name, amount in worker.lease.demand:
-                    if not (worker.blocked and _is_cpu(name)):
-                        held[name] += amount
+                assert worker.held in worker.lease.demands, worker
+            assert worker.lease is not None or not (worker.held or worker.shares), worker
+            assert tuple(name for name, _ in worker.shares) == worker.devices, worker
+            for name, amount in worker.held:
+                if not (worker.blocked and _is_cpu(name)):
+                    held[name] += amount
             assert bool(worker.in_flight) <= (worker.lease is not None), worker
             assert worker.blocked <= (worker.lease is not None), worker
             for seq, task in worker.in_flight.items():
@@ -1229,11 +1552,12 @@ class Scheduler:
         for name, total in self.total.items():
             assert self.available[name] == total - held[name] + self.owed[name], name
             assert min(self.available[name], self.owed[name]) == 0 <= self.available[name], name
+        assert self.available.keys() == self.owed.keys() == self.total.keys()
+        self._check_devices()
         queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
         for cls in self._classes.values():
-            fits = all(amount <= self.total.get(name, 0) for name, amount in cls.demand)
-            assert (cls in self._waiting) == (bool(cls.queue) and fits), cls
+            assert (cls in self._waiting) == (bool(cls.queue) and not self._cannot_fit(cls)), cls
         assert not self._reserved
         idle = [worker for workers in self._idle.values() for worker in workers]
         assert len(idle) == self._idle_count
@@ -1261,3 +1585,24 @@ class Scheduler:
                 assert child.number in self._tasks, child
         blocked = sum(worker.blocked for worker in self._workers.values())
         assert blocked == self.blocked_workers
+
+    def _check_devices(self) -> None:
+        used: dict[tuple[str, str], int] = {}  # by pool and device
+        for worker in self._workers.values():
+            for name, _ in worker.held:
+                if name in self._devices:
+                    for device, amount in worker.shares:
+                        used[name, device] = used.get((name, device), 0) + amount
+        for group in self._groups.values():
+            for index, share in enumerate(group.shares):
+                for device, amount in share:
+                    used["GPU", device] = used.get(("GPU", device), 0) + amount
+                    pool = self._devices[group.devices_name(index)]
+                    held = used.get((group.devices_name(index), device), 0)
+                    assert pool.free[device] == amount - held, group
+        for name, devices in self._devices.items():
+            assert sum(devices.free.values()) == self.available.get(name, 0), name
+            assert not self.owed.get(name), name
+            assert all(0 <= left <= UNIT for left in devices.free.values()), name
+        for device, left in self._devices["GPU"].free.items():
+            assert left == UNIT - used.get(("GPU", device), 0), device

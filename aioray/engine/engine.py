@@ -33,10 +33,12 @@ from typing import TYPE_CHECKING, Any
 from .. import ids, linux
 from ..calls import serialize
 from ..client import activate, registry
+from ..core.groups import Group, GroupState
 from ..core.messages import (
     CancelOutcome,
     CancelRequested,
     FailureKind,
+    GroupRemoved,
     ReportCancel,
     ReportInfeasible,
     ReportOrphans,
@@ -56,6 +58,7 @@ from ..options import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids
 from .crew import Crew
+from .groups import Groups
 from .lineage import entries_of
 from .objects import Objects, session_folder
 from .reports import NODE_IP, describe, exception_builder
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from ..boot import Boot
     from ..client import Call
     from ..core.messages import Event
+    from ..core.model import Demand, SchedulingClass
     from .streams import Stream
 
 __all__ = ["CancelRequest", "Engine"]
@@ -159,8 +163,15 @@ class Engine:
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._totals = {
+            **dict(self.settings.capacity),
+            f"node:{NODE_IP}": UNIT,
+            "node:__internal_head__": UNIT,
+        }
         self._core = Scheduler(
-            dict(self.settings.capacity), random.Random(self.settings.retry_seed)
+            self._totals,
+            random.Random(self.settings.retry_seed),
+            devices=self.settings.devices,
         )
         self._inbox: deque[Task | Callable[[], None]] = deque()
         self._awake = False
@@ -170,7 +181,10 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._thread_id = 0
-        self._submission = Submission(self, self.settings.runtime_env, self._core.scheduling_class)
+        self._groups = Groups(
+            self._core, self.node_id, self.settings.labels or {}, self._scheduling_state
+        )
+        self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
         self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
         self._request_ids = itertools.count(1)
@@ -577,20 +591,27 @@ class Engine:
 
     def lose(self, entry: ObjectEntry) -> str | None:
         """Throw away a stored value, or say why not. See `aioray.testing.lose`."""
-        done: concurrent.futures.Future[str | None] = concurrent.futures.Future()
+        objects = self._objects
+        if objects is None:
+            return None
+        why: str | None = self._do_now(lambda: objects.throw_away(entry))
+        return why
 
-        def lose() -> None:
+    def _do_now(self, action: Callable[[], Any]) -> Any:
+        """Have something done on the engine's thread, after what was asked for before."""
+        if threading.get_ident() == self._thread_id:
+            self._drain_inbox()
+            return action()
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def act() -> None:
             try:
-                done.set_result(None if self._objects is None else self._objects.throw_away(entry))
+                done.set_result(action())
             except BaseException as bug:
                 done.set_exception(bug)  # the caller must not wait for ever
                 raise
 
-        if threading.get_ident() == self._thread_id:
-            self._drain_inbox()  # what was submitted before comes before
-            lose()
-        else:
-            self._post(lose)
+        self._post(act)
         return done.result()
 
     def export(self, entry: ObjectEntry) -> None:
@@ -654,19 +675,69 @@ class Engine:
         self.export(entry)
         return entry
 
+    # ------------------------------------------------------------ client: placement groups
+
+    def create_placement_group(
+        self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
+    ) -> None:
+        """Take a placement group. See `aioray.client.Client`."""
+        if self._closed:
+            raise RuntimeError("This engine is shut down. Start another one.")
+
+        title = f"placement_group {name}" if name else "placement_group"
+        self._groups.add(
+            identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
+        )
+
+    def _reserve(
+        self, scheduling_class: SchedulingClass, name: str, value: bytes
+    ) -> ObjectRef[Any]:
+        task, ref = self._submission.make_reservation(scheduling_class, name, value)
+        self._post(task)
+        return ref
+
+    def remove_placement_group(self, identifier: bytes) -> None:
+        """Remove a placement group, and return when that has begun."""
+        group = self._groups.find(identifier)
+
+        def remove() -> None:
+            self._feed(GroupRemoved(group))
+            self._feed(functools.partial(self._groups.forget_old))
+
+        if not self.closed:
+            self._do_now(remove)
+
+    def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
+        """The ref that is ready when the group is placed, and fails if that was removed."""
+        group = self._groups.find(identifier)
+        if group.state is GroupState.REMOVED:  # its ref may have got the value before
+            return self._reserve(group.classes[0], "placement_group", b"")
+        return self._groups.ready(identifier)
+
+    def placement_group_table(self) -> dict[str, dict[str, Any]]:
+        """The placement groups by id, as Ray describes them."""
+        return self._groups.table()
+
+    def _scheduling_state(self, group: Group) -> str:
+        if group.state is GroupState.PENDING:
+            return "INFEASIBLE" if group.classes[0].reported_infeasible else "QUEUED"
+        return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"
+
     # ------------------------------------------------------------ client: what there is
 
     def cluster_resources(self) -> dict[str, float]:
         """Totals by name."""
         memory = {"object_store_memory": float(self.settings.object_store_memory)}
-        return {**_in_whole_units(self._core.total), **memory, f"node:{NODE_IP}": 1.0}
+        return {**_in_whole_units(self._totals), **memory}
 
     def available_resources(self) -> dict[str, float]:
-        """What no running attempt holds, by name; what is used up is left out."""
+        """What nobody holds or has reserved, by name; what is used up is left out."""
         used = 0 if self._objects is None else self._objects.store.used
         left = self.settings.object_store_memory - used
         memory = {"object_store_memory": float(left)} if left > 0 else {}
-        return {**_in_whole_units(self._core.available), **memory, f"node:{NODE_IP}": 1.0}
+        available = dict(self._core.available)  # at once: it may be changing
+        free = {name: amount for name, amount in available.items() if name in self._totals}
+        return {**_in_whole_units(free), **memory}
 
     def nodes(self) -> list[dict[str, Any]]:
         """This machine, as Ray describes a node."""
@@ -782,8 +853,12 @@ class Engine:
                 unix_offset=self._unix_offset,
             )
         )
-        # A cancel or a shutdown is somebody's wish: nobody has to be told of it by a log line.
-        stored.seen = failure.kind in (FailureKind.CANCELLED, FailureKind.SHUTDOWN)
+        # A cancel, a removal or a shutdown is somebody's wish: no log line has to tell of it.
+        stored.seen = failure.kind in (
+            FailureKind.CANCELLED,
+            FailureKind.GROUP_REMOVED,
+            FailureKind.SHUTDOWN,
+        )
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
         if task.stream is not None:
@@ -821,14 +896,33 @@ class Engine:
             self._requests_of_tasks.cancel_orphans(command.tasks)
 
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
-        needs = {name: amount / UNIT for name, amount in command.task.scheduling_class.demand}
-        logger.warning(
-            "Task %s asks for %s, but this machine has %s in total: it will never run. Give init() "
-            "more num_cpus, num_gpus or resources, or ask for less.",
-            command.task.name,
-            needs,
-            _in_whole_units(self._core.total),
-        )
+        cls = command.task.scheduling_class
+        needs = _in_whole_units(dict(cls.demand))
+        total = _in_whole_units(dict(self.settings.capacity))
+        if cls.reserves is None:
+            logger.warning(
+                "Task %s asks for %s, but this machine has %s in total: it will never run. Give "
+                "init() more num_cpus, num_gpus or resources, or ask for less.",
+                command.task.name,
+                needs,
+                total,
+            )
+        elif cls.reserves.nodes_wanted > 1:
+            logger.warning(
+                "The %s has %s bundles and the strategy STRICT_SPREAD, which needs as many "
+                "machines, and there is one: it will never be ready. Use another strategy.",
+                command.task.name,
+                cls.reserves.nodes_wanted,
+            )
+        else:
+            logger.warning(
+                "The %s asks for %s in its bundles together, but this machine has %s in total: it "
+                "will never be ready. Give init() more num_cpus, num_gpus or resources, or ask for "
+                "less.",
+                command.task.name,
+                needs,
+                total,
+            )
 
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():

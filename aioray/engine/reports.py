@@ -22,6 +22,8 @@ from ..exceptions import (
     RayTaskError,
     RuntimeEnvSetupError,
     TaskCancelledError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
     WorkerCrashedError,
     WorkerStartupError,
 )
@@ -53,6 +55,8 @@ _ERROR_TYPES = {
     FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
     FailureKind.TOO_MANY_BLOCKED: "WORKER_STARTUP_FAILED",
     FailureKind.ENVIRONMENT: "RUNTIME_ENV_SETUP_FAILED",
+    FailureKind.GROUP_REMOVED: "TASK_PLACEMENT_GROUP_REMOVED",
+    FailureKind.UNSCHEDULABLE: "TASK_UNSCHEDULABLE_ERROR",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -256,6 +260,10 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
         error = EngineShutdownError(
             f"The session was shut down before task {facts.name} had finished."
         )
+    elif facts.kind is FailureKind.GROUP_REMOVED:
+        error = TaskPlacementGroupRemoved()
+    elif facts.kind is FailureKind.UNSCHEDULABLE:
+        error = TaskUnschedulableError(detail)
     elif isinstance(detail, bytes) and detail:
         error = rebuild(detail, attempts)
     elif facts.kind is FailureKind.WORKER_DIED:

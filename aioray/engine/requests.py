@@ -16,7 +16,6 @@ import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Definition
 from ..core.messages import CancelRequested, TasksSubmitted, WorkerBlocked, WorkerUnblocked
 from ..exceptions import RaySystemError
 from ..refs import ObjectRef, StoredFailure
@@ -28,8 +27,9 @@ from .worker import RefsChanged, Yielded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..calls import Definition
     from ..core.messages import Event
-    from ..core.model import Function, Task
+    from ..core.model import Demand, Function, Task
     from ..refs import ObjectEntry
     from .engine import Engine
     from .objects import Objects
@@ -102,10 +102,10 @@ class Requests:
         engine: Engine,
         submission: Submission,
         objects: Objects,
-        feed: Callable[[Event], None],
+        feed: Callable[[Event | functools.partial[None]], None],
         running: Callable[[int, int], Task | None],
     ) -> None:
-        """feed: takes what the scheduler is to know.
+        """feed: takes what the scheduler is to know, or what is to be done after that.
 
         running: the task whose attempt, by worker id and seq, is in flight.
         """
@@ -133,6 +133,10 @@ class Requests:
             Ask.MORE: self._more,
             Ask.CONSUMED: self._consumed,
             Ask.ABANDON: self._abandon,
+            Ask.PLACE: self._place,
+            Ask.ADD_GROUP: self._add_group,
+            Ask.REMOVE_GROUP: self._remove_group,
+            Ask.GROUP_READY: self._group_ready,
         }
 
     def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
@@ -229,8 +233,12 @@ class Requests:
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         binding = guest.bindings.get((key, packed, depth))
         if binding is None:
-            definition = Definition(*pickle.loads(packed))
-            binding = self._submission.binding(*guest.functions[key], definition, depth)
+            definition: Definition = pickle.loads(packed)
+            function = guest.functions[key]
+            try:
+                binding = self._submission.binding(*function, definition, depth)
+            except ValueError as error:  # its group is known no more: that was asked before
+                binding = self._submission.binding(*function, definition, depth, str(error))
             guest.bindings[key, packed, depth] = binding
             if len(guest.bindings) > BINDINGS_KEPT:
                 guest.bindings.popitem(last=False)
@@ -323,6 +331,54 @@ class Requests:
     def _abandon(self, guest: Guest, _seq: int, _request: int, task: bytes) -> None:
         guest.streams.discard(task)
         self._engine.abandon(task)
+
+    # ------------------------------------------------------------ placement groups
+
+    def _place(self, guest: Guest, seq: int, request: int, packed: bytes) -> None:
+        parent = self._running(guest.handle.id, seq)
+        depth = 0 if parent is None else parent.scheduling_class.depth + 1
+        try:
+            self._submission.class_for(pickle.loads(packed), depth, None)
+        except Exception as error:  # noqa: BLE001 - whatever a foreign strategy may raise
+            self._reply(guest, request, [_pickled(error)])
+        else:
+            self._reply(guest, request, None)
+
+    def _add_group(
+        self,
+        guest: Guest,
+        _seq: int,
+        request: int,
+        identifier: bytes,
+        bundles: list[Demand],
+        strategy: str,
+        name: str,
+        value: bytes,
+    ) -> None:
+        try:
+            self._engine.create_placement_group(identifier, bundles, strategy, name, value)
+        except (RuntimeError, ValueError) as error:
+            self._reply(guest, request, [_pickled(error)])
+        else:
+            self._reply(guest, request, None)
+
+    def _remove_group(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
+        try:
+            self._engine.remove_placement_group(identifier)
+        except ValueError as error:
+            self._reply(guest, request, [_pickled(error)])
+        else:  # after what that means for others
+            self._feed(functools.partial(self._reply, guest, request, None))
+
+    def _group_ready(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
+        try:
+            ref = self._engine.placement_group_ready(identifier)
+        except ValueError as error:
+            self._reply(guest, request, [_pickled(error)])
+            return
+        self._engine.export(ref._entry)
+        guest.hold(ref.binary(), ref._entry)
+        self._reply(guest, request, ref.binary())
 
     # ------------------------------------------------------------ waiting
 

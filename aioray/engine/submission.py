@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Binding", "Submission", "values_of"]
 
 
+_RESERVATION = Function(0, "placement_group")  # never runs
+
+
 class Binding(NamedTuple):
     """What an engine has prepared for one function with one set of options."""
 
@@ -43,6 +46,7 @@ class Binding(NamedTuple):
     max_retries: int | None  # None: ask the environment at each submission
     max_calls: int
     policy: RetryPolicy | None
+    priority: float
     scheduling_class: SchedulingClass
     static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
     backpressure: int  # items of a generator that may wait to be read; 0: any number
@@ -56,12 +60,16 @@ class Submission:
         self,
         client: Client,
         runtime_env: Mapping[str, Any] | None,
-        scheduling_class: Callable[..., SchedulingClass],
+        class_for: Callable[[Definition, int, str | None], tuple[SchedulingClass, str]],
     ) -> None:
-        """runtime_env: the session's. Raises what `environments.extend` raises."""
+        """Make tasks for `client`.
+
+        runtime_env: the session's. class_for: see `groups.Groups.class_for`. Raises what
+        `environments.extend` raises.
+        """
         self._client = client
         self.environment = extend(WorkerEnvironment(), runtime_env)  # of the session
-        self._scheduling_class = scheduling_class
+        self.class_for = class_for
         self.objects: Objects | None = None  # where large arguments go
         self._numbers = itertools.count(1)
         self._labels = itertools.count(1)
@@ -85,7 +93,19 @@ class Submission:
         """The task, and what `.remote()` returns: a ref, a list of refs, or None."""
         client = self._client
         binding: Binding = call.binding if call.client is client else self._bind(call)
-        function, name, num_returns, retries, max_calls, policy, cls, static, _, held = binding
+        (
+            function,
+            name,
+            num_returns,
+            retries,
+            max_calls,
+            policy,
+            priority,
+            cls,
+            static,
+            _,
+            held,
+        ) = binding
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
@@ -105,6 +125,7 @@ class Submission:
             policy=policy,
             max_calls=max_calls,
             label=label,
+            priority=priority,
             payload=(static, payload, entries, held),
         )
         if entries:
@@ -124,6 +145,23 @@ class Submission:
         dynamic = binding.num_returns == DYNAMIC
         stream = task.stream = Stream(self._client, task, binding.backpressure, dynamic=dynamic)
         self.streams[ids.task_id(self._client.job, task.label)] = stream
+
+    def make_reservation(
+        self, scheduling_class: SchedulingClass, name: str, value: bytes
+    ) -> tuple[Task, ObjectRef[Any]]:
+        """The task that stands for a placement group, and the ref to it; value: what that gives."""
+        label = next(self._labels)
+        task = Task(
+            next(self._numbers),
+            name,
+            _RESERVATION,
+            scheduling_class,
+            max_retries=0,
+            label=label,
+            payload=value,
+        )
+        entry = task.returns = ObjectEntry(self._client, label, 1, task)
+        return task, ObjectRef(entry)
 
     def _bind(self, call: Call) -> Binding:
         with self._lock:
@@ -153,30 +191,37 @@ class Submission:
         self.on_function_gone(key)
 
     def binding(
-        self, function: Function, captured: Any, definition: Definition, depth: int
+        self,
+        function: Function,
+        captured: Any,
+        definition: Definition,
+        depth: int,
+        refusal: str | None = None,
     ) -> Binding:
-        """What calls of this function with these options have in common."""
-        (
-            name,
-            num_returns,
-            retries,
-            max_calls,
-            policy,
-            demand,
-            environment,
-            rule,
-            backpressure,
-        ) = definition
+        """What calls of this function with these options have in common.
+
+        refusal: why they can run nowhere. Raises what `groups.Groups.class_for` raises.
+        """
+        scheduling_class, group = self.class_for(definition, depth, refusal)
         return Binding(
             function,
-            name,
-            num_returns,
-            retries,
-            max_calls,
-            policy,
-            self._scheduling_class(demand, environment, depth),
-            (name, num_returns, backpressure, rule, demand),
-            backpressure,
+            definition.name,
+            definition.num_returns,
+            definition.max_retries,
+            definition.max_calls,
+            definition.policy,
+            definition.priority,
+            scheduling_class,
+            (
+                definition.name,
+                definition.num_returns,
+                definition.backpressure,
+                definition.retry_rule,
+                definition.demand,
+                group,
+                definition.where.captures,
+            ),
+            definition.backpressure,
             captured,
         )
 
@@ -211,6 +256,7 @@ class Submission:
             max_retries=max_retries,
             policy=binding.policy,
             max_calls=binding.max_calls,
+            priority=binding.priority,
             parent=parent,
             label=label,
             payload=(binding.static, payload, entries, (binding.held, held)),

@@ -212,6 +212,9 @@ class WorkerHandle:
         seqs: list[int] = []
         missing: list[Task] = []
         size = 0
+        worker = tasks[0].worker
+        assert worker is not None
+        devices, functions = worker.devices, worker.functions
         for task in tasks:
             static, args, arguments, _ = task.payload
             values: Sequence[Any] = ()
@@ -227,7 +230,7 @@ class WorkerHandle:
                 weight += len(args)
             function = task.function
             code = None
-            if function.key not in task.worker.functions and function.key not in known:  # type: ignore[union-attr]
+            if function.key not in functions and function.key not in known:
                 code = function.code
                 weight += len(code)
             if attempts and size + weight > MAX_PACKET:
@@ -237,7 +240,7 @@ class WorkerHandle:
                 codes.append((function.key, code))
                 self._codes.add(function.key)
                 known.add(function.key)
-            head = (task.seq, function.key, task.label, task.attempt)
+            head = (task.seq, function.key, task.label, task.attempt, devices)
             if weight > MAX_PACKET:
                 self._post(*_in_memory_file(codes, (*head, *static), args, values), [task.seq])
                 codes, size = [], 0

@@ -14,33 +14,65 @@ __all__ = [
     "as_completed",
     "check_serialize",
     "deregister_serializer",
+    "get_current_placement_group",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "joblib",
     "log_once",
     "map_unordered",
     "multiprocessing",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
+    "scheduling_strategies",
 ]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.util import annotations, check_serialize, joblib, multiprocessing
+    from aioray.util import (
+        annotations,
+        check_serialize,
+        joblib,
+        multiprocessing,
+        scheduling_strategies,
+    )
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.executor import Executor
     from aioray.util.helpers import as_completed, map_unordered
+    from aioray.util.placement_group import (
+        get_current_placement_group,
+        get_placement_group,
+        placement_group,
+        placement_group_table,
+        remove_placement_group,
+    )
     from aioray.util.serialization import deregister_serializer, register_serializer
 else:
     _MODULE_BY_NAME = {
         "Executor": "executor",
         "as_completed": "helpers",
         "deregister_serializer": "serialization",
+        "get_current_placement_group": "placement_group",
+        "get_placement_group": "placement_group",
         "inspect_serializability": "check_serialize",
         "map_unordered": "helpers",
+        "placement_group_table": "placement_group",
         "register_serializer": "serialization",
+        "remove_placement_group": "placement_group",
     }
-    _SUBMODULES = frozenset({"annotations", "check_serialize", "joblib", "multiprocessing"})
+    _SUBMODULES = frozenset(
+        {
+            "annotations",
+            "check_serialize",
+            "joblib",
+            "multiprocessing",
+            "placement_group",
+            "scheduling_strategies",
+        }
+    )
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):

@@ -29,6 +29,7 @@ from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
 from ..generators import ObjectRefGenerator
 from ..options import STREAMING
+from ..placement import ANYWHERE
 from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import Pieces, load
 from ..wire import HELD, LET_GO, Ask
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from ..client import Call
+    from ..client import Call, Demand
     from ..core.messages import CancelOutcome
     from ..wire import Attempt
     from .channel import Channel
@@ -56,6 +57,8 @@ class _Context:
         self.attempt = attempt
         self.seq = 0 if attempt is None else attempt.seq
         self.number = 0 if attempt is None else attempt.attempt
+        # Its placement group, and whether that is for what it submits as well.
+        self.surroundings = ("", False) if attempt is None else (attempt.group, attempt.captures)
         if attempt is None:  # a thread that a task has left behind may ask between attempts
             self.task = ids.worker_label(place.worker_id) + place.job
         else:
@@ -206,7 +209,7 @@ class Connection:
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Submit a call of a remote function."""
         context = self._asking()
-        definition, packed, key, code, captured = self._prepare(call)
+        definition, packed, key, code, captured = self._prepare(call, context)
         payload: bytes = b""
         entries: list[ObjectEntry] | None = None
         refs: Sequence[Any] = ()
@@ -245,11 +248,18 @@ class Connection:
             return found[0]
         return found or None
 
-    def _prepare(self, call: Call) -> tuple[Definition, bytes, int, bytes | None, Sequence[Any]]:
+    def _prepare(
+        self, call: Call, context: _Context
+    ) -> tuple[Definition, bytes, int, bytes | None, Sequence[Any]]:
         """The call's definition, also pickled; the function's key; and its code if it is new."""
-        if call.client is not self:
-            definition = define(call, self._environment)
-            call.binding = definition, pickle.dumps(definition, 5)
+        surroundings = context.surroundings
+        if call.client is not self or call.binding[0] != surroundings:
+            group, captures = surroundings
+            definition = define(call, self._environment, group, captures=captures)
+            packed = pickle.dumps(definition, 5)
+            if definition.where != ANYWHERE:
+                self._ask(context.seq, Ask.PLACE, packed)
+            call.binding = surroundings, definition, packed
             call.client = self
         code: bytes | None = None
         captured: Sequence[Any] = ()
@@ -262,7 +272,8 @@ class Connection:
             code, captured = export(call)
             self._functions[call.code] = key
             self._function_refs.add(weakref.KeyedRef(call.code, self._function_has_gone, key))
-        return *call.binding, key, code, captured
+        _, definition, packed = call.binding
+        return definition, packed, key, code, captured
 
     def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
         self._function_refs.discard(ref)
@@ -402,6 +413,49 @@ class Connection:
             entry.outcome = None
         why: str | None = self.channel.ask(self._asking().seq, Ask.LOSE, entry.binary())
         return why
+
+    # ------------------------------------------------------------ placement groups
+
+    def create_placement_group(
+        self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
+    ) -> None:
+        """Take a placement group. See `aioray.client.Client`."""
+        seq = self._asking().seq
+        self._ask(seq, Ask.ADD_GROUP, identifier, list(bundles), strategy, name, value)
+
+    def remove_placement_group(self, identifier: bytes) -> None:
+        """Remove a placement group, maybe that of the task that asks: then this does not return."""
+        self._ask(self._asking().seq, Ask.REMOVE_GROUP, identifier)
+
+    def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
+        """The ref that is ready when the group is placed."""
+        seq = self._asking().seq
+        found: list[ObjectRef[Any]] = []
+
+        def take(_request: int, body: Any) -> None:
+            if isinstance(body, bytes):  # it is held there until this is said
+                found.append(ObjectRef(self.adopt(body)))
+                self.channel.let_go(LET_GO + body)
+
+        self._ask(seq, Ask.GROUP_READY, identifier, take=take)
+        return found[0]
+
+    def placement_group_table(self) -> dict[str, dict[str, Any]]:
+        """The placement groups by id, as Ray describes them."""
+        found: dict[str, dict[str, Any]] = self._info("placement_group_table")
+        return found
+
+    def _ask(
+        self,
+        seq: int,
+        verb: Ask,
+        *arguments: Any,
+        take: Callable[[int, Any], None] | None = None,
+    ) -> None:
+        """Ask for something, and raise the error if that is the reply. take: see `Channel`."""
+        body = self.channel.finish(seq, self.channel.begin(seq, verb, *arguments), take=take)
+        if isinstance(body, list):
+            raise load(body[0])
 
     # ------------------------------------------------------------ what there is
 

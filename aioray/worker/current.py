@@ -25,6 +25,7 @@ class Place:
         "namespace",
         "node_id",
         "session",
+        "visible_devices",
         "worker_id",
     )
 
@@ -35,6 +36,7 @@ class Place:
         self.node_id = ""
         self.namespace = ""
         self.session = ""
+        self.visible_devices: str | None = None  # CUDA_VISIBLE_DEVICES as the worker found it
         self.worker_id = ""
         self.env: dict[str, Any] = {}  # the runtime environment
         self.hook = b""  # of that, pickled

@@ -34,6 +34,7 @@ from ..wire import ANSWER, CLAIM, NOTE_YIELDED, NUMBER, PAGE_RUNNING, PAGE_SIZE,
 from . import output, setup
 from .channel import Channel
 from .current import place
+from .devices import VisibleDevices
 from .interrupts import Interrupts
 from .objects import ArgumentLost, Objects
 
@@ -67,6 +68,7 @@ class Server:
         self.objects = Objects(fds.arena, self.channel, self.want_room)
         self.channel.unused = self.objects.take_unused
         self.channel.unload = self.unload
+        self.devices = VisibleDevices()
         self.functions: dict[int, Callable[..., Any]] = {}
         self.mean_seconds: dict[int, float] = {}
         self.rules: dict[bytes, Any] = {}
@@ -159,6 +161,8 @@ class Server:
         place.attempt = attempt
         if attempt.resources != self.resources:
             self.set_threads(attempt.resources)
+        if attempt.devices != self.devices.names:
+            self.devices.show(attempt.devices)
         try:
             function = self.functions.get(attempt.function)
             if function is None:

@@ -17,6 +17,7 @@ LEGAL = {
     ("PENDING_ARGS_AVAIL", "FAILED"),
     ("PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER"),
     ("PENDING_NODE_ASSIGNMENT", "FAILED"),
+    ("PENDING_NODE_ASSIGNMENT", "FINISHED"),
     ("BACKOFF", "PENDING_NODE_ASSIGNMENT"),
     ("BACKOFF", "FAILED"),
     ("SUBMITTED_TO_WORKER", "FINISHED"),
@@ -54,9 +55,9 @@ def test_failure_is_final_and_a_value_can_only_be_computed_again():
 
 
 def test_value_is_computed_again_by_the_way_of_the_first_attempt():
-    """FINISHED is entered from a worker only, so nothing gets its value back without a run."""
+    """FINISHED is entered from a worker, or from the queue where a placement group is reserved."""
     before = [state.name for state in TaskState if TaskState.FINISHED in state.successors]
-    assert before == ["SUBMITTED_TO_WORKER"]
+    assert before == ["PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER"]
 
 
 def test_every_state_can_be_reached_and_left_towards_either_end():

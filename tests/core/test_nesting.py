@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aioray.core import scheduler as scheduler_module
 from aioray.core.messages import (
     CancelOutcome,
@@ -18,7 +20,7 @@ from aioray.core.messages import (
     WorkerUnblocked,
 )
 from aioray.core.model import TaskState
-from aioray.core.scheduler import UNIT
+from aioray.core.scheduler import PATIENCE_SECONDS, UNIT
 
 from .support import ONE_GPU, SHORT, Core, answer
 
@@ -211,3 +213,52 @@ def test_recursion_without_end_fails_instead_of_filling_the_machine(monkeypatch)
     grandchild = child_of(core, child)
     failure = Failure(FailureKind.TOO_MANY_BLOCKED)
     assert core.submit(grandchild) == [ResolveFailure(grandchild, failure)]
+
+
+def test_of_one_family_the_deeper_goes_first():
+    core = Core(1)
+    parent = core.running()
+    child = child_of(core, parent)
+    core.submit(child)
+    grandchild = child_of(core, child)
+    core.submit(grandchild)
+    assert core.answer(1, answer(parent))[1:] == [SendAttempts(1, [grandchild])]
+    assert core.answer(1, answer(grandchild))[1:] == [SendAttempts(1, [child])]
+
+
+@pytest.mark.parametrize(("own", "first"), [(0.0, "child"), (1.0, "other"), (3.0, "child")])
+def test_child_has_the_priority_of_its_parent_unless_it_has_one_of_its_own(own, first):
+    core = Core(1)
+    parent = core.running(priority=2)
+    other = core.task(priority=1.5)
+    child = child_of(core, parent, priority=own)
+    assert child.priority == (own or 2)
+    core.submit(other)
+    core.submit(child)
+    assert core.answer(1, answer(parent))[1:] == [
+        SendAttempts(1, [child if first == "child" else other])
+    ]
+
+
+def test_child_has_waited_as_long_as_its_parent():
+    core = Core(1)
+    parent = core.running()
+    urgent = core.task(priority=1)  # worth ten seconds
+    core.submit(urgent, now=11.0)
+    child = child_of(core, parent)
+    core.submit(child, now=12.0)
+    assert core.answer(1, answer(parent), now=13.0)[1:] == [SendAttempts(1, [child])]
+
+
+def test_nothing_is_saved_up_that_needs_the_end_of_a_task_that_waits_for_others():
+    core = Core(2, GPU=1)
+    parent = core.running(demand=(("CPU", UNIT), ("GPU", UNIT)))
+    large = core.task(demand=(("CPU", 2 * UNIT), ("GPU", UNIT)), priority=1)
+    core.submit(large)
+    now = PATIENCE_SECONDS + 0.1
+    assert core.submit(core.task(), now=now) == []  # what is free is saved for the large one
+    core(WorkerBlocked(1, parent.seq), now)
+    assert core.scheduler.available == {"CPU": 2 * UNIT, "GPU": 0}
+    child = child_of(core, parent)
+    core.submit(child, now=now)
+    assert SendAttempts(2, [child]) in core.ready(2, now=now)

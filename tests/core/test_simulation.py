@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioray.core import scheduler as scheduler_module
+from aioray.core.groups import Group, GroupState
 from aioray.core.messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -29,10 +30,21 @@ DEMANDS = (
     (("CPU", CPU // 2),),
     (("CPU", 2 * CPU),),
     (("CPU", CPU), ("GPU", CPU)),
+    (("GPU", 2 * CPU),),
+    (("GPU", 6 * CPU // 10),),
+    (("CPU", CPU // 2), ("GPU", 3 * CPU // 10)),
     (),
     (("CPU", 4 * CPU),),  # more than there is
 )
-DEMAND_WEIGHTS = (20, 4, 2, 2, 2, 1)
+DEMAND_WEIGHTS = (20, 4, 2, 2, 1, 2, 2, 2, 1)
+BUNDLES = (
+    (("CPU", CPU),),
+    (("CPU", CPU // 2),),
+    (("CPU", 2 * CPU),),
+    (("CPU", CPU // 2), ("GPU", CPU // 2)),
+    (("CPU", CPU), ("GPU", CPU)),
+    (("GPU", 6 * CPU // 10),),
+)
 ENVIRONMENTS = ((), (("NAME", "value"),))
 POLICIES = (
     None,
@@ -51,7 +63,7 @@ LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
 
-def an_order(chance: random.Random, known: int) -> Order:
+def an_order(chance: random.Random, known: int, groups: list[int]) -> Order:
     count = chance.choice((0, 0, 0, 1, 2)) if known else 0
     back = chance.choice((6, 60))
     function = chance.choice((1, 1, 2, 3))
@@ -63,14 +75,31 @@ def an_order(chance: random.Random, known: int) -> Order:
         max_retries=chance.choice((0, 1, 3, -1)),
         max_calls=3 if function == 3 else 0,
         policy=chance.choice(POLICIES),
+        priority=chance.choice((0, 0, 0, 0, 1, -1, 0.01)),
+        group=chance.choice(groups) if groups and chance.random() < 0.5 else None,
+        bundle=chance.choice((None, None, 0, 1)),
     )
 
 
-def some_orders(chance: random.Random, known: int, count: int) -> list[Order]:
+def some_orders(chance: random.Random, world: World, count: int) -> list[Order]:
     """Alike in half of the cases, as tasks mostly are."""
+    known = len(world.tasks)
+    groups = [index for index, group in enumerate(world.groups) if is_wanted(group)]
+    if world.groups and chance.random() < 0.1:
+        groups.append(chance.randrange(len(world.groups)))  # it may be removed
     if chance.random() < 0.5:
-        return [an_order(chance, known)] * count
-    return [an_order(chance, known) for _ in range(count)]
+        return [an_order(chance, known, groups)] * count
+    return [an_order(chance, known, groups) for _ in range(count)]
+
+
+def is_wanted(group: Group) -> bool:
+    return group.state is not GroupState.REMOVED
+
+
+def request_group(chance: random.Random, world: World) -> None:
+    """Ask for a placement group of up to three bundles; now and then for an impossible one."""
+    bundles = tuple(chance.choice(BUNDLES) for _ in range(chance.choice((1, 1, 2, 3))))
+    world.request_group(bundles, 2 if chance.random() < 0.1 else 1)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +162,17 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(seed=SEEDS, count=st.sampled_from((1, 1, 2, 5, 40)))
     def submit(self, seed, count):
-        self.world.submit(some_orders(random.Random(seed), len(self.world.tasks), count))
+        self.world.submit(some_orders(random.Random(seed), self.world, count))
+
+    @precondition(lambda self: len(self.world.groups) < 6)
+    @rule(seed=SEEDS)
+    def request_group(self, seed):
+        request_group(random.Random(seed), self.world)
+
+    @precondition(lambda self: self.world.groups)
+    @rule(pick=PICKS)
+    def remove_group(self, pick):
+        self.world.remove_group(self.world.groups[pick % len(self.world.groups)])
 
     @some(starting)
     @rule(pick=PICKS)
@@ -164,7 +203,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(pick=PICKS, seed=SEEDS, count=st.sampled_from((1, 2, 5)), waits=st.booleans())
     def spawn(self, pick, seed, count, waits):
         worker = self.pick(pick, busy)
-        orders = some_orders(random.Random(seed), len(self.world.tasks), count)
+        orders = some_orders(random.Random(seed), self.world, count)
         self.world.spawn(worker, orders)
         if waits:
             self.world.block(worker)
@@ -317,12 +356,18 @@ def walk(world: World, events: int) -> None:
         things.append((6, partial(world.advance, chance.choice(TIMES))))
         if len(unfinished) < 60:
             count = chance.choice((1, 1, 2, 5, 80))
-            orders = some_orders(chance, len(world.tasks), count)
+            orders = some_orders(chance, world, count)
             things.append((20, partial(world.submit, orders)))
             parents = [worker for worker in world.workers.values() if busy(worker)]
             if parents:
-                few = some_orders(chance, len(world.tasks), chance.choice((1, 2, 5)))
+                few = some_orders(chance, world, chance.choice((1, 2, 5)))
                 things.append((15, partial(world.spawn, chance.choice(parents), few)))
+        groups = list(filter(is_wanted, world.groups))
+        if len(groups) < 3:
+            things.append((4, partial(request_group, chance, world)))
+        if groups:
+            in_use = [group for group in groups if group.leases]
+            things.append((2, partial(world.remove_group, chance.choice(in_use or groups))))
         if world.revivals:
             things.append((10, world.revive))
         if world.values:
@@ -354,4 +399,5 @@ def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands():
     walk(world, 20_000)
     world.finish()
     assert set(world.losses) == LOSSES
+    assert set(world.group_events) == {"placed", "failed", "killed"}
     assert replay(world, 1) == world.log

@@ -12,6 +12,9 @@ says which results are lost before what the task waits for; and it may take its 
 
 A task may submit others while it runs (`spawn`), and wait for them or not (`block`, `unblock`).
 
+Placement groups come and go (`request_group`, `remove_group`). The witness counts by itself what
+groups and running tasks hold, GPU by GPU, and who could still be given something.
+
 After every event `World` checks what must always hold; `finish` brings everything to its end and
 checks what must hold then.
 """
@@ -25,6 +28,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aioray.core import scheduler as scheduler_module
+from aioray.core.devices import Devices
+from aioray.core.groups import Group, GroupState
 from aioray.core.messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -39,6 +44,7 @@ from aioray.core.messages import (
     Event,
     Failure,
     FailureKind,
+    GroupRemoved,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -71,11 +77,13 @@ from aioray.core.model import Function, Task, TaskState
 from aioray.core.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from aioray.core.model import Demand, Environment
+    from collections.abc import Callable
+
+    from aioray.core.model import Demand, Environment, SchedulingClass
     from aioray.core.retries import RetryPolicy
 
 CPU = 10_000
-TOTAL = {"CPU": 3 * CPU, "GPU": CPU}
+TOTAL = {"CPU": 3 * CPU, "GPU": 2 * CPU}
 KEPT = 3  # idle workers that are kept: one for each CPU
 MAX_WORKERS = 3  # in a world, so that environments compete for workers as well
 SHORT = 1e-5  # seconds inside a function that is worth prefetching
@@ -95,6 +103,9 @@ class Order:
     max_retries: int = 3
     max_calls: int = 0
     policy: RetryPolicy | None = None
+    priority: float = 0.0
+    group: int | None = None  # key of a placement group, if it has a bundle for this demand
+    bundle: int | None = None
 
 
 @dataclass
@@ -169,6 +180,8 @@ class World:
         self.wanted: set[int] = set()  # tasks whose values were lost and asked for since
         self.revivals: deque[Task] = deque()  # Revive was ordered and is not answered yet
         self._forbidden: set[int] = set()  # tasks that the shell could not have run again
+        self.groups: list[Group] = []
+        self.group_events: Counter[str] = Counter()  # what came of them, likewise
         self.losses: Counter[str] = Counter()  # what came of them, to see that all of it came
         self._do: dict[type[Any], Any] = {
             StartWorker: self._do_start,
@@ -223,6 +236,7 @@ class World:
         for task in command.tasks:
             assert task.scheduling_class.environment == worker.environment
             assert task.number not in self._cancelled
+            self._check_devices(task)
             worker.claims.append((task.seq, task))
         assert len(worker.claims) <= scheduler_module.MAX_IN_FLIGHT
 
@@ -241,6 +255,9 @@ class World:
         worker.kill_ordered = True
         if worker.running is not None and not self.closing:
             cancellation = worker.running[1].cancellation
+            if self._group_is_gone(worker.running[1]):
+                self.group_events["killed"] += 1
+                return
             assert cancellation is not None, "a bystander is killed"
             assert cancellation.force
 
@@ -255,6 +272,12 @@ class World:
         for task, value in command.results:
             assert task.number not in self.outcomes
             assert task.state is TaskState.FINISHED
+            group = task.scheduling_class.reserves
+            if group is not None:
+                assert group.state is GroupState.CREATED
+                self.group_events["placed"] += 1
+                self.outcomes[task.number] = value
+                continue
             assert self._last_answer[task.number].ended is Ended.RETURNED
             assert self._last_answer[task.number].payload == value
             self.outcomes[task.number] = value
@@ -268,10 +291,17 @@ class World:
         assert task.state is TaskState.FAILED
         assert task.number not in self.values
         if had is not None:
-            assert failure.kind in (FailureKind.LOST, FailureKind.SHUTDOWN)
+            assert failure.kind in (
+                FailureKind.LOST,
+                FailureKind.SHUTDOWN,
+                FailureKind.GROUP_REMOVED,
+            )
         if failure.kind is FailureKind.LOST:
             self._check_loss(task, failure)
         self.gone.pop(task.number, None)
+        if failure.kind is FailureKind.GROUP_REMOVED:
+            self.group_events["failed"] += 1
+            assert self._group_is_gone(task)
         if failure.kind is FailureKind.SHUTDOWN:
             assert self.closing
         if failure.kind is FailureKind.DEPENDENCY:
@@ -331,7 +361,7 @@ class World:
             self._forbidden.add(task.number)
             return [Revived(task, (), GONE)]
         dependencies = [self.tasks[n] for n in self.orders[task.number].dependencies]
-        gone = [upstream for upstream in dependencies if upstream.number not in self.values]
+        gone = [upstream for upstream in dependencies if not self._has_value(upstream.number)]
         lost: list[Event] = [
             ResultLost(upstream) for upstream in gone if upstream.state is TaskState.FINISHED
         ]
@@ -341,6 +371,8 @@ class World:
         if record.kind is FailureKind.WORKER_DIED:
             # Only what was running when the worker died was harmed by that.
             assert (task.number, record.number, record.worker_id) in self._died
+        if record.kind is FailureKind.GROUP_REMOVED:
+            assert self._group_is_gone(task)
 
     def _do_report_cancel(self, command: ReportCancel) -> None:
         assert command.request_id in self.cancels
@@ -362,7 +394,12 @@ class World:
             assert task.number not in self.outcomes
             assert task.parent is not None
             died = {number for number, _, _ in self._died}
-            assert task.parent.number in died or self.closing or task.parent.cancellation
+            assert (
+                task.parent.number in died
+                or self.closing
+                or task.parent.cancellation
+                or self._group_is_gone(task.parent)
+            )
 
     def _do_stopped(self, _command: Stopped) -> None:
         self.stopped += 1
@@ -375,14 +412,73 @@ class World:
 
     def _check_workers(self) -> None:
         held: Counter[str] = Counter()
-        for worker in self.workers.values():
-            if worker.running is not None:
-                held.update(dict(worker.running[1].scheduling_class.demand))
-                if worker.blocked:
-                    held["CPU"] -= dict(worker.running[1].scheduling_class.demand).get("CPU", 0)
         owed = self.scheduler.owed
-        assert owed["GPU"] == 0
+        assert all(name.startswith("CPU") for name in owed if owed[name]), owed
+        for group in self.groups:
+            if self._is_placed(group):
+                held.update(dict(group.demand))
+                bundles: Counter[str] = Counter()
+                for worker in self.workers.values():
+                    task = worker.running[1] if worker.running else None
+                    if task is not None and task.scheduling_class.group is group:
+                        bundles.update(self._held_by(worker))
+                for name in bundles:
+                    names = [f"{name}_group_{i}_{group.key}" for i in range(len(group.bundles))]
+                    beyond = sum(owed.get(each, 0) for each in names)
+                    assert bundles[name] <= dict(group.demand)[name] + beyond
+        for worker in self.workers.values():
+            if worker.running is not None and worker.running[1].scheduling_class.group is None:
+                held.update(self._held_by(worker))
         assert all(held[name] <= TOTAL[name] + owed[name] for name in held), held
+        for number in range(TOTAL["GPU"] // CPU):
+            assert self._used(str(number), in_groups=False) <= CPU
+            assert self._used(str(number), in_groups=True) <= CPU
+
+    def _held_by(self, worker: FakeWorker) -> dict[str, int]:
+        """What it uses of the machine, or of a bundle: no CPU if what it runs waits for others."""
+        assert worker.running is not None
+        demand = dict(worker.running[1].scheduling_class.demand)
+        if worker.blocked:
+            demand.pop("CPU", None)
+        return demand
+
+    def _used(self, device: str, *, in_groups: bool) -> int:
+        """How much of a GPU running tasks hold, and the groups or the tasks in these."""
+        running = [w.running[1] for w in self.workers.values() if w.running and not w.dead]
+        shares = [
+            task.worker.shares
+            for task in running
+            if task.worker and (in_groups or task.scheduling_class.group is None)
+        ]
+        if not in_groups:
+            shares += [share for g in self.groups if self._is_placed(g) for share in g.shares]
+        return sum(amount for share in shares for name, amount in share if name == device)
+
+    def _check_devices(self, task: Task) -> None:
+        """It was given as many GPUs as it asked for, whole ones if it asked for whole ones."""
+        assert task.worker is not None
+        shares = task.worker.shares
+        wanted = dict(task.scheduling_class.demand).get("GPU", 0)
+        assert sum(amount for _, amount in shares) == wanted
+        assert len({device for device, _ in shares}) == max(wanted > 0, wanted // CPU)
+        group = task.scheduling_class.group
+        if group is not None:
+            assert {name for name, _ in shares} <= {n for share in group.shares for n, _ in share}
+
+    def _is_placed(self, group: Group) -> bool:
+        """Whether it holds its resources, perhaps only because its workers are not dead yet."""
+        return group.state is GroupState.CREATED or bool(group.leases)
+
+    def _group_is_gone(self, task: Task) -> bool:
+        cls = task.scheduling_class
+        group = cls.group or cls.reserves
+        return group is not None and group.state is GroupState.REMOVED
+
+    def _has_value(self, number: int) -> bool:
+        """Whether the value is there; that of a reservation cannot be lost."""
+        if self.tasks[number].scheduling_class.reserves is not None:
+            return isinstance(self.outcomes.get(number), str)
+        return number in self.values
 
     def unfinished(self) -> list[Task]:
         """The tasks without an outcome."""
@@ -390,14 +486,13 @@ class World:
 
     def _check_nothing_is_stuck(self) -> None:
         """Nobody is idle while work waits behind an attempt that turned out long."""
-        free = self.scheduler.available
         for stuck in self.workers.values():
             if not stuck.running or not stuck.claims or stuck.dead or stuck.kill_ordered:
                 continue
             assert not stuck.blocked
             if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
-                demand = stuck.running[1].scheduling_class.demand
-                assert any(amount > free[name] for name, amount in demand) or not any(
+                cls = stuck.running[1].scheduling_class
+                assert not self.scheduler._free_leases(cls) or not any(
                     is_idle(worker) and worker.environment == stuck.environment
                     for worker in self.workers.values()
                 ), stuck
@@ -460,7 +555,7 @@ class World:
         worker.blocked = False
         worker.running_since = self.now
         dependencies = self.orders[task.number].dependencies
-        worker.lacking = any(number not in self.values for number in dependencies)
+        worker.lacking = not all(map(self._has_value, dependencies))
 
     def end(self, worker: FakeWorker, ended: Ended | None = None) -> None:
         """What it runs comes to an end, by chance if not told how; the answer lies in the pipe."""
@@ -497,7 +592,7 @@ class World:
             return Ended.ARGUMENT_LOST
         if ended is not Ended.ARGUMENT_LOST:
             return ended
-        if not dependencies:
+        if not dependencies or self.tasks[dependencies[0]].scheduling_class.reserves is not None:
             return Ended.RETURNED
         self._drop(self.tasks[dependencies[0]])
         return ended
@@ -577,7 +672,7 @@ class World:
 
     def want(self, task: Task) -> None:
         """Somebody waits for a value, which may be there, gone, on its way or never to come."""
-        if task.state is TaskState.FINISHED and task.number not in self.values:
+        if task.state is TaskState.FINISHED and not self._has_value(task.number):
             self.wanted.add(task.number)
             self.feed(ResultLost(task))
         self.feed(ResultWanted(task))
@@ -596,7 +691,7 @@ class World:
             number = len(self.tasks) + 1
             parent = None if order.parent is None else self.tasks[order.parent]
             depth = 0 if parent is None else parent.scheduling_class.depth + 1
-            cls = self.scheduler.scheduling_class(order.demand, order.environment, depth)
+            cls = self._class_for(order, depth)
             task = self.tasks[number] = Task(
                 number,
                 f"t{number}",
@@ -607,6 +702,7 @@ class World:
                 max_calls=order.max_calls,
                 policy=order.policy,
                 parent=parent,
+                priority=order.priority,
             )
             self.orders[number] = order
             tasks.append(task)
@@ -617,6 +713,35 @@ class World:
                     self._cancelled.add(number)
         self.feed(TasksSubmitted(tasks))
         return tasks
+
+    def _class_for(self, order: Order, depth: int) -> SchedulingClass:
+        group = None if order.group is None else self.groups[order.group]
+        if group is None or not group.demands(order.demand, order.bundle):
+            return self.scheduler.scheduling_class(order.demand, order.environment, depth)
+        return self.scheduler.scheduling_class(
+            order.demand, order.environment, depth, group=group, bundle=order.bundle
+        )
+
+    def request_group(self, bundles: tuple[Demand, ...], nodes_wanted: int = 1) -> Task:
+        """Ask for a placement group: the task that is its reservation."""
+        group = Group(str(len(self.groups)), bundles, nodes_wanted)
+        self.groups.append(group)
+        number = len(self.tasks) + 1
+        cls = self.scheduler.reservation_class(group)
+        task = Task(number, "group", self.functions[1], cls, payload=f"group {group.key}")
+        self.tasks[number] = task
+        self.orders[number] = Order(demand=group.demand)
+        self.feed(TasksSubmitted([task]))
+        return task
+
+    def remove_group(self, group: Group) -> None:
+        """Remove a placement group: whatever waits in it has failed at once."""
+        again = group.state is GroupState.REMOVED
+        self.feed(GroupRemoved(group))
+        for task in () if again else self.tasks.values():
+            cls = task.scheduling_class
+            if group in (cls.group, cls.reserves) and task.worker is None:
+                assert task.number in self.outcomes
 
     def cancel(
         self,
@@ -630,7 +755,8 @@ class World:
         request_id = len(self.cancels) + 1
         event = CancelRequested(task, request_id, force, grace, recursive)
         self.cancels[request_id] = event
-        family = [task.number]
+        is_work = task.scheduling_class.reserves is None
+        family = [task.number] if is_work else []
         for member in family:
             if member in self.outcomes:
                 continue  # what has finished is not touched by it, nor is what it has submitted
@@ -735,11 +861,31 @@ class World:
 
     def _check_deadlock(self) -> None:
         """Nothing will happen any more: then nothing must wait that could run."""
-        available = self.scheduler.available
         for task in self.unfinished():
-            if task.state is TaskState.PENDING_NODE_ASSIGNMENT:
-                demand = task.scheduling_class.demand
-                assert any(amount > available.get(name, 0) for name, amount in demand), task
+            cls = task.scheduling_class
+            alone = cls.reserves is None or cls.reserves.nodes_wanted == 1
+            if task.state is TaskState.PENDING_NODE_ASSIGNMENT and alone:
+                assert self._lacks_something(cls), task
+
+    def _is_short(self, demand: Demand) -> bool:
+        available = self.scheduler.available
+        return any(amount > available.get(name, 0) for name, amount in demand)
+
+    def _lacks_something(self, cls: SchedulingClass) -> bool:
+        """Whether too little is free of something, or not on the same GPU."""
+        wanted = [dict(cls.demand).get("GPU", 0)]
+        if cls.reserves is not None:
+            wanted = cls.reserves.devices_wanted
+        pools = self.scheduler._devices
+        return all(
+            self._is_short(demand)
+            or any(
+                Devices(pools[name].free).take_all(wanted) is None
+                for name, _ in demand
+                if name in pools
+            )
+            for demand in cls.demands
+        )
 
     def _has_to_be_killed(self, worker: FakeWorker) -> bool:
         assert worker.running is not None
@@ -749,6 +895,11 @@ class World:
         """Work everything off, shut down in the midst of more, and see that nothing is left."""
         self.settle()
         assert self.waits_for_nothing()
+        for group in self.groups:
+            self.remove_group(group)
+            self.settle()
+            assert self.waits_for_nothing()
+        assert all(not self.waits_for_room(task) for task in self.tasks.values())
         if not self.closing:
             assert sum(map(is_idle, self.workers.values())) <= KEPT
             self.lose_and_want()
@@ -783,19 +934,50 @@ class World:
     def waits_for_nothing(self) -> bool:
         """Whether every task that could run has its outcome, and what was asked for is there."""
         return all(
-            number in self.values or isinstance(self.outcomes.get(number), Failure)
+            number in self.values or self._waits_for(number, self.waits_for_room)
+            if number not in self.outcomes
+            else number in self.values or isinstance(self.outcomes[number], Failure)
             for number in self.wanted
         ) and all(
-            task.number in self.outcomes or self._waits_for_more_than_there_is(task)
-            for task in self.tasks.values()
+            number in self.outcomes
+            or self._waits_for(number, self.asks_for_too_much)
+            or self._waits_for(number, self.waits_for_room)
+            for number in self.tasks
         )
 
-    def _waits_for_more_than_there_is(self, task: Task) -> bool:
-        """Whether it, or what it depends on, asks for more than the machine has."""
-        work = [task]
+    def asks_for_too_much(self, task: Task) -> bool:
+        """Whether it asks for more than the machine has."""
+        cls = task.scheduling_class
+        if cls.group is not None:
+            return False
+        return (cls.reserves is not None and cls.reserves.nodes_wanted > 1) or any(
+            amount > TOTAL.get(name, 0) for name, amount in cls.demand
+        )
+
+    def waits_for_room(self, task: Task) -> bool:
+        """Whether it waits, while no task runs, for what groups hold, or for one to be placed."""
+        cls = task.scheduling_class
+        if task.number in self.outcomes or self.asks_for_too_much(task):
+            return False
+        if cls.group is not None:
+            return cls.group.state is GroupState.PENDING
+        placed = [group for group in self.groups if self._is_placed(group)]
+        cpus = TOTAL["CPU"] - sum(dict(group.demand).get("CPU", 0) for group in placed)
+        free = {str(number): CPU for number in range(TOTAL["GPU"] // CPU)}
+        for group in placed:
+            for share in group.shares:
+                for device, amount in share:
+                    free[device] -= amount
+        demand = dict(cls.demand)
+        wanted = [demand.get("GPU", 0)] if cls.reserves is None else cls.reserves.devices_wanted
+        return demand.get("CPU", 0) > cpus or Devices(free).take_all(wanted) is None
+
+    def _waits_for(self, number: int, condition: Callable[[Task], bool]) -> bool:
+        """Whether this holds for the task, or for one that it depends on."""
+        work = [self.tasks[number]]
         while work:
             task = work.pop()
-            if any(amount > TOTAL.get(name, 0) for name, amount in task.scheduling_class.demand):
+            if condition(task):
                 return True
             work += [
                 self.tasks[number]
@@ -808,6 +990,9 @@ class World:
 def replay(world: World, seed: int) -> list[str]:
     """The commands of a new scheduler for the events that the given world has seen."""
     scheduler = Scheduler(TOTAL, random.Random(seed))
+    groups = {
+        group.key: Group(group.key, group.bundles, group.nodes_wanted) for group in world.groups
+    }
     functions = {key: Function(key, f.name) for key, f in world.functions.items()}
     tasks: dict[int, Task] = {}
     log: list[str] = []
@@ -816,22 +1001,38 @@ def replay(world: World, seed: int) -> list[str]:
         if isinstance(seen, TasksSubmitted):
             for task in seen.tasks:
                 cls = task.scheduling_class
-                parent = world.orders[task.number].parent
+                order = world.orders[task.number]
+                demand, environment, depth = cls.demand, cls.environment, cls.depth
+                if cls.reserves is not None:
+                    twin = scheduler.reservation_class(groups[cls.reserves.key])
+                elif cls.group is not None:
+                    twin = scheduler.scheduling_class(
+                        demand,
+                        environment,
+                        depth,
+                        group=groups[cls.group.key],
+                        bundle=order.bundle,
+                    )
+                else:
+                    twin = scheduler.scheduling_class(demand, environment, depth)
                 tasks[task.number] = Task(
                     task.number,
                     task.name,
                     functions[task.function.key],
-                    scheduler.scheduling_class(cls.demand, cls.environment, cls.depth),
-                    parent=None if parent is None else tasks[parent],
-                    dependencies=tuple(tasks[n] for n in world.orders[task.number].dependencies),
+                    twin,
+                    parent=None if order.parent is None else tasks[order.parent],
+                    dependencies=tuple(tasks[n] for n in order.dependencies),
                     max_retries=task.max_retries,
                     max_calls=task.max_calls,
                     policy=task.policy,
+                    priority=task.priority,
+                    payload=task.payload,
                 )
             event = TasksSubmitted([tasks[task.number] for task in seen.tasks])
         elif isinstance(seen, CancelRequested):
-            twin = tasks[seen.task.number]
-            event = replace(seen, task=twin)
+            event = replace(seen, task=tasks[seen.task.number])
+        elif isinstance(seen, GroupRemoved):
+            event = GroupRemoved(groups[seen.group.key])
         elif isinstance(seen, Revived):
             upstream = [tasks[task.number] for task in seen.dependencies]
             event = Revived(tasks[seen.task.number], upstream, seen.forbidden)

@@ -696,3 +696,38 @@ def derive(count, start, *arrays):
 def derived(start, ends):
     """Where it starts: a number that any order of computing gives exactly."""
     return (start + sum(3 * first + last for first, last in ends)) % 1_000_003
+
+
+def where():
+    """What a task knows of the GPUs and the placement group that it was given."""
+    context = aioray.get_runtime_context()
+    group = aioray.util.get_current_placement_group()
+    return {
+        "variable": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "gpus": aioray.get_gpu_ids(),
+        "accelerators": context.get_accelerator_ids()["GPU"],
+        "resources": context.get_assigned_resources(),
+        "group": context.get_placement_group_id(),
+        "current": None if group is None else group.id.hex(),
+        "pid": os.getpid(),
+    }
+
+
+def bundles(group):
+    return group.bundle_specs
+
+
+def hold_gpus(started, gate):
+    """Say which GPUs were given, and keep them until the test says something."""
+    say(started, os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+    return listen(gate)
+
+
+class _LooksAtDevices:
+    """Unpickles to the variable's value at that moment."""
+
+    def __reduce__(self):
+        return os.getenv, ("CUDA_VISIBLE_DEVICES",)
+
+
+LOOKS_AT_DEVICES = _LooksAtDevices()

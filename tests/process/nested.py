@@ -7,8 +7,22 @@ import os
 import threading
 
 import aioray
-from aioray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
+from aioray.exceptions import (
+    GetTimeoutError,
+    RayError,
+    RayTaskError,
+    TaskPlacementGroupRemoved,
+    WorkerCrashedError,
+)
 from aioray.testing import lose
+from aioray.util import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from aioray.util.placement_group import PlacementGroup
+from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from . import jobs
 
@@ -412,3 +426,90 @@ def ask_in_a_fork():
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         return pipe.read().decode()
+
+
+where = aioray.remote(jobs.where)
+where_free = aioray.remote(num_cpus=0)(jobs.where)
+
+
+def inside(group, index=-1):
+    return PlacementGroupSchedulingStrategy(group, index)
+
+
+def see_children(options):
+    """The groups of this task and of children with each of these options."""
+    me = aioray.get_runtime_context()
+    refs = [where.options(**each).remote() for each in options]
+    groups = [seen["group"] for seen in aioray.get(refs)]
+    return me.should_capture_child_tasks_in_placement_group, groups
+
+
+def see_grandchild():
+    (_, (group,)) = aioray.get(aioray.remote(see_children).remote([{}]))
+    return group
+
+
+def group_of_child():
+    """The group of a child, which is submitted by the same call object every time."""
+    return aioray.get(where_free.remote())["group"]
+
+
+def use_group_of_its_own():
+    """All that can be done with a placement group, done in a task."""
+    group = placement_group([{"CPU": 1}, {"CPU": 1}], name="mine")
+    assert aioray.get(group.ready()) == group
+    assert group.wait(10)
+    assert get_placement_group("mine") == group
+    assert PlacementGroup(group.id).bundle_specs == [{"CPU": 1.0}, {"CPU": 1.0}]
+    seen = aioray.get(where.options(scheduling_strategy=inside(group, 1)).remote())
+    left = aioray.available_resources().get("CPU", 0)
+    state = placement_group_table(group)["state"]
+    try:
+        placement_group([{"CPU": 1}], name="mine")
+    except ValueError as error:
+        says = str(error)
+    remove_placement_group(group)
+    removed = placement_group_table(group)["state"]
+    try:
+        aioray.get(group.ready())
+    except TaskPlacementGroupRemoved:
+        gone = True
+    return seen["group"] == group.id.hex(), left, state, says, removed, gone
+
+
+def make_group():
+    group = placement_group([{"CPU": 1}])
+    return group, group.ready()
+
+
+def call_misplaced(options):
+    """How a child with these options is refused: at the call, or by its ref."""
+    try:
+        ref = where.options(**options).remote()
+    except ValueError as error:
+        return f"call: {error}"
+    try:
+        aioray.get(ref)
+    except RayError as error:
+        return f"get: {type(error).__name__}: {error}"
+    return "nothing"
+
+
+def call_in_forgotten_group():
+    """How a child is refused whose group was still known when the call was made first."""
+    first, second = placement_group([{"CPU": 1}]), placement_group([{"CPU": 1}])
+    call = where.options(scheduling_strategy=inside(first))
+    aioray.get(call.remote())
+    remove_placement_group(first)
+    remove_placement_group(second)
+    try:
+        aioray.get(call.remote())
+    except RayError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def submit_in_order(notes, priorities):
+    """Children of these priorities, submitted before one of them can run."""
+    note = aioray.remote(jobs.note)
+    refs = [note.options(priority=each).remote(notes, str(each)) for each in priorities]
+    aioray.get(refs)

@@ -333,10 +333,10 @@ def test_a_bug_in_the_engine_ends_the_session_instead_of_hanging(
         waiting = scripted(Hang()).remote()
         await asyncio.sleep(1.0)
 
-        def broken(event: Any, at: float) -> Any:
+        def broken(core: Any, event: Any, at: float) -> Any:
             raise AssertionError("impossible")
 
-        monkeypatch.setattr(engine._core, "handle", broken)
+        monkeypatch.setattr(type(engine._core), "handle", broken)
         late = scripted(Return(1)).remote()
         for ref in (waiting, late):
             with pytest.raises(RaySystemError, match="impossible"):

@@ -1,0 +1,103 @@
+"""Placement groups: bundles of resources that are reserved together, for tasks that name them.
+
+Room: core. Data, and what a bundle is called inside the scheduler. A group that is placed has taken
+its bundles' resources from the machine; in their stead there are as many under names of their own,
+such as "CPU_group_0_<key>" for the CPUs of its first bundle. A task of the group asks for these, so
+that nothing else in the scheduler has to know. One that may run in any bundle has one demand for
+each bundle that is large enough, and draws on one of them.
+
+Each bundle also has a "bundle_group_0_<key>", of which a task holds a little. So a task that asks
+for nothing at all still waits until the group is placed.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from .devices import UNIT
+
+if TYPE_CHECKING:
+    from .devices import Shares
+    from .model import Demand, SchedulingClass
+
+__all__ = ["Group", "GroupState"]
+
+MARK = "bundle"  # of this each bundle has
+MARKS = 1_000 * UNIT  # so much
+MARKS_HELD = UNIT // 1_000  # and each of its workers holds so much
+
+
+class GroupState(Enum):
+    """Where a group stands. The names are those of Ray's state API."""
+
+    PENDING = "its reservation waits, as a task, in a scheduling class of its own"
+    CREATED = "it holds its resources; ended by GroupRemoved only"
+    REMOVED = "takes no tasks any more; holds its resources until its last worker is dead"
+
+
+class Group:
+    """One placement group, from the request on."""
+
+    __slots__ = ("bundles", "classes", "key", "leases", "nodes_wanted", "shares", "state")
+
+    def __init__(self, key: str, bundles: tuple[Demand, ...], nodes_wanted: int = 1) -> None:
+        """Describe what is wanted.
+
+        key: what it is called in names of resources; no two groups may have the same.
+        nodes_wanted: machines that it has to be spread over. There is one.
+        """
+        self.key = key
+        self.bundles = bundles
+        self.nodes_wanted = nodes_wanted
+        self.state = GroupState.PENDING
+        self.shares: list[Shares] = []  # while it holds them: the devices of each bundle
+        self.classes: list[SchedulingClass] = []  # that draw on it, and the one that reserves it
+        self.leases = 0  # workers that hold some of it
+
+    @property
+    def demand(self) -> Demand:
+        """What all bundles need together."""
+        total: dict[str, int] = {}
+        for bundle in self.bundles:
+            for name, amount in bundle:
+                total[name] = total.get(name, 0) + amount
+        return tuple(sorted(total.items()))
+
+    @property
+    def devices_wanted(self) -> list[int]:
+        """How much of the GPUs each bundle needs."""
+        return [dict(bundle).get("GPU", 0) for bundle in self.bundles]
+
+    def supply(self) -> dict[str, int]:
+        """What there is for tasks while it is placed, by name."""
+        return {
+            self._name(name, index): amount
+            for index, bundle in enumerate(self.bundles)
+            for name, amount in (*bundle, (MARK, MARKS))
+        }
+
+    def devices_name(self, index: int) -> str:
+        """What the GPUs of a bundle are called."""
+        return self._name("GPU", index)
+
+    def demands(self, demand: Demand, index: int | None) -> tuple[Demand, ...]:
+        """What a task may draw on instead of `demand`: one for each bundle that is large enough.
+
+        index: of the bundle that it has to be; None: any.
+        """
+        found: list[Demand] = []
+        for number, bundle in enumerate(self.bundles):
+            has = dict(bundle)
+            if index in (None, number) and all(
+                amount <= has.get(name, 0) for name, amount in demand
+            ):
+                renamed = [(self._name(name, number), amount) for name, amount in demand]
+                found.append(tuple(sorted([*renamed, (self._name(MARK, number), MARKS_HELD)])))
+        return tuple(found)
+
+    def _name(self, name: str, index: int) -> str:
+        return f"{name}_group_{index}_{self.key}"
+
+    def __repr__(self) -> str:
+        return f"<Group {self.key} {self.state.name}>"

@@ -1,0 +1,46 @@
+"""Lets the libraries in a worker see the GPUs of the running attempt, and no others.
+
+Room: child. CUDA reads CUDA_VISIBLE_DEVICES once, when it is first used in a process; so it is set
+before anything of the user's is entered or loaded, and functions that ask for GPUs have a process
+of their own unless they say otherwise (max_calls).
+
+Without GPUs the variable stays what it is in the driver, as in Ray, unless
+RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 asks for it to be empty then. With
+RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES=1 it is never touched. Source: Ray, "Accelerator
+support", and its environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .current import place
+
+__all__ = ["VisibleDevices"]
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+class VisibleDevices:
+    """The devices that this process lets be seen; `names` is () if it has no say."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self._touch = os.environ.get(f"RAY_EXPERIMENTAL_NOSET_{VARIABLE}") != "1"
+        self._without = place.visible_devices = os.environ.get(VARIABLE)
+        if os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO") == "1":
+            self._without = ""
+            self._set(self._without)
+
+    def show(self, names: tuple[str, ...]) -> None:
+        """Let these be seen from now on."""
+        self.names = names
+        self._set(",".join(names) if names else self._without)
+
+    def _set(self, value: str | None) -> None:
+        if not self._touch:
+            return
+        if value is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = value
