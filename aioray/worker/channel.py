@@ -340,13 +340,17 @@ class Channel:
                 self._stop_reading()
 
     def read_if_free(self) -> None:
-        """Read the packet that is there, unless another thread is about to."""
+        """Read a packet if there is one, unless another thread is about to.
+
+        Never blocks: that thread may have read what was there, and have ended, just now.
+        """
         with self._guard:
             if self._reading:
                 return
             self._reading = True
         try:
-            self._receive()
+            with contextlib.suppress(BlockingIOError):
+                self._receive(socket.MSG_DONTWAIT)
         finally:
             self._stop_reading()
 
@@ -357,10 +361,10 @@ class Channel:
         for each in waiting:
             each.release()
 
-    def _receive(self) -> None:
+    def _receive(self, flags: int = 0) -> None:
         """Read one packet: a bundle or a reply."""
         data, ancillary, _, _ = self.bundles.recvmsg(
-            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC | flags
         )
         if not data:
             os._exit(0)  # the driver is gone

@@ -1,0 +1,92 @@
+"""A worker's channel, with its descriptors but without a process at either end."""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+import os
+import socket
+
+import pytest
+
+from aioray.wire import PAGE_SIZE, WorkerFds
+from aioray.worker.channel import Channel
+from aioray.worker.interrupts import Interrupts
+
+
+@pytest.fixture
+def ends():
+    """The channel, and the driver's ends of its socket and of its pipe."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader, writer = os.pipe()
+    bell = os.eventfd(0)
+    with mmap.mmap(-1, PAGE_SIZE) as page:
+        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1)
+        channel = Channel(fds, Interrupts(page))
+        yield channel, ours, reader
+        ours.close()
+        channel.bundles.close()
+    for fd in (reader, writer, bell):
+        os.close(fd)
+
+
+def test_idle_worker_does_not_block_where_another_thread_has_read_the_packet(ends):
+    channel, driver, _ = ends
+    channel.read_if_free()  # there is nothing
+    attempt = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, b"", [])
+    driver.send(marshal.dumps(([], [attempt])))
+    channel.read_if_free()
+    assert [each.seq for each in channel.queue] == [1]
+    channel.read_if_free()
+
+
+def test_reply_in_a_memory_file_arrives_whole(ends):
+    channel, driver, _ = ends
+    body = marshal.dumps([b"x" * 200_000])
+    fd = os.memfd_create("reply")
+    os.write(fd, body)
+    channel._replies[7] = None
+    socket.send_fds(driver, [marshal.dumps((7, None, len(body)))], [fd])
+    os.close(fd)
+    channel.read_if_free()
+    assert channel._replies == {7: [b"x" * 200_000]}
+
+
+def test_reply_to_what_was_forgotten_is_dropped(ends):
+    channel, driver, _ = ends
+    driver.send(marshal.dumps((9, "late", 0)))
+    channel.read_if_free()
+    assert channel._replies == {}
+
+
+def test_functions_that_are_unloaded_are_forgotten(ends):
+    channel, driver, _ = ends
+    channel.code[5] = b"code"
+    gone = []
+    channel.unload = gone.append
+    driver.send(marshal.dumps(([5, 6],)))
+    channel.read_if_free()
+    assert (channel.code, gone) == ({}, [5, 6])
+
+
+def test_news_of_refs_go_before_the_next_frame_and_in_order(ends):
+    channel, _, reader = ends
+    channel.hold(b"+" + b"a" * 28)
+    channel._writing.acquire()  # somebody else writes: it is said later
+    channel.let_go(b"-" + b"a" * 28)
+    channel._writing.release()
+    channel.note(99, b"frame")
+    data = os.read(reader, 10_000)
+    assert data.index(b"+aaa") < data.index(b"-aaa") < data.index(b"frame")
+
+
+def test_copy_in_a_forked_process_is_silent_and_says_why_it_cannot_ask(ends):
+    channel, _, reader = ends
+    channel.disown()
+    channel.let_go(b"-" + b"a" * 28)
+    channel.release(1)
+    with pytest.raises(RuntimeError, match="has forked cannot use aioray"):
+        channel.note(99, b"frame")
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
