@@ -276,7 +276,9 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequested:
-    """Take no more tasks; finish or give up what there is, then end every worker."""
+    """Take no more tasks, but those that others need to finish while they may; finish or give up
+    what there is, then end every worker.
+    """
 
     drain: float = 0.0  # seconds for the tasks to finish on their own
     grace: float = 1.0  # seconds between the interrupt after the drain and the kill

@@ -173,6 +173,7 @@ class Scheduler:
         "_closing",
         "_devices",
         "_drain_grace",
+        "_draining",
         "_groups",
         "_handlers",
         "_idle",
@@ -249,6 +250,7 @@ class Scheduler:
         self._last_seq = 0
         self._newest = 0  # number of the task submitted last
         self._closing = False
+        self._draining = False  # closing, and what there is may still finish, and what it submits
         self._stopped = False
         self._drain_grace = 1.0
         self._out: list[Command] = []
@@ -419,7 +421,9 @@ class Scheduler:
             else:
                 task.queued_at = parent.queued_at
                 self._join(parent, task)
-            if self._closing:
+            if self._closing and not (
+                self._draining and parent is not None and parent.number in tasks
+            ):
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
             elif parent is not None and self._takes_children_along(parent):
                 task.cancellation = Cancellation()
@@ -1469,10 +1473,12 @@ class Scheduler:
         if event.drain <= 0.0:
             self._give_up(now, kill=True)
         else:
+            self._draining = True
             self._at(now + event.drain, lambda at: self._give_up(at, kill=False))
 
     def _give_up(self, now: float, *, kill: bool) -> None:
         """Fail what does not run; interrupt, and after the grace period kill, what runs."""
+        self._draining = False
         if kill:
             for worker in tuple(self._workers.values()):
                 self._kill(worker)

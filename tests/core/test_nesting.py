@@ -15,6 +15,7 @@ from aioray.core.messages import (
     ResolveFailure,
     ResolveValues,
     SendAttempts,
+    ShutdownRequested,
     StartWorker,
     WorkerBlocked,
     WorkerUnblocked,
@@ -262,3 +263,26 @@ def test_nothing_is_saved_up_that_needs_the_end_of_a_task_that_waits_for_others(
     child = child_of(core, parent)
     core.submit(child, now=now)
     assert SendAttempts(2, [child]) in core.ready(2, now=now)
+
+
+def test_what_a_task_needs_to_finish_is_still_taken_while_draining():
+    core = Core(1)
+    parent = core.running()
+    core(ShutdownRequested(drain=5.0))
+    child, stranger = child_of(core, parent), core.task()
+    assert core.submit(child, stranger) == [ResolveFailure(stranger, Failure(FailureKind.SHUTDOWN))]
+    core(WorkerBlocked(1, parent.seq))
+    assert core.ready(2) == [SendAttempts(2, [child])]
+    core.timer(5.0)  # the drain is over
+    late = child_of(core, parent)
+    assert core.submit(late, now=5.1) == [ResolveFailure(late, Failure(FailureKind.SHUTDOWN))]
+
+
+def test_children_of_what_has_finished_are_not_taken_while_draining():
+    core = Core(2)
+    parent, other = core.running(), core.running()
+    core(ShutdownRequested(drain=5.0))
+    core.answer(1, answer(parent))
+    late = child_of(core, parent)
+    assert core.submit(late) == [ResolveFailure(late, Failure(FailureKind.SHUTDOWN))]
+    assert other.worker is not None

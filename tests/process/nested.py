@@ -513,3 +513,9 @@ def submit_in_order(notes, priorities):
     note = aioray.remote(jobs.note)
     refs = [note.options(priority=each).remote(notes, str(each)) for each in priorities]
     aioray.get(refs)
+
+
+def submit_when_told(started, gate):
+    jobs.say(started)
+    jobs.listen(gate)
+    return aioray.get(same.remote("in time"))

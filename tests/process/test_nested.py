@@ -377,3 +377,17 @@ async def test_views_that_a_forked_process_drops_stay_with_their_task():
 async def test_process_that_a_task_forks_is_told_that_it_cannot_ask():
     text = await aioray.remote(nested.ask_in_a_fork).remote()
     assert text.startswith("A process that a task has forked cannot use aioray")
+
+
+@on_both_loops
+async def test_drain_lets_parents_finish_with_their_children(started, gate):
+    async with aioray.Engine(num_cpus=1) as engine:
+        ref = aioray.remote(nested.submit_when_told).remote(started.path, gate.path)
+        await started.heard()
+        end = asyncio.create_task(engine.shutdown(drain=30.0))
+        await asyncio.sleep(0)  # the drain has begun
+        with pytest.raises(aioray.exceptions.EngineShutdownError):
+            await nested.same.remote("too late")
+        gate.tell("now")
+        assert await ref == "in time"
+        await end
