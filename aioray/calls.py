@@ -79,7 +79,7 @@ def define(
         options.demand,
         environment,
         rule,
-        options.generator_backpressure_num_objects or 0,
+        max(0, options.generator_backpressure_num_objects or 0),  # -1 is off too
         where_to_run(options, group, captures),
     )
 

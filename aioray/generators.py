@@ -92,12 +92,16 @@ class ObjectRefGenerator(Generic[T]):
         return self._completed
 
     def next_ready(self) -> bool:
-        """Whether `next` would return, or end the iteration, at once."""
+        """Whether `next` would return an item at once. False when all were read."""
+        return self._is_known() and not self.is_finished()
+
+    def _is_known(self) -> bool:
+        """Whether there is a next item, or none any more."""
         return self._ended or self._next_signal().done()
 
     def is_finished(self) -> bool:
         """Whether all items were read."""
-        return self._ended or (self.next_ready() and not self._next_signal().result())
+        return self._ended or (self._is_known() and not self._next_signal().result())
 
     async def aclose(self) -> None:
         """Cancel the task, wait until that has taken hold, and free what was not read."""

@@ -66,7 +66,7 @@ async def test_items_can_be_read_while_the_task_goes_on(started, gate):
     gate.tell("third")
     assert await (await anext(generator)) == "third"
     assert await generator.completed() is None
-    assert generator.next_ready()
+    assert not generator.next_ready()
     assert generator.is_finished()
     with pytest.raises(StopAsyncIteration):
         await anext(generator)
@@ -165,6 +165,24 @@ async def test_producer_that_is_held_leaves_its_cpu_to_others(notes):
     first = await anext(generator)
     assert await aioray.remote(jobs.add).remote(first, 1) == 1
     assert await items(generator) == [1, 2]
+
+
+@everywhere(num_cpus=1)
+async def test_backpressure_of_minus_one_is_none(notes):
+    noted = aioray.remote(_generator_backpressure_num_objects=-1)(yielding.noted)
+    generator = noted.remote(notes, 5)
+    assert await generator.completed() is None
+    assert len(jobs.notes(notes)) == 5
+
+
+def test_what_has_come_can_be_drained_without_waiting(session):
+    generator = count.remote(3)
+    aioray.get(generator.completed())
+    found = []
+    while generator.next_ready():
+        found.append(aioray.get(next(generator)))
+    assert found == [0, 1, 2]
+    assert generator.is_finished()
 
 
 @everywhere
