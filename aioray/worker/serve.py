@@ -346,7 +346,10 @@ class Server:
             if allowed is None:
                 allowed = self.rules[rule] = load(rule)
             cause = error.cause if isinstance(error, RayTaskError) else error
-            matches = isinstance(cause, allowed) if isinstance(allowed, tuple) else allowed(cause)
+            if isinstance(allowed, tuple):  # which may name RayTaskError, or what a child raised
+                matches = isinstance(error, allowed) or isinstance(cause, allowed)
+            else:
+                matches = allowed(cause)
         except Exception as broken:  # noqa: BLE001 - user code may raise anything
             error.add_note(
                 f"aioray: not retried, because retry_exceptions itself failed: {broken!r}"
