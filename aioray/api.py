@@ -430,9 +430,9 @@ def put(value: T, **unknown: Any) -> ObjectRef[T]:
     """
     from .refs import ObjectRef
 
+    if unknown.pop("_owner", None) is not None:
+        raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
     if unknown:
-        if "_owner" in unknown:
-            raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
         raise TypeError(f"put() got unexpected keyword arguments: {', '.join(sorted(unknown))}")
     if isinstance(value, ObjectRef):
         raise TypeError(

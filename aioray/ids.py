@@ -21,6 +21,7 @@ __all__ = [
     "PUT_INDEX",
     "SIGNAL_INDEX",
     "TASK_ID_SIZE",
+    "HexId",
     "child_task_id",
     "driver_task_id",
     "index_of",
@@ -45,6 +46,20 @@ PUT_ATTEMPTS = 3_900  # attempts that have numbers of their own
 _NO_ACTOR = b"\xff" * 12
 _INDEX = struct.Struct("<I")
 _COUNTER = struct.Struct("<Q")
+
+
+class HexId(str):
+    """An id in hexadecimal digits, with what programs call on Ray's id objects."""
+
+    __slots__ = ()
+
+    def hex(self) -> str:
+        """The digits, as a plain str."""
+        return str(self)
+
+    def binary(self) -> bytes:
+        """The id as bytes."""
+        return bytes.fromhex(self)
 
 
 def job_id(number: int) -> bytes:

@@ -257,13 +257,13 @@ class ObjectRef(Generic[T_co]):
         """Whether this is the ref to no object."""
         return self._entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
 
-    def task_id(self) -> str:
-        """The id, in hexadecimal, of the task whose value this is."""
-        return self.binary()[: ids.TASK_ID_SIZE].hex()
+    def task_id(self) -> ids.HexId:
+        """The id of the task whose value this is: a str that also has Ray's `hex()`, `binary()`."""
+        return ids.HexId(self.binary()[: ids.TASK_ID_SIZE].hex())
 
-    def job_id(self) -> str:
-        """The id, in hexadecimal, of the job that this belongs to."""
-        return ids.job_of(self.binary()).hex()
+    def job_id(self) -> ids.HexId:
+        """The id of the job that this belongs to: a str that also has Ray's `hex()`, `binary()`."""
+        return ids.HexId(ids.job_of(self.binary()).hex())
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.hex()})"

@@ -22,6 +22,7 @@ from aioray import (
     RuntimeContext,
     exceptions,
 )
+from aioray.ids import HexId
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.util.placement_group import PlacementGroup
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -62,7 +63,7 @@ def values() -> None:
     assert_type(aioray.wait([ref], timeout=0), tuple[list[ObjectRef[int]], list[ObjectRef[int]]])
     assert_type(ref.hex(), str)
     assert_type(ref.binary(), bytes)
-    assert_type(ref.task_id(), str)
+    assert_type(ref.task_id(), HexId)
     assert_type(ref.done(), bool)
     assert_type(ref.result(), int)
     assert_type(ref.exception(), BaseException | None)

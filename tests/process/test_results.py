@@ -285,7 +285,8 @@ async def test_env_vars_of_the_session_and_of_the_task(monkeypatch):
 async def test_runtime_context_in_a_task():
     ref = aioray.remote(num_cpus=0.5, name="named")(jobs.context).remote()
     where = await ref
-    assert where["task"] == ref.task_id()
+    assert where["task"] == ref.task_id() == ref.task_id().hex()
+    assert ref.task_id().binary() == ref.binary()[:24]
     assert where["job"] == ref.job_id()
     assert where["name"] == "named"
     assert where["function"].endswith("jobs.context")
