@@ -57,6 +57,38 @@ def test_kill_9_of_the_driver_ends_workers_that_are_stuck(job, drive, watch, sta
     assert worker.survivors() == []
 
 
+TREE = """
+tree = aioray.remote(family.tree)
+refs = [tree.remote(sys.argv[1], 2), family.held_stream.remote(sys.argv[1])]
+refs.append(aioray.remote(family.read_stream).remote(sys.argv[1]))
+aioray.get(refs[0])
+"""
+
+
+def start_family(drive, started, watch):
+    """A driver in get() of a tree of tasks, with a producer that is held, and a reader of one."""
+    driver = drive(INIT + "from tests.process import family\n" + TREE, started.path)
+    # The tree's 1 + 2 + 4 tasks, the held one; a reader and whom it reads.
+    pids = {int(started.hear()) for _ in range(1 + 2 + 4 + 1 + 2)}
+    return driver, watch(*pids)
+
+
+def test_kill_9_of_the_driver_ends_trees_and_streams(drive, started, watch):
+    driver, family = start_family(drive, started, watch)
+    driver.signal(signal.SIGKILL)
+    assert family.survivors() == []
+
+
+def test_ctrl_c_in_the_middle_of_trees_and_streams_prints_one_traceback(drive, started, watch):
+    driver, family = start_family(drive, started, watch)
+    os.killpg(driver.pid, signal.SIGINT)
+    status, out, err = driver.finish()
+    assert (status, out) == (-signal.SIGINT, "")
+    assert err.splitlines().count("KeyboardInterrupt") == 1, err
+    assert err.count("Traceback") == 1, err
+    assert family.survivors() == []
+
+
 @pytest.mark.parametrize("kind", ["script", *LOOPS])
 @pytest.mark.parametrize("job", ["start_descendants", "hold_the_gil"])
 def test_ctrl_c_prints_one_traceback_and_leaves_nobody(kind, job, drive, watch, started):
