@@ -6,9 +6,7 @@ differences that test_conformance.py names. Usage: python program.py OUTPUT.json
 
 import asyncio
 import functools
-import json
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -16,31 +14,9 @@ import time
 
 import numpy as np
 import ray
+from asking import rec, write
 
 ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
-
-res = {}
-
-
-def norm(s):
-    s = re.sub(r"\x1b\[[0-9;]*m", "", str(s))
-    s = re.sub(r"pid=\d+", "pid=N", s)
-    s = re.sub(r"ip=[\d.]+", "ip=I", s)
-    s = re.sub(r"[0-9a-f]{40,}", "HEX", s)
-    return s
-
-
-def rec(name, fn, text=True):
-    try:
-        r = fn()
-        res[name] = ("ok", norm(repr(r)) if text else None)
-    except BaseException as e:
-        res[name] = (
-            "err",
-            type(e).__name__,
-            [c.__name__ for c in type(e).__mro__ if c not in (object, BaseException)],
-            norm(e)[:600] if text else None,
-        )
 
 
 @ray.remote
@@ -536,4 +512,4 @@ for a in [
             ray.shutdown()
 
     rec("init" + repr(a), i, False)
-json.dump(res, open(sys.argv[1], "w"), indent=1)
+write()
