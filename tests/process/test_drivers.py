@@ -199,6 +199,51 @@ except Oops as error:
     assert drive(INIT + body).finish()[:2] == (0, "11\nRayTaskError(Oops)\n")
 
 
+def test_exceptions_of_the_main_module_are_known_in_all_generations(drive):
+    body = """
+class Oops(Exception):
+    def __init__(self, text, code):
+        super().__init__(text, code)
+        self.code = code
+@aioray.remote
+def child(code):
+    raise Oops("own", code)
+@aioray.remote
+def parent(code):
+    try:
+        aioray.get(child.remote(code))
+    except Oops as error:
+        if code == 1:
+            return error.code, type(error.cause) is Oops
+        raise
+print(aioray.get(parent.remote(1)))
+try:
+    aioray.get(parent.remote(2))
+except Oops as error:
+    print(error.code, type(error.cause) is Oops)
+"""
+    status, out, err = drive(INIT + body).finish()
+    assert (status, out) == (0, "(1, True)\n2 True\n"), err
+
+
+def test_typo_in_a_task_of_a_task_is_told_with_the_way_to_it(drive):
+    body = """
+@aioray.remote
+def inner(): return valu
+@aioray.remote
+def outer(): return aioray.get(inner.remote())
+aioray.get(outer.remote())
+"""
+    status, _, err = drive(INIT + body).finish()
+    assert status == 1
+    lines = err.splitlines()
+    assert lines[-1] == "NameError: name 'valu' is not defined"
+    assert err.count("Traceback") == 1
+    assert sum("in outer" in line or "in inner" in line for line in lines) == 2, err
+    theirs = err.partition("ray::outer()")[2]
+    assert "aioray/" not in theirs  # no frames but the user's
+
+
 def test_modules_beside_the_script_are_found(tmp_path):
     (tmp_path / "beside.py").write_text("def f(): return 'found'\n")
     (tmp_path / "main.py").write_text(
