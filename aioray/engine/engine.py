@@ -45,6 +45,8 @@ from ..core.messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
+    ResultLost,
+    ResultWanted,
     Revive,
     ShutdownRequested,
     Stopped,
@@ -810,7 +812,12 @@ class Engine:
         items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
         recoverable = any(type(entry.outcome) is Stored for entry in items)
         task.returns = tuple(map(weakref.ref, items))
-        self._objects.finished(task, recoverable=recoverable)
+        lost = [entry for entry in items if entry.lost]  # while the task went on to others
+        self._objects.finished(task, recoverable=recoverable or bool(lost))
+        if lost:
+            self._feed(ResultLost(task))
+        if any(entry.waiters for entry in lost):
+            self._feed(ResultWanted(task))
 
     def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
         """Give an entry its outcome, unless it has one that was not lost."""

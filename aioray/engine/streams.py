@@ -91,10 +91,16 @@ class Stream:
 
     def finish(self) -> StoredFailure | None:
         """An attempt has come to its end; an error if after too few items."""
-        if self.last_count >= self.produced or self.ended:
+        if self.last_count >= self.produced:
             self._end()
             return None
         failure = StoredFailure(functools.partial(_inconsistent, self.last_count, self.produced))
+        for number, entry in tuple(self.items.items()):
+            if number >= self.last_count and entry.lost:  # it will not come again
+                entry.lost = False
+                _resolve(entry, failure)
+        if self.ended:
+            return None
         self.fail(failure)
         return failure
 
@@ -154,7 +160,7 @@ class Stream:
             paused()
 
 
-def _resolve(entry: ObjectEntry, value: bytes) -> None:
+def _resolve(entry: ObjectEntry, value: bytes | StoredFailure) -> None:
     if entry.outcome is None:
         entry.outcome = value
         entry.wake_waiters()

@@ -274,6 +274,25 @@ async def test_killed_producer_of_a_stream_that_is_read_is_run_again(started, ga
     assert [await ref for ref in refs] == [0, 1, 2]
 
 
+@everywhere
+@pytest.mark.parametrize("wanted", ["at once", "later"])
+async def test_item_lost_while_its_task_goes_on_is_computed_again_after_that(started, gate, wanted):
+    generator = aioray.remote(max_retries=1)(yielding.arrays_and_hold).remote(
+        started.path, gate.path, COUNT
+    )
+    first = await anext(generator)
+    await started.heard()
+    lose(first)
+    reading = asyncio.ensure_future(asyncio.wait_for(first, 20)) if wanted == "at once" else None
+    await asyncio.sleep(0)
+    gate.tell()
+    second = await (await anext(generator))
+    assert await generator.completed() is None
+    value = await (reading or asyncio.wait_for(first, 20))
+    assert np.array_equal(value, jobs.numbers(COUNT, 0))
+    assert np.array_equal(second, jobs.numbers(COUNT, 1))
+
+
 def test_wait_takes_generators_and_refs(session, started, gate):
     holding = aioray.remote(yielding.hold_after).remote(started.path, gate.path, 0)
     started.hear()

@@ -66,6 +66,15 @@ def hold_after(started, gate, n):
     yield jobs.listen(gate)
 
 
+def arrays_and_hold(started, gate, size):
+    """The first time it holds between two items."""
+    yield jobs.numbers(size, 0)
+    if aioray.get_runtime_context().get_attempt_number() == 0:
+        jobs.say(started, "here")
+        jobs.listen(gate)
+    yield jobs.numbers(size, 1)
+
+
 def clean_up_after(started, notes, n):
     try:
         yield from range(n)
