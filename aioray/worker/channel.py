@@ -252,10 +252,11 @@ class Channel:
 
     def forget(self, seq: int, request: int) -> None:
         """The reply to this is not wanted any more."""
-        self._replies.pop(request, None)
-        self._watchers.pop(request, None)
-        self.tell(seq, Ask.FORGET, request)
-        self.ring()
+        waited_for = self._replies.pop(request, None) is not None
+        if waited_for or self._watchers.pop(request, None) is not None:
+            self.tell(seq, Ask.FORGET, request)
+            self.ring()
+        # Else its watcher is being called, and says what it has got: that must stand.
 
     def ignore(self, request: int) -> None:
         """The same, for finalizers: the reply comes and is dropped."""

@@ -165,7 +165,8 @@ class Connection:
 
     def adopt(self, identifier: bytes) -> ObjectEntry:
         """The entry behind an id that came out of a pickle."""
-        with self._lock:
+        # The driver would keep what it is told of and nobody here has, if that were interrupted.
+        with self.channel.uninterrupted(), self._lock:
             found = self._entries.get(identifier)
             entry = None if found is None else found()
             if entry is None:

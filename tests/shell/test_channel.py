@@ -59,6 +59,21 @@ def test_reply_to_what_was_forgotten_is_dropped(ends):
     assert channel._replies == {}
 
 
+def test_what_a_watcher_is_just_told_is_not_forgotten(ends):
+    """1. The reply comes. 2. While its watcher looks at it, its awaiter gives up. 3. The driver must
+    not hear of that: it would take back what the watcher has got."""
+    channel, driver, reader = ends
+    channel._watchers[3] = lambda request, _body: channel.forget(1, request)
+    driver.send(marshal.dumps((3, "body", 0)))
+    channel.read_if_free()
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    channel._watchers[4] = lambda _request, _body: None
+    channel.forget(1, 4)
+    assert os.read(reader, 10_000)
+
+
 def test_functions_that_are_unloaded_are_forgotten(ends):
     channel, driver, _ = ends
     channel.code[5] = b"code"
