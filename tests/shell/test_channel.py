@@ -60,7 +60,7 @@ def test_reply_to_what_was_forgotten_is_dropped(ends):
 
 
 def test_what_a_watcher_is_just_told_is_not_forgotten(ends):
-    """1. The reply comes. 2. While its watcher looks at it, its awaiter gives up. 3. The driver does
+    """1. The reply comes. 2. While its watcher is told, its awaiter gives up. 3. The driver does
     not hear of that: it would take back what the watcher has got."""
     channel, driver, reader = ends
     channel._watchers[3] = lambda request, _body: channel.forget(1, request)
