@@ -124,8 +124,9 @@ class ObjectRefGenerator(Generic[T]):
             await self.aclose()
 
     def __del__(self) -> None:
-        if not getattr(self, "_ended", True) and not self._client.closed:
-            self._client.abandon(self._task)
+        client = getattr(self, "_client", None)
+        if client is not None and not client.closed:
+            client.abandon(self._task)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -620,6 +620,11 @@ def overwrite(array):
 _kept = {}
 
 
+remembered = []
+"""What random programs keep in this process. Here, because functions that are decorated where they
+are defined travel by value, each with globals of its own."""
+
+
 def keep(key, value):
     """Keep a value beyond the end of the task."""
     _kept[key] = value
