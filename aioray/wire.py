@@ -152,6 +152,7 @@ class Ask(IntEnum):
     ADD_GROUP = 16  # * id, bundles, strategy, name, value of its ref; reply: None, or the error
     REMOVE_GROUP = 17  # * id of a placement group; reply: None, or the error
     GROUP_READY = 18  # * id of a placement group; reply: id of its ref, now held; or the error
+    FUNCTION = 19  # key, name, code, ids of captured refs: a function that will be submitted
 
 
 class Attempt(NamedTuple):

@@ -129,6 +129,7 @@ class Requests:
             Ask.PIN: self._pin,
             Ask.LOSE: self._lose,
             Ask.INFO: self._info,
+            Ask.FUNCTION: self._function,
             Ask.UNLOAD: self._unload,
             Ask.MORE: self._more,
             Ask.CONSUMED: self._consumed,
@@ -215,20 +216,12 @@ class Requests:
         seq: int,
         _request: int,
         key: int,
-        name: str,
-        code: bytes | None,
-        captured: list[bytes],
         packed: bytes,
         label: bytes,
         max_retries: int,
         payload: bytes,
         arguments: list[bytes],
     ) -> None:
-        if code is not None:
-            refs: list[ObjectRef[Any]] = [
-                ObjectRef(self._engine.adopt(found)) for found in captured
-            ]
-            guest.functions[key] = self._submission.function(name, code), refs
         parent = self._running(guest.handle.id, seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         binding = guest.bindings.get((key, packed, depth))
@@ -255,9 +248,22 @@ class Requests:
         for entry in entries:
             self._engine.export(entry)
             guest.hold(entry.binary(), entry)
-        if task.stream is not None:
+        if task.stream is not None and not task.stream.dynamic:
             guest.streams.add(label)
         self._new.append(task)
+
+    def _function(
+        self,
+        guest: Guest,
+        _seq: int,
+        _request: int,
+        key: int,
+        name: str,
+        code: bytes,
+        captured: list[bytes],
+    ) -> None:
+        refs: list[ObjectRef[Any]] = [ObjectRef(self._engine.adopt(found)) for found in captured]
+        guest.functions[key] = self._submission.function(name, code), refs
 
     def _unload(self, guest: Guest, _seq: int, _request: int, key: int) -> None:
         guest.functions.pop(key, None)

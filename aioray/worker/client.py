@@ -139,6 +139,7 @@ class Connection:
         self._objects = objects
         self._context = _Context(None)
         self._lock = threading.Lock()
+        self._exporting = threading.RLock()
         # The entry of each object that there is a ref to. A reference calls back when it is gone.
         self._entries: dict[bytes, weakref.KeyedRef[bytes, ObjectEntry]] = {}
         self._functions: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
@@ -210,7 +211,7 @@ class Connection:
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Submit a call of a remote function."""
         context = self._asking()
-        definition, packed, key, code, captured = self._prepare(call, context)
+        definition, packed, key = self._prepare(call, context)
         payload: bytes = b""
         entries: list[ObjectEntry] | None = None
         refs: Sequence[Any] = ()
@@ -224,9 +225,6 @@ class Connection:
                 context.seq,
                 Ask.SUBMIT,
                 key,
-                call.code.name,
-                code,
-                [ref.binary() for ref in captured],
                 packed,
                 label,
                 max_retries_now() if retries is None else retries,
@@ -249,10 +247,8 @@ class Connection:
             return found[0]
         return found or None
 
-    def _prepare(
-        self, call: Call, context: _Context
-    ) -> tuple[Definition, bytes, int, bytes | None, Sequence[Any]]:
-        """The call's definition, also pickled; the function's key; and its code if it is new."""
+    def _prepare(self, call: Call, context: _Context) -> tuple[Definition, bytes, int]:
+        """The call's definition, also pickled; and the function's key."""
         surroundings = context.surroundings
         if call.client is not self or call.binding[0] != surroundings:
             group, captures = surroundings
@@ -262,19 +258,25 @@ class Connection:
                 self._ask(context.seq, Ask.PLACE, packed)
             call.binding = surroundings, definition, packed
             call.client = self
-        code: bytes | None = None
-        captured: Sequence[Any] = ()
-        with self._lock:
-            key = self._functions.get(call.code)
-            new = key is None
-            if key is None:
-                key = next(self._function_keys)
-        if new:
-            code, captured = export(call)
-            self._functions[call.code] = key
-            self._function_refs.add(weakref.KeyedRef(call.code, self._function_has_gone, key))
         _, definition, packed = call.binding
-        return definition, packed, key, code, captured
+        key = self._functions.get(call.code)
+        return definition, packed, self._send_function(call, context) if key is None else key
+
+    def _send_function(self, call: Call, context: _Context) -> int:
+        """Tell the driver of a function; the key under which it is known from now on."""
+        with self._exporting:  # not the other lock: pickling may come upon refs
+            key = self._functions.get(call.code)
+            if key is None:
+                code, captured = export(call)
+                key = next(self._function_keys)
+                refs = [ref.binary() for ref in captured]
+                with self.channel.uninterrupted():
+                    self.channel.tell(context.seq, Ask.FUNCTION, key, call.code.name, code, refs)
+                    self._functions[call.code] = key
+                    self._function_refs.add(
+                        weakref.KeyedRef(call.code, self._function_has_gone, key)
+                    )
+        return key
 
     def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
         self._function_refs.discard(ref)

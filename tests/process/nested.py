@@ -519,3 +519,13 @@ def submit_when_told(started, gate):
     jobs.say(started)
     jobs.listen(gate)
     return aioray.get(same.remote("in time"))
+
+
+def submit_after_failing_to():
+    """The first call of a function does not get as far as being submitted."""
+    fresh = aioray.remote(jobs.same)
+    try:
+        fresh.remote(threading.Lock())
+    except TypeError:
+        return aioray.get(fresh.remote("second"))
+    return None

@@ -392,3 +392,8 @@ async def test_drain_lets_parents_finish_with_their_children(started, gate):
         gate.tell("now")
         assert await ref == "in time"
         await end
+
+
+@everywhere
+async def test_function_whose_first_call_was_refused_can_be_called_again():
+    assert await aioray.remote(nested.submit_after_failing_to).remote() == "second"
