@@ -35,6 +35,7 @@ from ..serialization import Pieces, load
 from ..wire import HELD, LET_GO, Ask
 from .channel import TimeIsOver
 from .current import place
+from .interrupts import protected
 from .objects import ArgumentLost
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ class Connection:
         self._entries[identifier] = weakref.KeyedRef(entry, self._has_gone, identifier)
         return entry
 
+    @protected
     def _has_gone(self, ref: weakref.KeyedRef[bytes, ObjectEntry]) -> None:
         """For any thread, at any moment, even while it holds the lock."""
         if self._entries.get(ref.key) is ref:
@@ -212,22 +214,25 @@ class Connection:
         """Submit a call of a remote function."""
         context = self._asking()
         definition, packed, key = self._prepare(call, context)
-        payload: bytes = b""
+        data: bytes | Pieces = b""
         entries: list[ObjectEntry] | None = None
         refs: Sequence[Any] = ()
         if args or kwargs:
             data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
-            payload = self._keep(data)
         retries = definition.max_retries
+        if retries is None:
+            retries = max_retries_now()
         label = ids.child_task_id(context.task, next(context.children), context.number)
-        with self.channel.uninterrupted():  # or the driver would hold what nobody has a ref to
+        # Or room would be lost that was granted, and the driver hold what nobody has a ref to.
+        with self.channel.uninterrupted():
+            payload = self._keep(data)
             self.channel.tell(
                 context.seq,
                 Ask.SUBMIT,
                 key,
                 packed,
                 label,
-                max_retries_now() if retries is None else retries,
+                retries,
                 payload,
                 [entry.binary() for entry in entries or ()],
             )
@@ -278,6 +283,7 @@ class Connection:
                     )
         return key
 
+    @protected
     def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
         self._function_refs.discard(ref)
         if not self.closed:
@@ -304,9 +310,8 @@ class Connection:
         context = self._asking()
         data, refs = serialize(value, "value", "the value given to put()")
         identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
-        kept = self._keep(data)
         with self.channel.uninterrupted():
-            self.channel.tell(context.seq, Ask.PUT, identifier, kept)
+            self.channel.tell(context.seq, Ask.PUT, identifier, self._keep(data))
             with self._lock:
                 ref: ObjectRef[Any] = ObjectRef(self._new_entry(identifier))
         del refs

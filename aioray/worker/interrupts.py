@@ -8,6 +8,7 @@ late, or early, and does nothing: early ones are found at the boundary by `reque
 code calls aioray and comes back from there (`hold`, `release`). An exception
 that the handler raises may still vanish, inside `__del__` or a callback, where Python only reports
 it; `_unraisable` then takes the note of delivery back, and the driver sends the signal again.
+aioray's own finalizers are not interrupted (`protected`): what they have to say must be said.
 Source: CPython, signal module, "Note on Signal Handlers and Exceptions".
 """
 
@@ -17,21 +18,33 @@ import _signal  # type: ignore[import-not-found]  # typeshed leaves it out
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "protected"]
 
 _SIGINT = int(signal.SIGINT)
 # signal.getsignal without the conversion to an enum, which takes ten times as long and is asked
 # after every call.
 _getsignal = _signal.getsignal
+
+
+_PROTECTED: set[CodeType] = set()
+_DEPTH = 4  # frames that a signal handler looks at for protected ones
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def protected(function: F) -> F:
+    """Mark a finalizer that must run to its end: the driver will send the signal again."""
+    _PROTECTED.add(function.__code__)
+    return function
 
 
 class Interrupts:
@@ -51,10 +64,16 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._handler)
         sys.unraisablehook = self._unraisable
 
-    def handle(self, _signum: int, _frame: FrameType | None) -> None:
+    def handle(self, _signum: int, frame: FrameType | None) -> None:
         """The signal handler."""
         current = self.current
         if current:
+            for _ in range(_DEPTH):
+                if frame is None:
+                    break
+                if frame.f_code in _PROTECTED:
+                    return
+                frame = frame.f_back
             self._deliver(current)
 
     def _deliver(self, seq: int) -> None:

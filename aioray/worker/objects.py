@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arena import Arena, read_file, write_file
 from ..wire import GOT, IN_FILE, IN_MEMORY, NOTE_KEPT, PAIR, PLACE, PLACE_MARK
+from .interrupts import protected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class _Token:
         self._objects = objects
         self.number = number
 
+    @protected
     def __del__(self) -> None:
         self._objects.view_ended(self.number)
 
@@ -98,6 +100,7 @@ class Objects:
             self._views[where] = view
         return view
 
+    @protected
     def view_ended(self, number: int) -> None:
         """For finalizers: nothing that could block, this may run anywhere, at any moment."""
         if number in self.kept:
@@ -125,13 +128,15 @@ class Objects:
 
     def keep_result(self, pieces: Pieces) -> bytes:
         """Do what `keep` does for a result of the attempt that ends now."""
-        place = self._write(pieces)
-        self._written.append(place)
+        with self._channel.uninterrupted():  # an item is written while its generator runs
+            place = self._write(pieces)
+            self._written.append(place)
         return _packed(place, pieces.size)
 
     def keep(self, pieces: Pieces) -> bytes:
         """Write a value where the driver has granted room; what stands for it in messages.
 
+        Not to be interrupted before the driver is told of it.
         Raises ObjectStoreFullError, OutOfDiskError.
         """
         return _packed(self._write(pieces), pieces.size)

@@ -247,6 +247,7 @@ class Server:
             self.channel.ring()
             raise error
         else:
+            self.objects.failed()  # an item may have been written, and not told of
             try:
                 status, delay = self.judge(error, attempt)
                 self.answer_error(attempt, error, status, started, duration, delay)
@@ -272,10 +273,11 @@ class Server:
         try:
             for item in items:
                 refs: list[Any] = []
-                payload = pack(item, attempt, f"item {count}", self.objects.keep, refs)
+                payload = pack(item, attempt, f"item {count}", self.objects.keep_result, refs)
                 del item
                 with channel.uninterrupted():
                     channel.note(NOTE_YIELDED, NUMBER.pack(count) + payload, seq)
+                    self.objects.answered()
                     channel.ring()
                 del refs
                 count += 1

@@ -27,8 +27,8 @@ def settled() -> dict[str, float]:
 
     async def wait() -> None:
         async with asyncio.timeout(GUARD):
+            jobs.remembered.clear()
             while used() or free("CPU") != CPUS:
-                jobs.remembered.clear()
                 await forget.remote(WORKERS)
                 gc.collect()
 
