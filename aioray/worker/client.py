@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+protected(ObjectRefGenerator.__del__)
+
 
 class _Context:
     """The attempt that asks, and what it has counted."""
@@ -196,6 +198,7 @@ class Connection:
         self.channel.tell(self._asking().seq, Ask.CONSUMED, task, count)
         self.channel.ring()
 
+    @protected
     def abandon(self, task: bytes) -> None:
         """Nobody reads the items of this generator task any more."""
         self.channel.tell_later(Ask.ABANDON, task)

@@ -70,6 +70,7 @@ class Order:
     ending: str = "bag"  # a Known's kind
     crashes: int = 0  # attempts that die on the way
     may_be_cancelled: bool = False
+    cancels: bool = True  # whether it cancels others, and so do its children
 
 
 def array(seed: int) -> Any:
@@ -109,7 +110,9 @@ class Program:
             self.submit_leaf()
             return
         crashes = self.random.choice([0, 0, 0, 0, 0, 1])
-        order = Order(self.seed(), self.order.depth - 1, "bag", crashes, self.is_doomed)
+        order = Order(
+            self.seed(), self.order.depth - 1, "bag", crashes, self.is_doomed, self.order.cancels
+        )
         self.add(Known(run.remote(order, self.some(3)), order.seed, "bag"))
 
     def submit_leaf(self) -> None:
@@ -197,7 +200,9 @@ class Program:
                 self.known.append(found)
 
     def step(self) -> None:
-        steps = [self.put, self.submit_behind, self.stream, self.wait, self.lose, self.cancel]
+        steps = [self.put, self.submit_behind, self.stream, self.wait, self.lose]
+        if self.order.cancels:
+            steps.append(self.cancel)
         steps += [self.keep, self.find] + 2 * [self.submit, self.submit_leaf] + 3 * [self.read]
         self.random.choice(steps)()
         self.drop()

@@ -41,17 +41,30 @@ def free(name: str) -> float:
     return aioray.available_resources().get(name, 0.0)
 
 
-@pytest.mark.parametrize("seed", range(20))
+def run(order: Order) -> None:
+    program = Program(order, [])
+    for _ in range(STEPS):
+        program.step()
+    while program.known:
+        program.known.pop().check()
+
+
+@pytest.mark.parametrize("seed", range(12))
 def test_tasks_get_what_the_model_says_and_nothing_is_left(seed, spill_folder):
     aioray.init(num_cpus=CPUS, object_store_memory=6 * MIB)
     try:
-        program = Program(Order(seed, DEPTH), [])
-        for _ in range(STEPS):
-            program.step()
-        while program.known:
-            program.known.pop().check()
-        del program
+        run(Order(seed, DEPTH, cancels=False))
         assert settled() == {"memory": 0, "CPU": CPUS}
         assert spilled(spill_folder) == []
+    finally:
+        aioray.shutdown()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tasks_that_cancel_others_get_what_the_model_says(seed, spill_folder):
+    aioray.init(num_cpus=CPUS, object_store_memory=6 * MIB)
+    try:
+        run(Order(seed, DEPTH))
+        assert settled()["CPU"] == CPUS
     finally:
         aioray.shutdown()
