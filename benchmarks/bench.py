@@ -27,6 +27,7 @@ class Scale:
     starts: int  # fresh processes of each kind
     burns: int
     chain: int
+    leaves: int  # tasks that one task submits, and items of a stream
     incidents: int  # crashes, cancels
     queued: int  # tasks whose memory is measured
     slow_queued: int
@@ -51,6 +52,7 @@ FULL = Scale(
     starts=7,
     burns=2_000,
     chain=500,
+    leaves=1_000,
     incidents=15,
     queued=100_000,
     slow_queued=10_000,
@@ -75,6 +77,7 @@ QUICK = Scale(
     starts=2,
     burns=400,
     chain=100,
+    leaves=100,
     incidents=3,
     queued=10_000,
     slow_queued=2_000,

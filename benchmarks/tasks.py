@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 POLL_SECONDS = 0.005
 CANCELLED_SECONDS = 3.0  # that tasks to be cancelled would take
@@ -112,3 +115,7 @@ def numbered_block(number: int) -> Any:
 
 def next_block(block: Any) -> Any:
     return block + 1.0
+
+
+def count(items: int) -> Iterator[int]:
+    yield from range(items)

@@ -33,6 +33,15 @@ class RemoteFunctions:
         self.numbered_block = remote(tasks.numbered_block)
         self.ones = remote(tasks.ones)
         self.total = remote(tasks.total)
+        self.count = remote(tasks.count)
+        add_one = self.add_one
+
+        @remote
+        def tree(leaves: int) -> int:
+            values: list[int] = library.get([add_one.remote(number) for number in range(leaves)])
+            return sum(values)
+
+        self.tree = tree
 
 
 class RayLike(Contestant):
@@ -85,6 +94,19 @@ class RayLike(Contestant):
             ref = self.do.add_one.remote(ref)
         assert self.ray.get(ref) == length
         return time.perf_counter() - start
+
+    def tree(self, leaves: int) -> float:
+        start = time.perf_counter()
+        assert self.ray.get(self.do.tree.remote(leaves)) == leaves * (leaves + 1) // 2
+        return time.perf_counter() - start
+
+    def stream(self, items: int) -> float:
+        """Items a second."""
+        start = time.perf_counter()
+        total = sum(self.ray.get(ref) for ref in self.do.count.remote(items))
+        seconds = time.perf_counter() - start
+        assert total == items * (items - 1) // 2
+        return items / seconds
 
     def crash(self) -> dict[str, float]:
         path = self.fresh_path()

@@ -108,6 +108,20 @@ class AsyncAioray(AsyncContestant):
         assert await ref == length
         return time.perf_counter() - start
 
+    async def tree(self, leaves: int) -> float:
+        start = time.perf_counter()
+        assert await do.tree.remote(leaves) == leaves * (leaves + 1) // 2
+        return time.perf_counter() - start
+
+    async def stream(self, items: int) -> float:
+        start = time.perf_counter()
+        total = 0
+        async for ref in do.count.remote(items):
+            total += await ref
+        seconds = time.perf_counter() - start
+        assert total == items * (items - 1) // 2
+        return items / seconds
+
     async def new_workers(self, count: int) -> float:
         """Seconds for tasks that no living worker may run: their environment is new."""
         variants = [
