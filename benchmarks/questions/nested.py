@@ -1,8 +1,8 @@
 """How fast are tasks that use tasks, and streams?
 
 Fixed: 2 workers. `tree`: one task that submits many no-op tasks and gets them all; seconds until
-the driver has the sum. `stream`: a generator task whose items the driver reads and gets one by one;
-items a second.
+the driver has the sum. `stream`: a generator task whose items the driver reads and gets one by one.
+Unit: seconds; items a second.
 """
 
 from __future__ import annotations
