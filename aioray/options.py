@@ -31,6 +31,7 @@ from aioray import linux
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.retry import RetryPolicy
 from aioray.runtime_env import check_runtime_env
+from aioray.wire import DYNAMIC, STREAMING
 from aioray.wording import show as _show
 from aioray.wording import show_typed as _show_typed
 
@@ -47,8 +48,6 @@ __all__ = [
 
 RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
 MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
-STREAMING: Final = -1  # num_returns: an ObjectRefGenerator
-DYNAMIC: Final = -2  # num_returns: one ref, to a DynamicObjectRefGenerator
 DEFAULT_MAX_RETRIES: Final = 3
 MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks, as in Ray
 STORE_SHARE: Final = 0.3  # of the machine's memory for large values, as in Ray

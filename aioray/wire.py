@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "ANSWER",
     "CLAIM",
+    "DYNAMIC",
     "GOT",
     "HELD",
     "IN_FILE",
@@ -67,6 +68,7 @@ __all__ = [
     "PLACE",
     "PLACE_MARK",
     "PROGRESS",
+    "STREAMING",
     "Ask",
     "Attempt",
     "Place",
@@ -87,6 +89,8 @@ HELD = b"+"
 LET_GO = b"-"
 NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
 GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
+STREAMING = -1  # instead of a number of returns: an ObjectRefGenerator
+DYNAMIC = -2  # one ref, to a DynamicObjectRefGenerator
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
 
@@ -164,7 +168,7 @@ class Attempt(NamedTuple):
     attempt: int  # from 0
     devices: tuple[str, ...]  # the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them
     name: str
-    num_returns: int  # or options.STREAMING, DYNAMIC
+    num_returns: int  # or STREAMING, DYNAMIC
     backpressure: int  # items of a generator that may wait to be read; 0: any number
     retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
     resources: tuple[tuple[str, int], ...]

@@ -16,8 +16,6 @@ from aioray import linux
 from aioray import options as options_module
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import (
-    DYNAMIC,
-    STREAMING,
     InitOptions,
     TaskOptions,
     default_max_retries,
@@ -27,6 +25,7 @@ from aioray.options import (
 )
 from aioray.retry import RetryPolicy
 from aioray.util.annotations import RayDeprecationWarning
+from aioray.wire import DYNAMIC, STREAMING
 
 
 def decorated(**given: Any) -> TaskOptions:

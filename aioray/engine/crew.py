@@ -236,8 +236,8 @@ class Crew:
         if not handle.ready and items:
             self._take_hello(handle, items.pop(0))  # type: ignore[arg-type]
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
-        for is_answer, some in itertools.groupby(items, lambda item: type(item) is Answer):
-            if is_answer:
+        for kind, some in itertools.groupby(items, type):
+            if kind is Answer:
                 self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
             else:
                 asked = functools.partial(self._requests.handle, handle, list(some))  # type: ignore[arg-type]

@@ -18,8 +18,8 @@ from ..calls import Definition, define, export, max_retries_now, serialize_call
 from ..core.model import Function, Task
 from ..environments import WorkerEnvironment, extend
 from ..generators import ObjectRefGenerator
-from ..options import DYNAMIC
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
+from ..wire import DYNAMIC
 from .streams import Stream
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from ..wire import (
     NOTE_ASKED,
     NOTE_REFS,
     NOTE_RELEASED,
-    NOTE_UNUSED,
     NUMBER,
     Ask,
     Attempt,
@@ -64,7 +63,6 @@ class Channel:
         self.known: set[int] = set()  # keys of functions whose code was loaded
         self.unrung_bytes = 0
         self.unrung_since = 0.0
-        self.unused: Callable[[], bytes] = bytes  # see `Objects.take_unused`
         self.unload: Callable[[int], None] = self.known.discard  # forgets a function, by its key
         self._answers = fds.answers
         self._bell = fds.bell
@@ -181,12 +179,6 @@ class Channel:
             count = len(released)
             numbers = [NUMBER.pack(released.popleft()) for _ in range(count)]
             self._write(_note(NOTE_RELEASED, b"".join(numbers), 0))
-
-    def give_back_unused(self) -> None:
-        """Say which room for results is not needed now."""
-        unused = self.unused()
-        if unused:
-            self.note(NOTE_UNUSED, unused)
 
     # ------------------------------------------------------------ asking
 

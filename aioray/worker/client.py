@@ -28,11 +28,10 @@ from ..calls import Definition, define, export, max_retries_now, serialize, seri
 from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
 from ..generators import ObjectRefGenerator
-from ..options import STREAMING
 from ..placement import ANYWHERE
 from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import Pieces, load
-from ..wire import HELD, LET_GO, Ask
+from ..wire import HELD, LET_GO, STREAMING, Ask
 from .channel import TimeIsOver
 from .current import place
 from .interrupts import protected

@@ -30,7 +30,18 @@ import setproctitle
 from .. import ids
 from ..client import registry
 from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
-from ..wire import ANSWER, CLAIM, NOTE_YIELDED, NUMBER, PAGE_RUNNING, PAGE_SIZE, Ask, Status
+from ..wire import (
+    ANSWER,
+    CLAIM,
+    NOTE_UNUSED,
+    NOTE_YIELDED,
+    NUMBER,
+    PAGE_RUNNING,
+    PAGE_SIZE,
+    STREAMING,
+    Ask,
+    Status,
+)
 from . import output, setup
 from .channel import Channel
 from .current import place
@@ -53,7 +64,6 @@ THREADS = "OMP_NUM_THREADS"
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
 _RETURNED = int(Status.RETURNED)
-STREAMING = -1  # as in options, which few workers load
 _monotonic = time.monotonic
 
 
@@ -66,7 +76,6 @@ class Server:
         self.interrupts = Interrupts(page)
         self.channel = Channel(fds, self.interrupts)
         self.objects = Objects(fds.arena, self.channel, self.want_room)
-        self.channel.unused = self.objects.take_unused
         self.channel.unload = self.unload
         self.devices = VisibleDevices()
         self.functions: dict[int, Callable[..., Any]] = {}
@@ -132,7 +141,8 @@ class Server:
                 claim = os.read(claims, size)
             except BlockingIOError:
                 channel.tell_news()
-                channel.give_back_unused()
+                if self.objects.spare:
+                    channel.note(NOTE_UNUSED, self.objects.take_unused())
                 if channel.unrung_bytes:
                     channel.ring()
                 self.show("IDLE")
