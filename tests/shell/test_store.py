@@ -51,6 +51,12 @@ class Box:
         self.store.settle()
         self.store.in_background(lambda: None).result(GUARD)
 
+    def come_to_rest(self):
+        """Wait until nothing is copied to files in advance any more."""
+        self.settle()
+        while self.store._cleaning:
+            self.settle()
+
     def used(self):
         assert self.store.used % PAGE == 0
         self.store._extents.check()
@@ -871,6 +877,7 @@ def test_many_threads_keep_read_and_drop_values(make_box, seed):
     assert len(values) == 24
     assert all(holds(v, key, pages, from_disk=True) for key, pages, v in values)
     assert box.used() <= PAGES
+    box.come_to_rest()
     assert box.store._being_spilled == set()
     del values
     box.settle()
