@@ -23,11 +23,21 @@ if TYPE_CHECKING:
 
     from .client import Call, Client
     from .core.model import Demand
+    from .core.intensity import RestartPolicy
     from .core.retries import RetryPolicy
     from .refs import ObjectEntry
     from .serialization import Pieces
 
-__all__ = ["Definition", "define", "export", "max_retries_now", "serialize", "serialize_call"]
+__all__ = [
+    "ActorDefinition",
+    "Definition",
+    "MethodDefinition",
+    "define",
+    "export",
+    "max_retries_now",
+    "serialize",
+    "serialize_call",
+]
 
 # The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
 # catches for what is not set, and this is asked at every submission.
@@ -48,6 +58,41 @@ class Definition(NamedTuple):
     retry_rule: bytes | bool  # see wire.Attempt
     backpressure: int  # items of a generator that may wait to be read; 0: any number
     where: Where
+
+
+class ActorDefinition(NamedTuple):
+    """What the options of a class say about its actors."""
+
+    class_name: str
+    name: str  # of the actor; empty: none
+    namespace: str  # empty: the session's
+    detached: bool  # it lives also without handles
+    max_restarts: int  # -1: unlimited
+    restart_policy: RestartPolicy | None  # None: the default one
+    priority: float
+    demand: Demand  # what has to be free for its start
+    keeps: bool  # and is held while it lives; False: only while it is made
+    environment: WorkerEnvironment
+    where: Where
+    ordered: bool  # calls of one caller run in their order
+    asynchronous: bool
+    lanes: tuple[tuple[str, int], ...]  # see wire.Creation; the default one comes first
+    max_pending_calls: int  # -1: unlimited
+    saves_every: int  # see wire.Creation
+    meta: bytes  # see client.ActorCode
+
+
+class MethodDefinition(NamedTuple):
+    """What the options of a method say about calls of it."""
+
+    method: str  # the attribute
+    name: str
+    num_returns: int
+    max_retries: int  # `max_task_retries`
+    retry_rule: bytes | bool  # see wire.Attempt
+    backpressure: int
+    lane: str
+    interruptible: bool
 
 
 def define(

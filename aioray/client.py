@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .options import TaskOptions
+    from .options import ActorOptions, MethodOptions, TaskOptions
     from .refs import ObjectEntry, ObjectRef
 
     Demand = tuple[tuple[str, int], ...]
 
 __all__ = [
+    "ActorCode",
     "Call",
     "Client",
     "Registry",
@@ -36,20 +37,34 @@ __all__ = [
 
 
 class RemoteCode(Protocol):
-    """A function that can be submitted, as far as a client looks into it."""
+    """A function, a class or a method that can be called, as far as a client looks into it."""
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., Any]  # of a method: something that has its signature
+
+
+class ActorCode(RemoteCode, Protocol):
+    """A class of actors."""
+
+    meta: bytes  # pickled `aioray.actor.ActorMeta`, what its handles are made of
+    asynchronous: bool  # one of its methods is a coroutine function
+    saves: bool  # it has the hooks that save its state
 
 
 class Call:
-    """A function with one set of options, and what a client has prepared for calling it."""
+    """Something that can be called, with one set of options, and what a client has prepared."""
 
-    __slots__ = ("binding", "client", "code", "options")
+    __slots__ = ("actor", "binding", "client", "code", "options")
 
-    def __init__(self, code: RemoteCode, options: TaskOptions) -> None:
+    def __init__(
+        self,
+        code: RemoteCode,
+        options: TaskOptions | ActorOptions | MethodOptions,
+        actor: ObjectRef[Any] | None = None,
+    ) -> None:
         self.code = code
-        self.options = options
+        self.options: Any = options
+        self.actor = actor  # whose method it is; None: it is a function, or a class
         self.client: Client | None = None  # whose `binding` this is
         self.binding: Any = None
 
@@ -80,6 +95,37 @@ class Client(Protocol):
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task: its ref, or a list of refs, or None, as `num_returns` says."""
+        ...
+
+    def create_actor(
+        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Take an actor: its ref, which every handle holds; without one the actor ends.
+
+        call: its code is an ActorCode. Raises ActorAlreadyExistsError.
+        """
+        ...
+
+    def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
+        """The ref and the `meta` of the living actor of this name; None: there is none.
+
+        namespace: None: that of the session.
+        """
+        ...
+
+    def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
+        """End an actor at once. Nothing if it has ended. ActorHandleNotFoundError."""
+        ...
+
+    def named_actors(self) -> list[tuple[str, str]]:
+        """Namespace and name of every living actor that has a name."""
+        ...
+
+    def pending_calls(self, actor: ObjectRef[Any]) -> int:
+        """How many calls of an actor this process has made that have not ended.
+
+        They are counted for actors with `max_pending_calls` only.
+        """
         ...
 
     def put(self, value: Any) -> ObjectRef[Any]:

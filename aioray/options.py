@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, TypeAlias
 
 from aioray import linux
+from aioray.core.intensity import RestartPolicy
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.retry import RetryPolicy
 from aioray.runtime_env import check_runtime_env
@@ -37,7 +38,9 @@ from aioray.wording import show_typed as _show_typed
 
 __all__ = [
     "RESOURCE_UNITS",
+    "ActorOptions",
     "InitOptions",
+    "MethodOptions",
     "RetryExceptions",
     "TaskOptions",
     "default_max_retries",
@@ -130,6 +133,76 @@ class TaskOptions:
         """Compute `demand`."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         object.__setattr__(self, "demand", _in_units(amounts | dict(self.resources)))
+
+
+@dataclass(frozen=True, slots=True)
+class ActorOptions:
+    """The checked options of a class of actors. Built by parse_actor_options().
+
+    Ray's names without a leading underscore. The last fields are computed once from others.
+    """
+
+    max_restarts: int = 0  # -1 is unlimited
+    restart_policy: RestartPolicy | None = None  # beyond Ray: how often within which time
+    max_task_retries: int = 0  # of methods that say nothing themselves; -1 is unlimited
+    max_concurrency: int | None = None  # None: 1, or 1000 if it is asynchronous
+    max_pending_calls: int = -1  # -1 is unlimited
+    concurrency_groups: Mapping[str, int] = field(default_factory=dict, hash=False)
+    allow_out_of_order_execution: bool | None = None
+    lifetime: str | None = None
+    namespace: str | None = None
+    get_if_exists: bool = False
+    interruptible: bool = False  # beyond Ray: of methods that say nothing themselves, see there
+    checkpoint_every: int = 1  # beyond Ray: calls after which __aioray_save__ is asked
+    priority: float = 0.0
+    num_cpus: float | None = None  # None: 1 while it is made; and later, if others are named
+    num_gpus: float = 0.0
+    memory: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    name: str | None = None
+    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
+    enable_task_events: bool = True
+    scheduling_strategy: Any = field(default=None, hash=False)
+    placement_group: Any = field(default="default", hash=False)
+    placement_group_bundle_index: int = -1
+    placement_group_capture_child_tasks: bool | None = None
+    accelerator_type: str | None = None
+    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
+    fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
+    labels: Mapping[str, str] | None = field(default=None, hash=False)
+    actor_generator_backpressure_num_objects: int | None = None
+    # Computed: what has to be free for its start, and whether that is held while it lives.
+    demand: Units = field(init=False, repr=False, compare=False)
+    keeps: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compute `demand` and `keeps`."""
+        others = {"GPU": self.num_gpus, "memory": self.memory, **self.resources}
+        keeps = self.num_cpus is not None or any(others.values())
+        cpus = 1.0 if self.num_cpus is None else self.num_cpus
+        object.__setattr__(self, "keeps", keeps)
+        object.__setattr__(self, "demand", _in_units({"CPU": cpus, **others}))
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """The checked options of a method, or of some calls of it. Built by parse_method_options().
+
+    None: not said, so that the next in line decides: call, `@method`, `.options()` of the class,
+    decorator of the class.
+    """
+
+    num_returns: int | None = None  # or STREAMING, DYNAMIC
+    concurrency_group: str | None = None
+    max_task_retries: int | None = None
+    retry_exceptions: RetryExceptions | None = field(default=None, hash=False)
+    interruptible: bool | None = None  # beyond Ray: a cancel interrupts it, see `aioray.method`
+    generator_backpressure_num_objects: int | None = None
+    num_objects_per_yield: int | None = None
+    enable_task_events: bool | None = None
+    tensor_transport: str | None = None
+    name: str | None = None  # of calls
+    labels: Mapping[str, str] | None = field(default=None, hash=False)  # of calls
 
 
 def parse_task_options(

@@ -10,7 +10,8 @@ A worker has these descriptors (`WorkerFds`):
   kept in the store is not sent: its `Place` is. A packet can also be a reply to something that the
   worker has asked: `marshal` of (request, body, size); if it is large, the body is None, and a
   memory file of that size with the marshalled body travels along. Or it names functions that are
-  not needed any more: `marshal` of a tuple of one list, of their keys.
+  not needed any more: `marshal` of a tuple of one list, of their keys. Or it tells an actor that a
+  call of it is cancelled: `marshal` of a tuple of one number, the seq.
 - *arena*, the memory file of large values, see `aioray.arena`. A worker writes only where it was
   granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
@@ -22,7 +23,7 @@ A worker has these descriptors (`WorkerFds`):
   answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not
   need room that it was granted; it keeps looking at a value after the attempt that had it as an
   argument (said before the answer), or which it got by asking; it has let go of such views; it
-  holds refs, or has let go of them. Their order is that in which things happened: a ref that was
+  holds refs, or has let go of them; its actor has saved its state. Their order is that in which things happened: a ref that was
   found inside a value is said to be held before whatever kept it alive until then ends.
 - *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
   waking the driver is what costs.
@@ -42,6 +43,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "ANSWER",
     "CLAIM",
+    "CREATION",
     "DYNAMIC",
     "GOT",
     "HELD",
@@ -53,6 +55,7 @@ __all__ = [
     "NOTE_KEPT",
     "NOTE_REFS",
     "NOTE_RELEASED",
+    "NOTE_SAVED",
     "NOTE_UNUSED",
     "NOTE_YIELDED",
     "NUMBER",
@@ -71,7 +74,9 @@ __all__ = [
     "STREAMING",
     "Ask",
     "Attempt",
+    "Creation",
     "Place",
+    "Role",
     "Status",
     "WorkerFds",
 ]
@@ -87,6 +92,7 @@ NOTE_RELEASED = 19  # payload: NUMBER for each view
 NOTE_REFS = 20  # payload: for each object that is held from now on or no longer, HELD or LET_GO, id
 HELD = b"+"
 LET_GO = b"-"
+NOTE_SAVED = 22  # payload: the state of the actor after the call `seq`; counts if that is answered
 NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
 GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
 STREAMING = -1  # instead of a number of returns: an ObjectRefGenerator
@@ -129,6 +135,7 @@ class Status(IntEnum):
     INTERRUPTED = 5
     NOT_STARTED = 6
     ARGUMENT_LOST = 7
+    EXITED = 8
 
 
 class Ask(IntEnum):
@@ -157,6 +164,13 @@ class Ask(IntEnum):
     REMOVE_GROUP = 17  # * id of a placement group; reply: None, or the error
     GROUP_READY = 18  # * id of a placement group; reply: id of its ref, now held; or the error
     FUNCTION = 19  # key, name, code, ids of captured refs: a function that will be submitted
+    CREATE_ACTOR = 20  # *if it has a name: see `aioray.worker.client`; reply: None, or the error
+    CALL_ACTOR = 21  # a call of a method, see `aioray.worker.client`
+    KILL_ACTOR = 22  # * id of its ref, whether it must not restart; reply: None, or the error
+    GET_ACTOR = 23  # * name, namespace; reply: id of its ref, now held, and its meta; None; error
+    PENDING_CALLS = (
+        24  # * id of its ref; reply: how many calls this worker has made and not seen end
+    )
 
 
 class Attempt(NamedTuple):
@@ -174,8 +188,33 @@ class Attempt(NamedTuple):
     resources: tuple[tuple[str, int], ...]
     group: str  # id of the placement group that it runs in, in hexadecimal; or empty
     captures: bool  # whether what it submits runs in that group too
+    role: Any  # of calls of actors, the plain tuple of a Role; None: it is a task
     payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments
     arguments: Any  # the values of top-level refs, each as bytes or as a Place
+
+
+class Role(NamedTuple):
+    """What an attempt is to an actor, as it travels in `Attempt.role`."""
+
+    method: str  # CREATION: make the actor
+    lane: str  # concurrency group; empty: the default one
+    interruptible: bool  # a cancel is KeyboardInterrupt in its main thread, instead of a flag
+    creation: Any = None  # of a Creation, the plain tuple
+
+
+class Creation(NamedTuple):
+    """What a worker must know to become an actor."""
+
+    actor_id: str  # in hexadecimal
+    name: str  # as given; empty: none
+    class_name: str
+    asynchronous: bool  # its methods run on event loops
+    lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
+    saves_every: int  # calls after which its state is saved; 0: it has no such hooks
+    restores: bool  # the last of the attempt's arguments is its saved state
+
+
+CREATION = "__init__"
 
 
 class WorkerFds(NamedTuple):

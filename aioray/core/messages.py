@@ -79,6 +79,7 @@ class Ended(Enum):
     INTERRUPTED = "interrupted"  # KeyboardInterrupt left the function
     NOT_STARTED = "not started"  # the interrupt came before the function's first line
     ARGUMENT_LOST = "argument lost"  # a value that it needs is gone; it was never entered
+    EXITED = "exited"  # a method has ended its actor, which wants no restart
 
 
 class Answer(NamedTuple):
