@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .client import Call, Client
-    from .core.model import Demand
     from .core.intensity import RestartPolicy
+    from .core.model import Demand
     from .core.retries import RetryPolicy
     from .refs import ObjectEntry
     from .serialization import Pieces

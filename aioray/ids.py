@@ -22,9 +22,14 @@ __all__ = [
     "SIGNAL_INDEX",
     "TASK_ID_SIZE",
     "HexId",
+    "Label",
+    "actor_call_id",
+    "actor_of",
+    "actor_task_id",
     "child_task_id",
     "driver_task_id",
     "index_of",
+    "is_actor",
     "job_id",
     "job_of",
     "object_id",
@@ -44,6 +49,7 @@ PUTS_OF_AN_ATTEMPT = 1_000_000  # numbers that an attempt of a task has for them
 PUT_ATTEMPTS = 3_900  # attempts that have numbers of their own
 
 _NO_ACTOR = b"\xff" * 12
+_CREATION = b"\xff" * 8
 _INDEX = struct.Struct("<I")
 _COUNTER = struct.Struct("<Q")
 
@@ -72,14 +78,18 @@ def driver_task_id(job: bytes) -> bytes:
     return b"\xff" * 20 + job
 
 
-def task_id(job: bytes, label: int | bytes) -> bytes:
-    """The id of a task by its label.
+Label = int | bytes | tuple[int, bytes]
+"""What a task's id is made of: of what the driver has submitted, its number among those, from 1;
+the same and the id of the creation, if it is a call of an actor; of all else the id itself."""
 
-    label: of what the driver of `job` submitted, its number among those, from 1; of what a task
-    submitted, the id itself.
-    """
+
+def task_id(job: bytes, label: Label) -> bytes:
+    """The id of a task by its label; job: of the driver."""
     if isinstance(label, bytes):
         return label
+    if isinstance(label, tuple):
+        number, creation = label
+        return actor_call_id(child_task_id(driver_task_id(job), number), creation)
     return child_task_id(driver_task_id(job), label)
 
 
@@ -94,6 +104,34 @@ def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
     again = _INDEX.pack(attempt) if attempt else b""
     digest = sha256(job + parent + _COUNTER.pack(counter) + again).digest()
     return digest[:8] + _NO_ACTOR + job
+
+
+def actor_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
+    """The id of the task that makes the `counter`-th actor, from 1, of this attempt of `parent`.
+
+    Its last 16 bytes are the id of the actor.
+    """
+    from hashlib import sha256
+
+    again = _INDEX.pack(attempt) if attempt else b""
+    digest = sha256(b"actor" + parent + _COUNTER.pack(counter) + again).digest()
+    return _CREATION + digest[:12] + parent[-JOB_ID_SIZE:]
+
+
+def actor_call_id(task: bytes, creation: bytes) -> bytes:
+    """The id of a call of an actor. task: the id that it would have as a call of a function."""
+    return task[:8] + creation[8:TASK_ID_SIZE]
+
+
+def actor_of(identifier: bytes) -> bytes | None:
+    """The id of the actor that this task, or object, belongs to; None if to none."""
+    actor = identifier[8:TASK_ID_SIZE]
+    return None if actor.startswith(_NO_ACTOR) else actor
+
+
+def is_actor(identifier: bytes) -> bool:
+    """Whether this is the object that stands for an actor."""
+    return identifier[:8] == _CREATION and not identifier[8:].startswith(_NO_ACTOR)
 
 
 def index_of(identifier: bytes) -> int:

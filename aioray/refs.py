@@ -91,7 +91,7 @@ class ObjectEntry:
     )
 
     def __init__(
-        self, client: Client | None, label: int | bytes, index: int, task: Any = None
+        self, client: Client | None, label: ids.Label, index: int, task: Any = None
     ) -> None:
         self.client = client  # None: it belongs to a driver that this process cannot reach
         self.label = label  # of its task, see ids.task_id; 0 for objects of the driver's `put`

@@ -23,8 +23,9 @@ A worker has these descriptors (`WorkerFds`):
   answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not
   need room that it was granted; it keeps looking at a value after the attempt that had it as an
   argument (said before the answer), or which it got by asking; it has let go of such views; it
-  holds refs, or has let go of them; its actor has saved its state. Their order is that in which things happened: a ref that was
-  found inside a value is said to be held before whatever kept it alive until then ends.
+  holds refs, or has let go of them; its actor has saved its state. Their order is that in which
+  things happened: a ref that was found inside a value is said to be held before whatever kept it
+  alive until then ends.
 - *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
   waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
@@ -178,7 +179,7 @@ class Attempt(NamedTuple):
 
     seq: int
     function: int  # key of the function's code
-    label: int | bytes  # of the task, see ids.task_id
+    label: Any  # of the task, see ids.Label
     attempt: int  # from 0
     devices: tuple[str, ...]  # the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them
     name: str

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .actors import Actor
     from .groups import Group
     from .model import Environment, Task
 
@@ -26,10 +27,13 @@ __all__ = [
     "LOST_CANCELLED",
     "LOST_MAX_ATTEMPTS",
     "LOST_RETRIES_DISABLED",
+    "ActorKilled",
+    "ActorReleased",
     "Answer",
     "AnswersReceived",
     "AttemptRecord",
     "AttemptsReclaimed",
+    "CancelCall",
     "CancelOutcome",
     "CancelRequested",
     "Command",
@@ -42,6 +46,7 @@ __all__ = [
     "KillWorker",
     "PollWorker",
     "ReclaimAttempts",
+    "ReportActor",
     "ReportCancel",
     "ReportInfeasible",
     "ReportOrphans",
@@ -105,6 +110,8 @@ class FailureKind(Enum):
     ENVIRONMENT = "environment could not be set up"
     GROUP_REMOVED = "placement group removed"
     UNSCHEDULABLE = "no place to run"  # `detail` is a text that says why
+    ACTOR_DIED = "actor died"  # `detail` is an ActorDeath; so it is of the next
+    ACTOR_UNAVAILABLE = "actor died, and starts again"  # what it was running may have had effects
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -271,6 +278,21 @@ class GroupRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class ActorReleased:
+    """No handle to this actor is left, so nobody can call it any more."""
+
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class ActorKilled:
+    """Somebody wants this actor to end at once."""
+
+    actor: Actor
+    no_restart: bool  # False: it is as if it had crashed
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """`next_deadline()` has passed."""
 
@@ -300,6 +322,8 @@ Event = (
     | ResultWanted
     | Revived
     | GroupRemoved
+    | ActorReleased
+    | ActorKilled
     | TimerFired
     | ShutdownRequested
 )
@@ -345,6 +369,14 @@ class PollWorker:
 @dataclass(frozen=True, slots=True)
 class InterruptWorker:
     """SIGINT for this attempt only, unless the worker says that it was delivered already."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCall:
+    """Tell an actor that this call, which it is running, is cancelled."""
 
     worker_id: int
     seq: int
@@ -415,6 +447,13 @@ class ReportOrphans:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportActor:
+    """The state of this actor has changed."""
+
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
 class ReportInfeasible:
     """Tell the user that this task, or group, asks for more than there is and cannot run."""
 
@@ -432,6 +471,7 @@ Command = (
     | ReclaimAttempts
     | PollWorker
     | InterruptWorker
+    | CancelCall
     | KillWorker
     | StopWorker
     | ResolveValues
@@ -440,6 +480,7 @@ Command = (
     | ReportCancel
     | ReportRetry
     | ReportOrphans
+    | ReportActor
     | ReportInfeasible
     | Stopped
 )

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .actors import Actor, Traits
     from .devices import Shares
     from .groups import Group
     from .messages import AttemptRecord, Failure
@@ -70,7 +71,11 @@ SUCCESSORS: dict[TaskState, tuple[TaskState, ...]] = {
         _T.PENDING_NODE_ASSIGNMENT,  # reclaimed, or retried at once
         _T.PENDING_ARGS_AVAIL,  # an argument was lost
     ),
-    _T.FINISHED: (_T.PENDING_ARGS_AVAIL,),  # its value was lost, and is wanted
+    _T.FINISHED: (
+        _T.PENDING_ARGS_AVAIL,  # its value was lost, and is wanted
+        _T.PENDING_NODE_ASSIGNMENT,  # it has made an actor, which has died and is made again
+        _T.BACKOFF,  # the same, after a while
+    ),
     _T.FAILED: (),
 }
 for _state, _next in SUCCESSORS.items():
@@ -108,7 +113,9 @@ class Task:
 
     __slots__ = (
         "__weakref__",
+        "actor",
         "attempt",
+        "caller",
         "cancellation",
         "children",
         "dependencies",
@@ -134,6 +141,7 @@ class Task:
         "seq",
         "state",
         "stream",
+        "traits",
         "unready_dependencies",
         "worker",
     )
@@ -153,7 +161,12 @@ class Task:
         label: Any = None,
         priority: float = 0.0,
         payload: Any = None,
+        traits: Traits | None = None,
+        caller: int = 0,
     ) -> None:
+        self.actor: Actor | None = None  # which it makes
+        self.traits: Any = traits  # of a call of an actor
+        self.caller = caller  # of such a call: the worker that made it; 0: the driver
         self.label = label  # the shell's: what the task's id is made of
         self.number = number  # submission counter of the engine; never reused
         # What a task submits has its place, or those that wait for it would pile up.
@@ -194,10 +207,13 @@ class SchedulingClass:
 
     Those of another depth queue elsewhere: what a task waits for must not stand behind its like.
     One kind has no workers: its one task is the reservation of a placement group (`reserves`), and
-    is finished when there is room for that.
+    is finished when there is room for that. One makes actors (`creates`): each task gets a worker
+    to itself, for good. And one is for calls of one `actor`, which need nothing but that: a lane.
     """
 
     __slots__ = (
+        "actor",
+        "creates",
         "demand",
         "demands",
         "depth",
@@ -205,6 +221,7 @@ class SchedulingClass:
         "forbidden",
         "group",
         "leases",
+        "limit",
         "passed_over_since",
         "queue",
         "reported_infeasible",
@@ -220,6 +237,9 @@ class SchedulingClass:
         demands: tuple[Demand, ...] | None = None,
         group: Group | None = None,
         reserves: Group | None = None,
+        creates: bool = False,
+        actor: Actor | None = None,
+        limit: int = 0,
     ) -> None:
         self.demand = demand  # as it was asked for
         self.demands = (demand,) if demands is None else demands  # one of these is what it takes
@@ -227,9 +247,12 @@ class SchedulingClass:
         self.depth = depth  # of the tasks that have submitted these; 0: the driver
         self.group = group  # on whose bundles it draws
         self.reserves = reserves
+        self.creates = creates
+        self.actor = actor  # see `actors`
+        self.limit = limit  # how many calls of it run at once
         self.forbidden: Failure | None = None  # how its tasks fail instead of being queued
         self.queue: deque[Task] | RankedQueue = deque()  # the latter if priorities differ
-        self.leases = 0  # workers that hold its resources
+        self.leases = 0  # workers that hold its resources; of a lane: calls in flight
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
 
@@ -249,6 +272,7 @@ class Worker:
     """One worker process, from the order to start it until it is reaped."""
 
     __slots__ = (
+        "actor",
         "blocked",
         "calls",
         "devices",
@@ -262,6 +286,7 @@ class Worker:
         "lease",
         "reclaims",
         "served",
+        "settled",
         "shares",
         "stall_check",
         "state",
@@ -270,6 +295,8 @@ class Worker:
     def __init__(self, worker_id: int, environment: Environment) -> None:
         self.id = worker_id
         self.environment = environment
+        self.actor: Actor | None = None  # which lives in it, or is about to
+        self.settled = False  # it holds its resources for as long as the actor lives
         self.state = WorkerState.STARTING
         self.in_flight: dict[int, Task] = {}  # task by seq, in the order sent
         self.lease: SchedulingClass | None = None  # whose resources it holds while busy

@@ -53,6 +53,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .actors import Actors
 from .devices import UNIT, Devices
 from .groups import GroupState
 from .intensity import RestartIntensity
@@ -60,6 +61,8 @@ from .messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
+    ActorKilled,
+    ActorReleased,
     Answer,
     AnswersReceived,
     AttemptRecord,
@@ -167,6 +170,7 @@ class Scheduler:
 
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
+        "_actors",
         "_blocked_until",
         "_broken",
         "_classes",
@@ -227,6 +231,7 @@ class Scheduler:
         if devices is None:
             devices = [str(number) for number in range(self.total.get("GPU", 0) // UNIT)]
         self._devices: dict[str, Devices] = {"GPU": Devices(dict.fromkeys(devices, UNIT))}
+        self._actors = Actors(self)
         self._groups: dict[str, Group] = {}  # those that hold their resources, by key
         self._placed = False  # a group, during this dispatch
         self._classes: dict[Any, SchedulingClass] = {}
@@ -270,6 +275,8 @@ class Scheduler:
             ResultWanted: self._on_wanted,
             Revived: self._on_revived,
             GroupRemoved: self._on_group_removed,
+            ActorReleased: self._actors.released,
+            ActorKilled: self._actors.killed,
             TimerFired: self._on_timer,
             ShutdownRequested: self._on_shutdown,
         }
@@ -298,18 +305,23 @@ class Scheduler:
         group: Group | None = None,
         bundle: int | None = None,
         refusal: str | None = None,
+        creates: bool = False,
     ) -> SchedulingClass:
         """The one class of tasks that need this, submitted by tasks so many levels down.
 
         group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
         bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
+        creates: they make actors.
         """
-        key = (demand, environment, depth, None if group is None else group.key, bundle, refusal)
+        place = None if group is None else group.key
+        key = (demand, environment, depth, place, bundle, refusal, creates)
         found = self._classes.get(key)
         if found is not None:
             return found
         demands = None if group is None else group.demands(demand, bundle)
-        found = SchedulingClass(demand, environment, depth, demands=demands, group=group)
+        found = SchedulingClass(
+            demand, environment, depth, demands=demands, group=group, creates=creates
+        )
         if refusal is not None:
             found.forbidden = Failure(FailureKind.UNSCHEDULABLE, refusal)
         if group is not None:
@@ -352,6 +364,9 @@ class Scheduler:
             self._fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
             return
         self._move(task, _PENDING)
+        if cls.actor is not None:
+            self._actors.enqueue(task, front=front)
+            return
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
         if front:
@@ -391,9 +406,11 @@ class Scheduler:
                     work.append(dependent)
 
     def _fail_one(self, task: Task, failure: Failure) -> None:
-        if task.state is _PENDING:
+        cls = task.scheduling_class
+        if cls.actor is not None:
+            self._actors.drop(task)
+        elif task.state is _PENDING:
             # Rare and linear: only cancels and shutdown take tasks out of a queue.
-            cls = task.scheduling_class
             cls.queue.remove(task)
             if not cls.queue:
                 self._emptied(cls)
@@ -403,6 +420,8 @@ class Scheduler:
             self._leave(task.parent, task)
         self._out.append(ResolveFailure(task, failure))
         task.worker = None
+        if task.actor is not None:
+            self._actors.creation_failed(task.actor, failure)
 
     def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
         for request_id in cancellation.request_ids:
@@ -421,6 +440,9 @@ class Scheduler:
             else:
                 task.queued_at = parent.queued_at
                 self._join(parent, task)
+            call = task.scheduling_class.actor is not None
+            if call:
+                self._actors.submitted(task)
             if self._closing and not (
                 self._draining and parent is not None and parent.number in tasks
             ):
@@ -433,8 +455,12 @@ class Scheduler:
                 # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
                 dependencies, task.dependencies = task.dependencies, ()
                 self._await_dependencies(task, dependencies)
+                if call and task.state is TaskState.PENDING_ARGS_AVAIL:
+                    self._actors.waits(task)
             else:
                 self._enqueue(task)
+            if task.actor is not None and task.number in tasks:
+                self._actors.waiting(task)
         if event.tasks:
             self._newest = event.tasks[-1].number
         self._dispatch(now)
@@ -476,6 +502,8 @@ class Scheduler:
     def _dispatch(self, now: float) -> None:
         """Give queued tasks to workers, lowest rank first, and order what is missing."""
         waiting = self._waiting
+        if self._actors.calling:
+            self._actors.dispatch(now)
         if waiting:
             if len(waiting) == 1:
                 classes: Iterable[SchedulingClass] = tuple(waiting)
@@ -502,15 +530,18 @@ class Scheduler:
         free = self._free_leases(cls)
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
-            share = -(-len(queue) // min(len(idle), free))
+            share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
             worker = idle.pop()
             self._idle_count -= 1
             self._lease(worker, cls)
             free -= 1
+            head = queue[0]
             self._fill(worker, cls, share, now)
+            if cls.creates:
+                self._actors.placed(worker, head)
         if queue and free:
             self._order_workers(cls, min(len(queue), free), now)
-        if queue and not self._starting.get(cls.environment):
+        if queue and not cls.creates and not self._starting.get(cls.environment):
             for worker in tuple(self._workers.values()):
                 if worker.lease is cls:
                     self._top_up(worker, cls, now)
@@ -610,8 +641,8 @@ class Scheduler:
             for name, amount in group.demand:
                 total[name] -= amount
         kept = {"GPU": [share for group in self._groups.values() for share in group.shares]}
-        for worker in self._workers.values() if self.blocked_workers else ():
-            if worker.blocked:
+        for worker in self._workers.values() if self.blocked_workers or self._actors.living else ():
+            if worker.blocked or worker.settled:
                 for name, amount in worker.held:
                     if not _is_cpu(name):
                         total[name] -= amount
@@ -655,7 +686,10 @@ class Scheduler:
     def _is_served(self, environment: Environment) -> bool:
         """Whether a worker of this environment is there, or on its way, and can take something."""
         return any(
-            worker.environment == environment and worker.state not in LEAVING and not worker.blocked
+            worker.environment == environment
+            and worker.state not in LEAVING
+            and not worker.blocked
+            and worker.actor is None
             for worker in self._workers.values()
         )
 
@@ -698,7 +732,10 @@ class Scheduler:
         cls, worker.lease = worker.lease, None
         if cls is None:
             return
-        cls.leases -= 1
+        if worker.settled:
+            worker.settled = False
+        else:
+            cls.leases -= 1
         blocked = worker.blocked
         if blocked:
             worker.blocked = False
@@ -715,6 +752,11 @@ class Scheduler:
             cls.group.leases -= 1
             self._dissolve(cls.group)
 
+    def _settle(self, worker: Worker) -> None:
+        """It keeps what it has leased as long as its actor lives: no lease that comes and goes."""
+        worker.settled = True
+        worker.lease.leases -= 1  # type: ignore[union-attr]  # it has one
+
     def _give_back(self, name: str, amount: int) -> None:
         """Free some of a resource; what is owed of it is paid first."""
         owed = self.owed[name]
@@ -728,13 +770,16 @@ class Scheduler:
         worker = self._workers.get(event.worker_id)
         if worker is None or worker.blocked or event.seq not in worker.in_flight:
             return
+        actor = worker.actor
+        if worker.lease is None or (actor is not None and not actor.ahead):
+            return  # it holds nothing, or other calls use that
         worker.blocked = True
         self.blocked_workers += 1
         for name, amount in worker.held:
             if _is_cpu(name):
                 self._give_back(name, amount)
         self._stalled.pop(worker, None)
-        if len(worker.in_flight) > 1:
+        if len(worker.in_flight) > 1 and actor is None:
             self._reclaim(worker)
         self._dispatch(now)
 
@@ -815,12 +860,7 @@ class Scheduler:
                 self._count_call(worker, task)
             queue.popleft()
             limit -= 1
-            self._last_seq = seq = self._last_seq + 1
-            task.seq = seq
-            task.worker = worker
-            task.sent_at = now
-            self._move(task, TaskState.SUBMITTED_TO_WORKER)
-            in_flight[seq] = task
+            self._begin(task, worker, now)
             bundle.append(task)
             if len(bundle) == MAX_BUNDLE:
                 self._out.append(SendAttempts(worker.id, bundle))
@@ -831,6 +871,15 @@ class Scheduler:
             self._out.append(SendAttempts(worker.id, bundle))
         self._watch_stall(worker)
 
+    def _begin(self, task: Task, worker: Worker, now: float) -> None:
+        """A new attempt of the task is on its way to the worker."""
+        self._last_seq = seq = self._last_seq + 1
+        task.seq = seq
+        task.worker = worker
+        task.sent_at = now
+        self._move(task, TaskState.SUBMITTED_TO_WORKER)
+        worker.in_flight[seq] = task
+
     def _count_call(self, worker: Worker, task: Task) -> None:
         """Count one call against max_calls; with the last one, prepare the successor."""
         key = task.function.key
@@ -840,7 +889,7 @@ class Scheduler:
             staying = sum(
                 1
                 for other in self._workers.values()
-                if other.state in (WorkerState.READY, WorkerState.STARTING)
+                if other.state in (WorkerState.READY, WorkerState.STARTING) and other.actor is None
             )
             room = min(self._kept_workers - staying, self._worker_room())
             if room > 0 and not self._closing:
@@ -856,6 +905,9 @@ class Scheduler:
 
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
+        if worker.actor is not None:
+            self._actors.progressed(worker, now)
+            return
         cls = worker.lease
         if cls is None:
             return  # late news only
@@ -960,7 +1012,7 @@ class Scheduler:
         """Take back what waits behind long attempts, where somebody could make use of that."""
         for worker in tuple(self._stalled):
             cls = worker.lease
-            if cls is None or len(worker.in_flight) < 2:
+            if cls is None or worker.actor is not None or len(worker.in_flight) < 2:
                 continue
             last = next(reversed(worker.in_flight.values()))
             if self._could_run_elsewhere(cls, now) or self._outranked(cls, rank(last)):
@@ -1003,6 +1055,8 @@ class Scheduler:
             if task is None:
                 continue  # shutdown has given it up
             self._uncount_call(worker, task)
+            if worker.actor is not None:
+                self._actors.taken_back(task, worker)
             task.worker = None
             if task.cancellation is not None:
                 self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
@@ -1014,6 +1068,11 @@ class Scheduler:
     def _on_answers(self, event: AnswersReceived, now: float) -> None:
         worker = self._workers.get(event.worker_id)
         if worker is None:
+            return
+        if worker.actor is not None:
+            self._actors.answers(worker, event, now)
+            if self._waiting or self._stalled or self._actors.calling:
+                self._dispatch(now)
             return
         results: list[tuple[Task, Any]] = []
         unstarted: list[Task] = []
@@ -1035,38 +1094,49 @@ class Scheduler:
                     duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
                 )
             if answer.ended is _RETURNED:
-                self._move(task, TaskState.FINISHED)
-                del self._tasks[task.number]
-                task.worker = None
-                if task.parent is not None:
-                    self._leave(task.parent, task)
-                results.append((task, answer.payload))
-                if task.dependents is not None:
-                    self._finish_dependents(task)
-                if task.cancellation is not None:
-                    self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
+                self._finish(task, answer.payload, results)
             else:
                 self._failed_answer(task, worker, answer, now)
         if results:
             self._out.append(ResolveValues(results))
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task)
+        self._has_served(worker)
+        self._after_progress(worker, now)
+        if self._waiting or self._stalled or self._actors.calling:
+            self._dispatch(now)
+
+    def _finish(self, task: Task, payload: Any, results: list[tuple[Task, Any]]) -> None:
+        """The task has its value, which goes to the results that are about to be told."""
+        self._move(task, TaskState.FINISHED)
+        del self._tasks[task.number]
+        task.worker = None
+        if task.parent is not None:
+            self._leave(task.parent, task)
+        results.append((task, payload))
+        if task.dependents is not None:
+            self._finish_dependents(task)
+        if task.cancellation is not None:
+            self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
+
+    def _has_served(self, worker: Worker) -> None:
         if not worker.served:
             worker.served = True
             intensity = self._intensity.get(worker.environment)
             if intensity is not None:
                 intensity.succeeded()
-        self._after_progress(worker, now)
-        if self._waiting or self._stalled:
-            self._dispatch(now)
+
+    @staticmethod
+    def _record_of(task: Task, worker: Worker, answer: Answer, kind: FailureKind) -> AttemptRecord:
+        return AttemptRecord(
+            task.attempt, worker.id, answer.started_at, answer.duration, kind, answer.payload
+        )
 
     def _failed_answer(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
         ended = answer.ended
         interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED)
         kind = self._cancelled_kind(task) if interrupted else FailureKind.APPLICATION
-        record = AttemptRecord(
-            task.attempt, worker.id, answer.started_at, answer.duration, kind, answer.payload
-        )
+        record = self._record_of(task, worker, answer, kind)
         retry = ended in (Ended.RAISED_RETRYABLE, Ended.ASKED_FOR_RETRY)
         if retry and task.cancellation is None:
             if ended is Ended.ASKED_FOR_RETRY:
@@ -1088,7 +1158,7 @@ class Scheduler:
 
     def _policy_delay(self, task: Task) -> float:
         if task.policy is None:
-            return 0.0
+            return 0.0 if task.scheduling_class.actor is None else crash_delay(task.attempt + 1)
         return task.policy.delay(task.attempt + 1, self._rng)
 
     def _record(self, task: Task, record: AttemptRecord) -> None:
@@ -1115,6 +1185,8 @@ class Scheduler:
             self._requeue(task, now)
         else:
             self._move(task, TaskState.BACKOFF)
+            if task.scheduling_class.actor is not None:
+                self._actors.waits(task)
             self._at(now + delay, lambda at: self._backoff_over(task, at))
         return True
 
@@ -1124,10 +1196,14 @@ class Scheduler:
             self._dispatch(now)
 
     def _requeue(self, task: Task, now: float) -> None:
-        """Queue for another attempt: the first retry in front, later ones behind all others."""
-        if task.attempt > 1:
+        """Queue for another attempt: the first retry in front, later ones behind all others.
+
+        Calls of actors keep their place: when they run again is a matter of their order.
+        """
+        call = task.scheduling_class.actor is not None
+        if task.attempt > 1 and not call:
             task.queued_at, task.rank = now, self._newest
-        self._enqueue(task, front=task.attempt == 1)
+        self._enqueue(task, front=task.attempt == 1 or call)
 
     # ------------------------------------------------------------ losses
 
@@ -1143,6 +1219,8 @@ class Scheduler:
         """Have a finished task run again, unless a rule forbids it."""
         task.lost = False
         self._tasks[task.number] = task
+        if task.scheduling_class.actor is not None:
+            self._actors.recovered(task)
         if task.parent is not None:
             self._join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
@@ -1220,6 +1298,7 @@ class Scheduler:
             worker.environment == environment
             and worker.state is not WorkerState.STARTING
             and not worker.blocked
+            and worker.actor is None
             for worker in self._workers.values()
         ):
             return  # others work on the queue: too few workers, but no dead end
@@ -1264,9 +1343,12 @@ class Scheduler:
         self._release(worker)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
-        for task in harmed:
-            self._crashed(task, worker, event, now)
-        if not expected and not harmed and not worker.served:
+        if worker.actor is not None:
+            self._actors.exited(worker, event, harmed, now)
+        else:
+            for task in harmed:
+                self._crashed(task, worker, event, now)
+        if not (expected or harmed or worker.served):
             # It never did anything: as good as a failed start, and must not spin like one.
             self._start_failed(worker.environment, event.report, now)
         self._dispatch(now)
@@ -1274,15 +1356,13 @@ class Scheduler:
     def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
         if task.children:
             self._out.append(ReportOrphans(tuple(task.children.values())))
-        started = event.started_at if event.started_at is not None else task.sent_at
-        duration = max(0.0, now - started)
         cancelled = task.cancellation is not None
         forbidden = task.scheduling_class.forbidden
         if cancelled:
             kind = self._cancelled_kind(task)
         else:
             kind = FailureKind.WORKER_DIED if forbidden is None else forbidden.kind
-        record = AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
+        record = self._record_of_crash(task, worker, event, kind, now)
         if not cancelled:
             crash = task.policy is None
             delay = crash_delay(task.attempt + 1) if crash else self._policy_delay(task)
@@ -1292,6 +1372,14 @@ class Scheduler:
         attempts = tuple(task.failures or ())
         detail = event.report if kind is FailureKind.WORKER_DIED else None
         self._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
+
+    @staticmethod
+    def _record_of_crash(
+        task: Task, worker: Worker, event: WorkerExited, kind: FailureKind, now: float
+    ) -> AttemptRecord:
+        started = event.started_at if event.started_at is not None else task.sent_at
+        duration = max(0.0, now - started)
+        return AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
 
     # ------------------------------------------------------------ cancelling
 
@@ -1306,15 +1394,17 @@ class Scheduler:
 
     def _on_cancel(self, event: CancelRequested, now: float) -> None:
         task = event.task
-        # A reservation is no work that could be cancelled: its group can be removed.
+        # A reservation is no work that could be cancelled: its group can be removed. Nor is the
+        # making of an actor, which can be killed.
         done = task.state in (TaskState.FINISHED, TaskState.FAILED)
-        if done or task.scheduling_class.reserves is not None:
+        if done or task.scheduling_class.reserves is not None or task.actor is not None:
             self._out.append(ReportCancel(event.request_id, CancelOutcome.FINISHED_FIRST))
             return
         family = [task]
         if event.recursive:
             for member in family:  # it grows meanwhile
-                family.extend((member.children or {}).values())
+                children = (member.children or {}).values()
+                family.extend([child for child in children if child.actor is None])
         for member in family:
             if member.cancellation is None:
                 member.cancellation = Cancellation()
@@ -1332,7 +1422,8 @@ class Scheduler:
         if worker is None:
             self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
             return
-        cancellation.force = cancellation.force or event.force
+        if task.scheduling_class.actor is None:  # what has state is not killed for one call
+            cancellation.force = cancellation.force or event.force
         if event.grace is not None:
             self._at(now + event.grace, lambda _at: self._grace_over(task))
         # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
@@ -1343,6 +1434,9 @@ class Scheduler:
 
         newest: the last attempt that had been sent when the others were reclaimed.
         """
+        if worker.actor is not None:
+            self._actors.climb(worker, newest, now)
+            return
         if next(reversed(worker.in_flight)) > newest:
             self._reclaim(worker)  # more was sent since, and may be running by now
             return
@@ -1448,6 +1542,7 @@ class Scheduler:
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
+        self._actors.group_removed(group)
         self._dissolve(group)
         self._dispatch(now)
 
@@ -1497,8 +1592,11 @@ class Scheduler:
         self._at(now + self._drain_grace, lambda at: self._give_up(at, kill=True))
 
     def _abandon(self, task: Task) -> None:
-        if task.worker is not None:
-            task.worker.in_flight.pop(task.seq, None)
+        worker = task.worker
+        if worker is not None:
+            del worker.in_flight[task.seq]
+            if worker.actor is not None:
+                self._actors.taken_back(task, worker)
         failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
         self._fail(task, failure, CancelOutcome.KILLED)
 
@@ -1538,7 +1636,8 @@ class Scheduler:
             for name, amount in group.demand:
                 held[name] += amount
             users = [w for w in self._workers.values() if w.lease and w.lease.group is group]
-            assert group.leases == len(users) == sum(cls.leases for cls in group.classes), group
+            leases = sum(cls.leases for cls in group.classes) + sum(w.settled for w in users)
+            assert group.leases == len(users) == leases, group
             assert users or group.state is GroupState.CREATED, group
         for worker in self._workers.values():
             if worker.lease is not None:
@@ -1548,7 +1647,9 @@ class Scheduler:
             for name, amount in worker.held:
                 if not (worker.blocked and _is_cpu(name)):
                     held[name] += amount
-            assert bool(worker.in_flight) <= (worker.lease is not None), worker
+            used = worker.lease is not None or worker.actor is not None
+            assert bool(worker.in_flight) <= used, worker
+            assert worker.settled <= (worker.lease is not None and worker.actor is not None), worker
             assert worker.blocked <= (worker.lease is not None), worker
             for seq, task in worker.in_flight.items():
                 assert task.seq == seq, task
@@ -1562,6 +1663,10 @@ class Scheduler:
         self._check_devices()
         queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
+        self._actors.check()
+        calls = self._actors.queued()
+        queued |= {task.number: task for task in calls}
+        assert len(calls) == len({task.number for task in calls})
         for cls in self._classes.values():
             assert (cls in self._waiting) == (bool(cls.queue) and not self._cannot_fit(cls)), cls
         assert not self._reserved
@@ -1582,7 +1687,8 @@ class Scheduler:
             assert state not in (TaskState.FINISHED, TaskState.FAILED), task
             assert (task.number in queued) == (state is _PENDING), task
             assert (task.number in in_flight) == (state is TaskState.SUBMITTED_TO_WORKER), task
-            assert task.max_retries < 0 or task.attempt <= task.max_retries, task
+            if task.actor is None:
+                assert task.max_retries < 0 or task.attempt <= task.max_retries, task
         assert set(queued) | set(in_flight) <= set(self._tasks)
         for task in self._tasks.values():
             if task.parent is not None:

@@ -23,6 +23,7 @@ from ..core.messages import (
     Answer,
     AnswersReceived,
     AttemptsReclaimed,
+    CancelCall,
     Ended,
     InterruptWorker,
     KillWorker,
@@ -97,6 +98,7 @@ class Crew:
             ReclaimAttempts: self._reclaim,
             PollWorker: self._poll,
             InterruptWorker: self._interrupt,
+            CancelCall: self._cancel_call,
             KillWorker: self._kill,
             StopWorker: self._stop,
         }
@@ -208,6 +210,12 @@ class Crew:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
             handle.interrupt(command.seq)
+
+    def _cancel_call(self, command: CancelCall) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            handle.cancel_call(command.seq)
+            self._wait_for_socket(handle)
 
     def _kill(self, command: KillWorker) -> None:
         handle = self._workers.get(command.worker_id)

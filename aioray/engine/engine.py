@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
@@ -33,12 +34,14 @@ from typing import TYPE_CHECKING, Any
 from .. import ids, linux
 from ..calls import serialize
 from ..client import activate, registry
+from ..core.actors import ActorDeath
 from ..core.groups import Group, GroupState
 from ..core.messages import (
     CancelOutcome,
     CancelRequested,
     FailureKind,
     GroupRemoved,
+    ReportActor,
     ReportCancel,
     ReportInfeasible,
     ReportOrphans,
@@ -59,6 +62,7 @@ from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAsser
 from ..options import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids
+from .actors import WISHED, Actors
 from .crew import Crew
 from .groups import Groups
 from .lineage import entries_of
@@ -77,7 +81,8 @@ if TYPE_CHECKING:
     from ..boot import Boot
     from ..client import Call
     from ..core.messages import Event
-    from ..core.model import Demand, SchedulingClass
+    from ..core.model import Demand, SchedulingClass, Worker
+    from .reports import WorkerName
     from .streams import Stream
 
 __all__ = ["CancelRequest", "Engine"]
@@ -187,6 +192,8 @@ class Engine:
             self._core, self.node_id, self.settings.labels or {}, self._scheduling_state
         )
         self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
+        self._actors = Actors(self, self._feed, self._post, self._name_of)
+        self._submission.actors = self._actors
         self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
         self._request_ids = itertools.count(1)
@@ -209,6 +216,7 @@ class Engine:
             ReportCancel: self._do_report_cancel,
             ReportRetry: self._do_report_retry,
             ReportOrphans: self._do_report_orphans,
+            ReportActor: self._do_report_actor,
             ReportInfeasible: self._do_report_infeasible,
             Stopped: self._do_stopped,
         }
@@ -242,7 +250,7 @@ class Engine:
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
         requests = self._requests_of_tasks = Requests(
-            self, self._submission, objects, self._feed, self._core.task_in_flight
+            self, self._submission, objects, self._actors, self._feed, self._core.task_in_flight
         )
         try:
             self._crew = self.crew_class(
@@ -354,6 +362,7 @@ class Engine:
             request.resolve(CancelOutcome.KILLED)
         self._requests.clear()
         self._pinned.clear()
+        self._actors.close()
 
     # ------------------------------------------------------------ feeding the core
 
@@ -397,7 +406,7 @@ class Engine:
         self._events.clear()
         self._inbox.clear()
         for task in tasks:
-            if not isinstance(task.returns, StoredFailure):
+            if task.actor is None and not isinstance(task.returns, StoredFailure):
                 stored = StoredFailure(functools.partial(_internal_error, bug))
                 self._store_failure(task, entries_of(task, self), stored)
         self._close()
@@ -487,6 +496,40 @@ class Engine:
         event = CancelRequested(entry.task, request_id, force, grace, recursive)
         self._post(lambda: self._feed(event))
         return request
+
+    # ------------------------------------------------------------ client: actors
+
+    def create_actor(
+        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Take an actor. See `aioray.client.Client`."""
+        if self._closed:
+            raise RuntimeError("This engine is shut down. Start another one.")
+        creation, ref = self._submission.make_actor(call, args, kwargs, self.namespace)
+        self._post(creation)
+        return ref
+
+    def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
+        """The ref and the meta of the living actor of this name."""
+        return self._actors.named(name, namespace or self.namespace)
+
+    def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
+        """End an actor at once."""
+        self._actors.kill(actor.binary(), no_restart=no_restart)
+
+    def named_actors(self) -> list[tuple[str, str]]:
+        """Namespace and name of every living actor that has a name."""
+        return self._actors.names()
+
+    def pending_calls(self, actor: ObjectRef[Any]) -> int:
+        """How many calls of an actor the driver has made that have not ended."""
+        return self._actors.pending_calls(actor.binary(), 0)
+
+    def _name_of(self, worker: Worker) -> WorkerName | None:
+        return None if self._crew is None else self._crew.names.get(worker.id)
+
+    def _do_report_actor(self, command: ReportActor) -> None:
+        self._actors.changed(command.actor)
 
     # ------------------------------------------------------------ client: objects
 
@@ -772,6 +815,8 @@ class Engine:
         objects = self._objects
         assert objects is not None
         for task, payload in command.results:
+            if task.actor is not None:
+                continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
                 self.store(task.returns, payload)
                 task.returns = task.payload = None
@@ -845,6 +890,11 @@ class Engine:
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure, crew = command.task, command.failure, self._crew
+        if task.actor is not None:
+            return  # its calls will tell
+        death = failure.detail if isinstance(failure.detail, ActorDeath) else None
+        if death is not None:
+            failure = dataclasses.replace(failure, detail=self._actors.end_of(death))
         names = [
             None if record.worker_id is None or crew is None else crew.names.get(record.worker_id)
             for record in failure.attempts
@@ -866,6 +916,8 @@ class Engine:
             FailureKind.GROUP_REMOVED,
             FailureKind.SHUTDOWN,
         )
+        if death is not None:
+            stored.seen = death.cause in WISHED
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
         if task.stream is not None:

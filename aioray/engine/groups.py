@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..calls import ActorDefinition
 from ..core.groups import Group, GroupState
 from ..core.scheduler import UNIT
 
@@ -137,7 +138,7 @@ class Groups:
     # ------------------------------------------------------------ classes
 
     def class_for(
-        self, definition: Definition, depth: int, refusal: str | None
+        self, definition: Definition | ActorDefinition, depth: int, refusal: str | None
     ) -> tuple[SchedulingClass, str]:
         """The scheduling class of a function with these options, and the key of its group, or "".
 
@@ -157,10 +158,13 @@ class Groups:
                 group=group,
                 bundle=bundle,
                 refusal=refusal,
+                creates=isinstance(definition, ActorDefinition),
             )
         return found, "" if group is None else group.key
 
-    def _find_bundle(self, definition: Definition) -> tuple[Group | None, int | None]:
+    def _find_bundle(
+        self, definition: Definition | ActorDefinition
+    ) -> tuple[Group | None, int | None]:
         """The group and the index of the bundle that are asked for; None: any."""
         where, demand = definition.where, definition.demand
         if not where.group:
@@ -183,8 +187,12 @@ class Groups:
                 if bundle is None
                 else f"bundle {index} of the placement group, {bundles[index]}"
             )
+            if isinstance(definition, ActorDefinition):
+                title = definition.class_name
+            else:
+                title = definition.name
             raise ValueError(
-                f"Cannot schedule {definition.name} with the placement group because the resource "
+                f"Cannot schedule {title} with the placement group because the resource "
                 f"request {request} cannot fit into {place}. Ask for less (num_cpus is 1 unless "
                 f"you say otherwise), or make the bundle larger."
             )

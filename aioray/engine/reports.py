@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
+from ..core.actors import DeathCause
 from ..core.messages import Failure, FailureKind
 from ..exceptions import (
+    ActorDiedError,
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
     AttemptInfo,
     EngineShutdownError,
     ObjectReconstructionFailedError,
@@ -37,11 +41,14 @@ if TYPE_CHECKING:
     from ..core.model import Task
 
 __all__ = [
+    "ActorEnd",
+    "ActorFacts",
     "DeathReport",
     "StartReport",
     "WorkerName",
     "describe",
     "exception_builder",
+    "forgotten_actor",
     "unreconstructable",
 ]
 
@@ -57,6 +64,8 @@ _ERROR_TYPES = {
     FailureKind.ENVIRONMENT: "RUNTIME_ENV_SETUP_FAILED",
     FailureKind.GROUP_REMOVED: "TASK_PLACEMENT_GROUP_REMOVED",
     FailureKind.UNSCHEDULABLE: "TASK_UNSCHEDULABLE_ERROR",
+    FailureKind.ACTOR_DIED: "ACTOR_DIED",
+    FailureKind.ACTOR_UNAVAILABLE: "ACTOR_UNAVAILABLE",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -131,6 +140,103 @@ class DeathReport:
         return "worker died, nobody knows how"
 
 
+@dataclass(frozen=True, slots=True)
+class ActorFacts:
+    """What errors tell of an actor."""
+
+    actor_id: str
+    class_name: str
+    name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorEnd:
+    """What is known of the end of an actor, or of one of its incarnations."""
+
+    facts: ActorFacts
+    cause: DeathCause
+    worker: WorkerName | None  # in which it lived
+    report: DeathReport | None = None
+    creation: Callable[[], BaseException] | None = None  # CREATION_FAILED: makes that error
+
+    def one_line(self) -> str:
+        """Why it ended, in a sentence."""
+        cause, report = self.cause, self.report
+        how = "nobody knows how" if report is None else report.one_line()
+        if cause is DeathCause.WORKER_DIED:
+            return f"The actor is dead because its worker process has died: {how}."
+        if cause is DeathCause.TOO_OFTEN:
+            return (
+                f"The actor is dead because its worker process has died more often than its "
+                f"restart_policy tolerates; the last time: {how}."
+            )
+        return _ENDS[cause]
+
+    def text(self) -> str:
+        """The text of the ActorDiedError of calls."""
+        facts = self.facts
+        lines = [
+            "The actor died unexpectedly before finishing this task.",
+            f"\tclass_name: {facts.class_name}",
+            f"\tactor_id: {facts.actor_id}",
+        ]
+        if self.worker is not None:
+            lines.append(f"\tpid: {self.worker.pid}")
+        if facts.name:
+            lines.append(f"\tname: {facts.name}")
+        lines += [f"\tnamespace: {facts.namespace}", f"\tip: {NODE_IP}", self.one_line()]
+        report = self.report
+        if report is not None and report.python_stack:
+            lines += ["Its Python stack, as faulthandler has written it:", report.python_stack]
+        if report is not None and report.stderr_tail:
+            lines += ["The last lines of its stderr:", report.stderr_tail]
+        return "\n".join(lines)
+
+    def error(self) -> BaseException:
+        """The error of calls of the dead actor."""
+        facts = self.facts
+        if self.creation is not None:
+            failed = self.creation()
+            if not isinstance(failed, RayTaskError):
+                return failed
+            return ActorDiedError(failed, actor_id=facts.actor_id)
+        if self.cause is DeathCause.GROUP_REMOVED:
+            return ActorPlacementGroupRemoved()
+        return ActorDiedError(self.text(), actor_id=facts.actor_id)
+
+    def unavailable(self) -> ActorUnavailableError:
+        """The error of a call that was running when an incarnation ended that has a successor."""
+        how = "its worker has died" if self.report is None else self.report.one_line()
+        return ActorUnavailableError(
+            f"The actor {self.facts.actor_id} is unavailable: The actor is temporarily "
+            f"unavailable: {how}, and it is made again. The task may or may not have been executed "
+            f"on the actor. Give the method max_task_retries to have it tried again.",
+            self.facts.actor_id,
+        )
+
+
+_ENDS = {
+    DeathCause.EXITED: "The actor is dead because it ended itself: exit_actor() or sys.exit(0) was "
+    "called in it.",
+    DeathCause.KILLED: "The actor is dead because it was killed by `aioray.kill`.",
+    DeathCause.OUT_OF_SCOPE: "The actor is dead because all references to the actor were removed.",
+    DeathCause.CREATION_FAILED: "The actor is dead because it could not be made.",
+    DeathCause.GROUP_REMOVED: "The actor is dead because its placement group was removed.",
+    DeathCause.SHUTDOWN: "The actor is dead because the session was shut down.",
+}
+
+
+def forgotten_actor(ref: bytes) -> ActorDiedError:
+    """The error of a call by a handle of an actor that is known no more."""
+    actor_id = ref[8 : ids.TASK_ID_SIZE].hex()
+    return ActorDiedError(
+        f"The actor died unexpectedly before finishing this task.\n\tactor_id: {actor_id}\n"
+        f"{_ENDS[DeathCause.OUT_OF_SCOPE]}",
+        actor_id=actor_id,
+    )
+
+
 def describe(record: AttemptRecord) -> str:
     """How one attempt ended, in one line."""
     kind, detail = record.kind, record.detail
@@ -140,7 +246,8 @@ def describe(record: AttemptRecord) -> str:
         return "cancelled while it ran"
     if isinstance(detail, DeathReport):
         how = detail.one_line()
-        return how if kind is FailureKind.WORKER_DIED else f"{kind.value}: {how}"
+        died = (FailureKind.WORKER_DIED, FailureKind.ACTOR_DIED, FailureKind.ACTOR_UNAVAILABLE)
+        return how if kind in died else f"{kind.value}: {how}"
     return kind.value
 
 
@@ -204,7 +311,7 @@ class _Facts:
     """What an error is made of; holds no task, so that an old error keeps nothing alive."""
 
     name: str
-    label: int | bytes  # see ids.task_id
+    label: ids.Label
     index: int
     kind: FailureKind
     detail: Any
@@ -260,6 +367,9 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
         error = EngineShutdownError(
             f"The session was shut down before task {facts.name} had finished."
         )
+    elif isinstance(detail, ActorEnd):
+        dead = facts.kind is FailureKind.ACTOR_DIED
+        error = detail.error() if dead else detail.unavailable()  # type: ignore[assignment]
     elif facts.kind is FailureKind.GROUP_REMOVED:
         error = TaskPlacementGroupRemoved()
     elif facts.kind is FailureKind.UNSCHEDULABLE:

@@ -16,21 +16,23 @@ import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from .. import ids
 from ..core.messages import CancelRequested, TasksSubmitted, WorkerBlocked, WorkerUnblocked
-from ..exceptions import RaySystemError
-from ..refs import ObjectRef, StoredFailure
+from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
+from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids, dumps
 from ..wire import HELD, PLACE_MARK, Ask
+from .reports import forgotten_actor
 from .store import Stored
-from .worker import RefsChanged, Yielded
+from .worker import RefsChanged, Saved, Yielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..calls import Definition
+    from ..calls import Definition, MethodDefinition
     from ..core.messages import Event
     from ..core.model import Demand, Function, Task
-    from ..refs import ObjectEntry
+    from .actors import Actors
     from .engine import Engine
     from .objects import Objects
     from .submission import Binding, Submission
@@ -41,6 +43,7 @@ __all__ = ["Requests"]
 BINDINGS_KEPT = 1_000  # of each worker; others are made again
 _CHANGE = 1 + 28  # bytes that one change of refs takes
 _MARK = bytes((PLACE_MARK,))
+_SUBMITTING = (Ask.SUBMIT, Ask.PUT, Ask.CALL_ACTOR, Ask.CREATE_ACTOR)
 
 
 class _Wait:
@@ -102,6 +105,7 @@ class Requests:
         engine: Engine,
         submission: Submission,
         objects: Objects,
+        actors: Actors,
         feed: Callable[[Event | functools.partial[None]], None],
         running: Callable[[int, int], Task | None],
     ) -> None:
@@ -112,6 +116,7 @@ class Requests:
         self._engine = engine
         self._submission = submission
         self._objects = objects
+        self._actors = actors
         self._feed = feed
         self._running = running
         self.wait_for_socket: Callable[[WorkerHandle], None] = lambda _handle: None
@@ -138,6 +143,11 @@ class Requests:
             Ask.ADD_GROUP: self._add_group,
             Ask.REMOVE_GROUP: self._remove_group,
             Ask.GROUP_READY: self._group_ready,
+            Ask.CREATE_ACTOR: self._create_actor,
+            Ask.CALL_ACTOR: self._call_actor,
+            Ask.KILL_ACTOR: self._kill_actor,
+            Ask.GET_ACTOR: self._get_actor,
+            Ask.PENDING_CALLS: self._pending_calls,
         }
 
     def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
@@ -152,7 +162,10 @@ class Requests:
             if isinstance(item, Yielded):
                 self._yielded(guest, item)
                 continue
-            if self._new and item.verb not in (Ask.SUBMIT, Ask.PUT):
+            if isinstance(item, Saved):
+                self._saved(guest, item)
+                continue
+            if self._new and item.verb not in _SUBMITTING:
                 self._submit_new()
             self._do[item.verb](guest, item.seq, item.request, *item.arguments)
         self._submit_new()
@@ -190,6 +203,8 @@ class Requests:
     def _change_refs(self, guest: Guest, changes: bytes) -> None:
         for at in range(0, len(changes), _CHANGE):
             identifier = changes[at + 1 : at + _CHANGE]
+            if ids.is_actor(identifier) and self._actors.lives_in(identifier, guest.handle.id):
+                continue
             if changes[at : at + 1] == HELD:
                 guest.hold(identifier, self._engine.adopt(identifier))
             else:
@@ -245,12 +260,123 @@ class Requests:
             entries=[self._entry(guest, found) for found in arguments] or None,
             held=self._contained(value),
         )
+        self._take_in(guest, task, entries, label)
+
+    def _take_in(self, guest: Guest, task: Task, entries: list[ObjectEntry], label: bytes) -> None:
+        """Submit what a task has called; its worker holds the refs."""
         for entry in entries:
             self._engine.export(entry)
             guest.hold(entry.binary(), entry)
         if task.stream is not None and not task.stream.dynamic:
             guest.streams.add(label)
         self._new.append(task)
+
+    def _create_actor(
+        self,
+        guest: Guest,
+        seq: int,
+        request: int,
+        key: int,
+        packed: bytes,
+        label: bytes,
+        payload: bytes,
+        arguments: list[bytes],
+    ) -> None:
+        value = guest.handle.find_stored(payload)
+        try:
+            task, entry = self._submission.adopt_actor(
+                pickle.loads(packed),
+                guest.functions[key],
+                label,
+                self._engine.namespace,
+                parent=self._running(guest.handle.id, seq),
+                payload=value,
+                entries=[self._entry(guest, found) for found in arguments] or None,
+                held=self._contained(value),
+            )
+        except ActorAlreadyExistsError as error:
+            self._reply(guest, request, [_pickled(error)])
+            return
+        guest.hold(entry.binary(), entry)
+        self._new.append(task)
+        if request:
+            self._reply(guest, request, None)
+
+    def _call_actor(
+        self,
+        guest: Guest,
+        seq: int,
+        _request: int,
+        actor: bytes,
+        packed: bytes,
+        label: bytes,
+        payload: bytes,
+        arguments: list[bytes],
+    ) -> None:
+        known = self._actors.find(actor)
+        value = guest.handle.find_stored(payload)
+        definition: MethodDefinition = pickle.loads(packed)
+        if known is None:
+            self._call_nobody(guest, actor, definition, label)
+            return
+        binding = self._submission.bind_method(actor, definition)
+        held: list[Any] = self._contained(value)
+        entry = known.entry()
+        if entry is not None:  # as long as the call is not finished
+            held.append(ObjectRef(entry))
+        task, entries = self._submission.adopt(
+            binding,
+            parent=self._running(guest.handle.id, seq),
+            label=label,
+            max_retries=definition.max_retries,
+            payload=value,
+            entries=[self._entry(guest, found) for found in arguments] or None,
+            held=held,
+            caller=guest.handle.id,
+        )
+        self._take_in(guest, task, entries, label)
+
+    def _call_nobody(
+        self, guest: Guest, actor: bytes, definition: MethodDefinition, label: bytes
+    ) -> None:
+        """Fail a call of an actor that was forgotten, because no handle was left."""
+        failure = StoredFailure(functools.partial(forgotten_actor, actor))
+        for index in range(max(1, definition.num_returns)):
+            entry = ObjectEntry(self._engine, label, index + 1)
+            entry.outcome = failure
+            self._engine.export(entry)
+            guest.hold(entry.binary(), entry)
+
+    def _kill_actor(
+        self, guest: Guest, _seq: int, request: int, actor: bytes, no_restart: bool
+    ) -> None:
+        try:
+            self._actors.kill(actor, no_restart=no_restart)
+        except ActorHandleNotFoundError as error:
+            self._reply(guest, request, [_pickled(error)])
+        else:
+            self._reply(guest, request, None)
+
+    def _get_actor(
+        self, guest: Guest, _seq: int, request: int, name: str, namespace: str | None
+    ) -> None:
+        found = self._actors.named(name, namespace or self._engine.namespace)
+        if found is None:
+            self._reply(guest, request, None)
+            return
+        ref, meta = found
+        guest.hold(ref.binary(), ref._entry)
+        self._reply(guest, request, (ref.binary(), meta))
+
+    def _pending_calls(self, guest: Guest, _seq: int, request: int, actor: bytes) -> None:
+        self._submit_new()
+        self._reply(guest, request, self._actors.pending_calls(actor, guest.handle.id))
+
+    def _saved(self, guest: Guest, item: Saved) -> None:
+        task = self._running(guest.handle.id, item.seq)
+        actor = None if task is None else task.scheduling_class.actor
+        if actor is not None:
+            self._actors.save(actor, item.value, self._contained(item.value))
 
     def _function(
         self,

@@ -14,7 +14,15 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import ids
-from ..calls import Definition, define, export, max_retries_now, serialize_call
+from ..calls import (
+    Definition,
+    define,
+    define_actor,
+    define_method,
+    export,
+    max_retries_now,
+    serialize_call,
+)
 from ..core.model import Function, Task
 from ..environments import WorkerEnvironment, extend
 from ..generators import ObjectRefGenerator
@@ -25,13 +33,16 @@ from .streams import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..calls import ActorDefinition, MethodDefinition
     from ..client import Call, Client
+    from ..core.actors import Traits
     from ..core.model import SchedulingClass
     from ..core.retries import RetryPolicy
+    from .actors import Actors, Known
     from .objects import Objects
     from .store import Stored
 
-__all__ = ["Binding", "Submission", "values_of"]
+__all__ = ["Binding", "Submission", "unfinished", "values_of"]
 
 
 _RESERVATION = Function(0, "placement_group")  # never runs
@@ -51,6 +62,9 @@ class Binding(NamedTuple):
     static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
     backpressure: int  # items of a generator that may wait to be read; 0: any number
     held: Any  # refs that the function has captured
+    traits: Traits | None = None  # of calls of an actor
+    creation: bytes = b""  # of such calls: the id of the task that makes it
+    known: Known | None = None  # of such calls: the actor
 
 
 class Submission:
@@ -60,7 +74,9 @@ class Submission:
         self,
         client: Client,
         runtime_env: Mapping[str, Any] | None,
-        class_for: Callable[[Definition, int, str | None], tuple[SchedulingClass, str]],
+        class_for: Callable[
+            [Definition | ActorDefinition, int, str | None], tuple[SchedulingClass, str]
+        ],
     ) -> None:
         """Make tasks for `client`.
 
@@ -71,6 +87,8 @@ class Submission:
         self.environment = extend(WorkerEnvironment(), runtime_env)  # of the session
         self.class_for = class_for
         self.objects: Objects | None = None  # where large arguments go
+        self.actors: Actors | None = None
+        self._actor_numbers = itertools.count(1)
         self._numbers = itertools.count(1)
         self._labels = itertools.count(1)
         self._keys = itertools.count(1)
@@ -105,6 +123,9 @@ class Submission:
             static,
             _,
             held,
+            traits,
+            creation,
+            known,
         ) = binding
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
@@ -115,12 +136,18 @@ class Submission:
                 payload = self.objects.keep(payload)
             if refs:
                 held = (held, refs)
-        label = next(self._labels)
+        number = next(self._labels)
+        label: ids.Label = number
+        if known is not None:
+            label = (number, creation)
+            held = (call.actor, held)
+            self.actors.count_call(known, 0)  # type: ignore[union-attr]  # it knows it
         task = Task(
             next(self._numbers),
             name,
             function,
             cls,
+            traits=traits,
             max_retries=max_retries_now() if retries is None else retries,
             policy=policy,
             max_calls=max_calls,
@@ -129,7 +156,7 @@ class Submission:
             payload=(static, payload, entries, held),
         )
         if entries:
-            task.dependencies = _unfinished(entries)
+            task.dependencies = unfinished(entries)
         if num_returns == 1:
             entry = task.returns = ObjectEntry(client, label, 1, task)
             return task, ObjectRef(entry)
@@ -165,16 +192,120 @@ class Submission:
 
     def _bind(self, call: Call) -> Binding:
         with self._lock:
-            known = self._functions.get(call.code)
-            if known is None:
-                code, captured = export(call)
-                function = self._function(call.code.name, code)
-                known = self._functions[call.code] = function, captured
-            function, captured = known
-            call.binding = self.binding(function, captured, define(call, self.environment), 0)
+            if call.actor is not None:
+                call.binding = self.bind_method(call.actor.binary(), define_method(call))
+            else:
+                function, captured = self._code_of(call)
+                call.binding = self.binding(function, captured, define(call, self.environment), 0)
             call.client = self._client
         binding: Binding = call.binding
         return binding
+
+    def _code_of(self, call: Call) -> tuple[Function, Any]:
+        """The function, or class, and the refs that it has captured. With the lock."""
+        known = self._functions.get(call.code)
+        if known is None:
+            code, captured = export(call)
+            function = self._function(call.code.name, code)
+            known = self._functions[call.code] = function, captured
+        return known
+
+    def make_actor(
+        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str
+    ) -> tuple[Task, ObjectRef[Any]]:
+        """The creation of an actor, and its ref. namespace: the session's.
+
+        Raises ActorAlreadyExistsError, and what `make` raises.
+        """
+        assert self.actors is not None
+        with self._lock:
+            function, captured = self._code_of(call)
+        definition = define_actor(call, self.environment)
+        scheduling_class, group = self.class_for(definition, 0, None)
+        payload: Any = b""
+        entries: list[ObjectEntry] | None = None
+        refs: Any = ()
+        if args or kwargs:
+            payload, entries, refs = serialize_call(
+                call, definition.class_name, args, kwargs, self._client
+            )
+            if type(payload) is not bytes:
+                assert self.objects is not None
+                payload = self.objects.keep(payload)
+        parent = ids.driver_task_id(self._client.job)
+        creation, entry = self.actors.add(
+            definition,
+            namespace,
+            ids.actor_task_id(parent, next(self._actor_numbers)),
+            next(self._numbers),
+            function,
+            scheduling_class,
+            group,
+            parent=None,
+            payload=payload,
+            entries=entries,
+            held=(captured, refs),
+        )
+        return creation, ObjectRef(entry)
+
+    def adopt_actor(
+        self,
+        definition: ActorDefinition,
+        function: tuple[Function, Any],
+        label: bytes,
+        namespace: str,
+        *,
+        parent: Task | None,
+        payload: Any,
+        entries: list[ObjectEntry] | None,
+        held: Any,
+    ) -> tuple[Task, ObjectEntry]:
+        """The same for a task that makes an actor. function: the class, and captured refs."""
+        assert self.actors is not None
+        depth = 0 if parent is None else parent.scheduling_class.depth + 1
+        try:
+            scheduling_class, group = self.class_for(definition, depth, None)
+        except ValueError as error:  # its group is known no more: that was asked before
+            scheduling_class, group = self.class_for(definition, depth, str(error))
+        code, captured = function
+        return self.actors.add(
+            definition,
+            namespace,
+            label,
+            next(self._numbers),
+            code,
+            scheduling_class,
+            group,
+            parent=parent,
+            payload=payload,
+            entries=entries,
+            held=(captured, held),
+        )
+
+    def bind_method(self, ref: bytes, definition: MethodDefinition) -> Binding:
+        """What calls of a method of the actor with this ref have in common.
+
+        Raises ActorHandleNotFoundError if there is no such actor in this session.
+        """
+        assert self.actors is not None
+        known = self.actors.get(ref)
+        bound = known.bind(definition, self._keys)
+        return Binding(
+            bound.function,
+            definition.name,
+            definition.num_returns,
+            definition.max_retries,
+            0,
+            None,
+            0.0,
+            bound.lane,
+            bound.static,
+            definition.backpressure,
+            None,
+            bound.traits,
+            known.label,
+            known,
+        )
 
     def _function(self, name: str, code: bytes) -> Function:
         """The function with this code: one, whoever has sent it."""
@@ -220,6 +351,7 @@ class Submission:
                 definition.demand,
                 group,
                 definition.where.captures,
+                None,
             ),
             definition.backpressure,
             captured,
@@ -242,12 +374,15 @@ class Submission:
         payload: Any,
         entries: list[ObjectEntry] | None,
         held: Any,
+        caller: int = 0,
     ) -> tuple[Task, list[ObjectEntry]]:
         """The task of a call made by the task `parent`, and its entries.
 
         The task does not keep its entries alive: it goes on also if nobody wants its values.
-        held: refs inside the arguments.
+        held: refs inside the arguments. caller: see `Task.caller`.
         """
+        if binding.known is not None and self.actors is not None:
+            self.actors.count_call(binding.known, caller)
         task = Task(
             next(self._numbers),
             binding.name,
@@ -260,9 +395,11 @@ class Submission:
             parent=parent,
             label=label,
             payload=(binding.static, payload, entries, (binding.held, held)),
+            traits=binding.traits,
+            caller=caller,
         )
         if entries:
-            task.dependencies = _unfinished(entries)
+            task.dependencies = unfinished(entries)
         mine = [
             ObjectEntry(self._client, label, index + 1, task)
             for index in range(1 if binding.num_returns < 0 else binding.num_returns)
@@ -273,7 +410,7 @@ class Submission:
         return task, mine
 
 
-def _unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:
+def unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:
     """The tasks that have to finish, or have failed, before these have all their values."""
     return tuple(
         [

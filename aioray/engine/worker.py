@@ -31,6 +31,7 @@ from ..wire import (
     NOTE_KEPT,
     NOTE_REFS,
     NOTE_RELEASED,
+    NOTE_SAVED,
     NOTE_UNUSED,
     NOTE_YIELDED,
     NUMBER,
@@ -92,7 +93,14 @@ class Yielded(NamedTuple):
     value: Any  # bytes or Stored; None: the end
 
 
-Item = Asked | RefsChanged | Yielded
+class Saved(NamedTuple):
+    """An actor has saved its state; the answer of the call follows."""
+
+    seq: int
+    value: Any  # bytes or Stored
+
+
+Item = Asked | RefsChanged | Yielded | Saved
 """What a worker says besides its answers, and in order with them."""
 
 
@@ -113,6 +121,7 @@ class WorkerHandle:
         self.pidfd: int | None = None
         self.kill_ordered = False
         self.ready = False
+        self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, int | None, list[int]]] = deque()
         self._chunks: list[bytes] = []  # of a frame that is not whole yet
@@ -232,7 +241,8 @@ class WorkerHandle:
             code = None
             if function.key not in functions and function.key not in known:
                 code = function.code
-                weight += len(code)
+                if code is not None:  # else it is a method, which the actor has
+                    weight += len(code)
             if attempts and size + weight > MAX_PACKET:
                 self._post(marshal.dumps((codes, attempts)), None, seqs)
                 codes, attempts, seqs, size = [], [], [], 0
@@ -257,6 +267,10 @@ class WorkerHandle:
         if key in self._codes:
             self._codes.discard(key)
             self._post(marshal.dumps(([key],)), None, [])
+
+    def cancel_call(self, seq: int) -> None:
+        """Tell an actor that this call is cancelled."""
+        self._post(marshal.dumps((seq,)), None, [])
 
     @property
     def is_waiting(self) -> bool:
@@ -444,6 +458,8 @@ class WorkerHandle:
                 payload = self.find_stored(payload)
             if self._loans:
                 self._end_loan(seq)
+            if self._saved and seq in self._saved:
+                answers.append(Saved(seq, self._saved.pop(seq)))
             answers.append(
                 Answer(seq, ended, payload, started, duration, delay if ended is _ASKED else None)
             )
@@ -472,6 +488,8 @@ class WorkerHandle:
                     extent.lent += 1
             if seq & GOT:
                 self._end_loan(seq)
+        elif kind == NOTE_SAVED:
+            self._saved[seq] = self.find_stored(payload)
         elif kind == NOTE_YIELDED:
             (number,) = NUMBER.unpack_from(payload)
             rest = payload[NUMBER.size :]

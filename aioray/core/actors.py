@@ -1,0 +1,681 @@
+"""Actors: which call runs next, what a death means, and when an actor starts again or is no more.
+
+Room: core. `Actors` is a part of `Scheduler`, which hands it everything that concerns an actor and
+whose records it changes; like that it knows no clock and no process.
+
+Birth. An actor is made by a task, its *creation*, which queues for resources like any other, in a
+class of its own kind: what gets a creation becomes the actor's worker and is nobody else's from
+then on. A default actor gives back what its start took; one that names resources keeps them.
+
+Calls wait here until the actor lives. They queue in the *lane* of their concurrency group, which is
+a scheduling class. A synchronous actor with one lane is sent many calls ahead, because nobody else
+could run them, and what it has not claimed comes back when it dies. All others are sent no more
+than may run at once: what is in flight there runs.
+
+Order. Where it is kept, the calls of one caller run in the order in which they were made. A call
+that is not ready, because an argument is late or because it waits for its next attempt, heads the
+*line* of its caller, in which all later ones stand behind it. A call whose error may be retried is
+followed by no other until it is answered.
+
+Death. What the actor was running is harmed: it is tried again if it may be and the actor comes
+back, else it fails. All else waits for the next incarnation. The creation then runs again, as one
+more attempt; how often, and after which delay, say `max_restarts` and the `RestartPolicy`. An actor
+that wanted to end, was killed for good, or cannot be made does not come back, and every call of it
+fails with the reason, an `ActorDeath`.
+
+Life hangs on handles, which the shell counts; every unfinished call holds one. When the last is
+gone (`ActorReleased`), the actor is asked to leave.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .intensity import RestartIntensity, RestartPolicy
+from .messages import (
+    CancelCall,
+    CancelOutcome,
+    Ended,
+    Failure,
+    FailureKind,
+    PollWorker,
+    ReportActor,
+    ReportOrphans,
+    ResolveValues,
+    SendAttempts,
+)
+from .model import SchedulingClass, TaskState, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .messages import ActorKilled, ActorReleased, AnswersReceived, WorkerExited
+    from .model import Environment, Task, Worker
+    from .scheduler import Scheduler
+
+__all__ = ["Actor", "ActorDeath", "ActorState", "Actors", "DeathCause", "Traits"]
+
+MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
+MAX_BUNDLE = 64  # calls per SendAttempts
+
+_LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)
+
+
+class ActorState(Enum):
+    """Where an actor stands. The names are those of Ray's state API."""
+
+    DEPENDENCIES_UNREADY = "arguments of its creation are missing"
+    PENDING_CREATION = "its creation waits for a worker, or runs"
+    ALIVE = "takes calls"
+    RESTARTING = "its worker is dead, and its creation waits or runs once more"
+    DEAD = "is no more; `death` says why"
+
+
+class DeathCause(Enum):
+    """Why an actor is no more."""
+
+    WORKER_DIED = "its worker died, and no restarts were left"
+    TOO_OFTEN = "its worker died more often than its RestartPolicy tolerates"
+    EXITED = "it ended itself"
+    KILLED = "kill()"
+    OUT_OF_SCOPE = "all handles are gone"
+    CREATION_FAILED = "it could not be made"  # `detail` is the Failure of its creation
+    GROUP_REMOVED = "its placement group was removed"
+    SHUTDOWN = "the engine was shut down"
+
+
+@dataclass(frozen=True, slots=True)
+class ActorDeath:
+    """How an actor ended: the detail of failures of its calls."""
+
+    actor: Actor
+    cause: DeathCause
+    detail: Any = None  # death report of its worker, if that has died; opaque here
+
+
+class Traits(NamedTuple):
+    """What calls of one method have in common."""
+
+    interruptible: bool  # a cancel is an interrupt
+    retries_errors: bool  # an error of the method may be followed by another attempt
+
+
+class Actor:
+    """One actor, from the call that asks for it until the last of its calls has failed."""
+
+    __slots__ = (
+        "__weakref__",
+        "ahead",
+        "asynchronous",
+        "creation",
+        "death",
+        "done",
+        "held",
+        "intensity",
+        "keeps",
+        "key",
+        "lanes",
+        "lines",
+        "max_restarts",
+        "num_restarts",
+        "ordered",
+        "payload",
+        "released",
+        "restarts_left",
+        "state",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        key: Any,
+        creation: Task,
+        environment: Environment,
+        *,
+        lanes: Sequence[int] = (1,),
+        ordered: bool = True,
+        asynchronous: bool = False,
+        keeps: bool = False,
+        max_restarts: int = 0,
+        policy: RestartPolicy | None = None,
+        payload: Any = None,
+    ) -> None:
+        """Begin unborn.
+
+        key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
+        lanes: how many calls may run at once in each concurrency group, the default one first.
+        ordered: calls of one caller keep their order; for one lane of 1 only. keeps: it holds what
+        its creation took as long as it lives.
+        """
+        self.key = key
+        self.creation = creation
+        creation.actor = self
+        self.lanes = tuple(
+            SchedulingClass((), environment, actor=self, limit=limit) for limit in lanes
+        )
+        self.ordered = ordered
+        self.asynchronous = asynchronous
+        self.ahead = not asynchronous and tuple(lanes) == (1,)
+        assert self.ahead or not ordered
+        self.keeps = keeps
+        self.max_restarts = max_restarts  # -1: unlimited
+        self.restarts_left = max_restarts
+        self.num_restarts = 0
+        self.intensity = RestartIntensity.of(policy or RestartPolicy())
+        self.payload = payload  # the shell's
+        self.state = ActorState.DEPENDENCIES_UNREADY
+        self.death: ActorDeath | None = None
+        self.worker: Worker | None = None  # from the sending of its creation on
+        self.released = False  # no handle is left
+        self.done: dict[int, int] = {}  # by caller: calls that have an outcome
+        self.lines: dict[int, deque[Task]] = {}  # by caller, those whose first call is not ready
+        self.held: set[int] = set()  # numbers of all calls that stand in lines
+
+    def __repr__(self) -> str:
+        return f"<Actor {self.key!r} {self.state.name}>"
+
+
+class Actors:
+    """The actors of one scheduler that are not dead."""
+
+    def __init__(self, core: Scheduler) -> None:
+        self._core = core
+        self.living: dict[Actor, None] = {}
+        self.calling: dict[Actor, None] = {}  # those that may be given more calls
+
+    # ------------------------------------------------------------ queues
+
+    def submitted(self, task: Task) -> None:
+        """A call was made: it stands behind what its caller has called before."""
+        actor = _actor_of(task)
+        line = actor.lines.get(task.caller) if actor.ordered else None
+        if line is not None:
+            line.append(task)
+            actor.held.add(task.number)
+
+    def waits(self, task: Task) -> None:
+        """A call waits for an argument, or for its next attempt: what comes later waits for it."""
+        actor = _actor_of(task)
+        if not actor.ordered or task.number in actor.held:
+            return
+        queue = task.scheduling_class.queue
+        later = [o for o in queue if o.caller == task.caller and o.number > task.number]
+        line = deque([task, *later, *actor.lines.get(task.caller, ())])
+        for other in later:
+            queue.remove(other)
+        actor.lines[task.caller] = line
+        actor.held.update(other.number for other in line)
+
+    def enqueue(self, task: Task, *, front: bool) -> None:
+        """A call is ready to run."""
+        actor = _actor_of(task)
+        self.calling[actor] = None
+        if task.number in actor.held:
+            if actor.lines[task.caller][0] is task:
+                self._advance(actor, task.caller)
+        elif front:
+            task.scheduling_class.queue.appendleft(task)
+        else:
+            task.scheduling_class.queue.append(task)
+
+    def _advance(self, actor: Actor, caller: int) -> None:
+        """Let those at the head of a line go that are ready."""
+        line = actor.lines[caller]
+        while line and line[0].state is TaskState.PENDING_NODE_ASSIGNMENT:
+            task = line.popleft()
+            actor.held.discard(task.number)
+            task.scheduling_class.queue.append(task)
+            self.calling[actor] = None
+        if not line:
+            del actor.lines[caller]
+
+    def drop(self, task: Task) -> None:
+        """A call that may be waiting here has failed."""
+        actor = _actor_of(task)
+        self._count(actor, task.caller, 1)
+        if task.number in actor.held:
+            actor.held.discard(task.number)
+            line = actor.lines[task.caller]
+            was_first = line[0] is task
+            line.remove(task)
+            if was_first:
+                self._advance(actor, task.caller)
+        elif task.state is TaskState.PENDING_NODE_ASSIGNMENT:
+            task.scheduling_class.queue.remove(task)
+
+    def recovered(self, task: Task) -> None:
+        """The value of a call was lost, and it is to run again."""
+        self._count(_actor_of(task), task.caller, -1)
+
+    @staticmethod
+    def _count(actor: Actor, caller: int, change: int) -> None:
+        actor.done[caller] = actor.done.get(caller, 0) + change
+
+    # ------------------------------------------------------------ giving
+
+    def dispatch(self, now: float) -> None:
+        """Give calls to the actors that may take some."""
+        calling, self.calling = self.calling, {}
+        for actor in calling:
+            self._serve(actor, now)
+
+    def _serve(self, actor: Actor, now: float) -> None:
+        worker = actor.worker
+        if (
+            worker is None
+            or actor.state is not ActorState.ALIVE
+            or worker.state is not WorkerState.READY
+        ):
+            return
+        if not actor.ahead:
+            for lane in actor.lanes:
+                if lane.queue and lane.leases < lane.limit:
+                    self._send(worker, lane, lane.limit - lane.leases, now)
+            return
+        lane, in_flight = actor.lanes[0], worker.in_flight
+        if not lane.queue or 2 * len(in_flight) > MAX_AHEAD:
+            return
+        if not (in_flight and next(reversed(in_flight.values())).traits.retries_errors):
+            self._send(worker, lane, MAX_AHEAD - len(in_flight), now)
+
+    def _send(self, worker: Worker, lane: SchedulingClass, room: int, now: float) -> None:
+        out, queue, core = self._core._out, lane.queue, self._core
+        ahead = lane.actor is not None and lane.actor.ahead
+        if not worker.in_flight:
+            worker.last_progress = now
+        bundle: list[Task] = []
+        while queue and room:
+            task = queue.popleft()
+            room -= 1
+            lane.leases += 1
+            core._begin(task, worker, now)
+            bundle.append(task)
+            if ahead and task.traits.retries_errors:
+                break
+            if len(bundle) == MAX_BUNDLE:
+                out.append(SendAttempts(worker.id, bundle))
+                bundle = []
+        if bundle:
+            out.append(SendAttempts(worker.id, bundle))
+        core._watch_stall(worker)
+
+    def progressed(self, worker: Worker, now: float) -> None:
+        """An actor has answered, or calls were taken back from it."""
+        actor = worker.actor
+        assert actor is not None
+        core = self._core
+        worker.last_progress = now
+        core._stalled.pop(worker, None)
+        if worker.in_flight:
+            core._watch_stall(worker)
+        self._serve(actor, now)
+
+    # ------------------------------------------------------------ answers
+
+    def answers(self, worker: Worker, event: AnswersReceived, now: float) -> None:
+        """What the worker of an actor has answered."""
+        core, actor = self._core, worker.actor
+        assert actor is not None
+        results: list[tuple[Task, Any]] = []
+        unstarted: list[Task] = []
+        exited = created = False
+        for answer in event.answers:
+            task = worker.in_flight.pop(answer.seq, None)
+            if task is None:
+                continue  # late news of an attempt that has an outcome already
+            call = task.actor is None
+            if call:
+                task.scheduling_class.leases -= 1
+            ended = answer.ended
+            if ended is Ended.ARGUMENT_LOST:
+                unstarted.append(task)
+            elif call and task.cancellation is not None and self._is_flagged(task):
+                record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
+                core._record(task, record)
+                core._fail(task, core._cancelled(task), CancelOutcome.INTERRUPTED)
+            elif ended is Ended.RETURNED:
+                created = created or not call
+                core._finish(task, answer.payload, results)
+                if call:
+                    self._count(actor, task.caller, 1)
+            elif ended is Ended.EXITED:
+                exited = True
+                death = ActorDeath(actor, DeathCause.EXITED)
+                core._fail(task, Failure(FailureKind.ACTOR_DIED, death))
+            else:
+                core._failed_answer(task, worker, answer, now)
+        if results:
+            core._out.append(ResolveValues(results))
+        for task in unstarted:  # not before: what they lack may be among the results
+            self._argument_lost(task, worker)
+        core._has_served(worker)
+        if created:
+            self._created(actor, worker, now)
+        if exited:
+            self._die(actor, DeathCause.EXITED)
+        if worker.actor is None:
+            core._after_progress(worker, now)
+        elif actor.state is ActorState.DEAD:
+            self._leave(worker, now)
+        else:
+            self.progressed(worker, now)
+
+    @staticmethod
+    def _is_flagged(task: Task) -> bool:
+        """Whether a cancel is told to the method, and its outcome does not count any more."""
+        cancellation = task.cancellation
+        return (
+            cancellation is not None
+            and cancellation.interrupted
+            and not task.traits.interruptible
+            and not _actor_of(task).asynchronous
+        )
+
+    def _argument_lost(self, task: Task, worker: Worker) -> None:
+        if task.actor is not None:
+            self._let_go(task.actor, worker)
+        core = self._core
+        core._argument_lost(task)
+        if task.actor is None and task.state is TaskState.PENDING_ARGS_AVAIL:
+            self.waits(task)
+
+    # ------------------------------------------------------------ birth
+
+    def waiting(self, task: Task) -> None:
+        """A creation was submitted, or is to run again."""
+        actor = task.actor
+        assert actor is not None
+        self.living[actor] = None
+        self._report_pending(actor)
+
+    def _report_pending(self, actor: Actor) -> None:
+        if actor.state in (ActorState.DEPENDENCIES_UNREADY, ActorState.PENDING_CREATION):
+            unready = actor.creation.state is TaskState.PENDING_ARGS_AVAIL
+            names = ActorState.DEPENDENCIES_UNREADY, ActorState.PENDING_CREATION
+            actor.state = names[not unready]
+            self._core._out.append(ReportActor(actor))
+
+    def placed(self, worker: Worker, task: Task) -> None:
+        """A creation was given to a worker."""
+        actor = task.actor
+        assert actor is not None
+        actor.worker = worker
+        worker.actor = actor
+        if actor.state is ActorState.DEPENDENCIES_UNREADY:
+            self._report_pending(actor)
+
+    def _let_go(self, actor: Actor, worker: Worker) -> None:
+        """A creation did not begin: its worker is as any other again."""
+        actor.worker = None
+        worker.actor = None
+
+    def taken_back(self, task: Task, worker: Worker) -> None:
+        """An attempt that never ran was taken out of a worker."""
+        if task.actor is not None:
+            self._let_go(task.actor, worker)
+        else:
+            task.scheduling_class.leases -= 1
+
+    def _created(self, actor: Actor, worker: Worker, now: float) -> None:
+        core = self._core
+        if actor.state is ActorState.DEAD:
+            return
+        actor.state = ActorState.ALIVE
+        core._out.append(ReportActor(actor))
+        if actor.keeps:
+            core._settle(worker)
+        else:
+            core._release(worker)
+        self.calling[actor] = None
+        if actor.released:
+            self._die(actor, DeathCause.OUT_OF_SCOPE)
+        del now
+
+    # ------------------------------------------------------------ ends
+
+    def released(self, event: ActorReleased, now: float) -> None:
+        """The last handle is gone."""
+        actor = event.actor
+        actor.released = True
+        worker = actor.worker
+        if actor.state is ActorState.DEAD:
+            return
+        if worker is not None and actor.state is not ActorState.ALIVE:
+            return  # it leaves as soon as it is made
+        self._die(actor, DeathCause.OUT_OF_SCOPE)
+        if worker is not None:
+            self._leave(worker, now)
+        self._core._dispatch(now)
+
+    def killed(self, event: ActorKilled, now: float) -> None:
+        """Somebody wants it to end at once."""
+        actor = event.actor
+        if actor.state is ActorState.DEAD:
+            return
+        worker = actor.worker
+        if event.no_restart:
+            self._die(actor, DeathCause.KILLED)
+        if worker is not None:
+            self._core._kill(worker)
+        self._core._dispatch(now)
+
+    def group_removed(self, group: Any) -> None:
+        """End the actors that live in a placement group."""
+        for actor in tuple(self.living):
+            if actor.creation.scheduling_class.group is group:
+                if actor.worker is not None:
+                    self._core._kill(actor.worker)
+                self._die(actor, DeathCause.GROUP_REMOVED)
+
+    def creation_failed(self, actor: Actor, failure: Failure) -> None:
+        """It cannot be made."""
+        if failure.kind is FailureKind.SHUTDOWN and actor.state is not ActorState.DEAD:
+            self._die(actor, DeathCause.SHUTDOWN)
+        elif actor.state is not ActorState.DEAD:
+            self._die(actor, DeathCause.CREATION_FAILED, failure)
+
+    def _leave(self, worker: Worker, now: float) -> None:
+        """Let a dead actor's worker end in its own time, and give its resources back then."""
+        if worker.state is WorkerState.READY:
+            self._core._stop(worker, now)
+
+    def _die(self, actor: Actor, cause: DeathCause, detail: Any = None) -> None:
+        """Fail what waits; what runs fails when the worker has ended."""
+        core = self._core
+        actor.state = ActorState.DEAD
+        actor.death = ActorDeath(actor, cause, detail)
+        self.living.pop(actor, None)
+        self.calling.pop(actor, None)
+        core._out.append(ReportActor(actor))
+        kind = FailureKind.SHUTDOWN if cause is DeathCause.SHUTDOWN else FailureKind.ACTOR_DIED
+        failure = Failure(kind, actor.death)
+        for lane in actor.lanes:
+            lane.forbidden = failure
+        creation = actor.creation
+        waiting: Iterable[Task] = ()
+        if cause is not DeathCause.OUT_OF_SCOPE:  # then there are none: each would hold a handle
+            waiting = [
+                task for task in core._tasks.values() if task.scheduling_class.actor is actor
+            ]
+        for task in (*waiting, creation):
+            if task.worker is None and task.number in core._tasks:
+                own = replace(failure, attempts=tuple(task.failures or ()))
+                core._fail(task, own, CancelOutcome.NOT_STARTED)
+
+    def exited(
+        self, worker: Worker, event: WorkerExited, harmed: Sequence[Task], now: float
+    ) -> None:
+        """The worker of an actor is reaped: what it ran is harmed, and it may start again."""
+        core, actor = self._core, worker.actor
+        assert actor is not None
+        actor.worker = None
+        if actor.state is not ActorState.DEAD:
+            delay = self._next_start(actor, event.report, now)
+            if delay is not None:
+                self._restart(actor, harmed, event, worker, delay, now)
+        for task in reversed(harmed):  # so that those which go back to the front keep their order
+            if task.actor is None:
+                self._harmed(task, actor, worker, event, now)
+            elif task.number in core._tasks and actor.state is ActorState.DEAD:
+                assert actor.death is not None
+                core._fail(task, Failure(FailureKind.ACTOR_DIED, actor.death))
+
+    def _next_start(self, actor: Actor, report: Any, now: float) -> float | None:
+        """Seconds until it is to be made again; None: it is dead now."""
+        core = self._core
+        if core._closing and not core._draining:
+            self._die(actor, DeathCause.SHUTDOWN)
+        elif actor.released:
+            self._die(actor, DeathCause.OUT_OF_SCOPE)
+        elif not actor.restarts_left:
+            self._die(actor, DeathCause.WORKER_DIED, report)
+        else:
+            delay = actor.intensity.failed(now)
+            if delay is not None:
+                return delay
+            self._die(actor, DeathCause.TOO_OFTEN, report)
+        return None
+
+    def _restart(
+        self,
+        actor: Actor,
+        harmed: Sequence[Task],
+        event: WorkerExited,
+        worker: Worker,
+        delay: float,
+        now: float,
+    ) -> None:
+        core, creation = self._core, actor.creation
+        if actor.restarts_left > 0:
+            actor.restarts_left -= 1
+        actor.num_restarts += 1
+        actor.state = ActorState.RESTARTING
+        core._out.append(ReportActor(actor))
+        if creation in harmed:
+            record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
+            core._record(creation, record)
+        creation.attempt += 1
+        creation.worker = None
+        core._tasks[creation.number] = creation
+        if creation.parent is not None:
+            core._join(creation.parent, creation)
+        if delay <= 0.0:
+            core._enqueue(creation, front=True)
+        else:
+            core._move(creation, TaskState.BACKOFF)
+            core._at(now + delay, lambda at: core._backoff_over(creation, at))
+
+    def _harmed(
+        self, task: Task, actor: Actor, worker: Worker, event: WorkerExited, now: float
+    ) -> None:
+        """A call was running when the worker of its actor died."""
+        core = self._core
+        task.scheduling_class.leases -= 1
+        if task.children:
+            core._out.append(ReportOrphans(tuple(task.children.values())))
+        dead = actor.state is ActorState.DEAD
+        kind = FailureKind.ACTOR_DIED if dead else FailureKind.ACTOR_UNAVAILABLE
+        if task.cancellation is not None:
+            kind = core._cancelled_kind(task)
+        record = core._record_of_crash(task, worker, event, kind, now)
+        if task.cancellation is None and core._retry(task, record, 0.0, now):
+            return
+        core._record(task, record)
+        detail: Any = None
+        if task.cancellation is None:
+            detail = (
+                actor.death if dead else ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
+            )
+            if dead and actor.death is not None and actor.death.cause is DeathCause.SHUTDOWN:
+                kind = FailureKind.SHUTDOWN
+        attempts = tuple(task.failures or ())
+        core._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
+
+    # ------------------------------------------------------------ cancelling
+
+    def climb(self, worker: Worker, newest: int, now: float) -> None:
+        """Take the next step for what is to be cancelled of that which an actor has claimed.
+
+        newest: as in `Scheduler._climb`.
+        """
+        core, actor = self._core, worker.actor
+        assert actor is not None
+        running = list(worker.in_flight.values())
+        if actor.ahead:
+            if running[-1].seq > newest:
+                core._reclaim(worker)
+                return
+            *answered, last = running
+            if any(task.cancellation is not None for task in answered):
+                core._out.append(PollWorker(worker.id))
+            running = [last]
+        for task in running:
+            cancellation = task.cancellation
+            if cancellation is None or cancellation.interrupted or task.actor is not None:
+                continue
+            cancellation.interrupted = True
+            if task.traits.interruptible:
+                core._interrupt(task, worker, now)
+            else:
+                core._out.append(CancelCall(worker.id, task.seq))
+
+    # ------------------------------------------------------------ invariants
+
+    def check(self) -> None:
+        """Assert what must hold between two events. For tests; raises AssertionError."""
+        core = self._core
+        for actor in self.living:
+            assert actor.state is not ActorState.DEAD, actor
+            creation, worker = actor.creation, actor.worker
+            unborn = creation.number in core._tasks
+            assert unborn == (actor.state is not ActorState.ALIVE), actor
+            if worker is not None:
+                assert worker.actor is actor, actor
+                assert core._workers.get(worker.id) is worker, actor
+                assert unborn == (creation.seq in worker.in_flight), actor
+            else:
+                assert unborn, actor
+        for worker in core._workers.values():
+            inhabitant = worker.actor
+            if inhabitant is None:
+                continue
+            calls = [task for task in worker.in_flight.values() if task.actor is None]
+            assert all(_actor_of(task) is inhabitant for task in calls), worker
+            for lane in inhabitant.lanes:
+                count = sum(task.scheduling_class is lane for task in calls)
+                assert lane.leases == count, inhabitant
+                assert count <= (MAX_AHEAD if inhabitant.ahead else lane.limit), inhabitant
+        for actor in self._called():
+            held = [task.number for line in actor.lines.values() for task in line]
+            assert len(held) == len(actor.held) == len(actor.held.intersection(held)), actor
+            for caller, line in actor.lines.items():
+                assert line, actor
+                assert line[0].state is not TaskState.PENDING_NODE_ASSIGNMENT, actor
+                assert [task.caller for task in line] == [caller] * len(line), actor
+            if actor.state is ActorState.DEAD:
+                assert not any(lane.queue for lane in actor.lanes), actor
+                assert not held, actor
+
+    def queued(self) -> list[Task]:
+        """All calls that stand in a queue or a line. For tests."""
+        found: list[Task] = []
+        for actor in self._called():
+            for lane in actor.lanes:
+                found.extend(lane.queue)
+            for line in actor.lines.values():
+                found.extend(t for t in line if t.state is TaskState.PENDING_NODE_ASSIGNMENT)
+        return found
+
+    def _called(self) -> set[Actor]:
+        """The actors of all unfinished calls."""
+        tasks = self._core._tasks.values()
+        return {_actor_of(task) for task in tasks if task.scheduling_class.actor is not None}
+
+
+def _actor_of(task: Task) -> Actor:
+    actor = task.scheduling_class.actor
+    assert actor is not None
+    return actor

@@ -1,0 +1,378 @@
+"""The actors of one engine: names, refs, saved states, and what their creations and calls are.
+
+Room: shell. The scheduler decides when an actor is made, what it runs and when it is dead; here is
+what it need not know. An actor is known outside by an object, its *ref*, which never has a value
+that anybody gets: handles hold it, in whatever process, and when the last is gone, so is the actor.
+`add` and the looking up of names are for any thread; all else happens on the engine's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import pickle
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import ids
+from ..core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
+from ..core.messages import ActorKilled, ActorReleased
+from ..core.model import Function, Task
+from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
+from ..refs import ObjectEntry, ObjectRef
+from ..wire import CREATION, Creation, Role
+from .reports import ActorEnd, ActorFacts, exception_builder
+from .submission import unfinished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..calls import ActorDefinition, MethodDefinition
+    from ..client import Client
+    from ..core.messages import Event
+    from ..core.model import SchedulingClass, Worker
+    from .reports import WorkerName
+    from .store import Stored
+
+__all__ = ["WISHED", "Actors", "Known"]
+
+logger = logging.getLogger("aioray")
+
+WISHED = (DeathCause.EXITED, DeathCause.KILLED, DeathCause.OUT_OF_SCOPE, DeathCause.SHUTDOWN)
+"""Ends that somebody wanted: no log line has to tell of them."""
+
+_VALUE = pickle.dumps(None, 5)  # of an actor's ref
+
+
+class CallBinding(NamedTuple):
+    """What calls of one method with one set of options have in common."""
+
+    function: Function
+    definition: MethodDefinition
+    lane: SchedulingClass
+    static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
+    traits: Traits
+
+
+class Known:
+    """One actor, and what the scheduler does not need to know of it."""
+
+    def __init__(
+        self,
+        definition: ActorDefinition,
+        facts: ActorFacts,
+        label: bytes,
+        group: str,
+        *,
+        captures: bool,
+    ) -> None:
+        self.definition = definition
+        self.facts = facts
+        self.label = label  # id of its creation
+        self.group = group  # in which it lives, see wire.Attempt
+        self.captures = captures
+        self.entry: Callable[[], ObjectEntry | None] = lambda: None
+        self.pin: ObjectEntry | None = None  # of a detached actor: nothing but kill() ends it
+        self.end: ActorEnd | None = None  # how it ended
+        self.actor: Actor
+        self.worker: WorkerName | None = None  # in which it lives, or has lived
+        self.functions: dict[str, Function] = {}  # by method
+        self.saved: ObjectEntry | None = None  # its state, as the next incarnation will get it
+        self.payload: Any = None  # of its creation
+        self.made: dict[int, int] = {}  # by caller: calls, if they are limited
+
+    def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> CallBinding:
+        """What calls of this method are. keys: of functions."""
+        definition = self.definition
+        function = self.functions.get(method.method)
+        if function is None:
+            function = self.functions[method.method] = Function(next(keys), method.name)
+        names = [name for name, _ in definition.lanes]
+        static = (
+            method.name,
+            method.num_returns,
+            method.backpressure,
+            method.retry_rule,
+            definition.demand if definition.keeps else (),
+            self.group,
+            self.captures,
+            tuple(Role(method.method, method.lane, method.interruptible)),
+        )
+        retries_errors = method.max_retries != 0 and method.retry_rule is not False
+        return CallBinding(
+            function,
+            method,
+            self.actor.lanes[names.index(method.lane)],
+            static,
+            Traits(method.interruptible, retries_errors),
+        )
+
+
+class Actors:
+    """All actors of one engine."""
+
+    def __init__(
+        self,
+        client: Client,
+        feed: Callable[[Event], None],
+        post: Callable[[Callable[[], None]], None],
+        name_of: Callable[[Worker], WorkerName | None],
+    ) -> None:
+        """feed: takes what the scheduler is to know. post: has something done on its thread.
+
+        name_of: how a worker of the scheduler is called outside.
+        """
+        self._client = client
+        self._feed = feed
+        self._post = post
+        self._name_of = name_of
+        self._known: dict[bytes, Known] = {}  # by id of the creation
+        self._named: dict[tuple[str, str], Known] = {}  # by namespace and name
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------ making
+
+    def add(
+        self,
+        definition: ActorDefinition,
+        namespace: str,
+        label: bytes,
+        number: int,
+        function: Function,
+        scheduling_class: SchedulingClass,
+        group: str,
+        *,
+        parent: Task | None,
+        payload: Any,
+        entries: list[ObjectEntry] | None,
+        held: Any,
+    ) -> tuple[Task, ObjectEntry]:
+        """The creation of a new actor, to be submitted, and the entry behind its ref.
+
+        namespace: the session's. Raises ActorAlreadyExistsError.
+        """
+        name, class_name = definition.name, definition.class_name
+        namespace = definition.namespace or namespace
+        facts = ActorFacts(label[8:].hex(), class_name, name, namespace)
+        known = Known(definition, facts, label, group, captures=definition.where.captures)
+        title = f"{class_name}.__init__"
+        creation = Task(
+            number,
+            f"{name}:{title}" if name else title,
+            function,
+            scheduling_class,
+            max_retries=0,
+            label=label,
+            priority=definition.priority,
+            parent=parent,
+        )
+        creation.payload = known.payload = (_static(creation.name, known), payload, entries, held)
+        if entries:
+            creation.dependencies = unfinished(entries)
+        known.actor = Actor(
+            label,
+            creation,
+            definition.environment,
+            lanes=[limit for _, limit in definition.lanes],
+            ordered=definition.ordered,
+            asynchronous=definition.asynchronous,
+            keeps=definition.keeps,
+            max_restarts=definition.max_restarts,
+            policy=definition.restart_policy,
+            payload=known,
+        )
+        entry = ObjectEntry(self._client, label, 1)
+        entry.outcome = _VALUE
+        with self._lock:
+            if name:
+                if (namespace, name) in self._named:
+                    raise ActorAlreadyExistsError(
+                        f"The name {name} (namespace={namespace}) is already taken. Please use a "
+                        f"different name or get the existing actor using "
+                        f"aioray.get_actor({name!r}, namespace={namespace!r})."
+                    )
+                self._named[namespace, name] = known
+            self._known[label] = known
+        if definition.detached:
+            known.pin = entry
+        known.entry = weakref.ref(entry, lambda _gone: self._unreachable(known))
+        self._client.export(entry)
+        return creation, entry
+
+    def _unreachable(self, known: Known) -> None:
+        """No handle is left. In whatever thread, for finalizers."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the engine
+            self._post(lambda: self._released(known))
+
+    def _released(self, known: Known) -> None:
+        self._free_name(known)
+        self._known.pop(known.label, None)
+        self._feed(ActorReleased(known.actor))
+
+    # ------------------------------------------------------------ finding
+
+    def find(self, ref: bytes) -> Known | None:
+        """The actor with this ref; None if it is not known, or was forgotten."""
+        return self._known.get(ref[: ids.TASK_ID_SIZE])
+
+    def get(self, ref: bytes) -> Known:
+        """The actor with this ref. Raises ActorHandleNotFoundError."""
+        known = self.find(ref)
+        if known is None:
+            raise ActorHandleNotFoundError(
+                f"The actor {ref[8 : ids.TASK_ID_SIZE].hex()} is not known in this session: its "
+                f"handle is of another one. Make the actor again."
+            )
+        return known
+
+    def named(self, name: str, namespace: str) -> tuple[ObjectRef[Any], bytes] | None:
+        """The ref and the meta of the living actor of this name."""
+        with self._lock:
+            known = self._named.get((namespace, name))
+        entry = None if known is None else known.entry()
+        if known is None or entry is None:
+            return None
+        return ObjectRef(entry), known.definition.meta
+
+    def names(self) -> list[tuple[str, str]]:
+        """Namespace and name of every living actor that has a name."""
+        with self._lock:
+            return list(self._named)
+
+    def pending_calls(self, ref: bytes, caller: int) -> int:
+        """How many of the calls that this caller has made have no outcome yet."""
+        known = self.find(ref)
+        if known is None:
+            return 0
+        return known.made.get(caller, 0) - known.actor.done.get(caller, 0)
+
+    def count_call(self, known: Known, caller: int) -> None:
+        """A call was made."""
+        if known.definition.max_pending_calls >= 0:
+            with self._lock:
+                known.made[caller] = known.made.get(caller, 0) + 1
+
+    def lives_in(self, ref: bytes, worker_id: int) -> bool:
+        """Whether the actor with this ref runs in this worker: a handle to itself keeps nobody."""
+        known = self.find(ref)
+        worker = None if known is None else known.actor.worker
+        return worker is not None and worker.id == worker_id
+
+    # ------------------------------------------------------------ ends
+
+    def kill(self, ref: bytes, *, no_restart: bool) -> None:
+        """End an actor. Its name is free at once. Raises ActorHandleNotFoundError."""
+        known = self.get(ref)
+        if no_restart:
+            self._free_name(known)
+        self._post(lambda: self._feed(ActorKilled(known.actor, no_restart)))
+
+    def _free_name(self, known: Known) -> None:
+        key = known.facts.namespace, known.facts.name
+        with self._lock:
+            if self._named.get(key) is known:
+                del self._named[key]
+
+    def changed(self, actor: Actor) -> None:
+        """The scheduler says that the state of an actor has changed."""
+        known: Known = actor.payload
+        if actor.worker is not None:
+            known.worker = self._name_of(actor.worker) or known.worker
+        if actor.state is ActorState.ALIVE:
+            if not actor.max_restarts:
+                actor.creation.payload = known.payload = None
+        elif actor.state is ActorState.RESTARTING:
+            actor.creation.payload = _restoring(known)
+            left = actor.restarts_left
+            logger.warning(
+                "Actor %s (%s) has lost its worker and is made again. Restarts left: %s.",
+                known.facts.class_name,
+                known.facts.actor_id,
+                "any number" if left < 0 else left,
+            )
+        elif actor.state is ActorState.DEAD:
+            actor.creation.payload = None
+            self._free_name(known)
+            known.payload = known.saved = known.pin = None
+            assert actor.death is not None
+            known.end = self._end(actor.death)
+            if actor.death.cause not in WISHED:
+                logger.error("%s", known.end.error())
+
+    def end_of(self, death: ActorDeath) -> ActorEnd:
+        """What is known of this end, which holds no actor, so that old errors keep nothing."""
+        known: Known = death.actor.payload
+        if known.end is not None and death is death.actor.death:
+            return known.end
+        return self._end(death)
+
+    def _end(self, death: ActorDeath) -> ActorEnd:
+        known: Known = death.actor.payload
+        cause, detail = death.cause, death.detail
+        if cause is not DeathCause.CREATION_FAILED:
+            return ActorEnd(known.facts, cause, known.worker, detail)
+        creation = exception_builder(
+            death.actor.creation,
+            detail,
+            index=1,
+            job=self._client.job,
+            workers=[None] * len(detail.attempts),
+            unix_offset=0.0,
+        )
+        return ActorEnd(known.facts, cause, known.worker, creation=creation)
+
+    # ------------------------------------------------------------ states
+
+    def save(self, actor: Actor, value: bytes | Stored, contains: list[ObjectRef[Any]]) -> None:
+        """A call was answered, and this is the state of the actor after it."""
+        known: Known = actor.payload
+        if not actor.max_restarts or actor.state is ActorState.DEAD:
+            return
+        entry = ObjectEntry(self._client, 0, 0)
+        entry.identifier = b"\0" * ids.OBJECT_ID_SIZE
+        entry.outcome = value
+        entry.contains = contains
+        known.saved = entry
+
+    def close(self) -> None:
+        """The engine has ended."""
+        with self._lock:
+            self._named.clear()
+            self._known.clear()
+
+
+def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, ...]:
+    """What an attempt to make an actor says: see wire.Attempt, from `name`."""
+    definition, facts = known.definition, known.facts
+    creation = Creation(
+        facts.actor_id,
+        facts.name,
+        facts.class_name,
+        definition.asynchronous,
+        definition.lanes,
+        definition.saves_every,
+        restores,
+    )
+    role = Role(CREATION, "", interruptible=False, creation=tuple(creation))
+    return (
+        title,
+        1,
+        0,
+        False,
+        definition.demand,
+        known.group,
+        known.captures,
+        tuple(role),
+    )
+
+
+def _restoring(known: Known) -> Any:
+    """The payload of a creation that gives the new incarnation the saved state."""
+    _, payload, entries, held = known.payload
+    saved = known.saved
+    if saved is None:
+        return known.payload
+    static = _static(known.actor.creation.name, known, restores=True)
+    return static, payload, [*(entries or ()), saved], held
