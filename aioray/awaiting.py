@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .refs import NotAtHand, wake_elsewhere
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .refs import ObjectEntry
 
-__all__ = ["ValueFuture"]
+__all__ = ["ValueFuture", "get_running_loop"]
 
 T = TypeVar("T")
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
 
+    from .awaiting import ValueFuture
     from .client import Client, StoredValue
 
 __all__ = [
@@ -190,10 +191,15 @@ class ObjectEntry:
         return outcome.exception() if isinstance(outcome, StoredFailure) else None
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
-    import asyncio  # 25 ms, which a worker can do without as long as nobody awaits
+_awaiting: Any = None  # the module: a worker can do without asyncio as long as nobody awaits
 
-    return asyncio.get_running_loop()
+
+def _load_awaiting() -> Any:
+    global _awaiting
+    from . import awaiting
+
+    _awaiting = awaiting
+    return awaiting
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -301,7 +307,7 @@ class ObjectRef(Generic[T_co]):
         while True:
             if entry.outcome is None or not entry.at_hand:
                 client = entry.owner()
-                loop = _running_loop()
+                loop = (_awaiting or _load_awaiting()).get_running_loop()
                 future: asyncio.Future[None] = loop.create_future()
                 wake: Callable[[], None] = functools.partial(_wake, future)
                 if client.loop is loop:
@@ -334,11 +340,10 @@ class ObjectRef(Generic[T_co]):
 
         Raises RuntimeError if no loop is running.
         """
-        from .awaiting import ValueFuture  # a worker that never awaits does without asyncio
-
-        loop = _running_loop()
+        awaiting = _awaiting or _load_awaiting()
+        loop = awaiting.get_running_loop()
         entry = self._entry
-        future: ValueFuture[T_co] = ValueFuture(loop=loop)
+        future: ValueFuture[T_co] = awaiting.ValueFuture(loop=loop)
         future.entry = entry
         if entry.outcome is not None and entry.at_hand:
             future.resolve()
@@ -372,7 +377,7 @@ class ObjectRef(Generic[T_co]):
         self, callback: Callable[[ObjectRef[Any]], object], *, context: Context | None = None
     ) -> None:
         """Call `callback(ref)` soon on the running loop once the ref is ready."""
-        loop = _running_loop()
+        loop = (_awaiting or _load_awaiting()).get_running_loop()
         entry = self._entry
 
         def announce() -> None:
