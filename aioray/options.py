@@ -2,7 +2,8 @@
 
 Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
 and imports neither client nor engine. The only things it reads from outside are the environment
-and the size of the machine, for defaults of init(); `runtime_env` has a module of its own.
+and the size of the machine, for defaults of init(). Single options are checked by `option_checks`
+and `runtime_env`; what may be asked of actors is said in `actor_options`.
 
 Everything is checked when a function is decorated, at .options() and at init(), so that
 submitting a task only reads ready-made attributes. None given for an option that has a default
@@ -15,33 +16,43 @@ otherwise.
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import itertools
 import logging
 import math
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 from aioray import linux
-from aioray.core.intensity import RestartPolicy
 from aioray.exceptions import UnsupportedFeatureError
+from aioray.option_checks import (
+    COMMON_OPTIONS,
+    RetryExceptions,
+    Units,
+    amount_or,
+    check_amount,
+    check_backpressure,
+    check_gpus,
+    check_labels,
+    check_namespace,
+    check_num_returns,
+    check_resources,
+    check_retry_exceptions,
+    check_together,
+    did_you_mean,
+    in_units,
+    instance,
+    integer,
+    returns_of,
+)
 from aioray.retry import RetryPolicy
 from aioray.runtime_env import check_runtime_env
-from aioray.wire import DYNAMIC, STREAMING
-from aioray.wording import show as _show
-from aioray.wording import show_typed as _show_typed
+from aioray.wording import show, show_typed
 
 __all__ = [
-    "RESOURCE_UNITS",
-    "ActorOptions",
     "InitOptions",
-    "MethodOptions",
-    "RetryExceptions",
     "TaskOptions",
     "default_max_retries",
     "parse_bundle",
@@ -49,8 +60,6 @@ __all__ = [
     "parse_task_options",
 ]
 
-RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
-MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
 DEFAULT_MAX_RETRIES: Final = 3
 MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks, as in Ray
 STORE_SHARE: Final = 0.3  # of the machine's memory for large values, as in Ray
@@ -61,19 +70,6 @@ CAPACITY_THRESHOLD: Final = 0.95  # as in Ray
 _LINEAGE: Final = ("RAY_max_lineage_bytes", MAX_LINEAGE_BYTES)
 _CAPACITY: Final = ("RAY_local_fs_capacity_threshold", CAPACITY_THRESHOLD)
 
-# False: no application error is retried. True: every one. A tuple: instances of these classes
-# (none of them if empty). A function: the errors it returns True for.
-RetryExceptions: TypeAlias = bool | tuple[type[Exception], ...] | Callable[[BaseException], bool]
-Units: TypeAlias = tuple[tuple[str, int], ...]  # (resource, 1/10000 units), sorted by name
-
-# Ray's own; they are recognised by name, so that the classes need not be imported here.
-_STRATEGY_CLASSES: Final = frozenset(
-    {
-        "NodeAffinitySchedulingStrategy",
-        "NodeLabelSchedulingStrategy",
-        "PlacementGroupSchedulingStrategy",
-    }
-)
 _ACTOR_ONLY: Final = frozenset(
     {
         "_actor_generator_backpressure_num_objects",
@@ -132,77 +128,7 @@ class TaskOptions:
     def __post_init__(self) -> None:
         """Compute `demand`."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
-        object.__setattr__(self, "demand", _in_units(amounts | dict(self.resources)))
-
-
-@dataclass(frozen=True, slots=True)
-class ActorOptions:
-    """The checked options of a class of actors. Built by parse_actor_options().
-
-    Ray's names without a leading underscore. The last fields are computed once from others.
-    """
-
-    max_restarts: int = 0  # -1 is unlimited
-    restart_policy: RestartPolicy | None = None  # beyond Ray: how often within which time
-    max_task_retries: int = 0  # of methods that say nothing themselves; -1 is unlimited
-    max_concurrency: int | None = None  # None: 1, or 1000 if it is asynchronous
-    max_pending_calls: int = -1  # -1 is unlimited
-    concurrency_groups: Mapping[str, int] = field(default_factory=dict, hash=False)
-    allow_out_of_order_execution: bool | None = None
-    lifetime: str | None = None
-    namespace: str | None = None
-    get_if_exists: bool = False
-    interruptible: bool = False  # beyond Ray: of methods that say nothing themselves, see there
-    checkpoint_every: int = 1  # beyond Ray: calls after which __aioray_save__ is asked
-    priority: float = 0.0
-    num_cpus: float | None = None  # None: 1 while it is made; and later, if others are named
-    num_gpus: float = 0.0
-    memory: float = 0.0
-    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
-    name: str | None = None
-    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
-    enable_task_events: bool = True
-    scheduling_strategy: Any = field(default=None, hash=False)
-    placement_group: Any = field(default="default", hash=False)
-    placement_group_bundle_index: int = -1
-    placement_group_capture_child_tasks: bool | None = None
-    accelerator_type: str | None = None
-    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
-    fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
-    labels: Mapping[str, str] | None = field(default=None, hash=False)
-    actor_generator_backpressure_num_objects: int | None = None
-    # Computed: what has to be free for its start, and whether that is held while it lives.
-    demand: Units = field(init=False, repr=False, compare=False)
-    keeps: bool = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Compute `demand` and `keeps`."""
-        others = {"GPU": self.num_gpus, "memory": self.memory, **self.resources}
-        keeps = self.num_cpus is not None or any(others.values())
-        cpus = 1.0 if self.num_cpus is None else self.num_cpus
-        object.__setattr__(self, "keeps", keeps)
-        object.__setattr__(self, "demand", _in_units({"CPU": cpus, **others}))
-
-
-@dataclass(frozen=True, slots=True)
-class MethodOptions:
-    """The checked options of a method, or of some calls of it. Built by parse_method_options().
-
-    None: not said, so that the next in line decides: call, `@method`, `.options()` of the class,
-    decorator of the class.
-    """
-
-    num_returns: int | None = None  # or STREAMING, DYNAMIC
-    concurrency_group: str | None = None
-    max_task_retries: int | None = None
-    retry_exceptions: RetryExceptions | None = field(default=None, hash=False)
-    interruptible: bool | None = None  # beyond Ray: a cancel interrupts it, see `aioray.method`
-    generator_backpressure_num_objects: int | None = None
-    num_objects_per_yield: int | None = None
-    enable_task_events: bool | None = None
-    tensor_transport: str | None = None
-    name: str | None = None  # of calls
-    labels: Mapping[str, str] | None = field(default=None, hash=False)  # of calls
+        object.__setattr__(self, "demand", in_units(amounts | dict(self.resources)))
 
 
 def parse_task_options(
@@ -231,14 +157,9 @@ def parse_task_options(
                 f"@remote({option}=...)"
             )
         values[option.removeprefix("_")] = _TASK_OPTIONS[option](option, value)
-    group_given = not _equals(values.get("placement_group", "default"), "default")
-    if group_given and values.get("scheduling_strategy") is not None:
-        raise ValueError(
-            "placement_group and scheduling_strategy cannot be combined: leave out the first "
-            "(it is deprecated) and use PlacementGroupSchedulingStrategy"
-        )
+    check_together(values)
     if "num_returns" in values or (base is None and is_generator):
-        values["num_returns"] = _returns(values.get("num_returns"), is_generator=is_generator)
+        values["num_returns"] = returns_of(values.get("num_returns"), is_generator=is_generator)
     values.pop("object_store_memory", None)  # refused above unless it is None
     if base is not None:
         return replace(base, **values)
@@ -266,7 +187,7 @@ def default_max_retries(environ: Mapping[str, str]) -> int:
         if retries < -1:
             raise ValueError(
                 f"the environment variable {variable} must be an integer >= -1 (-1 means "
-                f"unlimited retries), got {_show(text)}: correct it or unset it"
+                f"unlimited retries), got {show(text)}: correct it or unset it"
             )
         return retries
     return DEFAULT_MAX_RETRIES
@@ -275,131 +196,8 @@ def default_max_retries(environ: Mapping[str, str]) -> int:
 def _refuse_task_option(option: str) -> NoReturn:
     valid = ", ".join(sorted(_TASK_OPTIONS))
     what = "an option of actors, not of" if option in _ACTOR_ONLY else "no option of"
-    meant = _did_you_mean(option, _TASK_OPTIONS)
+    meant = did_you_mean(option, _TASK_OPTIONS)
     raise ValueError(f"{option!r} is {what} remote functions.{meant} Valid options are: {valid}")
-
-
-def _did_you_mean(name: str, valid: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _returns(num_returns: Any, *, is_generator: bool) -> int:
-    """What num_returns means for this function."""
-    if isinstance(num_returns, int):
-        return num_returns
-    if num_returns is None:
-        return STREAMING if is_generator else 1
-    if not is_generator:
-        raise ValueError(
-            f"num_returns={num_returns!r} is for generator functions, and this function is none: "
-            f"give an int >= 0"
-        )
-    if num_returns == "streaming":
-        return STREAMING
-    from aioray.util.annotations import RayDeprecationWarning  # rare
-
-    warnings.warn(
-        'num_returns="dynamic" is deprecated, as in Ray: leave num_returns out, and iterate over '
-        "the ObjectRefGenerator that .remote() returns.",
-        RayDeprecationWarning,
-        stacklevel=4,
-    )
-    return DYNAMIC
-
-
-# --- checks of single options: (name, value) -> value to keep, or TypeError / ValueError --------
-
-
-def _integer(least: int, *, none: Any = ..., zero: str = "") -> Callable[[str, Any], Any]:
-    """Return a check for an int >= `least`; None is kept as `none` if that is given."""
-    or_none = "" if none is ... else " or None"
-
-    def check(option: str, value: Any) -> Any:
-        if value is None and none is not ...:
-            return none
-        expected = f"{option} must be an int >= {least}{zero}{or_none}"
-        if not isinstance(value, int):
-            raise TypeError(f"{expected}, got {_show_typed(value)}")
-        if value < least:
-            raise ValueError(f"{expected}, got {_show(value)}")
-        return int(value)  # True counts as 1, as in Ray
-
-    return check
-
-
-def _instance(
-    kinds: type | tuple[type, ...], expected: str, *, none: bool = True
-) -> Callable[[str, Any], Any]:
-    """Return a check for an instance of `kinds`, or None if `none` allows it."""
-
-    def check(option: str, value: Any) -> Any:
-        if (value is None and none) or (value is not None and isinstance(value, kinds)):
-            return value
-        or_none = " or None" if none else ""
-        raise TypeError(f"{option} must be {expected}{or_none}, got {_show_typed(value)}")
-
-    return check
-
-
-def _check_num_returns(option: str, value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        if value in {None, "streaming", "dynamic"}:
-            return value
-        raise TypeError(f'{option} must be an int >= 0, "streaming" or None, got {_show(value)}')
-    return _integer(0)(option, value)
-
-
-def _check_retry_exceptions(option: str, value: Any) -> RetryExceptions:
-    expected = (
-        f"{option} must be True, False, a list or tuple of Exception subclasses, or a function "
-        f"that takes the exception and returns a bool"
-    )
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list | tuple):
-        for element in value:
-            if not (isinstance(element, type) and issubclass(element, Exception)):
-                raise ValueError(f"{expected}; the list holds {_show_typed(element)}")
-        return tuple(value)
-    if isinstance(value, type):
-        raise TypeError(f"{expected}, got the class {value.__qualname__}: put it into a list")
-    if not callable(value):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
-    if inspect.iscoroutinefunction(value):
-        raise TypeError(f"{expected}, got a coroutine function: it must be a plain function")
-    predicate: Callable[[BaseException], bool] = value
-    return predicate
-
-
-def _check_priority(option: str, value: Any) -> float:
-    expected = f"{option} must be a finite number (the default is 0, and higher goes first)"
-    if value is None:
-        return 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
-    try:
-        priority = float(value)
-    except OverflowError:  # an int beyond all floats
-        priority = math.inf
-    if not math.isfinite(priority):
-        raise ValueError(f"{expected}, got {_show(value)}")
-    return priority
-
-
-def _amount(default: float) -> Callable[[str, Any], float]:
-    """Return a check for an amount of a resource; None is `default`."""
-    return lambda option, value: default if value is None else _check_amount(option, value)
-
-
-def _check_gpus(label: str, value: Any) -> float:
-    amount = _check_amount(label, value)
-    if amount > 1 and amount % 1:
-        raise ValueError(
-            f"{label} must be a whole number, or a share of one GPU below 1: GPU quantities > 1 "
-            f"must be whole numbers, got {value}"
-        )
-    return amount
 
 
 def parse_bundle(bundle: Mapping[str, Any]) -> Units:
@@ -407,46 +205,12 @@ def parse_bundle(bundle: Mapping[str, Any]) -> Units:
 
     Raises TypeError for an amount that is no number, ValueError for one that is out of range.
     """
-    return _in_units(
+    return in_units(
         {
-            name: (_check_gpus if name == "GPU" else _check_amount)(f"{name} of a bundle", amount)
+            name: (check_gpus if name == "GPU" else check_amount)(f"{name} of a bundle", amount)
             for name, amount in bundle.items()
         }
     )
-
-
-def _check_amount(label: str, value: Any) -> float:
-    expected = f"{label} must be a number: 0, or {1 / RESOURCE_UNITS} to {MAX_AMOUNT:g}"
-    if not isinstance(value, int | float):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
-    if not 0 <= value <= MAX_AMOUNT:  # also false for NaN
-        raise ValueError(f"{expected}, got {_show(value)}")
-    if value != 0 and _units(value) == 0:
-        raise ValueError(f"{expected}, got {value}: fractions are counted in 1/{RESOURCE_UNITS}")
-    return int(value) if isinstance(value, bool) else value
-
-
-def _check_resources(option: str, value: Any) -> dict[str, float]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise TypeError(f"{option} must be a dict of str to number, got {_show_typed(value)}")
-    for name in value:
-        if not isinstance(name, str):
-            raise TypeError(f"{option} must have str keys, got the key {_show_typed(name)}")
-        if name in _NAMED_RESOURCES:
-            raise ValueError(
-                f"{option} must not have the key {name!r}: {_NAMED_RESOURCES[name]} instead"
-            )
-    return {name: _check_amount(f"{option}[{name!r}]", amount) for name, amount in value.items()}
-
-
-_NAMED_RESOURCES: Final = {
-    "CPU": "use num_cpus",
-    "GPU": "use num_gpus",
-    "memory": "use the memory option",
-    "object_store_memory": "use object_store_memory of init()",
-}
 
 
 def _check_no_store_memory(option: str, value: Any) -> None:
@@ -456,75 +220,17 @@ def _check_no_store_memory(option: str, value: Any) -> None:
         )
 
 
-def _check_strategy(option: str, value: Any) -> Any:
-    if value is None or isinstance(value, str) or type(value).__name__ in _STRATEGY_CLASSES:
-        return value
-    raise TypeError(
-        f'{option} must be None, "DEFAULT", "SPREAD" or one of '
-        f"{', '.join(sorted(_STRATEGY_CLASSES))}, got {_show_typed(value)}"
-    )
-
-
-def _check_labels(option: str, value: Any) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise TypeError(f"{option} must be a dict of str to str or None, got {_show_typed(value)}")
-    for key, label in value.items():
-        if not (isinstance(key, str) and isinstance(label, str)):
-            raise ValueError(
-                f"{option} must map str to str, got {_show(key)}: {_show_typed(label)}"
-            )
-    return dict(value)
-
-
-def _check_fallback(option: str, value: Any) -> list[dict[str, Any]] | None:
-    if value is None:
-        return None
-    expected = f"{option} must be a list of dicts with the key 'label_selector', or None"
-    if not isinstance(value, list):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
-    for entry in value:
-        if not isinstance(entry, dict) or set(entry) != {"label_selector"}:
-            raise ValueError(f"{expected}; the list holds {_show_typed(entry)}")
-        _check_labels(f"label_selector in {option}", entry["label_selector"])
-    return [dict(entry) for entry in value]
-
-
-def _check_backpressure(option: str, value: Any) -> Any:
-    expected = f"{option} must be an int other than 0 (-1 is off) or None"
-    if value is not None and not isinstance(value, int):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
-    if value is not None and value == 0:
-        raise ValueError(f"{expected}, got 0")
-    return value
-
-
-_TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "num_returns": _check_num_returns,
-    "max_retries": _integer(-1, none=None, zero=" (-1 means unlimited)"),
-    "retry_exceptions": _check_retry_exceptions,
-    "retry": _instance(RetryPolicy, "a RetryPolicy"),
-    "priority": _check_priority,
-    "max_calls": _integer(0, none=None, zero=" (0 means unlimited)"),
-    "num_cpus": _amount(1.0),
-    "num_gpus": lambda option, value: 0.0 if value is None else _check_gpus(option, value),
-    "memory": _amount(0.0),
-    "resources": _check_resources,
+_TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = COMMON_OPTIONS | {
+    "num_returns": check_num_returns,
+    "max_retries": integer(-1, none=None, zero=" (-1 means unlimited)"),
+    "retry_exceptions": check_retry_exceptions,
+    "retry": instance(RetryPolicy, "a RetryPolicy"),
+    "max_calls": integer(0, none=None, zero=" (0 means unlimited)"),
+    "num_cpus": amount_or(1.0),
     "object_store_memory": _check_no_store_memory,
-    "name": _instance(str, "a str"),
-    "runtime_env": check_runtime_env,
-    "enable_task_events": _instance(bool, "a bool", none=False),
-    "scheduling_strategy": _check_strategy,
-    "placement_group": lambda _option, value: "default" if value is None else value,
-    "placement_group_bundle_index": _integer(-1),
-    "placement_group_capture_child_tasks": _instance(bool, "a bool"),
-    "accelerator_type": _instance(str, "a str"),
-    "label_selector": _check_labels,
-    "fallback_strategy": _check_fallback,
-    "_labels": _check_labels,
-    "_generator_backpressure_num_objects": _check_backpressure,
-    "_num_objects_per_yield": _integer(1),
+    "name": instance(str, "a str"),
+    "_generator_backpressure_num_objects": check_backpressure,
+    "_num_objects_per_yield": integer(1),
 }
 
 
@@ -566,7 +272,7 @@ class InitOptions:
     def __post_init__(self) -> None:
         """Compute `capacity` and `env_vars`."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
-        object.__setattr__(self, "capacity", _in_units(amounts | dict(self.resources)))
+        object.__setattr__(self, "capacity", in_units(amounts | dict(self.resources)))
         env_vars = (self.runtime_env or {}).get("env_vars", {})
         object.__setattr__(self, "env_vars", tuple(sorted(env_vars.items())))
 
@@ -638,7 +344,7 @@ def _check_init_names(given: Mapping[str, Any]) -> None:
     if unknown:
         raise RuntimeError(
             f"Unknown keyword argument(s): {', '.join(map(repr, unknown))}."
-            f"{_did_you_mean(unknown[0], _INIT_OPTIONS)} Valid ones are: "
+            f"{did_you_mean(unknown[0], _INIT_OPTIONS)} Valid ones are: "
             f"{', '.join(sorted(_INIT_OPTIONS | _INIT_IGNORED))}"
         )
     if given.get("job_config") is not None:
@@ -650,7 +356,7 @@ def _check_init_names(given: Mapping[str, Any]) -> None:
 
 def _check_address(address: Any, environ: Mapping[str, str]) -> None:
     if address is not None and not isinstance(address, str):
-        raise TypeError(f"address must be a str or None, got {_show_typed(address)}")
+        raise TypeError(f"address must be a str or None, got {show_typed(address)}")
     origin = "address" if address else "the environment variable RAY_ADDRESS"
     address = address or environ.get("RAY_ADDRESS")
     if not address or address == "local":
@@ -661,17 +367,9 @@ def _check_address(address: Any, environ: Mapping[str, str]) -> None:
             f'inside the program that starts it. Leave the address out or give "local"'
         )
     raise UnsupportedFeatureError(
-        f"{origin} is {_show(address)}, but aioray cannot connect to a cluster.",
+        f"{origin} is {show(address)}, but aioray cannot connect to a cluster.",
         'It runs on this machine only: leave the address out or give "local".',
     )
-
-
-def _check_namespace(option: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{option} must be a str or None, got {_show_typed(value)}")
-    if not value:
-        raise ValueError(f"{option} must not be empty: leave it out for an anonymous one")
-    return value
 
 
 def _check_level(option: str, value: Any) -> int:
@@ -679,54 +377,54 @@ def _check_level(option: str, value: Any) -> int:
         return int(value)
     expected = f"{option} must be a level of the logging module, a number or its name"
     if not isinstance(value, str):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
+        raise TypeError(f"{expected}, got {show_typed(value)}")
     level = logging.getLevelNamesMapping().get(value.upper())
     if level is None:
-        raise ValueError(f"{expected}, got {_show(value)}")
+        raise ValueError(f"{expected}, got {show(value)}")
     return level
 
 
 def _check_preload(option: str, value: Any) -> tuple[str, ...]:
     expected = f"{option} must be a list or tuple of module names"
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{expected}, got {_show_typed(value)}")
+        raise TypeError(f"{expected}, got {show_typed(value)}")
     for module in value:
         if not isinstance(module, str):
-            raise TypeError(f"{expected}; it holds {_show_typed(module)}: give the module's name")
+            raise TypeError(f"{expected}; it holds {show_typed(module)}: give the module's name")
         if not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(f"{expected}; it holds {_show(module)}")
+            raise ValueError(f"{expected}; it holds {show(module)}")
     return tuple(value)
 
 
 def _check_directory(option: str, value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{option} must be a path, got {_show_typed(value)}")
+        raise TypeError(f"{option} must be a path, got {show_typed(value)}")
     return os.path.abspath(os.fsdecode(value))
 
 
 def _check_seed(option: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{option} must be an int or None, got {_show_typed(value)}")
+        raise TypeError(f"{option} must be an int or None, got {show_typed(value)}")
     return value
 
 
 _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "num_cpus": _integer(0, none=None),
-    "num_gpus": _integer(0, none=None),
-    "_memory": _integer(0, none=None),
-    "resources": _check_resources,
-    "labels": _check_labels,
-    "object_store_memory": _integer(MIN_STORE_MEMORY, none=None),
+    "num_cpus": integer(0, none=None),
+    "num_gpus": integer(0, none=None),
+    "_memory": integer(0, none=None),
+    "resources": check_resources,
+    "labels": check_labels,
+    "object_store_memory": integer(MIN_STORE_MEMORY, none=None),
     "object_spilling_directory": _check_directory,
     "_temp_dir": _check_directory,
-    "namespace": _check_namespace,
+    "namespace": check_namespace,
     "runtime_env": check_runtime_env,
-    "log_to_driver": _instance(bool, "a bool"),
-    "configure_logging": _instance(bool, "a bool"),
+    "log_to_driver": instance(bool, "a bool"),
+    "configure_logging": instance(bool, "a bool"),
     "logging_level": _check_level,
-    "logging_format": _instance(str, "a str"),
+    "logging_format": instance(str, "a str"),
     "logging_config": lambda _option, value: value,
-    "ignore_reinit_error": _instance(bool, "a bool"),
+    "ignore_reinit_error": instance(bool, "a bool"),
     "preload": _check_preload,
     "retry_seed": _check_seed,
 }
@@ -804,7 +502,7 @@ def _number_from(environ: Mapping[str, str], variable: str, default: float) -> f
         number = -1.0
     if not 0 <= number < math.inf:
         raise ValueError(
-            f"the environment variable {variable} must be a number >= 0, got {_show(text)}: "
+            f"the environment variable {variable} must be a number >= 0, got {show(text)}: "
             f"correct it or unset it"
         )
     return number
@@ -818,26 +516,7 @@ def _flag(environ: Mapping[str, str], variable: str, *, default: bool) -> bool:
         return False
     if text:
         raise ValueError(
-            f"the environment variable {variable} must be 1 or 0, got {_show(text)}: correct it "
+            f"the environment variable {variable} must be 1 or 0, got {show(text)}: correct it "
             f"or unset it"
         )
     return default
-
-
-# --- shared -----------------------------------------------------------------------------------
-
-
-def _units(amount: float) -> int:
-    """Return `amount` in whole units, rounded down."""
-    if isinstance(amount, int):
-        return amount * RESOURCE_UNITS
-    # 0.0003 * 10000 is 2.9999999999999996: first round off the error of the multiplication.
-    return math.floor(round(amount * RESOURCE_UNITS, 6))
-
-
-def _in_units(amounts: Mapping[str, float]) -> Units:
-    return tuple(sorted((name, _units(amount)) for name, amount in amounts.items() if amount))
-
-
-def _equals(value: Any, text: str) -> bool:
-    return isinstance(value, str) and value == text  # the value's own __eq__ may do anything
