@@ -6,7 +6,7 @@ on. The table below says where each name lives; the block under TYPE_CHECKING sa
 checkers, and a test compares the two. What the names do is written in their own modules.
 
 A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
-left out silently, because `module has no attribute 'kill'` would read like a typing mistake.
+left out silently, because `module has no attribute 'timeline'` would read like a typing mistake.
 
 `aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever take
 the name of a public function: importing it would replace the function.
@@ -20,21 +20,27 @@ __all__ = [
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "RestartPolicy",
     "RetryPolicy",
     "RetryTask",
     "RuntimeContext",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cloudpickle",
     "cluster_resources",
     "exceptions",
+    "exit_actor",
     "experimental",
     "get",
+    "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
+    "kill",
+    "method",
     "nodes",
     "put",
     "remote",
@@ -53,6 +59,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aioray import (
+        actor,
         cloudpickle,
         exceptions,
         experimental,
@@ -61,18 +68,22 @@ if TYPE_CHECKING:
         testing,
         util,
     )
+    from aioray.actor import exit_actor, method
     from aioray.api import (
         available_resources,
         cancel,
         cluster_resources,
         get,
+        get_actor,
         init,
         is_initialized,
+        kill,
         nodes,
         put,
         shutdown,
         wait,
     )
+    from aioray.core.intensity import RestartPolicy
     from aioray.core.messages import CancelOutcome
     from aioray.engine import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
@@ -90,17 +101,22 @@ else:
         "ObjectRef": "refs",
         "ObjectRefGenerator": "generators",
         "RemoteFunction": "remote_function",
+        "RestartPolicy": "core.intensity",
         "RetryPolicy": "retry",
         "RetryTask": "exceptions",
         "RuntimeContext": "runtime_context",
         "available_resources": "api",
         "cancel": "api",
         "cluster_resources": "api",
+        "exit_actor": "actor",
         "get": "api",
+        "get_actor": "api",
         "get_gpu_ids": "runtime_context",
         "get_runtime_context": "runtime_context",
         "init": "api",
         "is_initialized": "api",
+        "kill": "api",
+        "method": "actor",
         "nodes": "api",
         "put": "api",
         "remote": "remote_function",
@@ -109,6 +125,7 @@ else:
     }
     _SUBMODULES = frozenset(
         {
+            "actor",
             "cloudpickle",
             "exceptions",
             "experimental",

@@ -1,4 +1,4 @@
-"""The functions of the API: init, get, put, wait, cancel, shutdown and what tells of the session.
+"""The functions of the API: init, get, put, wait, cancel, kill, shutdown, what tells of a session.
 
 Room: facade. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
 a plain script starts it on a thread of its own; in a running event loop it lives in that loop;
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import linux
+from . import ids, linux
 from .boot import Boot
 from .client import registry
 from .options import parse_init_options
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .actor import ActorHandle
     from .client import Client
     from .engine import Engine
     from .engine.engine import CancelRequest
@@ -43,8 +44,10 @@ __all__ = [
     "client_for_call",
     "cluster_resources",
     "get",
+    "get_actor",
     "init",
     "is_initialized",
+    "kill",
     "nodes",
     "put",
     "shutdown",
@@ -457,7 +460,14 @@ def cancel(
     task that was interrupted and still runs is killed; None: never. recursive: also the tasks that
     it has submitted, and those that it submits from now on. A finished task, or an object of `put`,
     is left as it is. Tasks that wait for the cancelled one fail with TaskCancelledError.
-    Raises TypeError for anything but a ref, ValueError for a negative grace.
+
+    Calls of actors differ. One that waits never runs. In a running one of an asynchronous actor
+    asyncio.CancelledError is raised, once; elsewhere `get_runtime_context().is_canceled()` is True
+    from then on, and TaskCancelledError is the outcome whatever the method returns; if it is
+    `interruptible`, it is interrupted as a task is. force and grace would kill the actor: use
+    `kill` for that.
+    Raises TypeError for anything but a ref, ValueError for a negative grace, and for force and
+    grace with calls of actors.
     Source: Ray API reference, ray.cancel; grace and the outcome are aioray's own.
     """
     from .refs import ObjectRef
@@ -467,15 +477,71 @@ def cancel(
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(
             f"cancel() only supports object refs. Got {object_ref!r} of type "
-            f"{type(object_ref).__name__}. Cancel the members of a list one by one."
+            f"{type(object_ref).__name__}. Cancel the members of a list one by one; for actors use "
+            f"kill()."
         )
     if grace is not None:
         grace = _seconds("grace", grace)
     entry = object_ref._entry
+    if (force or grace is not None) and _is_actor_call(entry.binary()):
+        what = "force=True" if force else "grace"
+        raise ValueError(
+            f"{what} is not supported for actor tasks. Leave it out, or end the actor with kill()."
+        )
     request: CancelRequest = entry.owner().cancel(
         entry, force=bool(force), recursive=bool(recursive), grace=grace
     )
     return request
+
+
+def _is_actor_call(identifier: bytes) -> bool:
+    """Whether it is a value of an actor's call, and not something that such a call has put."""
+    return ids.actor_of(identifier) is not None and ids.index_of(identifier) < ids.PUT_INDEX
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once. Its running call and those that wait raise ActorDiedError.
+
+    No `finally` blocks and no `atexit` handlers run. no_restart=False: it is made again, if its
+    max_restarts allow that. An actor that has ended is left as it is.
+    Raises ValueError for anything but a handle, ActorHandleNotFoundError if its session has ended.
+    Source: Ray API reference, ray.kill.
+    """
+    from .actor import ActorHandle, client_of
+
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            f"kill() only supported for actors. For tasks, try cancel(). Got: {type(actor)}."
+        )
+    ref = actor._aioray_ref
+    client_of(ref).kill_actor(ref, no_restart=bool(no_restart))
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """A handle to the living actor of this name.
+
+    namespace: None is that of the session.
+    Raises ValueError if there is none, and for an empty name or namespace; TypeError for anything
+    but text.
+    Source: Ray API reference, ray.get_actor.
+    """
+    from .actor import ActorHandle
+
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor must be a str, got {name!r}")
+    if not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError("namespace must be None or a string.")
+    if namespace == "":
+        raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+    found = client_for_call().get_actor(name, namespace)
+    if found is None:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. No such actor was made, or it has died, "
+            f"or it is in another namespace: then pass that, get_actor(name, namespace)."
+        )
+    return ActorHandle(*found)
 
 
 def _is_generator(value: Any) -> bool:

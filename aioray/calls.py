@@ -1,30 +1,34 @@
-"""What a call of a remote function is before anybody runs it: checked, serialized, described.
+"""What a call is before anybody runs it, or makes an actor: checked, serialized, described.
 
 Room: shared by driver and worker, because tasks call remote functions too. Runs in the caller's
 thread: whatever is wrong with a call is raised there. A `Definition` is all that one function's
-options mean for its tasks, and can be sent; a call adds its arguments.
+options mean for its tasks, and can be sent; a call adds its arguments. An `ActorDefinition` is that
+for a class and its actors, a `MethodDefinition` for a method and its calls.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .actor_options import is_ordered, lanes_of
 from .environments import WorkerEnvironment, extend
 from .options import DEFAULT_MAX_RETRIES, default_max_retries
 from .placement import Where, where_to_run
 from .refs import ObjectRef
 from .serializability import explain
 from .serialization import ArgumentSlot, dump, dump_function, dumps
+from .signatures import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .actor_options import ActorOptions
     from .client import Call, Client
     from .core.intensity import RestartPolicy
     from .core.model import Demand
     from .core.retries import RetryPolicy
+    from .option_checks import RetryExceptions
     from .refs import ObjectEntry
     from .serialization import Pieces
 
@@ -33,6 +37,8 @@ __all__ = [
     "Definition",
     "MethodDefinition",
     "define",
+    "define_actor",
+    "define_method",
     "export",
     "max_retries_now",
     "serialize",
@@ -111,9 +117,6 @@ def define(
         variables = environment.fields().get("env_vars", {})
         if "AIORAY_TASK_MAX_RETRIES" in variables or "RAY_TASK_MAX_RETRIES" in variables:
             max_retries = default_max_retries(variables)
-    rule: Any = options.retry_exceptions
-    if not isinstance(rule, bool):
-        rule = dump_function(rule)[0]
     return Definition(
         options.name or call.code.name,
         options.num_returns,
@@ -123,10 +126,62 @@ def define(
         options.priority,
         options.demand,
         environment,
-        rule,
+        _retry_rule(options.retry_exceptions),
         max(0, options.generator_backpressure_num_objects or 0),  # -1 is off too
         where_to_run(options, group, captures),
     )
+
+
+def define_actor(
+    call: Call, inherited: WorkerEnvironment, group: str = "", *, captures: bool = False
+) -> ActorDefinition:
+    """What the options of this call mean, whose code is an ActorCode; otherwise as `define`.
+
+    Raises also what `actor_options.lanes_of` and `is_ordered` raise.
+    """
+    code: Any = call.code
+    options: ActorOptions = call.options
+    asynchronous = code.asynchronous
+    return ActorDefinition(
+        class_name=code.name,
+        name=options.name or "",
+        namespace=options.namespace or "",
+        detached=options.lifetime == "detached",
+        max_restarts=options.max_restarts,
+        restart_policy=options.restart_policy,
+        priority=options.priority,
+        demand=options.demand,
+        keeps=options.keeps,
+        environment=extend(inherited, options.runtime_env),
+        where=where_to_run(options, group, captures),
+        ordered=is_ordered(options, asynchronous=asynchronous),
+        asynchronous=asynchronous,
+        lanes=lanes_of(options, asynchronous=asynchronous),
+        max_pending_calls=options.max_pending_calls or -1,
+        saves_every=options.checkpoint_every if code.saves else 0,
+        meta=code.meta_of(options),
+    )
+
+
+def define_method(call: Call) -> MethodDefinition:
+    """What the options of this call mean, whose code is a MethodCode; they are resolved."""
+    code: Any = call.code
+    options = call.options
+    return MethodDefinition(
+        method=code.method,
+        name=options.name or code.name,
+        num_returns=options.num_returns,
+        max_retries=options.max_task_retries,
+        retry_rule=_retry_rule(options.retry_exceptions),
+        backpressure=max(0, options.generator_backpressure_num_objects),  # -1 is off too
+        lane=options.concurrency_group,
+        interruptible=options.interruptible,
+    )
+
+
+def _retry_rule(rule: RetryExceptions) -> bytes | bool:
+    """In the form of `wire.Attempt.retry_rule`."""
+    return rule if isinstance(rule, bool) else dump_function(rule)[0]
 
 
 def max_retries_now() -> int:
@@ -140,13 +195,14 @@ def max_retries_now() -> int:
 
 
 def export(call: Call) -> tuple[bytes, Sequence[Any]]:
-    """The function's code, and the refs that it has captured. Raises TypeError."""
+    """The code of the function or class, and the refs that it has captured. Raises TypeError."""
     target, name = call.code.function, call.code.name
     try:
         return dump_function(target)
     except Exception as error:  # whatever a foreign __reduce__ may raise
         report = explain(target, name, dumps)
-        raise TypeError(f"Could not serialize the function {name!r}:\n{report}") from error
+        kind = "class" if isinstance(target, type) else "function"
+        raise TypeError(f"Could not serialize the {kind} {name!r}:\n{report}") from error
 
 
 def serialize_call(
@@ -205,7 +261,7 @@ def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequenc
 
 def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Which parameter cannot be serialized, and what in it."""
-    bound = inspect.signature(call.code.function).bind(*args, **kwargs).arguments
+    bound = signature_of(call.code.function).bind(*args, **kwargs).arguments
     for name, value in bound.items():
         try:
             dump(value)

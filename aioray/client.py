@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .options import ActorOptions, MethodOptions, TaskOptions
+    from .actor_options import ActorOptions, MethodOptions
+    from .options import TaskOptions
     from .refs import ObjectEntry, ObjectRef
 
     Demand = tuple[tuple[str, int], ...]
@@ -28,6 +29,7 @@ __all__ = [
     "ActorCode",
     "Call",
     "Client",
+    "MethodCode",
     "Registry",
     "RemoteCode",
     "StoredValue",
@@ -40,15 +42,35 @@ class RemoteCode(Protocol):
     """A function, a class or a method that can be called, as far as a client looks into it."""
 
     name: str
-    function: Callable[..., Any]  # of a method: something that has its signature
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs; of a method: something that has its signature."""
+        ...
 
 
 class ActorCode(RemoteCode, Protocol):
     """A class of actors."""
 
-    meta: bytes  # pickled `aioray.actor.ActorMeta`, what its handles are made of
-    asynchronous: bool  # one of its methods is a coroutine function
-    saves: bool  # it has the hooks that save its state
+    @property
+    def asynchronous(self) -> bool:
+        """Whether one of its methods is a coroutine function."""
+        ...
+
+    @property
+    def saves(self) -> bool:
+        """Whether it has the hooks that save its state."""
+        ...
+
+    def meta_of(self, options: ActorOptions) -> bytes:
+        """The pickled `aioray.actor.ActorMeta`, what handles are made of."""
+        ...
+
+
+class MethodCode(RemoteCode, Protocol):
+    """A method of an actor."""
+
+    method: str  # the attribute
 
 
 class Call:
@@ -86,6 +108,7 @@ class Client(Protocol):
     """An engine, as seen by refs and the API. All methods may be called from any thread."""
 
     job: bytes
+    namespace: str
     loop: asyncio.AbstractEventLoop | None  # the engine's own
 
     @property

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 JOB_ID_SIZE = 4
+ACTOR_ID_SIZE = 16
 TASK_ID_SIZE = 24
 OBJECT_ID_SIZE = 28
 NODE_ID_SIZE = 28  # worker ids too

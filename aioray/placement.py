@@ -1,4 +1,4 @@
-"""Where a task is to run, as the options of a call say it: in a placement group, on which node.
+"""Where a task or an actor is to run, as its options say it: in a placement group, on which node.
 
 Room: shared by driver and worker. It looks at the options only; whether there is such a group, and
 room for the task in it, is known to the engine, see `engine.groups`. Strategies and handles of
@@ -8,12 +8,9 @@ is imported here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from .options import TaskOptions
-
-__all__ = ["ANYWHERE", "Where", "where_to_run"]
+__all__ = ["ANYWHERE", "Placeable", "Where", "where_to_run"]
 
 
 class Where(NamedTuple):
@@ -28,7 +25,31 @@ class Where(NamedTuple):
 ANYWHERE = Where()
 
 
-def where_to_run(options: TaskOptions, group: str, captures: bool) -> Where:
+class Placeable(Protocol):
+    """The options that say where: those of tasks, or of actors."""
+
+    @property
+    def scheduling_strategy(self) -> Any:
+        """None, a name, or a strategy of Ray's."""
+        ...
+
+    @property
+    def placement_group(self) -> Any:
+        """A handle, None, or "default"."""
+        ...
+
+    @property
+    def placement_group_bundle_index(self) -> int:
+        """The bundle of that; -1: any."""
+        ...
+
+    @property
+    def placement_group_capture_child_tasks(self) -> bool | None:
+        """None: as the task that calls."""
+        ...
+
+
+def where_to_run(options: Placeable, group: str, captures: bool) -> Where:
     """What these options say, for a call by a task that runs in a group itself.
 
     group: of the caller, in hexadecimal; empty: none. captures: whether it takes along what it

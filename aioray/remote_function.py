@@ -1,4 +1,4 @@
-"""`@remote` and what it makes of a function.
+"""`@remote` and what it makes of a function; of a class `actor` makes something.
 
 Room: facade. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call
 against the signature and hands it to the client. `Call` is a function with one set of options; the
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from .api import client_for_call
 from .client import Call
 from .exceptions import UnsupportedFeatureError
 from .options import parse_task_options
+from .signatures import check_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .actor import ActorClass
     from .options import TaskOptions
     from .refs import ObjectRef
 
@@ -45,7 +46,7 @@ class RemoteFunction(Generic[P, R]):
         self.name: str = getattr(function, "__name__", type(function).__name__)
         self.options_given = options
         self._call = Call(self, options)
-        self.arity: tuple[int, float] | None = None  # how many positional arguments it takes
+        self.arity: tuple[int, float] | None = None  # see `signatures.check_call`
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Refuse: a remote function runs in a worker only."""
@@ -113,59 +114,56 @@ def submit(
     code: RemoteFunction[Any, Any], call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """Check a call against the signature and hand it to the client of this context."""
-    # Not in __init__: a function that refers to itself is unpickled before it is complete.
-    arity = code.arity
-    if arity is None:
-        arity = code.arity = _positional_range(inspect.signature(code.function))
-    if kwargs or not arity[0] <= len(args) <= arity[1]:
-        try:
-            inspect.signature(code.function).bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{code.name}.remote(): {error}") from None
+    check_call(code, args, kwargs)
     return client_for_call().submit(call, args, kwargs)
 
 
-def _positional_range(signature: inspect.Signature) -> tuple[int, float]:
-    """How many positional arguments alone make a valid call: at least, at most.
+class _Decorator(Protocol):
+    """What `remote(**options)` gives."""
 
-    Checking a call against these is a hundred times faster than binding it.
-    """
-    least, most = 0, 0.0
-    for parameter in signature.parameters.values():
-        required = parameter.default is parameter.empty
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            most = math.inf
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            if required:
-                return 0, -1.0  # positional arguments alone are never enough
-        elif parameter.kind is not parameter.VAR_KEYWORD:
-            most += 1
-            least += required
-    return least, most
+    @overload  # classes can be called too, and the first that fits is meant
+    def __call__(self, target: type[Any], /) -> ActorClass: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 
 
 @overload
-def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+def remote(target: type[Any], /) -> ActorClass: ...  # type: ignore[overload-overlap]
 @overload
-def remote(**options: Any) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+@overload
+def remote(**options: Any) -> _Decorator: ...
 
 
 def remote(*positional: Any, **options: Any) -> Any:
-    """Make a function run in worker processes: `@remote`, or `@remote(**options)`.
+    """Make a function, or a class, run in worker processes: `@remote`, or `@remote(**options)`.
 
-    Options, with their defaults: num_returns=1, max_retries=3 (retries after a crash of the worker,
-    -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and RAY_TASK_MAX_RETRIES replace
-    the default at each submission), retry_exceptions=False (True, a list of exception types, or a
-    predicate: which errors of the function are retried too), retry=None (a RetryPolicy: delays and
-    time budget), max_calls=0 (calls after which the worker is replaced), priority=0 (of the tasks
-    that wait the highest goes first; ten seconds of waiting are worth one unit, so that nothing
-    waits for ever behind what is more urgent; what a task submits has its place and, unless it
-    names one, its priority), num_cpus=1, num_gpus, memory, resources (what a call holds while it
-    runs; libraries are told the CPUs by OMP_NUM_THREADS, unless you have set it), name, runtime_env
-    (a dict or RuntimeEnv, see there; merged with the session's, env_vars by name and other fields
-    as a whole), and the rest of Ray's.
+    Options of a function, with their defaults: num_returns=1, max_retries=3 (retries after a crash
+    of the worker, -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and
+    RAY_TASK_MAX_RETRIES replace the default at each submission), retry_exceptions=False (True, a
+    list of exception types, or a predicate: which errors of the function are retried too),
+    retry=None (a RetryPolicy: delays and time budget), max_calls=0 (calls after which the worker is
+    replaced), priority=0 (of the tasks that wait the highest goes first; ten seconds of waiting are
+    worth one unit, so that nothing waits for ever behind what is more urgent; what a task submits
+    has its place and, unless it names one, its priority), num_cpus=1, num_gpus, memory, resources
+    (what a call holds while it runs; libraries are told the CPUs by OMP_NUM_THREADS, unless you
+    have set it), name, runtime_env (a dict or RuntimeEnv, see there; merged with the session's,
+    env_vars by name and other fields as a whole), and the rest of Ray's.
+
+    Options of a class, which becomes an actor class, with their defaults: max_restarts=0 (how often
+    an actor that dies is made again, -1 for ever), restart_policy=None (a RestartPolicy: how many
+    deaths within which time are tolerated, and the delays), max_task_retries=0 (how often a call is
+    made again that the actor did not survive), max_concurrency (calls at once: 1, or 1000 if one of
+    its methods is a coroutine function; more than 1 are threads), concurrency_groups (limits by
+    name, see `method`), max_pending_calls=-1 (of one caller), name, namespace, get_if_exists=False,
+    lifetime=None ("detached": it lives without handles too), allow_out_of_order_execution,
+    interruptible=False (see `method`), checkpoint_every=1 (see `aioray.actor`); priority, num_cpus,
+    num_gpus, memory, resources and runtime_env as above, but an actor that names none of the
+    resources needs one CPU to start and holds none while it lives.
+
     They are checked here: ValueError or TypeError says what is wrong with one.
-    Source: Ray API reference, ray.remote; retry, predicates and priority are aioray's own.
+    Source: Ray API reference, ray.remote; retry, predicates, priority, restart_policy,
+    interruptible and checkpoint_every are aioray's own.
     """
     if positional and not options and len(positional) == 1:
         return _make(positional[0], {})
@@ -177,12 +175,11 @@ def remote(*positional: Any, **options: Any) -> Any:
     return lambda target: _make(target, options)
 
 
-def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
+def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any] | ActorClass:
     if inspect.isclass(target):
-        raise UnsupportedFeatureError(
-            f"{target.__name__} is a class: actors are not available in this version of aioray.",
-            "Use remote functions.",
-        )
+        from .actor import make_actor_class  # programs without actors do without it
+
+        return make_actor_class(target, options)
     if not inspect.isfunction(target):
         raise TypeError(
             f"@remote takes a function or a class, not {target!r} of type "

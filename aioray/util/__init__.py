@@ -19,6 +19,7 @@ __all__ = [
     "get_placement_group",
     "inspect_serializability",
     "joblib",
+    "list_named_actors",
     "log_once",
     "map_unordered",
     "multiprocessing",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.executor import Executor
     from aioray.util.helpers import as_completed, map_unordered
+    from aioray.util.named_actors import list_named_actors
     from aioray.util.placement_group import (
         get_current_placement_group,
         get_placement_group,
@@ -58,6 +60,7 @@ else:
         "get_current_placement_group": "placement_group",
         "get_placement_group": "placement_group",
         "inspect_serializability": "check_serialize",
+        "list_named_actors": "named_actors",
         "map_unordered": "helpers",
         "placement_group_table": "placement_group",
         "register_serializer": "serialization",

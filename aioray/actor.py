@@ -1,0 +1,656 @@
+"""Actors as programs see them: what `@remote` makes of a class, handles, and their methods.
+
+Room: facade. Checks and translates, decides nothing; whether an actor lives, and where its calls
+wait, is known to the engine. Also used inside tasks and actors, so a worker imports it when it
+first meets a handle.
+
+`ActorClass.remote()` gives an `ActorHandle`. It is made of two things: the *actor's ref*, whose
+reference count is the actor's life, and the packed `ActorMeta`, which says what methods there are.
+That is also what it is pickled as. The methods of a handle are made when they are first asked for
+and stay on it; they hold the ref and not the handle, for that would be a cycle, and the actor would
+live on until the garbage collector came by.
+
+Beyond Ray, a class can have two hooks. `__aioray_save__(self)` returns the actor's state; it is
+asked after every `checkpoint_every`-th call, before the answer of that is told. After a restart
+`__init__` runs, and then `__aioray_restore__(self, state)` once, with the state that was saved
+last. A call and the state after it count together: if the actor dies in between, neither counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+
+from . import ids
+from .actor_exit import SPECIAL_METHODS, ActorExit
+from .actor_options import (
+    MethodOptions,
+    is_ordered,
+    lanes_of,
+    parse_actor_options,
+    parse_method_options,
+    resolve_call,
+    resolve_method,
+)
+from .api import client_for_call
+from .client import Call
+from .exceptions import (
+    ActorAlreadyExistsError,
+    ActorHandleNotFoundError,
+    PendingCallsLimitExceeded,
+    UnsupportedFeatureError,
+)
+from .serialization import dump_function
+from .signatures import check_call, positional_range, signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .actor_options import ActorOptions
+    from .client import Client
+    from .refs import ObjectRef
+
+__all__ = [
+    "ActorClass",
+    "ActorClassInheritanceException",
+    "ActorHandle",
+    "ActorMeta",
+    "ActorMethod",
+    "BoundActorOptions",
+    "BoundMethodOptions",
+    "MethodMeta",
+    "client_of",
+    "exit_actor",
+    "make_actor_class",
+    "method",
+]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+SAVE, RESTORE = "__aioray_save__", "__aioray_restore__"
+_GIVEN = "__aioray_method__"  # attribute of a method: what `@method` says, as plain values
+
+
+class ActorClassInheritanceException(TypeError):  # noqa: N818 - Ray's name
+    """A class was derived from an actor class. Derive from the plain class, then decorate that."""
+
+
+# --- what handles are made of -------------------------------------------------------------------
+
+
+@dataclass(eq=False, slots=True)
+class MethodMeta:
+    """One method, as far as its callers have to know it. It is the code of calls, see `client`."""
+
+    name: str  # as it is shown, "A.m"
+    method: str  # the attribute
+    __signature__: inspect.Signature  # without annotations; defaults stand as None
+    is_generator: bool
+    options: MethodOptions  # of calls that say nothing themselves, see `resolve_method`
+    arity: tuple[int, float] | None
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """Something that has its signature."""
+        return self
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: it is here for `inspect.signature` only."""
+        raise TypeError(f"{self.name} runs in its actor only.")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorMeta:
+    """What the handles of an actor know of it. Picklable."""
+
+    class_name: str
+    methods: Mapping[str, MethodMeta]
+    max_pending_calls: int  # of one caller; not above 0: unlimited
+    lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
+    asynchronous: bool
+
+
+@functools.lru_cache(maxsize=256)
+def _unpack(packed: bytes) -> ActorMeta:
+    meta: ActorMeta = pickle.loads(packed)
+    return meta
+
+
+class ActorCode:
+    """A class of actors, see `client.ActorCode`. Looked into when somebody has to know.
+
+    Not before: a class that refers to itself is unpickled before it is complete.
+    """
+
+    def __init__(self, cls: type[Any]) -> None:
+        self.function = cls
+        self.name = cls.__name__
+        self.arity: tuple[int, float] | None = None
+        self._packed: dict[tuple[Any, ...], tuple[bytes, Sequence[Any]]] = {}
+
+    @functools.cached_property
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """The functions behind its methods, inherited ones too."""
+        found = inspect.getmembers(self.function, _is_method)
+        return {name: member for name, member in found if name not in _NOT_CALLED}
+
+    @functools.cached_property
+    def asynchronous(self) -> bool:
+        """Whether one of its methods is a coroutine function."""
+        return any(
+            inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
+            for member in self.methods.values()
+        )
+
+    @functools.cached_property
+    def saves(self) -> bool:
+        """Whether it has the hooks that save its state. Raises ValueError for one alone."""
+        has = [callable(getattr(self.function, hook, None)) for hook in (SAVE, RESTORE)]
+        if has[0] != has[1]:
+            there, missing = (SAVE, RESTORE) if has[0] else (RESTORE, SAVE)
+            raise ValueError(
+                f"{self.name} has {there} but not {missing}: define both, one to return the "
+                f"actor's state and one to take it back, or none"
+            )
+        return all(has)
+
+    def meta_of(self, options: ActorOptions) -> bytes:
+        """The packed `ActorMeta` of actors that are made with these options.
+
+        Raises AssertionError, as Ray, for a method of a concurrency group that the class does not
+        declare, what `is_ordered` raises, and ValueError for an interruptible method where calls
+        run side by side.
+        """
+        deciding = (
+            options.max_task_retries,
+            options.max_pending_calls,
+            options.max_concurrency,
+            options.interruptible,
+            options.enable_task_events,
+            options.allow_out_of_order_execution,
+        )
+        known = self._packed.get(deciding)  # concurrency_groups are the same for all
+        if known is None:
+            known = self._packed[deciding] = dump_function(self._describe(options))
+        return known[0]
+
+    def _describe(self, options: ActorOptions) -> ActorMeta:
+        given = {
+            name: MethodOptions(**getattr(member, _GIVEN, {}))
+            for name, member in self.methods.items()
+        }
+        for name, said in given.items():
+            group = said.concurrency_group
+            if group and group not in options.concurrency_groups:
+                raise AssertionError(
+                    f"{self.name}.{name} is in the concurrency group {group!r}, which the class "
+                    f"does not declare: add it, @remote(concurrency_groups={{{group!r}: 1, ...}})"
+                )
+        lanes = lanes_of(options, asynchronous=self.asynchronous)
+        is_ordered(options, asynchronous=self.asynchronous)  # it may raise
+        methods = {
+            name: _describe_method(
+                f"{self.name}.{name}",
+                name,
+                member,
+                _signature_in(self.function, name, member),
+                given[name],
+                options,
+            )
+            for name, member in self.methods.items()
+        }
+        methods |= {
+            name: _describe_method(
+                f"{self.name}.{name}",
+                name,
+                member,
+                _without_first(signature_of(member)),
+                MethodOptions(),
+                options,
+            )
+            for name, member in SPECIAL_METHODS.items()
+        }
+        meta = ActorMeta(self.name, methods, options.max_pending_calls, lanes, self.asynchronous)
+        for described in methods.values():
+            _check_interruptible(described.name, described.options, meta)
+        return meta
+
+
+_NOT_CALLED = frozenset(
+    {"__init__", "__new__", "__init_subclass__", "__class_getitem__", SAVE, RESTORE}
+)
+
+
+def _is_method(member: Any) -> bool:
+    return inspect.isfunction(member) or inspect.ismethod(member)
+
+
+def _signature_in(cls: type[Any], name: str, member: Callable[..., Any]) -> inspect.Signature:
+    signature = signature_of(member)
+    bound = inspect.ismethod(member) or isinstance(
+        inspect.getattr_static(cls, name, None), staticmethod
+    )
+    return signature if bound else _without_first(signature)
+
+
+def _without_first(signature: inspect.Signature) -> inspect.Signature:
+    """Without `self`, unless a `*args` takes it in."""
+    parameters = list(signature.parameters.values())
+    first = parameters[0] if parameters else None
+    if first is not None and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+        del parameters[0]
+    return signature.replace(parameters=parameters)
+
+
+def _describe_method(
+    name: str,
+    attribute: str,
+    member: Callable[..., Any],
+    signature: inspect.Signature,
+    given: MethodOptions,
+    options: ActorOptions,
+) -> MethodMeta:
+    is_generator = inspect.isgeneratorfunction(member) or inspect.isasyncgenfunction(member)
+    # Annotations and defaults may be anything, and are not needed to check a call.
+    bare = inspect.Signature(
+        [
+            each.replace(
+                annotation=each.empty, default=each.empty if each.default is each.empty else None
+            )
+            for each in signature.parameters.values()
+        ]
+    )
+    resolved = resolve_method(given, options, is_generator=is_generator)
+    return MethodMeta(name, attribute, bare, is_generator, resolved, positional_range(bare))
+
+
+def _check_interruptible(name: str, options: MethodOptions, meta: ActorMeta) -> None:
+    if options.interruptible and (meta.asynchronous or meta.lanes != (("", 1),)):
+        raise ValueError(
+            f"interruptible=True of {name} needs calls that run one after the other, but this "
+            f"actor has coroutine methods, max_concurrency > 1 or concurrency_groups: leave it "
+            f"out, and look at get_runtime_context().is_canceled()"
+        )
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+class ActorClass:
+    """A class whose instances live in worker processes of their own. Made by `@aioray.remote`.
+
+    `A.remote(...)` makes an actor and returns its handle at once; `A.options(...)` changes options
+    for some actors. Instantiating it directly is a TypeError, and so is deriving from it. Other
+    attributes are those of the class.
+    Source: Ray API reference, ray.actor.ActorClass.
+    """
+
+    _aioray_code: ActorCode
+    _aioray_options: ActorOptions
+    _aioray_call: Call
+
+    def __init__(self, name: str, bases: tuple[Any, ...], _namespace: Any) -> None:
+        """Refuse: this is what Python calls for a class that is derived from an actor class."""
+        derived_from = next((base for base in bases if isinstance(base, ActorClass)), None)
+        if derived_from is None:
+            raise TypeError("Actor classes are made by @aioray.remote, not by calling ActorClass.")
+        raise ActorClassInheritanceException(
+            f"Attempted to define subclass {name!r} of actor class "
+            f"{derived_from._aioray_code.name!r}. Inheriting from actor classes is not currently "
+            f"supported. You can instead inherit from a non-actor base class and make the derived "
+            f"class an actor class (with @aioray.remote)."
+        )
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: instances live in workers only."""
+        name = self._aioray_code.name
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Make an actor; its handle, at once. Calls wait until it is made.
+
+        Arguments are treated as those of remote functions. The actor lives until the last handle is
+        gone and the calls made so far have run, unless it is detached.
+        Raises TypeError if the arguments do not fit `__init__` or cannot be serialized;
+        ActorAlreadyExistsError; AssertionError for a method of a concurrency group that the class
+        does not declare; ValueError for allow_out_of_order_execution=False where calls run side by
+        side.
+        """
+        return _create(self._aioray_call, args, kwargs)
+
+    def options(self, **options: Any) -> BoundActorOptions:
+        """The same class with some options changed: what `@remote` takes, but concurrency_groups.
+
+        Raises what `@remote` raises.
+        """
+        code = self._aioray_code
+        changed = parse_actor_options(
+            options,
+            base=self._aioray_options,
+            asynchronous=code.asynchronous,
+            saves=code.saves,
+        )
+        return BoundActorOptions(code, changed)
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        _refuse_bind()
+
+    def __getattr__(self, name: str) -> Any:
+        if not (name.startswith("__") and name.endswith("__")) and name != "_aioray_code":
+            return getattr(self._aioray_code.function, name)
+        raise AttributeError(f"'ActorClass' object has no attribute {name!r}", name=name, obj=self)
+
+    @property
+    def __ray_actor_class__(self) -> type[Any]:
+        """The plain class."""
+        return self._aioray_code.function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _actor_class, (self._aioray_code.function, self._aioray_options)
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self._aioray_code.name})"
+
+
+class BoundActorOptions:
+    """An actor class with other options: has `remote()`, and cannot be changed again."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, code: ActorCode, options: ActorOptions) -> None:
+        self._call = Call(code, options)
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Make an actor, as `ActorClass.remote`."""
+        return _create(self._call, args, kwargs)
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        _refuse_bind()
+
+
+def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass:
+    """What `@remote(**given)` makes of a class. Raises what `parse_actor_options` raises."""
+    code = ActorCode(cls)
+    options = parse_actor_options(
+        given, base=None, asynchronous=code.asynchronous, saves=code.saves
+    )
+    return _of_code(code, options)
+
+
+def _actor_class(cls: type[Any], options: ActorOptions) -> ActorClass:
+    """The same actor class again, in another process."""
+    return _of_code(ActorCode(cls), options)
+
+
+def _of_code(code: ActorCode, options: ActorOptions) -> ActorClass:
+    made = object.__new__(ActorClass)
+    functools.update_wrapper(made, code.function, updated=())
+    made._aioray_code = code
+    made._aioray_options = options
+    made._aioray_call = Call(code, options)
+    return made
+
+
+def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorHandle:
+    code: Any = call.code
+    options: ActorOptions = call.options
+    check_call(code, args, kwargs)
+    packed = code.meta_of(options)
+    client = client_for_call()
+    while options.get_if_exists:
+        assert options.name is not None
+        found = client.get_actor(options.name, options.namespace)
+        if found is not None:
+            return ActorHandle(*found)
+        try:
+            return ActorHandle(client.create_actor(call, args, kwargs), packed)
+        except ActorAlreadyExistsError:
+            continue  # somebody made it meanwhile
+    return ActorHandle(client.create_actor(call, args, kwargs), packed)
+
+
+def _refuse_bind() -> NoReturn:
+    raise UnsupportedFeatureError(
+        "bind() builds a lazy graph (Ray DAG), which aioray does not have.",
+        "Call .remote() and pass handles and refs on.",
+    )
+
+
+# --- handles ------------------------------------------------------------------------------------
+
+
+class ActorHandle:
+    """A handle to an actor. `handle.m.remote(...)` calls its method `m`.
+
+    Equality and hash are by the actor's id. Handles can be passed to tasks and other actors; when
+    the last is gone, in whatever process, the actor ends after the calls that were made.
+    Source: Ray API reference, ray.actor.ActorHandle.
+    """
+
+    def __init__(self, ref: ObjectRef[Any], packed: bytes) -> None:
+        self._aioray_ref = ref
+        self._aioray_packed = packed
+        self._aioray_meta = _unpack(packed)
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        # Called once for each method: the next time it is found in the instance.
+        meta: ActorMeta | None = self.__dict__.get("_aioray_meta")
+        code = None if meta is None else meta.methods.get(name)
+        if meta is None or code is None:
+            raise AttributeError(
+                f"'ActorHandle' object has no attribute {name!r}", name=name, obj=self
+            )
+        made = ActorMethod(code, self._aioray_ref, self._aioray_packed, meta)
+        self.__dict__[name] = made
+        return made
+
+    @property
+    def _actor_id(self) -> ids.HexId:
+        """The actor's id: a str that also has Ray's `hex()` and `binary()`."""
+        return ids.HexId(self._aioray_ref.binary()[8 : ids.TASK_ID_SIZE].hex())
+
+    _ray_actor_id = _actor_id
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._aioray_meta.methods)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorHandle):
+            return NotImplemented
+        return self._aioray_ref == other._aioray_ref
+
+    def __hash__(self) -> int:
+        return hash(self._aioray_ref)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._aioray_meta.class_name}, {self._actor_id})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._aioray_ref, self._aioray_packed)
+
+    def __deepcopy__(self, _memo: Any) -> ActorHandle:
+        # By way of a pickle the actor would be pinned for the session.
+        return ActorHandle(self._aioray_ref, self._aioray_packed)
+
+
+class ActorMethod:
+    """A method of an actor. `.remote(...)` calls it; calling it directly is a TypeError."""
+
+    __slots__ = ("_call", "_limit", "_meta", "_packed", "_ref")
+
+    def __init__(
+        self, code: MethodMeta, ref: ObjectRef[Any], packed: bytes, meta: ActorMeta
+    ) -> None:
+        self._ref = ref
+        self._packed = packed
+        self._meta = meta
+        self._limit = meta.max_pending_calls
+        self._call = Call(code, code.options, ref)
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: a method runs in its actor only."""
+        name = self._call.code.name.rpartition(".")[2]
+        raise TypeError(
+            f"Actor methods cannot be called directly. Instead of running 'object.{name}()', try "
+            f"'object.{name}.remote()'."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.
+
+        A call of a generator method gives an ObjectRefGenerator of refs to its items. Arguments are
+        treated as those of remote functions.
+        Raises TypeError if the arguments do not fit the signature or cannot be serialized,
+        PendingCallsLimitExceeded, ActorHandleNotFoundError if the session of the actor has ended.
+        """
+        return self._submit(self._call, args, kwargs)
+
+    def _submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Check a call and hand it to the client that the actor belongs to."""
+        code: Any = call.code
+        check_call(code, args, kwargs)
+        client = client_of(self._ref)
+        if 0 < self._limit <= client.pending_calls(self._ref):
+            raise PendingCallsLimitExceeded(
+                f"The task {code.method} could not be submitted to {self._handle()!r} because "
+                f"more than {self._limit} tasks are queued on the actor. This limit can be "
+                f"adjusted with the `max_pending_calls` actor option."
+            )
+        return client.submit(call, args, kwargs)
+
+    def _changed(self, given: Mapping[str, Any]) -> Call:
+        """A call with other options."""
+        code: Any = self._call.code
+        said = parse_method_options(given, where="call", is_generator=code.is_generator)
+        options = resolve_call(said, code.options)
+        groups = [name for name, _ in self._meta.lanes]
+        if options.concurrency_group not in groups:
+            declared = ", ".join(map(repr, groups[1:])) or "none"
+            raise ValueError(
+                f"{code.name}: the concurrency group {options.concurrency_group!r} is not declared "
+                f"by the class. It declares {declared}; add it, @remote(concurrency_groups=...)"
+            )
+        _check_interruptible(code.name, options, self._meta)
+        return Call(code, options, self._ref)
+
+    def _handle(self) -> ActorHandle:
+        return ActorHandle(self._ref, self._packed)
+
+    def options(self, **options: Any) -> BoundMethodOptions:
+        """The same method with some options changed: what `@method` takes, name and _labels.
+
+        They are looked at by `.remote()`, as in Ray: see there for what it raises.
+        """
+        return BoundMethodOptions(self, options)
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        _refuse_bind()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        code: Any = self._call.code
+        return getattr, (self._handle(), code.method)
+
+
+class BoundMethodOptions:
+    """A method of an actor with other options: has `remote()`, and cannot be changed again."""
+
+    __slots__ = ("_call", "_given", "_method")
+
+    def __init__(self, method: ActorMethod, given: Mapping[str, Any]) -> None:
+        self._method = method
+        self._given = given
+        self._call: Call | None = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method, as `ActorMethod.remote`.
+
+        Raises also TypeError for an unknown option or one of a wrong type; ValueError for one out
+        of range, for a concurrency group that the class does not declare, and for interruptible
+        where calls run side by side.
+        """
+        if self._call is None:
+            self._call = self._method._changed(self._given)
+        return self._method._submit(self._call, args, kwargs)
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Lazy graphs are not part of aioray."""
+        _refuse_bind()
+
+
+def client_of(ref: ObjectRef[Any]) -> Client:
+    """The client that an actor belongs to. Raises ActorHandleNotFoundError if that has ended."""
+    client = ref._entry.client
+    if client is None or client.closed:
+        raise ActorHandleNotFoundError(
+            "ActorHandle objects are not valid across sessions: the session in which this actor "
+            "was made has ended. Please create a new actor handle in the current session."
+        )
+    return client
+
+
+# --- inside actors ------------------------------------------------------------------------------
+
+
+@overload
+def method(function: F, /) -> F: ...
+@overload
+def method(**options: Any) -> Callable[[F], F]: ...
+
+
+def method(*positional: Any, **options: Any) -> Any:
+    """Set options for the calls of a method: `@method(num_returns=2)`; bare, it does nothing.
+
+    Options, with their defaults: num_returns=1 (for generator methods a stream), concurrency_group
+    (the default one), max_task_retries (the class's: how often a call is made again that the actor
+    did not survive, -1 for ever), retry_exceptions=False (True, a list of exception types, or a
+    predicate: which errors of the method are retried too), interruptible (the class's; a cancel
+    raises KeyboardInterrupt in the method, as in tasks, instead of setting the flag that
+    `get_runtime_context().is_canceled()` reads), enable_task_events, tensor_transport,
+    _generator_backpressure_num_objects, _num_objects_per_yield.
+    Raises AssertionError for an unknown option, TypeError and ValueError for what is wrong with
+    one.
+    Source: Ray API reference, ray.method; interruptible and predicates are aioray's own.
+    """
+    if positional and not options and len(positional) == 1 and callable(positional[0]):
+        return positional[0]
+    if positional:
+        raise AssertionError(
+            "The @method decorator is used bare, '@aioray.method', or with keyword options only, "
+            "such as '@aioray.method(num_returns=2)'."
+        )
+
+    def annotate(function: F) -> F:
+        is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        checked = parse_method_options(options, where="method", is_generator=is_generator)
+        # Plain values, so that workers can load the class without the modules behind this one.
+        said = {option.removeprefix("_") for option in options}
+        given = {name: getattr(checked, name) for name in said}
+        setattr(function, _GIVEN, given)
+        return function
+
+    return annotate
+
+
+def exit_actor() -> NoReturn:
+    """End the actor from inside one of its methods, as intended: it is not restarted.
+
+    The call that does it, and those that wait, raise ActorDiedError; `finally` blocks and `atexit`
+    handlers run. Raises TypeError outside of an actor.
+    Source: Ray API reference, ray.actor.exit_actor.
+    """
+    from .worker.current import place
+
+    if getattr(place, "actor", None) is None:
+        raise TypeError(
+            "exit_actor API is called on a non-actor worker: call it inside a method of an actor. "
+            "To end an actor from outside, use aioray.kill(handle)."
+        )
+    raise ActorExit
