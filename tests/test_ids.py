@@ -34,6 +34,19 @@ def test_object_id_is_its_task_and_an_index_from_one() -> None:
     assert ids.job_of(identifier) == JOB
 
 
+def test_actor_of_its_creation_and_of_its_calls() -> None:
+    actor = bytes(range(12)) + JOB
+    for task in (b"\xff" * 8 + actor, b"12345678" + actor):
+        assert ids.actor_of(task) == actor
+        assert ids.actor_of(ids.object_id(task, 3)) == actor
+
+
+def test_other_tasks_belong_to_no_actor() -> None:
+    call = b"12345678" + bytes(12) + JOB
+    for task in (ids.task_id(JOB, 1), ids.driver_task_id(JOB), ids.child_task_id(call, 1)):
+        assert ids.actor_of(ids.object_id(task, 1)) is None
+
+
 def test_random_ids_differ_and_have_the_size_asked_for() -> None:
     assert len(ids.random_id()) == ids.NODE_ID_SIZE
     assert ids.random_id(8) != ids.random_id(8)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(aioray.__file__).parent
 
-FACE = ("aioray.api", "aioray.remote_function", "aioray.cli")
+FACE = ("aioray.actor", "aioray.api", "aioray.remote_function", "aioray.cli")
 CORE_STDLIB = {
     "__future__",
     "abc",
@@ -32,6 +32,7 @@ CORE_STDLIB = {
 }
 CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its type is needed
 WORKER_MAY_IMPORT = (
+    "aioray.actor_exit",
     "aioray.arena",
     "aioray.calls",
     "aioray.client",
@@ -52,6 +53,7 @@ WORKER_MAY_IMPORT = (
     "aioray.wire",
     "aioray.worker",
 )
+WORKER_MAY_IMPORT_LATE = ("aioray.actor",)  # inside functions: most workers do without
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Import:
     imported: str
     line: int
     for_types_only: bool
+    inside_function: bool
 
     def is_below(self, *modules: str) -> bool:
         return any(self.imported == m or self.imported.startswith(f"{m}.") for m in modules)
@@ -89,6 +92,12 @@ def imports_of(name: str, source: str, *, is_package: bool) -> Iterator[Import]:
         for statement in block.body
         for node in ast.walk(statement)
     }
+    inside_functions = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported = [alias.name for alias in node.names]
@@ -103,7 +112,13 @@ def imports_of(name: str, source: str, *, is_package: bool) -> Iterator[Import]:
         else:
             continue
         for target in dict.fromkeys(imported):
-            yield Import(name, target, node.lineno, id(node) in inside_type_checking)
+            yield Import(
+                name,
+                target,
+                node.lineno,
+                id(node) in inside_type_checking,
+                id(node) in inside_functions,
+            )
 
 
 def imports_below(*rooms: str) -> list[Import]:
@@ -131,6 +146,8 @@ def forbidden_in_worker(item: Import) -> bool:
     allowed = (*WORKER_MAY_IMPORT, "cloudpickle", "setproctitle", *sys.stdlib_module_names)
     if item.for_types_only:
         allowed += ("_typeshed",)  # exists for type checkers only
+    if item.for_types_only or item.inside_function:
+        allowed += WORKER_MAY_IMPORT_LATE
     return not item.is_below(*allowed)
 
 
@@ -222,6 +239,12 @@ def test_checker_allows_random_in_the_core_for_types_only() -> None:
 def test_checker_refuses_a_worker_that_looks_into_the_driver(source: str) -> None:
     (found,) = imports_of("aioray.worker.sample", source, is_package=False)
     assert forbidden_in_worker(found)
+
+
+def test_checker_lets_a_worker_import_actors_inside_functions_only() -> None:
+    source = "from ..actor import x\ndef f():\n    from ..actor import x"
+    at_once, late = imports_of("aioray.worker.sample", source, is_package=False)
+    assert (forbidden_in_worker(at_once), forbidden_in_worker(late)) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from aioray import (
     Engine,
     ObjectRef,
     RemoteFunction,
+    RestartPolicy,
     RetryPolicy,
     RetryTask,
     RuntimeContext,
     exceptions,
 )
+from aioray.actor import ActorClass, ActorHandle, ActorMethod
 from aioray.ids import HexId
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.util.placement_group import PlacementGroup
@@ -52,6 +54,54 @@ def functions() -> None:
     assert_type(fetch.options(num_cpus=2).remote(""), ObjectRef[bytes])
     assert_type(nothing.remote(), ObjectRef[None])
     assert_type(length.function("a"), int)
+
+
+class Plain:
+    def __init__(self, start: int = 0) -> None:
+        self.value = start
+
+    @aioray.method(num_returns=2, max_task_retries=1)
+    def pair(self) -> tuple[int, int]:
+        return self.value, 1
+
+    @aioray.method
+    def add(self, by: int) -> int:
+        if not by:
+            aioray.exit_actor()
+        return self.value + by
+
+
+Counter = aioray.remote(Plain)
+Guarded = aioray.remote(max_restarts=3, restart_policy=RestartPolicy(intensity=2))(Plain)
+
+
+def actors() -> None:
+    assert_type(Counter, ActorClass)
+    assert_type(Guarded, ActorClass)
+    counter = Counter.remote(5)
+    assert_type(counter, ActorHandle)
+    assert_type(Counter.options(name="a").remote(1), ActorHandle)
+    assert_type(counter.add, ActorMethod)
+    refs: list[ObjectRef[int]] = [counter.add.remote(1), counter.add.options(name="x").remote(2)]
+    assert_type(aioray.get(refs), list[int])
+    assert_type(Plain().add(1), int)
+    assert_type(aioray.get_actor("a", namespace="n"), ActorHandle)
+    assert_type(aioray.kill(counter, no_restart=False), None)
+    aioray.util.list_named_actors(all_namespaces=True)
+
+
+@aioray.remote
+class Decorated:
+    def double(self, number: int) -> int:
+        return number * 2
+
+
+def decorated_classes() -> None:
+    # mypy leaves classes as they are, whatever their decorators return (python/mypy#3135): there,
+    # write `A = aioray.remote(Plain)`. pyright knows both forms.
+    handle: ActorHandle = Decorated.remote()  # type: ignore[attr-defined]
+    ref: ObjectRef[int] = handle.double.remote(2)
+    assert_type(aioray.get(ref), int)
 
 
 def values() -> None:
@@ -164,4 +214,5 @@ def policies() -> None:
 # An ignore that is not needed is an error of mypy's, so these lines assert that it objects.
 _ = aioray.nonsense  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 length.remot("a")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+aioray.kill(length.remote("a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 aioray.cancel(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
