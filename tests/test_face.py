@@ -42,7 +42,16 @@ def test_import_loads_no_other_module() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["exceptions", "experimental", "retry", "util", "util.annotations", "util.joblib"]
+    "module",
+    [
+        "actor_exit",
+        "exceptions",
+        "experimental",
+        "retry",
+        "util",
+        "util.annotations",
+        "util.joblib",
+    ],
 )
 def test_light_module_loads_no_heavy_one(module: str) -> None:
     loaded = in_fresh_process(f"import aioray.{module}; print(*sys.modules)").split()
