@@ -50,10 +50,12 @@ class RuntimeContext:
         return None if attempt is None else attempt.name
 
     def get_task_function_name(self) -> str | None:
-        """`module.qualname` of the running function; None in the driver."""
+        """`module.qualname` of the running function or method; None in the driver."""
         attempt = place.attempt
         if attempt is None:
             return None
+        if place.actor is not None:
+            return f"{place.actor.path}.{attempt.role[0]}"
         function = place.function
         return f"{function.__module__}.{function.__qualname__}"
 
@@ -62,11 +64,28 @@ class RuntimeContext:
         attempt = place.attempt
         return None if attempt is None else attempt.attempt
 
-    def get_actor_id(self) -> None:
-        """None: this is no actor."""
+    def get_actor_id(self) -> str | None:
+        """The id of the actor that this is, in hexadecimal; None: it is none."""
+        return None if place.actor is None else place.actor.actor_id
 
-    def get_actor_name(self) -> None:
-        """None: this is no actor."""
+    def get_actor_name(self) -> str | None:
+        """The name of the actor that this is, empty if it has none; None: it is no actor."""
+        return None if place.actor is None else place.actor.name
+
+    @property
+    def current_actor(self) -> Any:
+        """A handle to the actor that this is. RuntimeError outside of actors."""
+        if place.actor is None:
+            raise RuntimeError("This is not an actor: current_actor is for its methods.")
+        from .actor import own_handle  # type: ignore[attr-defined]  # it is being written
+
+        return own_handle()
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether this actor was restarted. AssertionError outside of actors."""
+        assert place.actor is not None, "was_current_actor_reconstructed is for actors."
+        return place.actor.restarted
 
     def get_node_id(self) -> str:
         """The id of this machine in the session, in hexadecimal."""
@@ -84,7 +103,10 @@ class RuntimeContext:
         return place.session or str(_client().session)
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the running task holds, such as {"CPU": 1.0}. AssertionError in the driver."""
+        """What the running task or actor holds, such as {"CPU": 1.0}. AssertionError in the driver.
+
+        In `__init__` of an actor, what its start needs.
+        """
         attempt = place.attempt
         assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
         return {name: amount / 10_000 for name, amount in attempt.resources}
@@ -132,13 +154,27 @@ class RuntimeContext:
         return copy.deepcopy(found)
 
     def is_canceled(self) -> bool:
-        """Whether the running task was asked to stop. RuntimeError in the driver.
+        """Whether the running call of an actor was asked to stop. RuntimeError in the driver.
 
-        In a task this is False: a cancel arrives as KeyboardInterrupt instead.
+        In a task this is False: a cancel arrives as KeyboardInterrupt instead. In an asynchronous
+        actor it arrives as CancelledError: RuntimeError.
         """
-        if place.attempt is None:
-            raise RuntimeError("is_canceled() is for tasks, not for the driver.")
-        return False
+        attempt, actor = place.attempt, place.actor
+        if attempt is None:
+            raise RuntimeError(
+                "is_canceled() is for tasks and methods of actors: not for the driver, nor for a "
+                "thread that was started in an actor whose methods run side by side."
+                if actor is not None
+                else "is_canceled() is for tasks and methods of actors, not for the driver."
+            )
+        if actor is None:
+            return False
+        if actor.asynchronous:
+            raise RuntimeError(
+                "is_canceled() is not for asynchronous actors: a cancel arrives in the method as "
+                "asyncio.CancelledError."
+            )
+        return actor.is_cancelled(attempt.seq)
 
     @property
     def namespace(self) -> str:

@@ -3,6 +3,8 @@
 Room: child. Any thread of a task may ask the driver something; one frame is written at a time, and
 one thread reads while the others wait for what it finds. There is no reader thread as long as
 nobody waits in an event loop, because a hand-over between threads costs more than a small task.
+Where an actor runs its calls in other threads, its main thread is the only one that reads
+(`read_for_all`).
 
 Interrupts are held off while frames are handled, and let through only while a thread sleeps
 (`Interrupts.hold`, `release`): a frame is always whole, and a task that waits can be interrupted.
@@ -64,6 +66,8 @@ class Channel:
         self.unrung_bytes = 0
         self.unrung_since = 0.0
         self.unload: Callable[[int], None] = self.known.discard  # forgets a function, by its key
+        self.cancelled: set[int] = set()  # seqs of calls of which the driver has said so
+        self.cancel: Callable[[int], None] | None = None  # called when it says so
         self._answers = fds.answers
         self._bell = fds.bell
         self._interrupts = interrupts
@@ -72,7 +76,9 @@ class Channel:
         self._writing = threading.Lock()
         self._guard = threading.Lock()  # of what follows; never held for long, nor interrupted
         self._reading = False  # a thread reads packets
-        self._waiting: list[Any] = []  # locks that wake the threads which wait for it
+        self._reads_for_all = False  # and no other than the main thread will
+        # What those threads wait for that do not read, and locks that wake them.
+        self._waiting: list[tuple[Callable[[], bool], Any]] = []
         self._requests = itertools.count(1)
         self._replies: dict[int, Any] = {}  # by request; _OPEN until it comes
         self._watchers: dict[int, Callable[[int, Any], None]] = {}  # by request
@@ -223,7 +229,7 @@ class Channel:
         """
         held = self._interrupts.hold()
         try:
-            if not self._pump(lambda: self._replies[request] is not _OPEN, deadline, held):
+            if not self._pump(lambda: self._replies.get(request) is not _OPEN, deadline, held):
                 raise TimeIsOver
             body = self._replies.pop(request)
             if take is not None:
@@ -266,7 +272,7 @@ class Channel:
     def _watch(self) -> None:
         """See to it that somebody reads while nobody waits in `finish`."""
         with self._guard:
-            if self._watching:
+            if self._watching or self._reads_for_all:
                 return
             self._watching = True
         threading.Thread(target=self._keep_watch, name="aioray-replies", daemon=True).start()
@@ -289,7 +295,11 @@ class Channel:
                 attempt = queue.popleft()
                 if attempt.seq == seq:
                     return attempt
-            self._pump(lambda: bool(queue), None, 0)
+            if self._reads_for_all:
+                self._poll.poll()
+                self.read_if_free()
+            else:
+                self._pump(lambda: bool(queue), None, 0)
 
     def _pump(self, done: Callable[[], bool], deadline: float | None, held: int) -> bool:
         """Read packets, or let another thread do it, until `done`; False if the time is over.
@@ -310,10 +320,10 @@ class Channel:
         with self._guard:
             if done():
                 return
-            if self._reading:
+            if self._reading or self._reads_for_all:
                 turn = threading.Lock()
                 turn.acquire()
-                self._waiting.append(turn)
+                self._waiting.append((done, turn))
             else:
                 self._reading = True
         try:
@@ -332,27 +342,53 @@ class Channel:
             if turn is None:
                 self._stop_reading()
 
-    def read_if_free(self) -> None:
-        """Read a packet if there is one, unless another thread is about to.
+    def read_if_free(self) -> bool:
+        """Read a packet if there is one, unless another thread is about to; whether it did.
 
         Never blocks: that thread may have read what was there, and have ended, just now.
         """
         with self._guard:
             if self._reading:
-                return
+                return False
             self._reading = True
         try:
-            with contextlib.suppress(BlockingIOError):
-                self._receive(socket.MSG_DONTWAIT)
+            self._receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
         finally:
             self._stop_reading()
+        return True
+
+    def read_for_all(self, *, begin: bool = True) -> None:
+        """Promise that this thread calls `read_if_free` whenever there is something to read.
+
+        Then other threads wait until it has. One that reads already reads one more packet.
+        begin: False ends that.
+        """
+        with self._guard:
+            self._reads_for_all = begin
+
+    def has_cancelled(self, seq: int) -> bool:
+        """Whether the driver has said so far that this call, which runs, is cancelled."""
+        if not self._reads_for_all:
+            with self.uninterrupted():
+                while self.read_if_free():
+                    pass
+        return seq in self.cancelled
 
     def _stop_reading(self) -> None:
+        woken: list[tuple[Callable[[], bool], Any]] = []
         with self._guard:
             self._reading = False
-            waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.release()
+            if self._reads_for_all:
+                still: list[tuple[Callable[[], bool], Any]] = []
+                for each in self._waiting:
+                    (woken if each[0]() else still).append(each)
+                self._waiting = still
+            else:  # one of them has to go on reading
+                woken, self._waiting = self._waiting, []
+        for _, turn in woken:
+            turn.release()
 
     def _receive(self, flags: int = 0) -> None:
         """Read one packet: a bundle or a reply."""
@@ -364,15 +400,24 @@ class Channel:
         fd = struct.unpack("i", ancillary[0][2][:4])[0] if ancillary else None
         message = marshal.loads(data)
         if len(message) == 1:
-            for key in message[0]:
-                self.code.pop(key, None)
-                self.unload(key)
+            self._take_news(message[0])
         elif len(message) == 3:
             request, body, size = message
             self._reply(request, body, size, fd)
         else:
             codes, attempts = message
             self._bundle(codes, attempts, fd)
+
+    def _take_news(self, news: list[int] | int) -> None:
+        """Functions are not needed any more, or a call is cancelled."""
+        if isinstance(news, int):
+            self.cancelled.add(news)
+            if self.cancel is not None:
+                self.cancel(news)
+            return
+        for key in news:
+            self.code.pop(key, None)
+            self.unload(key)
 
     def _reply(self, request: int, body: Any, size: int, fd: int | None) -> None:
         if fd is not None:

@@ -1,22 +1,80 @@
 """What this worker is doing now: read by the runtime context and by the output streams.
 
-Room: child. Two globals, written by `serve` only.
+Room: child. Written by `serve` and by the hosts of actors only. Where one thing runs at a time,
+`place` is plain attributes. In an actor whose calls run side by side, `share` makes it look up the
+call to which the asking thread or asyncio task belongs; a thread that a call has started belongs to
+none.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..wire import Attempt
 
-__all__ = ["Place", "place"]
+__all__ = ["Place", "Running", "ThisActor", "place", "running", "share"]
+
+
+class Running:
+    """A call of an actor that runs beside others."""
+
+    __slots__ = ("asker", "attempt")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.asker: Any = None  # what the client counts for it
+
+
+running: ContextVar[Running | None] = ContextVar("aioray_running", default=None)
+
+
+class ThisActor:
+    """The actor that this process is."""
+
+    __slots__ = (
+        "actor_id",
+        "asynchronous",
+        "class_name",
+        "is_cancelled",
+        "name",
+        "path",
+        "ref",
+        "restarted",
+        "shown",
+    )
+
+    def __init__(
+        self,
+        actor_id: str,
+        name: str,
+        class_name: str,
+        ref: bytes,
+        path: str,
+        is_cancelled: Callable[[int], bool],
+        *,
+        asynchronous: bool,
+        restarted: bool,
+    ) -> None:
+        self.actor_id = actor_id  # in hexadecimal
+        self.name = name  # empty: none
+        self.class_name = class_name
+        self.ref = ref  # the id of the ref that its handles hold
+        self.path = path  # module and qualified name of the class
+        self.is_cancelled = is_cancelled  # whether the call with this seq, which runs, is
+        self.asynchronous = asynchronous  # its methods run on event loops
+        self.restarted = restarted  # another process was this actor before
+        self.shown = class_name  # before each line of its output
 
 
 class Place:
     """Where user code in this process runs."""
 
     __slots__ = (
+        "actor",
         "attempt",
         "env",
         "function",
@@ -30,6 +88,7 @@ class Place:
     )
 
     def __init__(self) -> None:
+        self.actor: ThisActor | None = None  # None: this process runs tasks
         self.attempt: Attempt | None = None  # None: between attempts
         self.function: Any = None  # what runs; None: between attempts
         self.job = b""  # empty: not a worker
@@ -42,4 +101,22 @@ class Place:
         self.hook = b""  # of that, pickled
 
 
+class _SharedPlace(Place):
+    """The same, with an attempt for each thread or asyncio task that asks."""
+
+    __slots__ = ()
+
+    @property
+    def attempt(self) -> Attempt | None:  # type: ignore[override]
+        """The call that asks; None: a thread that belongs to none."""
+        call = running.get()
+        return None if call is None else call.attempt
+
+
 place = Place()
+
+
+def share() -> None:
+    """From now on, calls run side by side: each runs in a context in which `running` is set."""
+    place.attempt = place.function = None
+    place.__class__ = _SharedPlace

@@ -106,8 +106,8 @@ class Interrupts:
         return wanted == seq
 
     def restore(self) -> None:
-        """Take SIGINT again if user code has taken it."""
-        if _getsignal(_SIGINT) != self._handler:
+        """Take SIGINT again if user code has taken it. Nothing outside of the main thread."""
+        if _getsignal(_SIGINT) != self._handler and threading.get_ident() == self._main:
             signal.signal(signal.SIGINT, self._handler)
 
     def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:

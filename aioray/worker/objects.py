@@ -6,13 +6,15 @@ when they end it is told of that: until then the memory is not used for anything
 
 What a task gets by asking is told at once. Room for a result is asked for and waited for. While
 results like it are to come, the driver grants room for them too; what is not used is given back as
-soon as there is nothing to do.
+soon as there is nothing to do. Attempts may run side by side: what each has in the store is its
+`Use`.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ..wire import Place
     from .channel import Channel
 
-__all__ = ["ArgumentLost", "Objects"]
+__all__ = ["ArgumentLost", "Objects", "Use"]
 
 
 class ArgumentLost(Exception):  # noqa: N818  # no error of anybody's: the driver finds it again
@@ -48,6 +50,16 @@ class _Token:
         self._objects.view_ended(self.number)
 
 
+class Use:
+    """What one attempt has in the store."""
+
+    __slots__ = ("opened", "written")
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []  # offsets of the arguments that it has got
+        self.written: list[Place] = []  # results that were not told of yet
+
+
 class Objects:
     """What one worker sees of the store."""
 
@@ -60,19 +72,18 @@ class Objects:
         self._arena = Arena(arena_fd, os.fstat(arena_fd).st_size)
         self._channel = channel
         self._ask = ask
+        self._lock = threading.Lock()  # of `_views` and `spare`; finalizers do without
         self._views: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self.opened: list[int] = []  # offsets of what the attempt has got
         self._last_number = 0
         self.spare: list[Place] = []  # room that was granted and not used yet
-        self._written: list[Place] = []  # results of the attempt that ends now
         self.kept: set[int] = set()  # numbers of views that the driver was told of
 
-    def open(self, place: Place) -> memoryview:
+    def open(self, place: Place, use: Use) -> memoryview:
         """An argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
         view = self._look_at(place)
         if place[0] == IN_MEMORY:
             assert isinstance(place[1], int)
-            self.opened.append(place[1])
+            use.opened.append(place[1])
         return memoryview(view).cast("B").toreadonly()
 
     def open_got(self, request: int, place: Place) -> Any:
@@ -93,23 +104,26 @@ class Objects:
                 raise ArgumentLost
             return copy
         assert isinstance(where, int)
-        view = self._views.get(where)
-        if view is None:
-            self._last_number += 1
-            view = self._arena.view(where, size, _Token(self, self._last_number))
-            self._views[where] = view
+        with self._lock:
+            view = self._views.get(where)
+            if view is None:
+                self._last_number += 1
+                view = self._arena.view(where, size, _Token(self, self._last_number))
+                self._views[where] = view
         return view
 
     @protected
     def view_ended(self, number: int) -> None:
         """For finalizers: nothing that could block, this may run anywhere, at any moment."""
-        if number in self.kept:
-            self.kept.discard(number)
-            self._channel.release(number)
+        try:
+            self.kept.remove(number)
+        except KeyError:
+            return  # the driver does not know of it, or another thread is telling
+        self._channel.release(number)
 
-    def tell_kept(self, seq: int) -> None:
+    def tell_kept(self, seq: int, use: Use) -> None:
         """Tell the driver of the views that outlive the attempt which ends now."""
-        opened, self.opened = self.opened, []
+        opened, use.opened = use.opened, []
         kept = []
         for offset in opened:
             view = self._views.get(offset)
@@ -126,11 +140,11 @@ class Objects:
                 self.view_ended(number)
             view = None
 
-    def keep_result(self, pieces: Pieces) -> bytes:
-        """Do what `keep` does for a result of the attempt that ends now."""
+    def keep_result(self, pieces: Pieces, use: Use) -> bytes:
+        """Do what `keep` does for a result of this attempt."""
         with self._channel.uninterrupted():  # an item is written while its generator runs
             place = self._write(pieces)
-            self._written.append(place)
+            use.written.append(place)
         return _packed(place, pieces.size)
 
     def keep(self, pieces: Pieces) -> bytes:
@@ -152,34 +166,35 @@ class Objects:
                 assert isinstance(where, int)
                 self._arena.write(where, pieces.buffers)
         except BaseException:
-            self.spare.append(place)
+            self._spare([place])
             raise
         return place
 
     def _find_room(self, size: int) -> Place:
-        for at, (kind, _, room) in enumerate(self.spare):
-            if size <= room <= 2 * size and kind == IN_MEMORY:
-                return self.spare.pop(at)
+        with self._lock:
+            for at, (kind, _, room) in enumerate(self.spare):
+                if size <= room <= 2 * size and kind == IN_MEMORY:
+                    return self.spare.pop(at)
         granted = self._ask(size)
         if isinstance(granted, bytes):
             raise pickle.loads(granted)
-        self.spare += granted[1:]
+        self._spare(granted[1:])
         return granted[0]
 
-    def answered(self) -> None:
-        """The results that were written are told in the answer."""
-        self._written.clear()
+    def _spare(self, places: list[Place]) -> None:
+        with self._lock:
+            self.spare += places
 
-    def failed(self) -> None:
+    def failed(self, use: Use) -> None:
         """The attempt has failed in the end: what was written is not its result."""
-        self.spare += self._written
-        self._written.clear()
+        self._spare(use.written)
+        use.written = []
 
     def take_unused(self) -> bytes:
         """Room that is not needed now, as the driver wants to know it."""
-        unused = [PAIR.pack(place[0], _number(place)) for place in self.spare]
-        self.spare.clear()
-        return b"".join(unused)
+        with self._lock:
+            spare, self.spare = self.spare, []
+        return b"".join([PAIR.pack(place[0], _number(place)) for place in spare])
 
 
 def _packed(place: Place, size: int) -> bytes:

@@ -2,8 +2,8 @@
 
 Room: child. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that
 a task starts. Python's own streams go through `MarkedFile`, which writes an invisible mark when
-another attempt than before writes first. Streams are flushed at the end of an attempt if they hold
-something.
+another attempt than before writes first; what an actor prints bears its own name. Streams are
+flushed at the end of an attempt if they hold something.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class MarkedFile(io.FileIO):
         view = memoryview(data).cast("B")
         if attempt is not None and attempt.seq != self.seq:
             self.seq = attempt.seq
-            name = attempt.name.encode()
+            actor = place.actor
+            name = (attempt.name if actor is None else actor.shown).encode(errors="replace")
             mark = b"%b%d;%b%b" % (OUTPUT_MARK, attempt.seq, name, OUTPUT_MARK_END)
             _write_all(self.fileno(), mark + view.tobytes())
         else:

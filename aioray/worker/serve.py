@@ -6,6 +6,9 @@ function and arguments, enter user code, leave it, write the answer, clear the p
 counts only between enter and leave (see `interrupts`); what the kernel has in the answers pipe
 survives this process.
 
+A process that makes an actor runs only calls of it from then on (`actors`): one after the other
+just as it runs tasks, or side by side, and then `run` leaves the work to a `hosts.Host`.
+
 The bell wakes the driver, which costs more than a small task too. It is rung when there is nothing
 left to claim, before a function that is not known to be short, or when an answer got old.
 """
@@ -33,6 +36,7 @@ from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
 from ..wire import (
     ANSWER,
     CLAIM,
+    NOTE_SAVED,
     NOTE_UNUSED,
     NOTE_YIELDED,
     NUMBER,
@@ -40,6 +44,7 @@ from ..wire import (
     PAGE_SIZE,
     STREAMING,
     Ask,
+    Role,
     Status,
 )
 from . import output, setup
@@ -47,15 +52,17 @@ from .channel import Channel
 from .current import place
 from .devices import VisibleDevices
 from .interrupts import Interrupts
-from .objects import ArgumentLost, Objects
+from .objects import ArgumentLost, Objects, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import Client
     from ..wire import Attempt, Place, WorkerFds
+    from .actors import State
+    from .hosts import Host
 
-__all__ = ["main"]
+__all__ = ["Server", "main"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
@@ -64,6 +71,7 @@ THREADS = "OMP_NUM_THREADS"
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
 _RETURNED = int(Status.RETURNED)
+_INTERRUPTIBLE, _MAKES = Role._fields.index("interruptible"), Role._fields.index("creation")
 _monotonic = time.monotonic
 
 
@@ -81,6 +89,13 @@ class Server:
         self.functions: dict[int, Callable[..., Any]] = {}
         self.mean_seconds: dict[int, float] = {}
         self.rules: dict[bytes, Any] = {}
+        self.use = Use()  # of the attempt that runs; hosts have one for each
+        self.write = self.channel.write  # puts answers into the pipe
+        self.instance: Any = None  # the actor that this process is
+        self.host: Host | None = None  # of an actor whose calls run side by side
+        self.saves_every = 0  # calls; 0: its state is not saved
+        self.unsaved = 0  # calls that have changed its state since it was
+        self.idle = "IDLE"  # the title when nothing runs
         self.title = ""
         self.resources: Any = None  # of the latest attempt
         self.threads: str | None = None  # what this process has set; None: it is the user's
@@ -110,7 +125,7 @@ class Server:
                 loads=load,
                 hide_files=hidden_files(),
             )
-            self.answer(0, Status.RAISED, payload, 0.0, 0.0)
+            self.answer(0, Status.RAISED, payload, 0.0, 0.0, self.use)
             self.channel.ring()
             os._exit(1)
         output.flush()
@@ -130,13 +145,13 @@ class Server:
     # -- claiming
 
     def run(self) -> None:
-        """Work until the driver closes the claims pipe."""
+        """Work until the driver closes the claims pipe, or a host is to go on."""
         poll = select.poll()
         poll.register(self.claims, select.POLLIN)
         channel = self.channel
         poll.register(channel.bundles, select.POLLIN)
         claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
-        while True:
+        while self.host is None:
             try:
                 claim = os.read(claims, size)
             except BlockingIOError:
@@ -145,7 +160,9 @@ class Server:
                     channel.note(NOTE_UNUSED, self.objects.take_unused())
                 if channel.unrung_bytes:
                     channel.ring()
-                self.show("IDLE")
+                if channel.cancelled and not channel.queue:
+                    channel.cancelled.clear()  # of calls that had just ended
+                self.show(self.idle)
                 ready = poll.poll()
                 if ready and ready[0][0] != claims:
                     # Attempts that were all reclaimed must not fill the socket for good.
@@ -159,7 +176,9 @@ class Server:
 
     def execute(self, attempt: Attempt) -> None:
         """Run one attempt and answer."""
-        seq = attempt.seq
+        seq, role = attempt.seq, attempt.role
+        if role is not None and role[_MAKES] is not None and self.actors().become(self, attempt):
+            return
         started = _monotonic()
         channel = self.channel
         if channel.unrung_bytes and (
@@ -169,6 +188,28 @@ class Server:
             channel.ring()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
         place.attempt = attempt
+        found = self.prepare(attempt, self.use, started)
+        if found is not None:
+            function, given = found
+            place.function = function
+            if attempt.name != self.title:
+                self.show(attempt.name)
+            if self.interrupts.requested(seq) or (channel.cancelled and seq in channel.cancelled):
+                self.answer(seq, Status.NOT_STARTED, b"", started, 0.0, self.use)
+            else:
+                self.call(attempt, function, given, self.use)
+        place.attempt = place.function = None
+        _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
+        if role is not None:
+            if channel.cancelled:
+                channel.cancelled.discard(seq)
+            if role[_MAKES] is not None:
+                self.actors().become_host(self, attempt)
+
+    def prepare(
+        self, attempt: Attempt, use: Use, started: float
+    ) -> tuple[Callable[..., Any], list[Any]] | None:
+        """What is to be called, and with what; None: that has failed, and was answered."""
         if attempt.resources != self.resources:
             self.set_threads(attempt.resources)
         if attempt.devices != self.devices.names:
@@ -176,38 +217,28 @@ class Server:
         try:
             function = self.functions.get(attempt.function)
             if function is None:
-                function = self.load_function(attempt.function)
+                function = self.load_function(attempt, use)
             payload = attempt.payload
             if type(payload) is bytes and not attempt.arguments:
                 given = list(load(payload)) if payload else [(), {}]
             else:
-                given = self.load_arguments(attempt)
+                given = self.load_arguments(attempt, use)
         except ArgumentLost:
-            self.answer(seq, Status.ARGUMENT_LOST, b"", started, 0.0)
+            self.answer(attempt.seq, Status.ARGUMENT_LOST, b"", started, 0.0, use)
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            self.answer_error(attempt, error, Status.RAISED, started)
+            self.answer_error(attempt, error, Status.RAISED, started, use)
         else:
-            place.function = function
-            if attempt.name != self.title:
-                self.show(attempt.name)
-            if self.interrupts.requested(seq):
-                self.answer(seq, Status.NOT_STARTED, b"", started, 0.0)
-            else:
-                self.call(attempt, function, given)
-        place.attempt = place.function = None
-        _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
+            return function, given
+        return None
 
     def call(
-        self,
-        attempt: Attempt,
-        function: Callable[..., Any],
-        given: list[Any],
+        self, attempt: Attempt, function: Callable[..., Any], given: list[Any], use: Use
     ) -> None:
         """Enter user code, leave it whatever happens, and answer with the outcome.
 
         given: args and kwargs, which are taken out: nothing may hold them when the task has ended.
         """
-        seq = attempt.seq
+        seq, role = attempt.seq, attempt.role
         args, kwargs = given
         given.clear()
         gate = self.interrupts
@@ -216,12 +247,12 @@ class Server:
         started = _monotonic()
         try:
             try:
-                gate.current = seq
+                gate.current = seq if role is None or role[_INTERRUPTIBLE] else 0
                 value = function(*args, **kwargs)
                 if type(value) is CoroutineType:
                     value = self.coroutines().run(value, gate)
                 if attempt.num_returns < 0:
-                    value = self.produce(value, attempt)
+                    value = self.produce(value, attempt, use)
                 elif type(value) is GeneratorType:
                     value = Items(value)
                 gate.current = 0
@@ -235,34 +266,71 @@ class Server:
         duration = _monotonic() - started
         args, kwargs = (), {}
         gate.restore()
+        state = None
+        if self.saves_every and self.actors().is_due(self, attempt, error):
+            state = self.actors().save(self)
+        self.settle(attempt, value, error, state, started, duration, use)
+
+    def settle(
+        self,
+        attempt: Attempt,
+        value: Any,
+        error: BaseException | None,
+        state: State | None,
+        started: float,
+        duration: float,
+        use: Use,
+    ) -> None:
+        """Answer with what came out of user code. Raises SystemExit if that is what did.
+
+        state: of the actor, to be saved along with the answer.
+        """
         output.flush()
         mean = self.mean_seconds.get(attempt.function, duration)
         self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
-        if error is None:
+        if state is not None and state.error is not None:
+            value = None
+            self.objects.failed(use)
+            self.answer_error(attempt, state.error, Status.RAISED, started, use, duration)
+        elif error is None:
             refs: list[Any] = []
             try:
-                payload = pack_returns(value, attempt, self.objects.keep_result, refs)
+                payload = pack_returns(value, attempt, self.objects, use, refs)
                 value = None
             except Exception as failure:  # noqa: BLE001 - user code may raise anything
-                self.objects.failed()
-                self.answer_error(attempt, failure, Status.RAISED, started, duration)
+                self.objects.failed(use)
+                self.answer_error(
+                    attempt, failure, Status.RAISED, started, use, duration, 0.0, state
+                )
             else:
-                self.objects.answered()
-                self.answer(seq, _RETURNED, payload, started, duration)
+                if use.written:
+                    use.written = []
+                self.answer(attempt.seq, _RETURNED, payload, started, duration, use, 0.0, state)
                 refs.clear()
                 if duration > SHORT_SECONDS:
                     self.channel.ring()  # whatever comes next, this has taken long enough
         elif isinstance(error, SystemExit):
-            # Counts as a death of the worker: what was answered is safe, the bell may be missing.
+            # Else it counts as a death of the worker: what was answered is safe, the bell may be
+            # missing.
+            if attempt.role is not None and self.actors().is_wished(error):
+                self.answer(attempt.seq, Status.EXITED, b"", started, duration, use)
+                _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
             self.channel.ring()
             raise error
         else:
-            self.objects.failed()  # an item may have been written, and not told of
+            self.objects.failed(use)  # an item may have been written, and not told of
             try:
                 status, delay = self.judge(error, attempt)
-                self.answer_error(attempt, error, status, started, duration, delay)
+                self.answer_error(attempt, error, status, started, use, duration, delay, state)
             finally:
                 error = None  # breaks the cycle of traceback and frame
+
+    @staticmethod
+    def actors() -> Any:
+        """The module that knows what actors need beyond tasks."""
+        from . import actors
+
+        return actors
 
     @staticmethod
     def coroutines() -> Any:
@@ -271,31 +339,38 @@ class Server:
 
         return coroutines
 
-    def produce(self, items: Any, attempt: Attempt) -> Any:
+    def produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
         """Send what a generator yields, as it yields it; the value of the task after that.
 
         Runs as user code, but for the sending: it can be interrupted.
         """
-        channel, seq = self.channel, attempt.seq
         count = 0
         if type(items) is AsyncGeneratorType:
             items = self.coroutines().iterate(items, self.interrupts)
         try:
             for item in items:
-                refs: list[Any] = []
-                payload = pack(item, attempt, f"item {count}", self.objects.keep_result, refs)
+                self.send_item(item, count, attempt, use)
                 del item
-                with channel.uninterrupted():
-                    channel.note(NOTE_YIELDED, NUMBER.pack(count) + payload, seq)
-                    self.objects.answered()
-                    channel.ring()
-                del refs
                 count += 1
                 if attempt.backpressure and attempt.num_returns == STREAMING:
-                    channel.ask(seq, Ask.MORE, count)
+                    self.channel.ask(attempt.seq, Ask.MORE, count)
         finally:
             items.close()
-        channel.note(NOTE_YIELDED, NUMBER.pack(count), seq)
+        return self.end_items(count, attempt)
+
+    def send_item(self, item: Any, number: int, attempt: Attempt, use: Use) -> None:
+        """Send one item of a generator; numbers are from 0. Raises what `pack` raises."""
+        channel = self.channel
+        refs: list[Any] = []
+        payload = pack(item, attempt, f"item {number}", self.objects, use, refs)
+        with channel.uninterrupted():
+            channel.note(NOTE_YIELDED, NUMBER.pack(number) + payload, attempt.seq)
+            use.written = []
+            channel.ring()
+
+    def end_items(self, count: int, attempt: Attempt) -> Any:
+        """Say how many items there were; the value of the task after that."""
+        self.channel.note(NOTE_YIELDED, NUMBER.pack(count), attempt.seq)
         if attempt.num_returns == STREAMING:
             return None
         from ..generators import DynamicObjectRefGenerator
@@ -311,25 +386,38 @@ class Server:
             ]
         )
 
-    def load_arguments(self, attempt: Attempt) -> list[Any]:
+    def load_arguments(self, attempt: Attempt, use: Use) -> list[Any]:
         """The positional and keyword arguments, with a value of its own in place of each ref."""
-        args, kwargs = self.load(attempt.payload)
+        if not attempt.payload:
+            return [(), {}]
+        args, kwargs = self.load(attempt.payload, use)
         values = attempt.arguments
 
         def value_of(item: Any) -> Any:
-            return self.load(values[item.index]) if type(item) is ArgumentSlot else item
+            return self.load(values[item.index], use) if type(item) is ArgumentSlot else item
 
         return [tuple(map(value_of, args)), {key: value_of(item) for key, item in kwargs.items()}]
 
-    def load(self, value: Any) -> Any:
+    def load(self, value: Any, use: Use) -> Any:
         """Deserialize what was sent, or lies in the store. Raises ArgumentLost."""
-        return load(self.objects.open(value) if type(value) is tuple else value)
+        return load(self.objects.open(value, use) if type(value) is tuple else value)
 
-    def load_function(self, key: int) -> Callable[..., Any]:
-        """Unpickle a function on its first use."""
+    def load_function(self, attempt: Attempt, use: Use) -> Callable[..., Any]:
+        """What the attempt calls, on the first use: a function, a method, or what makes an actor.
+
+        Raises what unpickling raises, AttributeError for a method that there is not.
+        """
+        role = attempt.role
+        if role is not None:
+            found: Callable[..., Any] = self.actors().find(self, attempt, use)
+            return found
+        function = self.functions[attempt.function] = self.load_code(attempt.function)
+        return function
+
+    def load_code(self, key: int) -> Callable[..., Any]:
+        """Unpickle a function, or a class."""
         channel = self.channel
         function: Callable[..., Any] = load(channel.code[key])
-        self.functions[key] = function
         channel.known.add(key)
         del channel.code[key]
         return function
@@ -377,10 +465,12 @@ class Server:
         error: BaseException,
         status: int,
         started: float,
+        use: Use,
         duration: float = 0.0,
         delay: float = 0.0,
+        state: State | None = None,
     ) -> None:
-        """Write how the attempt failed."""
+        """Write how the attempt failed. state: see `answer`."""
         from ..failures import capture
 
         payload = capture(
@@ -394,7 +484,7 @@ class Server:
             hide_files=hidden_files(),
             task_id=ids.task_id(place.job, attempt.label).hex(),
         )
-        self.answer(attempt.seq, status, payload, started, duration, delay)
+        self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
 
     def answer(
         self,
@@ -403,13 +493,21 @@ class Server:
         payload: bytes,
         started: float,
         duration: float,
+        use: Use,
         delay: float = 0.0,
+        state: State | None = None,
     ) -> None:
-        """Put an answer into the pipe, where it is safe; the bell comes later."""
-        if self.objects.opened:
-            self.objects.tell_kept(seq)
-        header = ANSWER.pack(len(payload), seq, status, started, duration, delay)
-        self.channel.write(header + payload)
+        """Put an answer into the pipe, where it is safe; the bell comes later.
+
+        state: of the actor after the call; it goes in the same piece.
+        """
+        if use.opened:
+            self.objects.tell_kept(seq, use)
+        frame = ANSWER.pack(len(payload), seq, status, started, duration, delay) + payload
+        if state is not None:
+            saved = ANSWER.pack(len(state.payload), seq, NOTE_SAVED, 0.0, 0.0, 0.0)
+            frame = saved + state.payload + frame
+        self.write(frame)
 
     def want_room(self, size: int) -> list[Place] | bytes:
         """Ask the driver for room in the store, and wait until it has some."""
@@ -443,16 +541,16 @@ class Items(tuple[Any, ...]):
 
 
 def pack_returns(
-    value: Any, attempt: Attempt, keep: Callable[[Pieces], bytes], refs: list[Any]
+    value: Any, attempt: Attempt, objects: Objects, use: Use, refs: list[Any]
 ) -> bytes:
     """Serialize what a function returned. Raises what the caller is to see if it does not fit.
 
-    keep: stores what is large, and gives what stands for it. refs: gets the refs inside the values,
-    which must live until the driver knows that they are in there.
+    objects, use: where that is stored which is large. refs: gets the refs inside the values, which
+    must live until the driver knows that they are in there.
     """
     count = attempt.num_returns
     if count < 0 or (count == 1 and type(value) is not Items):
-        return pack(value, attempt, "result", keep, refs)
+        return pack(value, attempt, "result", objects, use, refs)
     if count == 0:
         return b""
     if len(value) != count:
@@ -461,24 +559,20 @@ def pack_returns(
             f"{count} values, or change num_returns."
         )
     if count == 1:
-        return pack(value[0], attempt, "result", keep, refs)
+        return pack(value[0], attempt, "result", objects, use, refs)
     return marshal.dumps(
-        [pack(item, attempt, f"result[{at}]", keep, refs) for at, item in enumerate(value)]
+        [pack(item, attempt, f"result[{at}]", objects, use, refs) for at, item in enumerate(value)]
     )
 
 
 def pack(
-    value: Any,
-    attempt: Attempt,
-    label: str,
-    keep: Callable[[Pieces], bytes],
-    refs: list[Any],
+    value: Any, attempt: Attempt, label: str, objects: Objects, use: Use, refs: list[Any]
 ) -> bytes:
     """Serialize one result. An error keeps its type, and is told which member is to blame."""
     try:
         data, found = dump(value)
         refs.extend(found)
-        return keep(data) if isinstance(data, Pieces) else data
+        return objects.keep_result(data, use) if isinstance(data, Pieces) else data
     except Exception as error:
         from ..exceptions import RayError
         from ..serializability import explain
@@ -532,8 +626,10 @@ def main(
     if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
         server.threads = os.environ[THREADS]
     server.enter(env, hook)
-    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0)
+    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
     registry.connect = lambda: connect(server)
     server.run()
+    if server.host is not None:
+        server.host.run()
     sys.exit(0)

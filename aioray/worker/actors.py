@@ -1,0 +1,194 @@
+"""What a worker that is an actor does beyond running tasks: make it, find its methods, save it.
+
+Room: child; loaded by the first attempt that makes an actor. The functions here serve one `Server`,
+whose `instance` is the actor; where its calls run side by side, its `host` runs them.
+
+Some methods are every actor's, unless its class has its own: they are Ray's, and few know them.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..actor_exit import SPECIAL_METHODS
+from ..calls import serialize
+from ..serialization import Pieces
+from ..wire import Creation, Role
+from .current import ThisActor, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..wire import Attempt
+    from .objects import Use
+    from .serve import Server
+
+__all__ = [
+    "State",
+    "become",
+    "become_host",
+    "find",
+    "is_due",
+    "is_wished",
+    "not_saved",
+    "pack_state",
+    "save",
+]
+
+
+class State:
+    """The state of an actor after a call, to be sent along with the answer; or why not."""
+
+    __slots__ = ("error", "payload", "refs")
+
+    def __init__(
+        self, payload: bytes = b"", refs: Sequence[Any] = (), error: BaseException | None = None
+    ) -> None:
+        self.payload = payload
+        self.refs = refs  # inside the state; they must live until it is sent
+        self.error = error
+
+
+# ---------------------------------------------------------------- making
+
+
+def become(server: Server, attempt: Attempt) -> bool:
+    """This process is an actor from now on; whether another thread makes it, on an event loop."""
+    creation = Creation._make(attempt.role[Role._fields.index("creation")])
+    place.actor = ThisActor(
+        creation.actor_id,
+        creation.name,
+        creation.class_name,
+        ids.object_id(ids.task_id(place.job, attempt.label), 1),
+        creation.class_name,
+        server.channel.has_cancelled,
+        asynchronous=creation.asynchronous,
+        restarted=attempt.attempt > 0,
+    )
+    server.idle = creation.class_name
+    if not creation.asynchronous:
+        return False
+    from .loops import Loops
+
+    server.host = Loops(server, creation.lanes)
+    server.host.start(attempt)
+    return True
+
+
+def become_host(server: Server, attempt: Attempt) -> None:
+    """The actor was made, unless that has failed; its calls may have to run side by side."""
+    lanes = Creation._make(attempt.role[Role._fields.index("creation")]).lanes
+    if server.instance is not None and (len(lanes) > 1 or lanes[0][1] > 1):
+        from .threads import Threads
+
+        server.host = Threads(server, lanes)
+
+
+def find(server: Server, attempt: Attempt, use: Use) -> Callable[..., Any]:
+    """What the attempt calls: a method, which is remembered, or what makes the actor."""
+    role = Role._make(attempt.role)
+    if role.creation is not None:
+        return _maker(server, attempt, Creation._make(role.creation), use)
+    method = server.functions[attempt.function] = _method(server.instance, role.method)
+    return method
+
+
+def _maker(server: Server, attempt: Attempt, creation: Creation, use: Use) -> Callable[..., object]:
+    cls: Any = server.load_code(attempt.function)
+    state = server.load(attempt.arguments[-1], use) if creation.restores else None
+    actor = place.actor
+    assert actor is not None
+    actor.path = f"{cls.__module__}.{cls.__qualname__}"
+
+    def make(*args: Any, **kwargs: Any) -> object:
+        nonlocal state
+        instance = cls(*args, **kwargs)
+        if creation.restores:
+            restoring = instance.__aioray_restore__(state)
+            state = None
+            if type(restoring) is CoroutineType:
+                return _restored(instance, restoring)
+        _made(instance)
+        return None
+
+    async def _restored(instance: Any, restoring: CoroutineType[Any, Any, Any]) -> None:
+        await restoring
+        _made(instance)
+
+    def _made(instance: Any) -> None:
+        actor.shown = _shown(instance, creation.class_name)
+        server.saves_every = creation.saves_every
+        server.instance = instance
+
+    return make
+
+
+def _shown(instance: Any, class_name: str) -> str:
+    """What stands before the lines that the actor prints."""
+    cls: Any = type(instance)
+    if cls.__repr__ is object.__repr__:
+        return class_name
+    try:
+        text = repr(instance)
+    except Exception:  # noqa: BLE001 - user code may raise anything
+        return class_name
+    return " ".join(text.replace("\x1b", "").split()) or class_name
+
+
+# ---------------------------------------------------------------- methods
+
+
+def _method(instance: Any, name: str) -> Callable[..., Any]:
+    general = SPECIAL_METHODS.get(name)
+    if general is not None and not hasattr(type(instance), name):
+        return functools.partial(general, instance)
+    method: Callable[..., Any] = getattr(instance, name)
+    return method
+
+
+def is_wished(error: SystemExit) -> bool:
+    """Whether the actor means to end; else it has crashed. Source: Ray; None is no 0 there."""
+    return isinstance(error.code, int) and error.code == 0
+
+
+# ---------------------------------------------------------------- state
+
+
+def is_due(server: Server, attempt: Attempt, error: BaseException | None) -> bool:
+    """Whether the state is to be saved after this call, which ends now, maybe with an error."""
+    creation = attempt.role[Role._fields.index("creation")]
+    if creation is not None or isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return False
+    server.unsaved += 1
+    return server.unsaved >= server.saves_every
+
+
+def save(server: Server) -> State:
+    """The state, from the hook that the class has for that. Raises nothing."""
+    try:
+        value = server.instance.__aioray_save__()
+        if type(value) is CoroutineType:
+            value = server.coroutines().run(value, server.interrupts)
+        return pack_state(server, value)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        return not_saved(error)
+
+
+def pack_state(server: Server, value: Any) -> State:
+    """The state as it is sent. Raises TypeError, and what `Objects.keep` raises."""
+    data, refs = serialize(value, "state", "the state that __aioray_save__ has returned")
+    payload = server.objects.keep(data) if isinstance(data, Pieces) else data
+    server.unsaved = 0
+    return State(payload, refs)
+
+
+def not_saved(error: BaseException) -> State:
+    """The hook has raised: the call fails with that."""
+    error.add_note(
+        "aioray: the call itself had ended; this comes from __aioray_save__, which saves the "
+        "actor's state after it. What the call did counts as not done if the actor restarts."
+    )
+    return State(error=error)

@@ -1,0 +1,117 @@
+"""Runs calls of an actor side by side: the main thread's part of it, whoever executes them.
+
+Room: child. The driver sends no more calls to a lane than may run at once there, so what is claimed
+starts at once. The main thread claims, hands over, and is the only one that reads packets; it runs
+no user code. Answers are written by whoever has executed the call. When one of them wants to exit,
+its answer is the last; the main thread then leaves, and the threads with it: they are daemons.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
+from .current import share
+
+if TYPE_CHECKING:
+    from ..wire import Attempt
+    from .serve import Server
+
+__all__ = ["Host", "Lane"]
+
+_BATCH = 64  # claims that are read at once
+_LANE = Role._fields.index("lane")
+
+
+class Lane(Protocol):
+    """Where the calls of one concurrency group run."""
+
+    def start(self, attempt: Attempt) -> None:
+        """Have a call executed now, elsewhere."""
+        ...
+
+
+class Host:
+    """The calls of one actor that run now."""
+
+    def __init__(self, server: Server, lanes: tuple[tuple[str, int], ...]) -> None:
+        """lanes: see `wire.Creation`."""
+        self.server = server
+        self.lanes: dict[str, Lane] = {name: self.make_lane(name, limit) for name, limit in lanes}
+        self._running: set[int] = set()  # seqs
+        self._answering = threading.Lock()
+        self._has_left = False  # no answer may follow
+        self._reason: BaseException | None = None  # to leave
+        self._wake = os.eventfd(0)  # says that there is one
+        server.write = self._write
+        server.channel.read_for_all()
+        server.channel.cancel = self.cancel
+        share()
+
+    def make_lane(self, name: str, limit: int) -> Lane:
+        """A lane for calls of this group, of which `limit` run at once."""
+        raise NotImplementedError
+
+    # -- the main thread
+
+    def run(self) -> None:
+        """Hand calls over until the driver closes the claims pipe. Raises SystemExit."""
+        server, channel = self.server, self.server.channel
+        poll = select.poll()
+        for fd in (server.claims, channel.bundles.fileno(), self._wake):
+            poll.register(fd, select.POLLIN)
+        while self._reason is None:
+            try:
+                claims = os.read(server.claims, _BATCH * CLAIM.size)
+            except BlockingIOError:
+                channel.tell_news()
+                if channel.unrung_bytes:
+                    channel.ring()
+                if channel.bundles.fileno() in [fd for fd, _ in poll.poll()]:
+                    channel.read_if_free()
+                continue
+            if not claims:
+                break
+            for (seq,) in CLAIM.iter_unpack(claims):
+                self.start(channel.take(seq))
+        channel.read_for_all(begin=False)  # hooks that run at exit may ask
+        if self._reason is not None:
+            raise self._reason
+
+    def start(self, attempt: Attempt) -> None:
+        """Have a call executed."""
+        self._running.add(attempt.seq)
+        self.server.show(attempt.name)
+        self.lanes[attempt.role[_LANE]].start(attempt)
+
+    def cancel(self, seq: int) -> None:
+        """The driver says that this call is cancelled, and the channel remembers it."""
+        channel = self.server.channel
+        if seq not in self._running and all(each.seq != seq for each in channel.queue):
+            channel.cancelled.discard(seq)  # it has just ended
+
+    # -- other threads
+
+    def ended(self, attempt: Attempt) -> None:
+        """A call was answered."""
+        server = self.server
+        self._running.discard(attempt.seq)
+        server.channel.cancelled.discard(attempt.seq)
+        if not self._running:
+            server.show(server.idle)
+            if server.objects.spare:
+                server.channel.note(NOTE_UNUSED, server.objects.take_unused())
+
+    def leave(self, reason: BaseException) -> None:
+        """Have the main thread end the process: a call has exited, or something is wrong."""
+        self._reason = reason
+        os.eventfd_write(self._wake, 1)
+
+    def _write(self, frame: bytes) -> None:
+        with self._answering:
+            if not self._has_left:
+                self._has_left = ANSWER.unpack_from(frame)[2] == Status.EXITED
+                self.server.channel.write(frame)

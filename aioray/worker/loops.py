@@ -1,0 +1,234 @@
+"""Runs calls of an asynchronous actor on event loops, one for each of its concurrency groups.
+
+Room: child. A loop runs in a thread of its own. What is not a coroutine runs on the loop too, and
+holds it up as long as it takes, as in Ray; so does storing a large result. The actor is made on the
+loop of the default group. A cancel arrives in the coroutine as CancelledError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections import deque
+from contextvars import Context
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from ..wire import STREAMING, Ask, Status
+from . import actors
+from .current import Running, running
+from .hosts import Host
+from .objects import Use
+from .serve import Items
+
+if TYPE_CHECKING:
+    from ..wire import Attempt
+    from .actors import State
+
+__all__ = ["Loops"]
+
+
+class Loops(Host):
+    """The calls of an asynchronous actor."""
+
+    def make_lane(self, name: str, limit: int) -> _Lane:
+        """The loop of a concurrency group."""
+        del limit  # the driver minds it
+        return _Lane(self, name or "default")
+
+    def cancel(self, seq: int) -> None:
+        """Cancel the call where it runs, too."""
+        super().cancel(seq)
+        for lane in self.lanes.values():
+            assert isinstance(lane, _Lane)
+            lane.cancel(seq)
+
+
+class _Call:
+    """A call that runs on a loop."""
+
+    __slots__ = ("attempt", "inside", "task")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.inside = False  # user code, where it can be cancelled
+        self.task: asyncio.Task[None]
+
+
+class _Lane:
+    """One event loop."""
+
+    def __init__(self, host: Loops, name: str) -> None:
+        self._host = host
+        self._server = host.server
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None  # until the first call
+        self._inbox: deque[Attempt] = deque()
+        self._woken = False  # the loop will look into it
+        self._calls: dict[int, _Call] = {}  # by seq
+        self._rings = False  # soon
+
+    # -- the main thread
+
+    def start(self, attempt: Attempt) -> None:
+        """Have a call begin on the loop."""
+        if self._loop is None:
+            self._loop = asyncio.SelectorEventLoop()
+            name = f"aioray-loop-{self._name}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._inbox.append(attempt)
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def cancel(self, seq: int) -> None:
+        """Cancel the call with this seq, if it is here and runs by then."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, seq)
+
+    # -- the loop's thread
+
+    def _work(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        while True:
+            try:
+                loop.run_forever()  # again, if user code has stopped it
+            except KeyboardInterrupt:
+                continue  # raised by a task of the user's, which has kept it
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
+                self._host.leave(error)
+                return
+
+    def _begin(self) -> None:
+        self._woken = False
+        loop = asyncio.get_running_loop()
+        while self._inbox:
+            call = _Call(self._inbox.popleft())
+            context = Context()
+            context.run(running.set, Running(call.attempt))
+            self._calls[call.attempt.seq] = call
+            call.task = loop.create_task(self._execute(call), context=context)
+            call.task.add_done_callback(functools.partial(self._ended, call))
+
+    def _cancel(self, seq: int) -> None:
+        call = self._calls.get(seq)
+        if call is not None and call.inside:
+            call.task.cancel()
+
+    def _ended(self, call: _Call, task: asyncio.Task[None]) -> None:
+        attempt, server = call.attempt, self._server
+        del self._calls[attempt.seq]
+        if task.cancelled():  # by user code that cancels whatever it finds
+            now = time.monotonic()
+            server.answer_error(attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, Use())
+        self._host.ended(attempt)
+        if not self._rings:
+            self._rings = True
+            asyncio.get_running_loop().call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._rings = False
+        self._server.channel.ring()
+
+    async def _execute(self, call: _Call) -> None:
+        """Run one call and answer."""
+        attempt, server = call.attempt, self._server
+        use = Use()
+        started = time.monotonic()
+        try:
+            if attempt.seq in server.channel.cancelled:
+                server.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
+                return
+            found = server.prepare(attempt, use, started)
+            if found is not None:
+                await self._call(call, *found, use)
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self._host.leave(error)
+
+    async def _call(self, call: _Call, function: Any, given: list[Any], use: Use) -> None:
+        """Do what `Server.call` does, on a loop."""
+        attempt, server = call.attempt, self._server
+        args, kwargs = given
+        given.clear()
+        error: BaseException | None = None
+        value: Any = None
+        started = time.monotonic()
+        try:
+            call.inside = True
+            value = function(*args, **kwargs)
+            if type(value) is CoroutineType:
+                value = await value
+            if attempt.num_returns < 0:
+                value = await self._produce(value, attempt, use)
+            elif type(value) is GeneratorType:
+                value = Items(value)
+        except asyncio.CancelledError as raised:
+            error = KeyboardInterrupt().with_traceback(raised.__traceback__)
+        except BaseException as raised:  # noqa: BLE001 - user code may raise anything
+            error = raised
+        finally:
+            call.inside = False
+        duration = time.monotonic() - started
+        args, kwargs = (), {}
+        state = None
+        if server.saves_every and actors.is_due(server, attempt, error):
+            state = await self._save()
+        try:
+            server.settle(attempt, value, error, state, started, duration, use)
+        finally:
+            error = None  # breaks the cycle of traceback and frame
+
+    async def _save(self) -> State:
+        server = self._server
+        try:
+            value = server.instance.__aioray_save__()
+            if type(value) is CoroutineType:
+                value = await value
+            return actors.pack_state(server, value)
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            return actors.not_saved(error)
+
+    async def _produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
+        """Do what `Server.produce` does; others run while it waits for room, or between items."""
+        server = self._server
+        count = 0
+        try:
+            if type(items) is AsyncGeneratorType:
+                async for item in items:
+                    server.send_item(item, count, attempt, use)
+                    del item
+                    count += 1
+                    await self._wait_for_room(attempt, count)
+            else:
+                for item in items:
+                    server.send_item(item, count, attempt, use)
+                    del item
+                    count += 1
+                    await asyncio.sleep(0)
+                    await self._wait_for_room(attempt, count)
+        finally:
+            if type(items) is AsyncGeneratorType:
+                await items.aclose()
+            else:
+                items.close()
+        return server.end_items(count, attempt)
+
+    async def _wait_for_room(self, attempt: Attempt, count: int) -> None:
+        if not attempt.backpressure or attempt.num_returns != STREAMING:
+            return
+        loop = asyncio.get_running_loop()
+        there_is = asyncio.Event()
+        channel, seq = self._server.channel, attempt.seq
+
+        def found(_request: int, _body: Any) -> None:
+            loop.call_soon_threadsafe(there_is.set)
+
+        request = channel.begin(seq, Ask.MORE, count, watcher=found)
+        try:
+            await there_is.wait()
+        except BaseException:
+            channel.forget(seq, request)
+            raise

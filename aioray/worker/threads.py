@@ -1,0 +1,77 @@
+"""Runs calls of an actor in threads: as many at once as its concurrency groups allow.
+
+Room: child. Each group has threads of its own, made when they are needed and kept. Executors of the
+standard library do not do: the interpreter waits for their threads when it ends, and a call that
+never returns would keep an actor that wants to exit.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+from ..wire import Status
+from .current import Running, running
+from .hosts import Host
+from .objects import Use
+
+if TYPE_CHECKING:
+    from ..wire import Attempt
+
+__all__ = ["Threads"]
+
+
+class Threads(Host):
+    """The calls of a threaded actor."""
+
+    def make_lane(self, name: str, limit: int) -> _Lane:
+        """The threads of a concurrency group."""
+        return _Lane(self, name or "default", limit)
+
+    def execute(self, attempt: Attempt) -> None:
+        """Run one call and answer, in a thread and a context of its own."""
+        server = self.server
+        running.set(Running(attempt))
+        use = Use()
+        started = time.monotonic()
+        try:
+            if attempt.seq in server.channel.cancelled:
+                server.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
+            else:
+                found = server.prepare(attempt, use, started)
+                if found is not None:
+                    server.call(attempt, *found, use)
+            self.ended(attempt)
+            server.channel.ring()
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.leave(error)
+
+
+class _Lane:
+    """The threads of one concurrency group."""
+
+    def __init__(self, host: Threads, name: str, limit: int) -> None:
+        self._host = host
+        self._name = name
+        self._limit = limit
+        self._attempts: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+        self._count = 0
+        self._idle = threading.Semaphore(0)  # threads that wait for an attempt
+
+    def start(self, attempt: Attempt) -> None:
+        """Have a thread run it: one that waits, or a new one, or the next that is through."""
+        self._attempts.put(attempt)
+        if not self._idle.acquire(blocking=False) and self._count < self._limit:
+            self._count += 1
+            name = f"aioray-{self._name}-{self._count}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            attempt = self._attempts.get()
+            Context().run(self._host.execute, attempt)
+            del attempt
+            self._idle.release()
