@@ -24,7 +24,18 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
-from ..calls import Definition, define, export, max_retries_now, serialize, serialize_call
+from ..calls import (
+    ActorDefinition,
+    Definition,
+    MethodDefinition,
+    define,
+    define_actor,
+    define_method,
+    export,
+    max_retries_now,
+    serialize,
+    serialize_call,
+)
 from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
 from ..generators import ObjectRefGenerator
@@ -33,7 +44,7 @@ from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import Pieces, load
 from ..wire import HELD, LET_GO, STREAMING, Ask
 from .channel import TimeIsOver
-from .current import place
+from .current import place, running
 from .interrupts import protected
 from .objects import ArgumentLost
 
@@ -139,7 +150,7 @@ class Connection:
         self.loop: asyncio.AbstractEventLoop | None = None  # it belongs to none
         self.closed = False
         self._objects = objects
-        self._context = _Context(None)
+        self._between = self._context = _Context(None)  # of threads that belong to no attempt
         self._lock = threading.Lock()
         self._exporting = threading.RLock()
         # The entry of each object that there is a ref to. A reference calls back when it is gone.
@@ -158,11 +169,22 @@ class Connection:
     def _asking(self) -> _Context:
         """The context of the attempt that runs now."""
         attempt = place.attempt
-        if attempt is not self._context.attempt:
-            with self._lock:
-                if attempt is not self._context.attempt:
-                    self._context = _Context(attempt)
-        return self._context
+        context = self._context
+        return context if attempt is context.attempt else self._context_of(attempt)
+
+    def _context_of(self, attempt: Attempt | None) -> _Context:
+        if attempt is None:
+            return self._between
+        call = running.get()
+        with self._lock:
+            if call is not None:  # others run beside it, and `_context` is of none of them
+                if call.asker is None:
+                    call.asker = _Context(attempt)
+                context: _Context = call.asker
+                return context
+            if attempt is not self._context.attempt:
+                self._context = _Context(attempt)
+            return self._context
 
     # ------------------------------------------------------------ entries
 
@@ -213,8 +235,10 @@ class Connection:
     # ------------------------------------------------------------ tasks
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Submit a call of a remote function."""
+        """Submit a call of a remote function, or of a method."""
         context = self._asking()
+        if call.actor is not None:
+            return self._submit_call(call, call.actor, args, kwargs, context)
         definition, packed, key = self._prepare(call, context)
         data: bytes | Pieces = b""
         entries: list[ObjectEntry] | None = None
@@ -239,20 +263,55 @@ class Connection:
                 [entry.binary() for entry in entries or ()],
             )
             self.channel.ring()
-            count = definition.num_returns
-            if count < 0:
-                count = 1
-            with self._lock:
-                found: list[ObjectRef[Any]] = [
-                    ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
-                    for index in range(count)
-                ]
+            found = self._new_refs(label, definition.num_returns)
         del refs  # they had to live until it was said that the arguments contain them
-        if definition.num_returns == STREAMING:
-            return ObjectRefGenerator(found[0])
-        if count == 1:
-            return found[0]
-        return found or None
+        return _returned(found, definition.num_returns)
+
+    def _new_refs(self, label: bytes, num_returns: int) -> list[ObjectRef[Any]]:
+        """Refs to the values of a task that was submitted; the driver knows that they are held."""
+        with self._lock:
+            return [
+                ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
+                for index in range(num_returns if num_returns >= 0 else 1)
+            ]
+
+    def _submit_call(
+        self,
+        call: Call,
+        actor: ObjectRef[Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        context: _Context,
+    ) -> Any:
+        if call.client is not self:
+            method = define_method(call)
+            call.binding = method, pickle.dumps(method, 5)
+            call.client = self
+        definition: MethodDefinition
+        definition, packed = call.binding
+        data: bytes | Pieces = b""
+        entries: list[ObjectEntry] | None = None
+        refs: Sequence[Any] = ()
+        if args or kwargs:
+            data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
+        task = ids.child_task_id(context.task, next(context.children), context.number)
+        identifier = actor.binary()
+        label = ids.actor_call_id(task, identifier)
+        with self.channel.uninterrupted():
+            payload = self._keep(data)
+            self.channel.tell(
+                context.seq,
+                Ask.CALL_ACTOR,
+                identifier,
+                packed,
+                label,
+                payload,
+                [entry.binary() for entry in entries or ()],
+            )
+            self.channel.ring()
+            found = self._new_refs(label, definition.num_returns)
+        del refs
+        return _returned(found, definition.num_returns)
 
     def _prepare(self, call: Call, context: _Context) -> tuple[Definition, bytes, int]:
         """The call's definition, also pickled; and the function's key."""
@@ -290,6 +349,74 @@ class Connection:
         self._function_refs.discard(ref)
         if not self.closed:
             self.channel.tell_later(Ask.UNLOAD, ref.key)
+
+    # ------------------------------------------------------------ actors
+
+    def create_actor(
+        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Take an actor. See `aioray.client.Client`."""
+        context = self._asking()
+        surroundings = context.surroundings
+        if call.client is not self or call.binding[0] != surroundings:
+            group, captures = surroundings
+            actor = define_actor(call, self._environment, group, captures=captures)
+            call.binding = surroundings, actor, pickle.dumps(actor, 5)
+            call.client = self
+        definition: ActorDefinition
+        _, definition, packed = call.binding
+        key = self._functions.get(call.code)
+        if key is None:
+            key = self._send_function(call, context)
+        name = f"{definition.class_name}.__init__"
+        data: bytes | Pieces = b""
+        entries: list[ObjectEntry] | None = None
+        refs: Sequence[Any] = ()
+        if args or kwargs:
+            data, entries, refs = serialize_call(call, name, args, kwargs, self)
+        label = ids.actor_task_id(context.task, next(context.children), context.number)
+        with self.channel.uninterrupted():
+            arguments = (
+                key,
+                packed,
+                label,
+                self._keep(data),
+                [entry.binary() for entry in entries or ()],
+            )
+            if definition.name:
+                self._ask(context.seq, Ask.CREATE_ACTOR, *arguments)
+            else:
+                self.channel.tell(context.seq, Ask.CREATE_ACTOR, *arguments)
+                self.channel.ring()
+            (ref,) = self._new_refs(label, 1)
+        del refs
+        return ref
+
+    def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
+        """The ref and the meta of a living actor. See `aioray.client.Client`."""
+        found: list[tuple[ObjectRef[Any], bytes]] = []
+
+        def take(_request: int, body: Any) -> None:
+            if isinstance(body, tuple):  # it is held there until this is said
+                identifier, meta = body
+                found.append((ObjectRef(self.adopt(identifier)), meta))
+                self.channel.let_go(LET_GO + identifier)
+
+        self._ask(self._asking().seq, Ask.GET_ACTOR, name, namespace, take=take)
+        return found[0] if found else None
+
+    def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
+        """End an actor at once, maybe the one that asks: then this does not return."""
+        self._ask(self._asking().seq, Ask.KILL_ACTOR, actor.binary(), no_restart)
+
+    def named_actors(self) -> list[tuple[str, str]]:
+        """Namespace and name of every living actor that has a name."""
+        return [(namespace, name) for namespace, name in self._info("named_actors")]
+
+    def pending_calls(self, actor: ObjectRef[Any]) -> int:
+        """How many calls of an actor this worker has made that have not ended."""
+        found: int = self.channel.ask(self._asking().seq, Ask.PENDING_CALLS, actor.binary())
+        return found
 
     def _keep(self, data: bytes | Pieces) -> bytes:
         """A value as it is sent: if it is large, it is written to the store."""
@@ -486,6 +613,13 @@ class Connection:
 
     def _info(self, what: str) -> Any:
         return self.channel.ask(self._asking().seq, Ask.INFO, what)
+
+
+def _returned(found: list[ObjectRef[Any]], num_returns: int) -> Any:
+    """What a call gives to its caller."""
+    if num_returns == STREAMING:
+        return ObjectRefGenerator(found[0])
+    return found[0] if len(found) == 1 else found or None
 
 
 def _failure(pickled: bytes) -> StoredFailure:
