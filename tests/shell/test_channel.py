@@ -6,10 +6,11 @@ import marshal
 import mmap
 import os
 import socket
+import threading
 
 import pytest
 
-from aioray.wire import PAGE_SIZE, WorkerFds
+from aioray.wire import PAGE_SIZE, Ask, WorkerFds
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
 
@@ -33,7 +34,7 @@ def ends():
 def test_idle_worker_does_not_block_where_another_thread_has_read_the_packet(ends):
     channel, driver, _ = ends
     channel.read_if_free()  # there is nothing
-    attempt = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, b"", [])
+    attempt = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, None, b"", [])
     driver.send(marshal.dumps(([], [attempt])))
     channel.read_if_free()
     assert [each.seq for each in channel.queue] == [1]
@@ -105,3 +106,42 @@ def test_copy_in_a_forked_process_is_silent_and_says_why_it_cannot_ask(ends):
     os.set_blocking(reader, False)
     with pytest.raises(BlockingIOError):
         os.read(reader, 1)
+
+
+def test_other_threads_wait_for_the_one_that_reads_for_all(ends):
+    channel, driver, _ = ends
+    channel.read_for_all()
+    requests = [channel.begin(1, Ask.INFO, "what") for _ in range(2)]
+    found = [None, None]
+
+    def wait(at):
+        found[at] = channel.finish(1, requests[at])
+
+    threads = [threading.Thread(target=wait, args=(at,)) for at in range(2)]
+    for thread in threads:
+        thread.start()
+    for at in (1, 0):
+        driver.send(marshal.dumps((requests[at], f"reply {at}", 0)))
+        assert channel.read_if_free()  # nobody else has taken it
+        threads[at].join()
+    assert found == ["reply 0", "reply 1"]
+
+
+def test_nobody_else_watches_where_one_reads_for_all(ends):
+    channel, driver, _ = ends
+    channel.read_for_all()
+    told = []
+    request = channel.begin(1, Ask.INFO, "what", watcher=lambda _request, body: told.append(body))
+    assert "aioray-replies" not in [thread.name for thread in threading.enumerate()]
+    driver.send(marshal.dumps((request, "reply", 0)))
+    channel.read_if_free()
+    assert told == ["reply"]
+
+
+def test_cancelled_calls_are_known_as_soon_as_somebody_asks(ends):
+    channel, driver, _ = ends
+    assert not channel.has_cancelled(4)
+    driver.send(marshal.dumps(([1],)))
+    driver.send(marshal.dumps((4,)))
+    assert channel.has_cancelled(4)
+    assert not channel.has_cancelled(5)
