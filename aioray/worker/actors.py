@@ -33,8 +33,6 @@ __all__ = [
     "find",
     "is_due",
     "is_wished",
-    "not_saved",
-    "pack_state",
     "save",
 ]
 
@@ -172,23 +170,13 @@ def save(server: Server) -> State:
         value = server.instance.__aioray_save__()
         if type(value) is CoroutineType:
             value = server.coroutines().run(value, server.interrupts)
-        return pack_state(server, value)
+        data, refs = serialize(value, "state", "the state that __aioray_save__ has returned")
+        payload = server.objects.keep(data) if isinstance(data, Pieces) else data
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
-        return not_saved(error)
-
-
-def pack_state(server: Server, value: Any) -> State:
-    """The state as it is sent. Raises TypeError, and what `Objects.keep` raises."""
-    data, refs = serialize(value, "state", "the state that __aioray_save__ has returned")
-    payload = server.objects.keep(data) if isinstance(data, Pieces) else data
+        error.add_note(
+            "aioray: the call itself had ended; this comes from __aioray_save__, which saves the "
+            "actor's state after it. What the call did counts as not done if the actor restarts."
+        )
+        return State(error=error)
     server.unsaved = 0
     return State(payload, refs)
-
-
-def not_saved(error: BaseException) -> State:
-    """The hook has raised: the call fails with that."""
-    error.add_note(
-        "aioray: the call itself had ended; this comes from __aioray_save__, which saves the "
-        "actor's state after it. What the call did counts as not done if the actor restarts."
-    )
-    return State(error=error)

@@ -17,7 +17,6 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..wire import STREAMING, Ask, Status
-from . import actors
 from .current import Running, running
 from .hosts import Host
 from .objects import Use
@@ -25,7 +24,6 @@ from .serve import Items
 
 if TYPE_CHECKING:
     from ..wire import Attempt
-    from .actors import State
 
 __all__ = ["Loops"]
 
@@ -173,23 +171,11 @@ class _Lane:
             call.inside = False
         duration = time.monotonic() - started
         args, kwargs = (), {}
-        state = None
-        if server.saves_every and actors.is_due(server, attempt, error):
-            state = await self._save()
         try:
-            server.settle(attempt, value, error, state, started, duration, use)
+            # Without a state: where calls run side by side, there is none that is after a call.
+            server.settle(attempt, value, error, None, started, duration, use)
         finally:
             error = None  # breaks the cycle of traceback and frame
-
-    async def _save(self) -> State:
-        server = self._server
-        try:
-            value = server.instance.__aioray_save__()
-            if type(value) is CoroutineType:
-                value = await value
-            return actors.pack_state(server, value)
-        except BaseException as error:  # noqa: BLE001 - user code may raise anything
-            return actors.not_saved(error)
 
     async def _produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
         """Do what `Server.produce` does; others run while it waits for room, or between items."""
