@@ -1,23 +1,25 @@
-"""What Ray has under `ray.experimental`, as far as aioray has it: progress bars in `tqdm_ray`.
+"""What Ray has under `ray.experimental`, as far as aioray has it.
 
-Room: facade. The module is imported when it is first asked for.
+Progress bars in `tqdm_ray`, and `queue`, which has moved to `aioray.util`.
+
+Room: facade. A module is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
-__all__ = ["tqdm_ray"]
+__all__ = ["queue", "tqdm_ray"]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.experimental import tqdm_ray
+    from aioray.experimental import queue, tqdm_ray
 else:
 
     def __getattr__(name):
-        if name == "tqdm_ray":
+        if name in __all__:
             from importlib import import_module
 
-            return import_module("aioray.experimental.tqdm_ray")
+            return import_module(f"aioray.experimental.{name}")
         from aioray.ray_features import missing_attribute
 
         raise missing_attribute("aioray.experimental", name)

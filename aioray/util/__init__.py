@@ -9,7 +9,10 @@ below this package, and the name here would hide it.
 """
 
 __all__ = [
+    "ActorPool",
     "Executor",
+    "Queue",
+    "actor_pool",
     "annotations",
     "as_completed",
     "check_serialize",
@@ -25,6 +28,7 @@ __all__ = [
     "multiprocessing",
     "placement_group",
     "placement_group_table",
+    "queue",
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
@@ -34,12 +38,15 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aioray.util import (
+        actor_pool,
         annotations,
         check_serialize,
         joblib,
         multiprocessing,
+        queue,
         scheduling_strategies,
     )
+    from aioray.util.actor_pool import ActorPool
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.executor import Executor
     from aioray.util.helpers import as_completed, map_unordered
@@ -51,10 +58,13 @@ if TYPE_CHECKING:
         placement_group_table,
         remove_placement_group,
     )
+    from aioray.util.queue import Queue
     from aioray.util.serialization import deregister_serializer, register_serializer
 else:
     _MODULE_BY_NAME = {
+        "ActorPool": "actor_pool",
         "Executor": "executor",
+        "Queue": "queue",
         "as_completed": "helpers",
         "deregister_serializer": "serialization",
         "get_current_placement_group": "placement_group",
@@ -68,11 +78,13 @@ else:
     }
     _SUBMODULES = frozenset(
         {
+            "actor_pool",
             "annotations",
             "check_serialize",
             "joblib",
             "multiprocessing",
             "placement_group",
+            "queue",
             "scheduling_strategies",
         }
     )

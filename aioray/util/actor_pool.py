@@ -1,0 +1,177 @@
+"""A pool of actors that values are handed out to.
+
+Room: facade. Written with `wait` and `get` alone. There is no thread behind it: what the pool does,
+it does inside the calls of its methods, so a value that found no free actor is sent when a result
+is taken, not when an actor becomes free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from aioray.api import get, wait
+from aioray.exceptions import ActorDiedError, RayTaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from aioray.actor import ActorHandle
+
+__all__ = ["ActorPool"]
+
+V = TypeVar("V")
+
+
+class ActorPool:
+    """Hands out values to the actors of a pool, each of which has one at a time.
+
+    actors: handles of the actors, which have nothing else to do. In the methods, `fn` is called
+    with an actor and a value and returns the ref of a call: `lambda a, v: a.double.remote(v)`.
+
+    Errors of calls are raised where their results are taken, and the pool goes on. An actor that
+    has died leaves the pool, one that is restarted stays. A value for which `fn` raises is left
+    out; that may happen while another result is taken, which is then lost. For one thread only.
+    Source: Ray API reference, ray.util.ActorPool. Unlike Ray's, an actor stays in the pool if `fn`
+    raises, `get_next_unordered` can ignore what did not come in time, and the refs of a method with
+    several results can be waited for with a timeout and in any order.
+    """
+
+    def __init__(self, actors: Iterable[ActorHandle]) -> None:
+        self._idle = list(actors)
+        self._busy: dict[int, tuple[Any, ActorHandle]] = {}  # ref and actor by number of the call
+        self._unsent: deque[tuple[Callable[[ActorHandle, Any], Any], Any]] = deque()
+        self._sent = 0  # calls; their numbers are 0, 1, …
+        self._next = 0  # the number that get_next waits for
+
+    def map(self, fn: Callable[[ActorHandle, V], Any], values: Iterable[V]) -> Iterator[Any]:
+        """Call `fn` for each of `values`, and yield the results in that order.
+
+        The values are taken at once. Results that nobody has taken yet are dropped; their calls run
+        to the end first. Raises what such a call has raised, if it has ended.
+        """
+        return self._map(fn, values, self.get_next)
+
+    def map_unordered(
+        self, fn: Callable[[ActorHandle, V], Any], values: Iterable[V]
+    ) -> Iterator[Any]:
+        """Do as `map`, but yield the results in the order in which they come."""
+        return self._map(fn, values, self.get_next_unordered)
+
+    def submit(self, fn: Callable[[ActorHandle, V], Any], value: V) -> None:
+        """Call `fn(actor, value)` with an idle actor, or keep both until one is idle."""
+        self._unsent.append((fn, value))
+        self._send()
+
+    def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
+        """Wait for the result of the next call in the order of `submit`, and return it.
+
+        timeout: seconds until TimeoutError; None waits for ever, 0 looks once. ignore_if_timedout:
+        drop the result then, and give the actor its next value, to be begun after this one.
+        Raises what the call raised; StopIteration if there is none; ValueError if
+        `get_next_unordered` has taken the result of the last one already, ValueError for a negative
+        timeout.
+        """
+        self._check_next()
+        if self._next not in self._busy:
+            raise ValueError("It is not allowed to call get_next() after get_next_unordered().")
+        ref, _ = self._busy[self._next]
+        if timeout is not None and not wait([_watched(ref)], timeout=timeout)[0]:
+            self._time_out(self._next, ignore=ignore_if_timedout)
+        return self._take(self._next)
+
+    def get_next_unordered(
+        self, timeout: float | None = None, ignore_if_timedout: bool = False
+    ) -> Any:
+        """Wait until any call is done, and return its result.
+
+        `get_next` then knows only the calls after that one, so use either the one or the other.
+        timeout, ignore_if_timedout, errors: as in `get_next`; the call that is ignored is the
+        earliest.
+        """
+        self._check_next()
+        number_by_ref = {_watched(ref): number for number, (ref, _) in self._busy.items()}
+        ready, _ = wait(list(number_by_ref), timeout=timeout)
+        if not ready:
+            self._time_out(min(self._busy), ignore=ignore_if_timedout)
+        return self._take(number_by_ref[ready[0]])
+
+    def has_next(self) -> bool:
+        """Whether there is a result to take, now or later."""
+        return bool(self._busy or (self._unsent and self._idle))
+
+    def has_free(self) -> bool:
+        """Whether an actor has no call whose result is still to be taken, and no value waits."""
+        return bool(self._idle and not self._unsent)
+
+    def pop_idle(self) -> ActorHandle | None:
+        """Take such an actor out of the pool and return it; None if there is none."""
+        return self._idle.pop() if self.has_free() else None
+
+    def push(self, actor: ActorHandle) -> None:
+        """Add an actor to the pool. Raises ValueError if it is there already."""
+        if actor in self._idle or any(actor == other for _, other in self._busy.values()):
+            raise ValueError("Actor already belongs to current ActorPool")
+        self._idle.append(actor)
+        self._send()
+
+    def _send(self) -> None:
+        while self._idle and self._unsent:
+            fn, value = self._unsent.popleft()
+            ref = fn(self._idle[-1], value)
+            self._busy[self._sent] = ref, self._idle.pop()
+            self._sent += 1
+
+    def _map(
+        self,
+        fn: Callable[[ActorHandle, V], Any],
+        values: Iterable[V],
+        next_result: Callable[[], Any],
+    ) -> Iterator[Any]:
+        while self.has_next():
+            with contextlib.suppress(TimeoutError):
+                self.get_next_unordered(timeout=0, ignore_if_timedout=True)
+        for value in values:
+            self.submit(fn, value)
+        return self._results(next_result)
+
+    def _results(self, next_result: Callable[[], Any]) -> Iterator[Any]:
+        while self.has_next():
+            yield next_result()
+
+    def _check_next(self) -> None:
+        self._send()  # some values may have been left when `fn` raised
+        if not self._busy:
+            raise StopIteration("No more results to get")
+
+    def _time_out(self, number: int, *, ignore: bool) -> NoReturn:
+        if not ignore:
+            raise TimeoutError("Timed out waiting for result")
+        ref, _ = self._busy[number]
+        self._finish(number)
+        raise TimeoutError(f"Timed out waiting for result. The task {ref} has been ignored.")
+
+    def _take(self, number: int) -> Any:
+        ref, _ = self._busy[number]
+        try:
+            value = get(ref)
+        except Exception as error:  # not KeyboardInterrupt, after which one may try again
+            # A RayTaskError of this class comes from a method that met another actor's death.
+            died = isinstance(error, ActorDiedError) and not isinstance(error, RayTaskError)
+            self._finish(number, alive=not died)
+            raise
+        self._finish(number)
+        return value
+
+    def _finish(self, number: int, *, alive: bool = True) -> None:
+        _, actor = self._busy.pop(number)
+        self._next = max(self._next, number + 1)
+        if alive:
+            self._idle.append(actor)
+            self._send()
+
+
+def _watched(ref: Any) -> Any:
+    """The ref that tells when a call is done. Those of several results come in a list, together."""
+    return ref[-1] if isinstance(ref, list) else ref
