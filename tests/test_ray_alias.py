@@ -51,11 +51,13 @@ def test_ray_is_the_module_aioray() -> None:
         "runtime_context",
         "types",
         "util",
+        "util.actor_pool",
         "util.annotations",
         "util.check_serialize",
         "util.joblib",
         "util.multiprocessing",
         "util.multiprocessing.pool",
+        "util.queue",
     ],
 )
 def test_submodule_is_the_same_object_under_both_names(name: str) -> None:

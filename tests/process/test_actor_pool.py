@@ -213,6 +213,7 @@ def test_an_actor_that_died_leaves_the_pool():
 
 @pytest.mark.parametrize("method", ["get_next", "get_next_unordered"])
 def test_an_actor_that_is_restarted_stays(method):
+    """On Ray, the next call may meet the restart too, and fail likewise."""
     pool = ActorPool([Restarted.remote()])
     pool.submit(die, None)
     pool.submit(double, 3)
@@ -223,6 +224,7 @@ def test_an_actor_that_is_restarted_stays(method):
 
 
 def test_an_actor_that_met_the_death_of_another_one_stays():
+    """With Ray the actor is gone."""
     pool = ActorPool([Worker.remote()])
     dead = Worker.remote()
     aioray.kill(dead)

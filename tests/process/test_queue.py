@@ -173,6 +173,7 @@ class TestOneProcess:
         assert aioray.get(aioray.get_actor("the queue").qsize.remote()) == 1
 
     def test_the_actor_has_methods_for_those_who_want_refs(self):
+        """On Ray, get_nowait there raises asyncio's QueueEmpty."""
         queue = Queue()
         waiting = queue.actor.get.remote()
         queue.put(1)
