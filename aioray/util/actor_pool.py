@@ -34,8 +34,9 @@ class ActorPool:
     has died leaves the pool, one that is restarted stays. A value for which `fn` raises is left
     out; that may happen while another result is taken, which is then lost. For one thread only.
     Source: Ray API reference, ray.util.ActorPool. Unlike Ray's, an actor stays in the pool if `fn`
-    raises, or a method of it because another actor has died; `get_next_unordered` can ignore what did not come in time, and the refs of a method with
-    several results can be waited for with a timeout and in any order.
+    raises, or if one of its methods does because another actor has died; `get_next_unordered` can
+    ignore what did not come in time; and the refs of a method with several results can be waited
+    for with a timeout and in any order.
     """
 
     def __init__(self, actors: Iterable[ActorHandle]) -> None:

@@ -39,9 +39,8 @@ class Full(queue.Full):
 class _QueueActor:
     """What is behind a Queue; all its methods run on one loop, so each is one step until it waits.
 
-    They have the names of Ray's, for programs that call `queue.actor` themselves. Empty and Full are
-    raised here already, where Ray's `get_nowait` and `put_nowait` raise asyncio's QueueEmpty and
-    QueueFull.
+    They have the names of Ray's, for programs that call `queue.actor` themselves. They raise Empty
+    and Full, where Ray's `get_nowait` and `put_nowait` raise asyncio's QueueEmpty and QueueFull.
     """
 
     def __init__(self, maxsize: int) -> None:
