@@ -12,9 +12,10 @@ answers = {}
 
 def norm(s):
     s = re.sub(r"\x1b\[[0-9;]*m", "", str(s))
-    s = re.sub(r"pid=\d+", "pid=N", s)
-    s = re.sub(r"ip=[\d.]+", "ip=I", s)
-    s = re.sub(r"[0-9a-f]{40,}", "HEX", s)
+    s = re.sub(r"\bpid(=|: )\d+", r"pid\1N", s)
+    s = re.sub(r"\bip(=|: )[\d.]+", r"ip\1I", s)
+    s = re.sub(r"\b0x[0-9a-f]+", "ADDRESS", s)
+    s = re.sub(r"[0-9a-f]{32,}", "HEX", s)
     s = re.sub(r'(File \\?")[^"]*/', r"\1", s)
     return re.sub(r"\bline \d+", "line N", s)
 
@@ -35,6 +36,8 @@ def told(fn, text=True):
 
 def rec(name, fn, text=True):
     assert name not in answers, f"asked twice: {name}"
+    if not re.search(sys.argv[2] if len(sys.argv) > 2 else "", name):
+        return  # not among the questions that the command line wants
     answers[name] = told(fn, text)
 
 

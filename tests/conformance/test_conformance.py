@@ -3,6 +3,7 @@
 Record again with: pip install "ray[default]==2.60.0" numpy, then
 python tests/conformance/program.py tests/conformance/ray-2.60.0.json
 python tests/conformance/nested.py tests/conformance/ray-2.60.0-nested.json
+python tests/conformance/actors.py tests/conformance/ray-2.60.0-actors.json
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-RECORDINGS = {"program.py": "ray-2.60.0.json", "nested.py": "ray-2.60.0-nested.json"}
+RECORDINGS = {
+    "program.py": "ray-2.60.0.json",
+    "nested.py": "ray-2.60.0-nested.json",
+    "actors.py": "ray-2.60.0-actors.json",
+}
 RECORDED: dict[str, dict[str, Any]] = {
     program: json.loads((HERE / file).read_text()) for program, file in RECORDINGS.items()
 }
@@ -51,6 +56,7 @@ DIFFERENCES = {
         "coroutine_in_task": "an async function can be a task",
         "async_generator": "asynchronous generators are tasks; Ray lets them fail",
     },
+    "actors.py": {},
 }
 """What differs on purpose, and why. Everything else has to be equal."""
 
