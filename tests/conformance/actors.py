@@ -112,7 +112,20 @@ def gone(pid):
 
 
 def pid_of(handle):
-    return get(handle.do.remote(os.getpid))
+    return get(handle.__ray_call__.remote(lambda self: os.getpid()))
+
+
+def kill(handle):
+    """Kill an actor, and wait for the end of its process, which Ray does not."""
+    pid = pid_of(handle)
+    ray.kill(handle)
+    return until(lambda: gone(pid))
+
+
+def question(fn):
+    """Ask what `fn` returns, under its name."""
+    rec(fn.__name__, fn)
+    return fn
 
 
 class Plain:
@@ -1180,17 +1193,15 @@ rec(
     "name_taken_in_task",
     lambda: named(lambda n, h: get(do.remote(lambda: name_of(lambda: A.options(name=n).remote())))),
 )
-rec(
-    "name_of_killed",
-    lambda: named(
-        lambda n, h: (
-            get(h.get.remote()),
-            ray.kill(h),
-            free(n),
-            get(A.options(name=n).remote(8).get.remote()),
-        )
-    ),
-)
+
+
+@question
+def name_of_killed():
+    handle = A.options(name="killed").remote(7)
+    kill(handle)
+    return free("killed"), end(A.options(name="killed").remote(8).get.remote())
+
+
 rec("name_of_exited", lambda: named(lambda n, h: name_of_dead(n, h.leave.remote())))
 rec("name_of_crashed", lambda: named(lambda n, h: name_of_dead(n, h.leave.remote("os", 1))))
 rec("name_of_exited_dropped", name_of_dropped)
@@ -1254,16 +1265,34 @@ def killed(**options):
     refs = [handle.hold.remote(path), handle.get.remote()]
     until(path + ".started")
     ray.kill(handle, **options)
-    found = ends(*refs, handle.get.remote())
+    found = ends(*refs)
     until(lambda: gone(pid))
     touch(path)
-    return found
+    return found, end(handle.get.remote())
 
 
-def killed_text():
+def at_exit(leave):
+    handle, path = A.remote(), fresh()
+    get(handle.do.remote(lambda: atexit.register(touch, path) and None))
+    pid = pid_of(handle)
+    leave(handle)
+    until(lambda: gone(pid))
+    return os.path.exists(path)
+
+
+rec("kill", killed)
+rec("kill_restart_none_left", lambda: killed(no_restart=False))
+rec("kill_ref", lambda: ray.kill(kept.get.remote()), False)
+rec("kill_class", lambda: ray.kill(A), False)
+rec("kill_none", lambda: ray.kill(None), False)
+rec("kill_name", lambda: ray.kill("x"), False)
+rec("kill_positional", lambda: ray.kill(A.remote(), False), False)
+
+
+@question
+def kill_text():
     handle = A.remote()
-    get(handle.get.remote())
-    ray.kill(handle)
+    kill(handle)
     return says(
         lambda: get(handle.get.remote()),
         "The actor died unexpectedly before finishing this task.",
@@ -1277,26 +1306,86 @@ def killed_text():
     )
 
 
-def waiting():
+@question
+def kill_fields():
+    handle = A.remote()
+    kill(handle)
+    return fields(handle.get.remote())
+
+
+@question
+def kill_twice():
+    handle = A.remote()
+    return kill(handle), ray.kill(handle), end(handle.get.remote())
+
+
+@question
+def kill_at_once():
+    handle = A.remote()
+    return ray.kill(handle), end(handle.get.remote())
+
+
+@question
+def kill_before_call():
+    handle = A.remote()
+    ref = handle.hold.remote(fresh())
+    return ray.kill(handle), end(ref)
+
+
+@question
+def kill_waiting():
     path = fresh()
-    return A.remote(late.remote(path, 1)), path
+    handle = A.remote(late.remote(path, 1))
+    ref = handle.get.remote()
+    ray.kill(handle)
+    found = end(ref)
+    touch(path)
+    return found
 
 
-def at_exit(leave):
-    handle, path = A.remote(), fresh()
-    get(handle.do.remote(lambda: atexit.register(touch, path) and None))
-    pid = pid_of(handle)
-    leave(handle)
-    until(lambda: gone(pid))
-    return os.path.exists(path)
+@question
+def kill_by_copy():
+    handle = A.remote()
+    return kill(copied(handle)), end(handle.get.remote())
 
 
+@question
+def kill_in_task():
+    handle = A.remote()
+    return get(do.remote(kill, handle)), end(handle.get.remote())
+
+
+@question
+def kill_itself():
+    def suicide():
+        ray.kill(ray.get_runtime_context().current_actor)
+        time.sleep(GUARD)
+
+    handle = A.remote()
+    return end(handle.do.remote(suicide)), end(handle.get.remote())
+
+
+@question
+def argument_of_killed():
+    handle = A.remote()
+    kill(handle)
+    return look(kept.echo.remote(handle.get.remote()))
+
+
+@question
+def finished_before_kill():
+    handle = A.remote(3)
+    ref = handle.get.remote()
+    ray.wait([ref], timeout=GUARD)
+    kill(handle)
+    return get(ref), end(handle.get.remote())
+
+
+@question
 def dead_handle():
     handle = A.remote()
     shown = repr(handle)
-    get(handle.get.remote())
-    ray.kill(handle)
-    end(handle.get.remote())
+    kill(handle)
     return (
         repr(handle) == shown,
         handle == copied(handle),
@@ -1307,69 +1396,7 @@ def dead_handle():
     )
 
 
-rec("kill", killed)
-rec("kill_restart_none_left", lambda: killed(no_restart=False))
-rec("kill_text", killed_text)
-rec(
-    "kill_twice",
-    lambda: (lambda a: (get(a.get.remote()), ray.kill(a), ray.kill(a), end(a.get.remote())))(
-        A.remote()
-    ),
-)
-rec(
-    "kill_fields",
-    lambda: (lambda a: (get(a.get.remote()), ray.kill(a), fields(a.get.remote())))(A.remote()),
-)
-rec("kill_at_once", lambda: (lambda a: (ray.kill(a), end(a.get.remote())))(A.remote()))
-rec(
-    "kill_before_call",
-    lambda: (lambda a: (lambda r: (ray.kill(a), end(r)))(a.hold.remote(fresh())))(A.remote()),
-)
-rec(
-    "kill_waiting",
-    lambda: (lambda a, p: (lambda r: (ray.kill(a), end(r), touch(p)))(a.get.remote()))(*waiting()),
-)
-rec("kill_ref", lambda: ray.kill(kept.get.remote()), False)
-rec("kill_class", lambda: ray.kill(A), False)
-rec("kill_none", lambda: ray.kill(None), False)
-rec("kill_name", lambda: ray.kill("x"), False)
-rec("kill_positional", lambda: ray.kill(A.remote(), False), False)
-rec(
-    "kill_by_copy",
-    lambda: (lambda a: (get(a.get.remote()), ray.kill(copied(a)), end(a.get.remote())))(A.remote()),
-)
-rec(
-    "kill_in_task",
-    lambda: (lambda a: (get(a.get.remote()), get(do.remote(ray.kill, a)), end(a.get.remote())))(
-        A.remote()
-    ),
-)
-rec(
-    "kill_itself",
-    lambda: (
-        lambda a: end(
-            a.do.remote(
-                lambda: (ray.kill(ray.get_runtime_context().current_actor), time.sleep(GUARD))
-            )
-        )
-    )(A.remote()),
-)
 rec("kill_no_atexit", lambda: at_exit(lambda a: ray.kill(a)))
-rec(
-    "argument_of_killed",
-    lambda: (lambda a: (get(a.get.remote()), ray.kill(a), look(kept.echo.remote(a.get.remote()))))(
-        A.remote()
-    ),
-)
-rec(
-    "finished_before_kill",
-    lambda: (
-        lambda a: (lambda r: (ray.wait([r]), ray.kill(a), end(a.get.remote()), get(r)))(
-            a.get.remote()
-        )
-    )(A.remote(3)),
-)
-rec("dead_handle", lambda: dead_handle())
 
 # ---- other ends
 
@@ -1494,10 +1521,14 @@ rec("ray_call_async", lambda: get(B.remote().__ray_call__.remote(lambda self: ty
 rec("async_exit_actor", lambda: left("exit_actor", cls=B))
 rec("async_os_exit", lambda: left("os", 1, cls=B))
 rec("async_sys_exit", lambda: end(B.remote().leave.remote("sys", 0)))
-rec(
-    "async_terminate",
-    lambda: (lambda b: ends(b.__ray_terminate__.remote(), b.echo.remote(1)))(B.remote()),
-)
+
+
+@question
+def async_terminate():
+    handle = B.remote()
+    return end(handle.__ray_terminate__.remote()), end(handle.echo.remote(1))
+
+
 rec("threads_exit_actor", lambda: left("exit_actor", max_concurrency=2))
 rec("threads_os_exit", lambda: left("os", 1, max_concurrency=2))
 rec("threads_sys_exit_0", lambda: left("sys", 0, max_concurrency=2))
@@ -1654,9 +1685,7 @@ def killed_and_restarted():
 
 def killed_for_good():
     handle = A.options(max_restarts=5).remote()
-    get(handle.get.remote())
-    ray.kill(handle)
-    return end(handle.get.remote())
+    return kill(handle), end(handle.get.remote())
 
 
 def killed_from_outside(**options):
@@ -2050,12 +2079,15 @@ rec(
     "gen_backpressure",
     lambda: [get(r) for r in gens.count.options(_generator_backpressure_num_objects=1).remote(3)],
 )
-rec(
-    "gen_of_dead",
-    lambda: (lambda g: (get(g.fixed.remote()), ray.kill(g), ends(*g.count.remote(2))))(
-        Gens.remote()
-    ),
-)
+
+
+@question
+def gen_of_dead():
+    handle = Gens.remote()
+    kill(handle)
+    return ends(*handle.count.remote(2))
+
+
 rec("gen_of_failed_argument", lambda: ends(*gens.count.remote(boom.remote())))
 rec("gen_cancel", lambda: gen_cancel())
 rec("aio_gen", lambda: [get(r) for r in aio_gens.count.remote(3)])
@@ -2235,9 +2267,7 @@ def owned_by_dead():
     """What becomes of an object that an actor put, when it is dead."""
     handle = A.remote()
     ref = get(handle.do.remote(lambda: [ray.put("kept")]))[0]
-    pid = pid_of(handle)
-    ray.kill(handle)
-    until(lambda: gone(pid))
+    kill(handle)
     last = time.time() + 2  # Ray takes a second to notice
     while end(ref) == "kept" and time.time() < last:
         time.sleep(0.1)
@@ -2248,9 +2278,7 @@ def result_of_dead():
     handle = A.remote("result")
     ref = handle.get.remote()
     ray.wait([ref], timeout=GUARD)
-    pid = pid_of(handle)
-    ray.kill(handle)
-    until(lambda: gone(pid))
+    kill(handle)
     return get(ref)
 
 
@@ -2258,9 +2286,7 @@ def large_result_of_dead():
     handle = A.remote()
     ref = handle.do.remote(bytes, 1_000_000)
     ray.wait([ref], timeout=GUARD)
-    pid = pid_of(handle)
-    ray.kill(handle)
-    until(lambda: gone(pid))
+    kill(handle)
     return len(get(ref))
 
 
