@@ -1408,6 +1408,30 @@ def left(*how, cls=A, **options):
     return first, end(handle.echo.remote("alive")), end(handle.echo.remote("alive"))
 
 
+async def hold_async(path):
+    touch(path + ".started")
+    await asyncio.to_thread(until, path)
+    return "held"
+
+
+def exit_beside(handle, first, path, *how):
+    """The ends of a call that leaves, of one that runs beside it, and of a later one."""
+    until(path + ".started")
+    found = end(handle.leave.remote(*how))
+    touch(path)
+    return found, end(first), end(handle.echo.remote("alive"))
+
+
+def threads_exit_beside(*how):
+    handle, path = A.options(max_concurrency=2).remote(), fresh()
+    return exit_beside(handle, handle.hold.remote(path), path, *how)
+
+
+def async_exit_beside(*how):
+    handle, path = B.remote(), fresh()
+    return exit_beside(handle, handle.do.remote(hold_async, path), path, *how)
+
+
 def texts(*how):
     handle = A.remote()
     get(handle.get.remote())
@@ -1529,6 +1553,10 @@ def async_terminate():
     return end(handle.__ray_terminate__.remote()), end(handle.echo.remote(1))
 
 
+for how in [("exit_actor",), ("sys", 0), ("sys", 3), ("os", 1)]:
+    rec(f"threads_beside{how}", lambda: threads_exit_beside(*how))
+    if how[0] != "sys":  # then Ray's loop is dead, and the other calls wait for ever
+        rec(f"async_beside{how}", lambda: async_exit_beside(*how))
 rec("threads_exit_actor", lambda: left("exit_actor", max_concurrency=2))
 rec("threads_os_exit", lambda: left("os", 1, max_concurrency=2))
 rec("threads_sys_exit_0", lambda: left("sys", 0, max_concurrency=2))
@@ -1825,14 +1853,14 @@ def cancel_that_raises():
 
 
 def cancel_queued():
+    """A call behind a running one. Ray may run it all the same, and throw its result away."""
     handle, path = A.remote(), fresh()
     first = handle.hold.remote(path)
     until(path + ".started")
     ref = handle.log.remote("cancelled")
     ray.cancel(ref)
-    found = look(ref)[:2]
     touch(path)
-    return found, ends(first, handle.log.remote("later"))
+    return end(first), look(ref)[:2]
 
 
 def cancel_waiting():
