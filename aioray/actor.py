@@ -43,6 +43,7 @@ from .exceptions import (
     PendingCallsLimitExceeded,
     UnsupportedFeatureError,
 )
+from .refs import ObjectRef
 from .serialization import dump_function
 from .signatures import check_call, positional_range, signature_of
 
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
     from .actor_options import ActorOptions
     from .client import Client
-    from .refs import ObjectRef
 
 __all__ = [
     "ActorClass",
@@ -66,6 +66,7 @@ __all__ = [
     "exit_actor",
     "make_actor_class",
     "method",
+    "own_handle",
 ]
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -639,6 +640,15 @@ def method(*positional: Any, **options: Any) -> Any:
     return annotate
 
 
+def own_handle() -> ActorHandle:
+    """A handle to the actor that this process is. It does not keep that alive."""
+    from .worker.current import place
+
+    actor = place.actor
+    assert actor is not None
+    return ActorHandle(ObjectRef(client_for_call().adopt(actor.ref)), actor.meta)
+
+
 def exit_actor() -> NoReturn:
     """End the actor from inside one of its methods, as intended: it is not restarted.
 
@@ -648,7 +658,7 @@ def exit_actor() -> NoReturn:
     """
     from .worker.current import place
 
-    if getattr(place, "actor", None) is None:
+    if place.actor is None:
         raise TypeError(
             "exit_actor API is called on a non-actor worker: call it inside a method of an actor. "
             "To end an actor from outside, use aioray.kill(handle)."

@@ -77,7 +77,7 @@ class RuntimeContext:
         """A handle to the actor that this is. RuntimeError outside of actors."""
         if place.actor is None:
             raise RuntimeError("This is not an actor: current_actor is for its methods.")
-        from .actor import own_handle  # type: ignore[attr-defined]  # it is being written
+        from .actor import own_handle
 
         return own_handle()
 
@@ -103,10 +103,7 @@ class RuntimeContext:
         return place.session or str(_client().session)
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the running task or actor holds, such as {"CPU": 1.0}. AssertionError in the driver.
-
-        In `__init__` of an actor, what its start needs.
-        """
+        """What the running task or actor holds, such as {"CPU": 1.0}. AssertionError in the driver."""
         attempt = place.attempt
         assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
         return {name: amount / 10_000 for name, amount in attempt.resources}

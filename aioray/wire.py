@@ -213,6 +213,7 @@ class Creation(NamedTuple):
     lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
     saves_every: int  # calls after which its state is saved; 0: it has no such hooks
     restores: bool  # the last of the attempt's arguments is its saved state
+    meta: bytes  # what handles are made of, see client.ActorCode
 
 
 CREATION = "__init__"

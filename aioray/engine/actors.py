@@ -9,7 +9,6 @@ that anybody gets: handles hold it, in whatever process, and when the last is go
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import pickle
 import threading
@@ -27,6 +26,7 @@ from .reports import ActorEnd, ActorFacts, exception_builder
 from .submission import unfinished
 
 if TYPE_CHECKING:
+    import itertools
     from collections.abc import Callable
 
     from ..calls import ActorDefinition, MethodDefinition
@@ -354,6 +354,7 @@ def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, .
         definition.lanes,
         definition.saves_every,
         restores,
+        definition.meta,
     )
     role = Role(CREATION, "", interruptible=False, creation=tuple(creation))
     return (
@@ -361,7 +362,7 @@ def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, .
         1,
         0,
         False,
-        definition.demand,
+        definition.demand if definition.keeps else (),
         known.group,
         known.captures,
         tuple(role),

@@ -62,6 +62,7 @@ def become(server: Server, attempt: Attempt) -> bool:
         creation.class_name,
         ids.object_id(ids.task_id(place.job, attempt.label), 1),
         creation.class_name,
+        creation.meta,
         server.channel.has_cancelled,
         asynchronous=creation.asynchronous,
         restarted=attempt.attempt > 0,

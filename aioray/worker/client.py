@@ -361,7 +361,10 @@ class Connection:
         if call.client is not self or call.binding[0] != surroundings:
             group, captures = surroundings
             actor = define_actor(call, self._environment, group, captures=captures)
-            call.binding = surroundings, actor, pickle.dumps(actor, 5)
+            packed = pickle.dumps(actor, 5)
+            if actor.where != ANYWHERE:
+                self._ask(context.seq, Ask.PLACE, packed)
+            call.binding = surroundings, actor, packed
             call.client = self
         definition: ActorDefinition
         _, definition, packed = call.binding

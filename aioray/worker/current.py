@@ -40,6 +40,7 @@ class ThisActor:
         "asynchronous",
         "class_name",
         "is_cancelled",
+        "meta",
         "name",
         "path",
         "ref",
@@ -54,6 +55,7 @@ class ThisActor:
         class_name: str,
         ref: bytes,
         path: str,
+        meta: bytes,
         is_cancelled: Callable[[int], bool],
         *,
         asynchronous: bool,
@@ -63,6 +65,7 @@ class ThisActor:
         self.name = name  # empty: none
         self.class_name = class_name
         self.ref = ref  # the id of the ref that its handles hold
+        self.meta = meta  # what handles are made of
         self.path = path  # module and qualified name of the class
         self.is_cancelled = is_cancelled  # whether the call with this seq, which runs, is
         self.asynchronous = asynchronous  # its methods run on event loops
