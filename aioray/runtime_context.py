@@ -103,7 +103,10 @@ class RuntimeContext:
         return place.session or str(_client().session)
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the running task or actor holds, such as {"CPU": 1.0}. AssertionError in the driver."""
+        """What the running task or the actor holds, such as {"CPU": 1.0}.
+
+        AssertionError in the driver.
+        """
         attempt = place.attempt
         assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
         return {name: amount / 10_000 for name, amount in attempt.resources}
