@@ -116,7 +116,7 @@ class Queue:
     Source: Ray API reference, ray.util.queue.Queue. Unlike Ray's, timeout=0 takes what is there and
     puts where there is room; Full and Empty always come without the traceback of the actor; any
     iterable can be put as a batch; cancelling `get_async` or `put_async` gives up the place in the
-    queue; and who waits when the queue is shut down gets an error.
+    queue; and who waits when the queue is shut down gets an error, forced or not.
     """
 
     def __init__(self, maxsize: int = 0, actor_options: Mapping[str, Any] | None = None) -> None:

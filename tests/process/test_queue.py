@@ -201,14 +201,16 @@ class TestOneProcess:
                 with pytest.raises(ActorDiedError):
                     call()
 
-    def test_shutdown_wakes_who_waits(self):
-        """On Ray they wait for ever."""
+    @pytest.mark.parametrize("force", [False, True])
+    def test_shutdown_wakes_who_waits(self, force):
+        """On Ray they wait for ever, unless it is forced."""
         queue = Queue()
         waiting = queue.actor.get.remote()
         queue.put(1)
-        assert aioray.get(waiting) == 1  # the second one comes after this, so it waits
+        assert aioray.get(waiting) == 1
         waiting = queue.actor.get.remote()
-        queue.shutdown(force=True)
+        assert queue.size() == 0  # asked after it, so it waits in the actor
+        queue.shutdown(force=force, grace_period_s=1)
         with pytest.raises(ActorDiedError):
             aioray.get(waiting)
 
