@@ -216,6 +216,7 @@ class Crew:
         if handle is not None:
             handle.cancel_call(command.seq)
             self._wait_for_socket(handle)
+            self._requests.let_yield(handle, command.seq)
 
     def _kill(self, command: KillWorker) -> None:
         handle = self._workers.get(command.worker_id)

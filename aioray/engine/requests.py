@@ -457,6 +457,13 @@ class Requests:
 
         task.stream.pause(count, go_on)
 
+    def let_yield(self, handle: WorkerHandle, seq: int) -> None:
+        """Let a generator go on that waits to be read: it is to find that it is cancelled."""
+        guest = self._guests.get(handle.id)
+        for wait in () if guest is None else tuple(guest.waits.values()):
+            if wait.seq == seq and not wait.entries:  # it is no GET, nor WAIT
+                self._finish(guest, wait, look=False)  # type: ignore[arg-type]
+
     def _consumed(self, _guest: Guest, _seq: int, _request: int, task: bytes, count: int) -> None:
         self._engine.consume(task, count)
 

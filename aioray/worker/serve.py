@@ -342,9 +342,11 @@ class Server:
     def produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
         """Send what a generator yields, as it yields it; the value of the task after that.
 
-        Runs as user code, but for the sending: it can be interrupted.
+        Runs as user code, but for the sending: it can be interrupted. What runs in an actor, where
+        a cancel is a flag, ends with the item after which that is seen.
         """
         count = 0
+        actor = place.actor
         if type(items) is AsyncGeneratorType:
             items = self.coroutines().iterate(items, self.interrupts)
         try:
@@ -354,6 +356,8 @@ class Server:
                 count += 1
                 if attempt.backpressure and attempt.num_returns == STREAMING:
                     self.channel.ask(attempt.seq, Ask.MORE, count)
+                if actor is not None and actor.is_cancelled(attempt.seq):
+                    raise KeyboardInterrupt
         finally:
             items.close()
         return self.end_items(count, attempt)
