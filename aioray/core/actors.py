@@ -185,6 +185,7 @@ class Actors:
         self._core = core
         self.living: dict[Actor, None] = {}
         self.calling: dict[Actor, None] = {}  # those that may be given more calls
+        self.housed = 0  # workers in which one lives, is about to, or has lived
 
     # ------------------------------------------------------------ queues
 
@@ -203,19 +204,27 @@ class Actors:
             return
         queue = task.scheduling_class.queue
         later = [o for o in queue if o.caller == task.caller and o.number > task.number]
-        line = deque([task, *later, *actor.lines.get(task.caller, ())])
         for other in later:
             queue.remove(other)
-        actor.lines[task.caller] = line
-        actor.held.update(other.number for other in line)
+        self._line_up(actor, task.caller, (task, *later))
+
+    @staticmethod
+    def _line_up(actor: Actor, caller: int, tasks: Iterable[Task]) -> None:
+        """Put calls into the line of their caller, in the order in which they were made."""
+        line = sorted((*actor.lines.get(caller, ()), *tasks), key=lambda task: task.number)
+        actor.lines[caller] = deque(line)
+        actor.held.update(task.number for task in line)
 
     def enqueue(self, task: Task, *, front: bool) -> None:
         """A call is ready to run."""
         actor = _actor_of(task)
         self.calling[actor] = None
+        line = actor.lines.get(task.caller)
         if task.number in actor.held:
-            if actor.lines[task.caller][0] is task:
+            if line is not None and line[0] is task:
                 self._advance(actor, task.caller)
+        elif line is not None and line[0].number < task.number:
+            self._line_up(actor, task.caller, (task,))  # it had been sent ahead of that one
         elif front:
             task.scheduling_class.queue.appendleft(task)
         else:
@@ -321,7 +330,7 @@ class Actors:
         assert actor is not None
         results: list[tuple[Task, Any]] = []
         unstarted: list[Task] = []
-        exited = created = False
+        created = False
         for answer in event.answers:
             task = worker.in_flight.pop(answer.seq, None)
             if task is None:
@@ -332,6 +341,10 @@ class Actors:
             ended = answer.ended
             if ended is Ended.ARGUMENT_LOST:
                 unstarted.append(task)
+            elif ended is Ended.EXITED:
+                if actor.state is not ActorState.DEAD:
+                    self._die(actor, DeathCause.EXITED)
+                self._fail_dead(actor, task)
             elif call and task.cancellation is not None and self._is_flagged(task):
                 record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
                 core._record(task, record)
@@ -341,10 +354,6 @@ class Actors:
                 core._finish(task, answer.payload, results)
                 if call:
                     self._count(actor, task.caller, 1)
-            elif ended is Ended.EXITED:
-                exited = True
-                death = ActorDeath(actor, DeathCause.EXITED)
-                core._fail(task, Failure(FailureKind.ACTOR_DIED, death))
             else:
                 core._failed_answer(task, worker, answer, now)
         if results:
@@ -352,10 +361,10 @@ class Actors:
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task, worker)
         core._has_served(worker)
+        if worker.blocked:
+            core._unblock(worker)  # what has waited is answered: it was the first in flight
         if created:
-            self._created(actor, worker, now)
-        if exited:
-            self._die(actor, DeathCause.EXITED)
+            self._created(actor, worker)
         if worker.actor is None:
             core._after_progress(worker, now)
         elif actor.state is ActorState.DEAD:
@@ -375,27 +384,31 @@ class Actors:
         )
 
     def _argument_lost(self, task: Task, worker: Worker) -> None:
-        if task.actor is not None:
-            self._let_go(task.actor, worker)
-        core = self._core
-        core._argument_lost(task)
-        if task.actor is None and task.state is TaskState.PENDING_ARGS_AVAIL:
-            self.waits(task)
+        """An attempt could not begin."""
+        core, actor = self._core, task.actor
+        if actor is not None:
+            self._let_go(actor, worker)
+            if task.number in core._tasks:
+                core._argument_lost(task)
+                if actor.state is not ActorState.DEAD:
+                    self.waiting(actor)
+        elif task.scheduling_class.forbidden is not None:
+            self._fail_dead(_actor_of(task), task, CancelOutcome.NOT_STARTED)
+        else:
+            core._argument_lost(task)
+            if task.state is TaskState.PENDING_ARGS_AVAIL:
+                self.waits(task)
 
     # ------------------------------------------------------------ birth
 
-    def waiting(self, task: Task) -> None:
-        """A creation was submitted, or is to run again."""
-        actor = task.actor
-        assert actor is not None
+    def waiting(self, actor: Actor) -> None:
+        """Its creation waits for arguments, or for a worker."""
+        unready = actor.creation.state is TaskState.PENDING_ARGS_AVAIL
+        state = ActorState.DEPENDENCIES_UNREADY if unready else ActorState.PENDING_CREATION
+        known = actor in self.living
         self.living[actor] = None
-        self._report_pending(actor)
-
-    def _report_pending(self, actor: Actor) -> None:
-        if actor.state in (ActorState.DEPENDENCIES_UNREADY, ActorState.PENDING_CREATION):
-            unready = actor.creation.state is TaskState.PENDING_ARGS_AVAIL
-            names = ActorState.DEPENDENCIES_UNREADY, ActorState.PENDING_CREATION
-            actor.state = names[not unready]
+        if actor.state is not ActorState.RESTARTING and not (known and actor.state is state):
+            actor.state = state
             self._core._out.append(ReportActor(actor))
 
     def placed(self, worker: Worker, task: Task) -> None:
@@ -404,13 +417,19 @@ class Actors:
         assert actor is not None
         actor.worker = worker
         worker.actor = actor
-        if actor.state is ActorState.DEPENDENCIES_UNREADY:
-            self._report_pending(actor)
+        self.housed += 1
 
     def _let_go(self, actor: Actor, worker: Worker) -> None:
-        """A creation did not begin: its worker is as any other again."""
-        actor.worker = None
-        worker.actor = None
+        """A creation did not begin: its worker is as any other again.
+
+        And it need not begin any more if nobody wants the actor.
+        """
+        actor.worker = worker.actor = actor.creation.worker = None
+        self.housed -= 1
+        if actor.state is ActorState.DEAD:
+            self._fail_dead(actor, actor.creation, CancelOutcome.NOT_STARTED)
+        elif actor.released:
+            self._die(actor, DeathCause.OUT_OF_SCOPE)
 
     def taken_back(self, task: Task, worker: Worker) -> None:
         """An attempt that never ran was taken out of a worker."""
@@ -419,7 +438,7 @@ class Actors:
         else:
             task.scheduling_class.leases -= 1
 
-    def _created(self, actor: Actor, worker: Worker, now: float) -> None:
+    def _created(self, actor: Actor, worker: Worker) -> None:
         core = self._core
         if actor.state is ActorState.DEAD:
             return
@@ -432,7 +451,6 @@ class Actors:
         self.calling[actor] = None
         if actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)
-        del now
 
     # ------------------------------------------------------------ ends
 
@@ -494,16 +512,28 @@ class Actors:
         failure = Failure(kind, actor.death)
         for lane in actor.lanes:
             lane.forbidden = failure
-        creation = actor.creation
-        waiting: Iterable[Task] = ()
-        if cause is not DeathCause.OUT_OF_SCOPE:  # then there are none: each would hold a handle
+        if cause is DeathCause.OUT_OF_SCOPE:  # each holds a handle: only a lost result can be
+            waiting = _standing(actor)
+        else:
             waiting = [
                 task for task in core._tasks.values() if task.scheduling_class.actor is actor
             ]
-        for task in (*waiting, creation):
+        for task in (*waiting, actor.creation):
             if task.worker is None and task.number in core._tasks:
-                own = replace(failure, attempts=tuple(task.failures or ()))
-                core._fail(task, own, CancelOutcome.NOT_STARTED)
+                self._fail_dead(actor, task, CancelOutcome.NOT_STARTED)
+
+    def _fail_dead(
+        self, actor: Actor, task: Task, outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST
+    ) -> None:
+        """Fail a call of an actor that is no more, or its creation, with the reason."""
+        failure = actor.lanes[0].forbidden
+        assert failure is not None
+        self._core._fail(task, replace(failure, attempts=tuple(task.failures or ())), outcome)
+
+    def end(self) -> None:
+        """Everything is over: no actor comes back when its worker ends."""
+        for actor in tuple(self.living):
+            self._die(actor, DeathCause.SHUTDOWN)
 
     def exited(
         self, worker: Worker, event: WorkerExited, harmed: Sequence[Task], now: float
@@ -512,6 +542,10 @@ class Actors:
         core, actor = self._core, worker.actor
         assert actor is not None
         actor.worker = None
+        self.housed -= 1
+        for task in harmed:
+            if task.children:
+                core._out.append(ReportOrphans(tuple(task.children.values())))
         if actor.state is not ActorState.DEAD:
             delay = self._next_start(actor, event.report, now)
             if delay is not None:
@@ -519,9 +553,8 @@ class Actors:
         for task in reversed(harmed):  # so that those which go back to the front keep their order
             if task.actor is None:
                 self._harmed(task, actor, worker, event, now)
-            elif task.number in core._tasks and actor.state is ActorState.DEAD:
-                assert actor.death is not None
-                core._fail(task, Failure(FailureKind.ACTOR_DIED, actor.death))
+            elif actor.state is ActorState.DEAD:
+                self._fail_dead(actor, task)
 
     def _next_start(self, actor: Actor, report: Any, now: float) -> float | None:
         """Seconds until it is to be made again; None: it is dead now."""
@@ -573,26 +606,21 @@ class Actors:
     ) -> None:
         """A call was running when the worker of its actor died."""
         core = self._core
-        task.scheduling_class.leases -= 1
-        if task.children:
-            core._out.append(ReportOrphans(tuple(task.children.values())))
-        dead = actor.state is ActorState.DEAD
-        kind = FailureKind.ACTOR_DIED if dead else FailureKind.ACTOR_UNAVAILABLE
+        lane = task.scheduling_class
+        lane.leases -= 1
         if task.cancellation is not None:
-            kind = core._cancelled_kind(task)
-        record = core._record_of_crash(task, worker, event, kind, now)
+            failure = core._cancelled(task)
+        elif lane.forbidden is not None:
+            failure = lane.forbidden
+        else:
+            death = ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
+            failure = Failure(FailureKind.ACTOR_UNAVAILABLE, death)
+        record = core._record_of_crash(task, worker, event, failure.kind, now)
         if task.cancellation is None and core._retry(task, record, 0.0, now):
             return
         core._record(task, record)
-        detail: Any = None
-        if task.cancellation is None:
-            detail = (
-                actor.death if dead else ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
-            )
-            if dead and actor.death is not None and actor.death.cause is DeathCause.SHUTDOWN:
-                kind = FailureKind.SHUTDOWN
         attempts = tuple(task.failures or ())
-        core._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
+        core._fail(task, replace(failure, attempts=attempts), CancelOutcome.KILLED)
 
     # ------------------------------------------------------------ cancelling
 
@@ -638,6 +666,7 @@ class Actors:
                 assert unborn == (creation.seq in worker.in_flight), actor
             else:
                 assert unborn, actor
+        assert self.housed == sum(w.actor is not None for w in core._workers.values())
         for worker in core._workers.values():
             inhabitant = worker.actor
             if inhabitant is None:
@@ -661,18 +690,19 @@ class Actors:
 
     def queued(self) -> list[Task]:
         """All calls that stand in a queue or a line. For tests."""
-        found: list[Task] = []
-        for actor in self._called():
-            for lane in actor.lanes:
-                found.extend(lane.queue)
-            for line in actor.lines.values():
-                found.extend(t for t in line if t.state is TaskState.PENDING_NODE_ASSIGNMENT)
-        return found
+        calls = [task for actor in self._called() for task in _standing(actor)]
+        return [task for task in calls if task.state is TaskState.PENDING_NODE_ASSIGNMENT]
 
     def _called(self) -> set[Actor]:
         """The actors of all unfinished calls."""
         tasks = self._core._tasks.values()
         return {_actor_of(task) for task in tasks if task.scheduling_class.actor is not None}
+
+
+def _standing(actor: Actor) -> list[Task]:
+    """The calls in its queues and lines."""
+    queues = (*(lane.queue for lane in actor.lanes), *actor.lines.values())
+    return [task for queue in queues for task in queue]
 
 
 def _actor_of(task: Task) -> Actor:

@@ -367,6 +367,8 @@ class Scheduler:
         if cls.actor is not None:
             self._actors.enqueue(task, front=front)
             return
+        if task.actor is not None:
+            self._actors.waiting(task.actor)
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
         if front:
@@ -447,10 +449,12 @@ class Scheduler:
                 self._draining and parent is not None and parent.number in tasks
             ):
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
-            elif parent is not None and self._takes_children_along(parent):
+            elif parent is not None and task.actor is None and self._takes_children_along(parent):
                 task.cancellation = Cancellation()
                 task.cancellation.recursive = True
                 self._fail(task, self._cancelled(task))
+            elif call and task.scheduling_class.forbidden is not None:
+                self._enqueue(task)  # its actor is dead, whatever it may wait for
             elif task.dependencies:
                 # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
                 dependencies, task.dependencies = task.dependencies, ()
@@ -460,7 +464,7 @@ class Scheduler:
             else:
                 self._enqueue(task)
             if task.actor is not None and task.number in tasks:
-                self._actors.waiting(task)
+                self._actors.waiting(task.actor)
         if event.tasks:
             self._newest = event.tasks[-1].number
         self._dispatch(now)
@@ -633,8 +637,8 @@ class Scheduler:
     def _save_for(self, cls: SchedulingClass) -> None:
         """Save up what a class needs, if it will ever be free.
 
-        A group keeps what it has, and so does a task that waits for others: maybe for some that
-        need what would be saved.
+        A group keeps what it has, and so does an actor. So does a task that waits for others, but
+        for its CPUs: maybe for some that need what would be saved.
         """
         total = dict(self.total)
         for group in self._groups.values():
@@ -644,7 +648,7 @@ class Scheduler:
         for worker in self._workers.values() if self.blocked_workers or self._actors.living else ():
             if worker.blocked or worker.settled:
                 for name, amount in worker.held:
-                    if not _is_cpu(name):
+                    if not (worker.blocked and _is_cpu(name)):
                         total[name] -= amount
                         kept.setdefault(name, []).append(worker.shares)
         for demand in cls.demands:
@@ -681,7 +685,9 @@ class Scheduler:
 
     def _worker_room(self) -> int:
         """How many more workers there may be."""
-        return MAX_WORKERS + self.blocked_workers - len(self._workers)
+        # An actor was asked for, and may live for ever: it must not take a task's place.
+        actors = self._actors.housed
+        return MAX_WORKERS + self.blocked_workers + actors - len(self._workers)
 
     def _is_served(self, environment: Environment) -> bool:
         """Whether a worker of this environment is there, or on its way, and can take something."""
@@ -787,6 +793,9 @@ class Scheduler:
         worker = self._workers.get(event.worker_id)
         if worker is None or not worker.blocked or event.seq not in worker.in_flight:
             return
+        self._unblock(worker)
+
+    def _unblock(self, worker: Worker) -> None:
         worker.blocked = False
         self.blocked_workers -= 1
         for name, amount in worker.held:
@@ -1058,6 +1067,8 @@ class Scheduler:
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
             task.worker = None
+            if task.number not in self._tasks:
+                continue  # it was to make an actor that nobody wants any more
             if task.cancellation is not None:
                 self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
             else:
@@ -1533,6 +1544,7 @@ class Scheduler:
         for key, cls in tuple(self._classes.items()):
             if cls.group is group or cls.reserves is group:
                 del self._classes[key]
+        self._actors.group_removed(group)  # before its creation fails, which would be the cause
         for task in tuple(self._tasks.values()):
             cls = task.scheduling_class
             concerned = cls.group is group or cls.reserves is group
@@ -1542,7 +1554,6 @@ class Scheduler:
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
-        self._actors.group_removed(group)
         self._dissolve(group)
         self._dispatch(now)
 
@@ -1597,11 +1608,14 @@ class Scheduler:
             del worker.in_flight[task.seq]
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
+                if task.number not in self._tasks:
+                    return  # it was to make an actor that nobody wants any more
         failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
         self._fail(task, failure, CancelOutcome.KILLED)
 
     def _end_workers(self, now: float) -> None:
         """Every task is resolved: end the workers, and say so when the last is reaped."""
+        self._actors.end()
         if not self._workers:
             self._timers.clear()
             if not self._stopped:
