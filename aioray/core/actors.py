@@ -185,6 +185,7 @@ class Actors:
         self._core = core
         self.living: dict[Actor, None] = {}
         self.calling: dict[Actor, None] = {}  # those that may be given more calls
+        self.reported: set[Actor] = set()  # during one event
         self.housed = 0  # workers in which one lives, is about to, or has lived
 
     # ------------------------------------------------------------ queues
@@ -409,6 +410,12 @@ class Actors:
         self.living[actor] = None
         if actor.state is not ActorState.RESTARTING and not (known and actor.state is state):
             actor.state = state
+            self._report(actor)
+
+    def _report(self, actor: Actor) -> None:
+        """Its state has changed. Once in an event: it is the last of them that the shell sees."""
+        if actor not in self.reported:
+            self.reported.add(actor)
             self._core._out.append(ReportActor(actor))
 
     def placed(self, worker: Worker, task: Task) -> None:
@@ -443,7 +450,7 @@ class Actors:
         if actor.state is ActorState.DEAD:
             return
         actor.state = ActorState.ALIVE
-        core._out.append(ReportActor(actor))
+        self._report(actor)
         if actor.keeps:
             core._settle(worker)
         else:
@@ -507,7 +514,7 @@ class Actors:
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
         self.calling.pop(actor, None)
-        core._out.append(ReportActor(actor))
+        self._report(actor)
         kind = FailureKind.SHUTDOWN if cause is DeathCause.SHUTDOWN else FailureKind.ACTOR_DIED
         failure = Failure(kind, actor.death)
         for lane in actor.lanes:
@@ -586,7 +593,7 @@ class Actors:
             actor.restarts_left -= 1
         actor.num_restarts += 1
         actor.state = ActorState.RESTARTING
-        core._out.append(ReportActor(actor))
+        self._report(actor)
         if creation in harmed:
             record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
             core._record(creation, record)

@@ -289,6 +289,8 @@ class Scheduler:
         self._handlers[type(event)](event, now)
         if self._closing and not self._tasks:
             self._end_workers(now)
+        if self._actors.reported:
+            self._actors.reported.clear()
         out, self._out = self._out, []
         return out
 

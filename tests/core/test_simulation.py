@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioray.core import scheduler as scheduler_module
+from aioray.core.actors import ActorState, DeathCause, Traits
 from aioray.core.groups import Group, GroupState
+from aioray.core.intensity import RestartPolicy
 from aioray.core.messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -23,7 +26,7 @@ from aioray.core.messages import (
 )
 from aioray.core.retries import RetryPolicy
 
-from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Order, World, replay
+from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Making, Order, World, replay
 
 DEMANDS = (
     (("CPU", CPU),),
@@ -60,6 +63,8 @@ LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
 }
+RESTARTS = (None, None, RestartPolicy(1, 2.0), RestartPolicy(2, 1.0, 0.3, 2.0, 0.5))
+ENDS = {each.name for each in (*ActorState, *DeathCause)}  # of actors in a long walk, as above
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
 
@@ -92,6 +97,57 @@ def some_orders(chance: random.Random, world: World, count: int) -> list[Order]:
     return [an_order(chance, known, groups) for _ in range(count)]
 
 
+def make_actor(chance: random.Random, world: World) -> None:
+    """Ask for an actor of any kind."""
+    groups = [index for index, group in enumerate(world.groups) if is_wanted(group)]
+    order = an_order(chance, len(world.tasks), groups)
+    if chance.random() < 0.5:
+        demand, keeps = (("CPU", CPU),), False
+    else:
+        demand, keeps = order.demand, True
+    lanes = chance.choice(((1,), (1,), (1,), (3,), (2, 1)))
+    asynchronous = chance.random() < 0.3
+    ahead = lanes == (1,) and not asynchronous
+    making = Making(
+        lanes=lanes,
+        ordered=ahead and chance.random() < 0.8,
+        asynchronous=asynchronous,
+        keeps=keeps,
+        max_restarts=chance.choice((0, 1, 3, -1)),
+        policy=chance.choice(RESTARTS),
+    )
+    made = replace(order, demand=demand, makes=making, max_retries=0, max_calls=0, policy=None)
+    world.submit([made])
+
+
+def some_calls(chance: random.Random, world: World, count: int) -> list[Order]:
+    """Calls of one actor, or of several; most of one caller."""
+    known, actors = len(world.tasks), world.callable_actors()
+    orders = []
+    callers = (0, 0, 0, -1)
+    alike = chance.choice(actors), an_order(chance, known, []), chance.choice(callers)
+    same = chance.random() < 0.7
+    for _ in range(count):
+        fresh = chance.choice(actors), an_order(chance, known, []), chance.choice(callers)
+        actor, order, caller = alike if same else fresh
+        traits = Traits(
+            interruptible=actor.ahead and chance.random() < 0.2,
+            retries_errors=order.max_retries != 0 and chance.random() < 0.3,
+        )
+        call = Order(
+            calls=actor.key,
+            lane=chance.randrange(len(actor.lanes)),
+            traits=traits,
+            caller=caller,
+            function=order.function,
+            dependencies=order.dependencies if chance.random() < 0.5 else (),
+            max_retries=order.max_retries,
+            policy=order.policy,
+        )
+        orders.append(call)
+    return orders
+
+
 def is_wanted(group: Group) -> bool:
     return group.state is not GroupState.REMOVED
 
@@ -113,10 +169,15 @@ def starting(worker: FakeWorker) -> bool:
 
 
 def can_claim(worker: FakeWorker) -> bool:
-    return bool(worker.claims) and worker.running is None and not worker.dead
+    idle = worker.running is None and not worker.dead and not worker.exiting
+    return bool(worker.claims) and idle
 
 
 def busy(worker: FakeWorker) -> bool:
+    return bool(worker.runs())
+
+
+def alone(worker: FakeWorker) -> bool:
     return worker.running is not None
 
 
@@ -174,6 +235,28 @@ class Interleavings(RuleBasedStateMachine):
     def remove_group(self, pick):
         self.world.remove_group(self.world.groups[pick % len(self.world.groups)])
 
+    @precondition(lambda self: len(self.world.callable_actors()) < 4)
+    @rule(seed=SEEDS)
+    def make_actor(self, seed):
+        make_actor(random.Random(seed), self.world)
+
+    @precondition(lambda self: self.world.callable_actors())
+    @rule(seed=SEEDS, count=st.sampled_from((1, 2, 5, 40)))
+    def call(self, seed, count):
+        self.world.submit(some_calls(random.Random(seed), self.world, count))
+
+    @precondition(lambda self: self.world.callable_actors())
+    @rule(pick=PICKS)
+    def let_go(self, pick):
+        actors = self.world.callable_actors()
+        self.world.let_go(actors[pick % len(actors)])
+
+    @precondition(lambda self: self.world.callable_actors())
+    @rule(pick=PICKS, no_restart=st.booleans())
+    def kill(self, pick, no_restart):
+        actors = self.world.callable_actors()
+        self.world.kill(actors[pick % len(actors)], no_restart=no_restart)
+
     @some(starting)
     @rule(pick=PICKS)
     def start(self, pick):
@@ -199,10 +282,10 @@ class Interleavings(RuleBasedStateMachine):
     def end(self, pick, ended):
         self.world.end(self.pick(pick, busy), ended)
 
-    @some(busy)
+    @some(alone)
     @rule(pick=PICKS, seed=SEEDS, count=st.sampled_from((1, 2, 5)), waits=st.booleans())
     def spawn(self, pick, seed, count, waits):
-        worker = self.pick(pick, busy)
+        worker = self.pick(pick, alone)
         orders = some_orders(random.Random(seed), self.world, count)
         self.world.spawn(worker, orders)
         if waits:
@@ -338,7 +421,7 @@ def walk(world: World, events: int) -> None:
         (1, starting, partial(world.fail_set_up, noticed=True)),
         (30, can_claim, world.claim),
         (30, busy, world.end),
-        (5, busy, world.block),
+        (5, alone, world.block),
         (5, blocked, world.unblock),
         (10, has_answers, world.read),
         (1, alive, world.die),
@@ -358,9 +441,15 @@ def walk(world: World, events: int) -> None:
             count = chance.choice((1, 1, 2, 5, 80))
             orders = some_orders(chance, world, count)
             things.append((20, partial(world.submit, orders)))
-            parents = [worker for worker in world.workers.values() if busy(worker)]
+            actors = world.callable_actors()
+            if actors:
+                calls = some_calls(chance, world, chance.choice((1, 2, 5, 40)))
+                things.append((15, partial(world.submit, calls)))
+            parents = [worker for worker in world.workers.values() if alone(worker)]
             if parents:
                 few = some_orders(chance, world, chance.choice((1, 2, 5)))
+                if actors and chance.random() < 0.4:
+                    few = some_calls(chance, world, len(few))
                 things.append((15, partial(world.spawn, chance.choice(parents), few)))
         groups = list(filter(is_wanted, world.groups))
         if len(groups) < 3:
@@ -368,6 +457,13 @@ def walk(world: World, events: int) -> None:
         if groups:
             in_use = [group for group in groups if group.leases]
             things.append((2, partial(world.remove_group, chance.choice(in_use or groups))))
+        actors = world.callable_actors()
+        if len(actors) < 3:
+            things.append((5, partial(make_actor, chance, world)))
+        if actors:
+            actor = chance.choice(actors)
+            things.append((1, partial(world.let_go, actor)))
+            things.append((1, partial(world.kill, actor, no_restart=chance.random() < 0.5)))
         if world.revivals:
             things.append((10, world.revive))
         if world.values:
@@ -399,5 +495,6 @@ def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands():
     walk(world, 20_000)
     world.finish()
     assert set(world.losses) == LOSSES
+    assert set(world.actor_events) == ENDS
     assert set(world.group_events) == {"placed", "failed", "killed"}
     assert replay(world, 1) == world.log

@@ -15,6 +15,11 @@ A task may submit others while it runs (`spawn`), and wait for them or not (`blo
 Placement groups come and go (`request_group`, `remove_group`). The witness counts by itself what
 groups and running tasks hold, GPU by GPU, and who could still be given something.
 
+Actors are made (`submit` of an order that `makes` one), called, killed and let go of. A worker
+that claims a creation is that actor's: if it is `ahead`, it claims its calls one by one, else it
+runs at once whatever it claims. The witness keeps books of who runs what where, in which order, and
+of who may come back.
+
 After every event `World` checks what must always hold; `finish` brings everything to its end and
 checks what must hold then.
 """
@@ -28,16 +33,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aioray.core import scheduler as scheduler_module
+from aioray.core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
 from aioray.core.devices import Devices
 from aioray.core.groups import Group, GroupState
 from aioray.core.messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
+    ActorKilled,
+    ActorReleased,
     Answer,
     AnswersReceived,
     AttemptRecord,
     AttemptsReclaimed,
+    CancelCall,
     CancelOutcome,
     CancelRequested,
     Ended,
@@ -49,6 +58,7 @@ from aioray.core.messages import (
     KillWorker,
     PollWorker,
     ReclaimAttempts,
+    ReportActor,
     ReportCancel,
     ReportInfeasible,
     ReportOrphans,
@@ -79,6 +89,7 @@ from aioray.core.scheduler import Scheduler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aioray.core.intensity import RestartPolicy
     from aioray.core.model import Demand, Environment, SchedulingClass
     from aioray.core.retries import RetryPolicy
 
@@ -89,6 +100,18 @@ MAX_WORKERS = 3  # in a world, so that environments compete for workers as well
 SHORT = 1e-5  # seconds inside a function that is worth prefetching
 LONG = 0.5
 GONE = "its code is gone"  # why the shell, now and then, forbids that a task runs again
+
+
+@dataclass(frozen=True)
+class Making:
+    """What kind of an actor a task makes."""
+
+    lanes: tuple[int, ...] = (1,)
+    ordered: bool = True
+    asynchronous: bool = False
+    keeps: bool = False
+    max_restarts: int = 0
+    policy: RestartPolicy | None = None
 
 
 @dataclass
@@ -106,6 +129,11 @@ class Order:
     priority: float = 0.0
     group: int | None = None  # key of a placement group, if it has a bundle for this demand
     bundle: int | None = None
+    makes: Making | None = None
+    calls: int | None = None  # key of the actor whose method it is
+    lane: int = 0
+    traits: Traits | None = None
+    caller: int = 0
 
 
 @dataclass
@@ -126,6 +154,28 @@ class FakeWorker:
     answers: list[Answer] = field(default_factory=list)  # written and not yet read
     interrupt: int = 0  # the seq that is to be interrupted
     calls: Counter[int] = field(default_factory=Counter)  # claimed, by function
+    actor: Actor | None = None  # whose creation it has claimed
+    made: bool = False  # that has returned
+    exiting: bool = False  # a method has ended the actor
+    several: dict[int, tuple[Task, bool]] = field(default_factory=dict)  # calls it runs at once,
+    # and whether an argument was gone; only if its actor is not one that is sent calls ahead
+    flagged: set[int] = field(default_factory=set)  # seqs of running calls that are cancelled
+
+    def runs(self) -> list[tuple[int, Task]]:
+        """Whatever it runs."""
+        running = [] if self.running is None else [self.running]
+        return running + [(seq, task) for seq, (task, _) in self.several.items()]
+
+
+def is_call(task: Task) -> bool:
+    """Whether it is a method of an actor."""
+    return task.scheduling_class.actor is not None
+
+
+def actor_of(task: Task) -> Actor:
+    """Whose method it is."""
+    assert task.scheduling_class.actor is not None
+    return task.scheduling_class.actor
 
 
 def is_leaving(worker: FakeWorker) -> bool:
@@ -143,6 +193,7 @@ def is_idle(worker: FakeWorker) -> bool:
         and not worker.answers
         and not worker.stop_ordered
         and not worker.kill_ordered
+        and worker.actor is None
     )
 
 
@@ -181,6 +232,17 @@ class World:
         self.revivals: deque[Task] = deque()  # Revive was ordered and is not answered yet
         self._forbidden: set[int] = set()  # tasks that the shell could not have run again
         self.groups: list[Group] = []
+        self.actors: list[Actor] = []  # by key
+        self.actor_events: Counter[str] = Counter()  # what came of them, to see that all of it came
+        self.deaths: Counter[int] = Counter()  # of workers of actors, by key
+        self.killed: set[int] = set()  # keys of actors that somebody has asked to kill
+        self._for_good: set[int] = set()  # of these, and others: they must not come back
+        self._dropped: dict[int, None] = {}  # nobody holds a handle, but unfinished calls may
+        self._released: set[int] = set()
+        self._dead: set[int] = set()  # keys of actors
+        self.restarts: Counter[int] = Counter()  # by key of the actor
+        self.makings: list[Making] = []  # by key of the actor
+        self._ever: set[int] = set()  # tasks that have had a value
         self.group_events: Counter[str] = Counter()  # what came of them, likewise
         self.losses: Counter[str] = Counter()  # what came of them, to see that all of it came
         self._do: dict[type[Any], Any] = {
@@ -198,6 +260,8 @@ class World:
             ReportRetry: lambda command: self._check_record(command.task, command.record),
             ReportInfeasible: lambda command: self.infeasible.add(command.task.number),
             ReportOrphans: self._do_report_orphans,
+            CancelCall: self._do_cancel_call,
+            ReportActor: self._do_report_actor,
             Stopped: self._do_stopped,
         }
 
@@ -218,6 +282,16 @@ class World:
                 self._meddle()
                 self._do[type(command)](command)
         self._check_workers()
+        for key in tuple(self._dropped):
+            if key in self._dropped and not self._is_called(key):
+                del self._dropped[key]
+                self._released.add(key)
+                self.feed(ActorReleased(self.actors[key]))
+
+    def _is_called(self, key: int) -> bool:
+        """Whether a call of this actor has no outcome yet."""
+        actor = self.actors[key]
+        return any(task.scheduling_class.actor is actor for task in self.unfinished())
 
     def _do_start(self, command: StartWorker) -> None:
         assert command.worker_id not in self.workers
@@ -225,6 +299,7 @@ class World:
             command.worker_id, command.environment, stubborn=self.chance.random() < 0.5
         )
         most = scheduler_module.MAX_WORKERS + self.scheduler.blocked_workers
+        most += self.scheduler._actors.housed
         assert len(self.workers) <= most
 
     def _do_send(self, command: SendAttempts) -> None:
@@ -236,9 +311,92 @@ class World:
         for task in command.tasks:
             assert task.scheduling_class.environment == worker.environment
             assert task.number not in self._cancelled
-            self._check_devices(task)
+            if is_call(task):
+                self._check_call(worker, task)
+            else:
+                assert worker.actor is None
+                assert not any(other.actor for _, other in worker.claims)
+                self._check_devices(task)
             worker.claims.append((task.seq, task))
         assert len(worker.claims) <= scheduler_module.MAX_IN_FLIGHT
+
+    def _check_call(self, worker: FakeWorker, task: Task) -> None:
+        """It goes where its actor lives, and what has to run before it is there already."""
+        actor = actor_of(task)
+        assert worker.actor is actor
+        assert worker.made
+        assert not worker.exiting or worker.answers  # it may not be known yet
+        here = [other for _, other in worker.claims]
+        here += [other for _, other in worker.runs()]
+        here += [self.tasks[int(answer.payload.split(".")[0])] for answer in self._unread(worker)]
+        if not actor.ahead:
+            same = [other for other in here if other.scheduling_class is task.scheduling_class]
+            assert len(same) < task.scheduling_class.limit
+            return
+        assert not any(other.traits.retries_errors for other in here if is_call(other))
+        if actor.ordered:
+            for other in self.tasks.values():
+                if (
+                    other.number < task.number
+                    and other.scheduling_class.actor is actor
+                    and other.caller == task.caller
+                    and other.number not in self.outcomes
+                    and other.number not in self._ever  # has run, and runs again when it may
+                ):
+                    assert other in here, (task, other)
+
+    def _unread(self, worker: FakeWorker) -> list[Answer]:
+        """What it has answered and the scheduler was not told yet."""
+        on_the_way = [
+            answer
+            for event in self._events
+            if isinstance(event, AnswersReceived) and event.worker_id == worker.id
+            for answer in event.answers
+        ]
+        return on_the_way + worker.answers
+
+    def _do_cancel_call(self, command: CancelCall) -> None:
+        worker = self.workers[command.worker_id]
+        assert worker.actor is not None
+        assert command.seq not in [seq for seq, _ in worker.claims], "it could be taken back"
+        worker.flagged.add(command.seq)
+
+    def _do_report_actor(self, command: ReportActor) -> None:
+        actor, key = command.actor, command.actor.key
+        assert key not in self._dead
+        self.actor_events[actor.state.name] += 1
+        if actor.num_restarts > self.restarts[key]:
+            self.outcomes.pop(actor.creation.number, None)
+            self.restarts[key] += 1
+            assert self.restarts[key] == actor.num_restarts <= self.deaths[key]
+            assert actor.max_restarts < 0 or self.restarts[key] <= actor.max_restarts
+            assert key not in self._for_good
+            assert key not in self._released
+        if actor.state is ActorState.DEAD:
+            self._dead.add(key)
+            assert actor.death is not None
+            self.actor_events[actor.death.cause.name] += 1
+            self._check_death(actor, actor.death)
+        elif actor.state is ActorState.ALIVE:
+            assert self._last_answer[actor.creation.number].ended is Ended.RETURNED
+
+    def _check_death(self, actor: Actor, death: ActorDeath) -> None:
+        key, cause = actor.key, death.cause
+        assert death.actor is actor
+        if cause is DeathCause.WORKER_DIED:
+            assert self.deaths[key] == actor.max_restarts + 1
+        elif cause is DeathCause.TOO_OFTEN:
+            assert self.deaths[key] > (_intensity(self.makings[key]))
+        elif cause is DeathCause.EXITED:
+            assert key in self._for_good
+        elif cause is DeathCause.KILLED:
+            assert key in self._for_good & self.killed
+        elif cause is DeathCause.OUT_OF_SCOPE:
+            assert key in self._released
+        elif cause is DeathCause.GROUP_REMOVED:
+            assert self._group_is_gone(actor.creation)
+        elif cause is DeathCause.SHUTDOWN:
+            assert self.closing
 
     def _do_reclaim(self, command: ReclaimAttempts) -> None:
         worker = self.workers[command.worker_id]
@@ -253,6 +411,11 @@ class World:
         worker = self.workers[command.worker_id]
         assert not worker.kill_ordered
         worker.kill_ordered = True
+        if worker.actor is not None:
+            killed = worker.actor.key in self.killed or self._group_is_gone(worker.actor.creation)
+            ended = worker.exiting or worker.stop_ordered
+            assert killed or self.closing or ended, "an actor is killed"
+            return
         if worker.running is not None and not self.closing:
             cancellation = worker.running[1].cancellation
             if self._group_is_gone(worker.running[1]):
@@ -264,8 +427,8 @@ class World:
     def _do_stop(self, command: StopWorker) -> None:
         worker = self.workers[command.worker_id]
         assert not worker.stop_ordered
-        assert not worker.claims
-        assert worker.running is None
+        assert not worker.claims or worker.exiting
+        assert not worker.runs() or worker.exiting
         worker.stop_ordered = True
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
@@ -281,6 +444,9 @@ class World:
             assert self._last_answer[task.number].ended is Ended.RETURNED
             assert self._last_answer[task.number].payload == value
             self.outcomes[task.number] = value
+            if task.actor is not None:
+                continue  # nobody can lose that
+            self._ever.add(task.number)
             self.values[task.number] = None
             self.gone.pop(task.number, None)
 
@@ -304,6 +470,11 @@ class World:
             assert self._group_is_gone(task)
         if failure.kind is FailureKind.SHUTDOWN:
             assert self.closing
+        if failure.kind is FailureKind.ACTOR_DIED:
+            assert failure.detail is (task.actor or actor_of(task)).death is not None
+        if failure.kind is FailureKind.ACTOR_UNAVAILABLE:
+            assert failure.detail.actor is actor_of(task)
+            assert failure.attempts[-1].kind is failure.kind
         if failure.kind is FailureKind.DEPENDENCY:
             assert failure.upstream is not None
             assert isinstance(self.outcomes[failure.upstream.number], Failure)
@@ -314,13 +485,16 @@ class World:
                 worker
                 for worker in self.workers.values()
                 if worker.up and worker.id in known and not known[worker.id].blocked
+                if known[worker.id].actor is None
             ]
             if failure.kind is FailureKind.ENVIRONMENT:
                 staying = [worker for worker in staying if not is_leaving(worker)]
             assert environment not in [worker.environment for worker in staying]
         for record in failure.attempts:
             self._check_record(task, record)
-        if task.max_retries >= 0:
+        if task.actor is not None:
+            assert len(failure.attempts) <= task.actor.num_restarts + 1
+        elif task.max_retries >= 0:
             assert len(failure.attempts) <= task.max_retries + 1
         self.outcomes[task.number] = failure
 
@@ -368,7 +542,11 @@ class World:
         return [*lost, Revived(task, self.chance.choice((gone, dependencies)))]
 
     def _check_record(self, task: Task, record: AttemptRecord) -> None:
-        if record.kind is FailureKind.WORKER_DIED:
+        if record.kind in (
+            FailureKind.WORKER_DIED,
+            FailureKind.ACTOR_DIED,
+            FailureKind.ACTOR_UNAVAILABLE,
+        ):
             # Only what was running when the worker died was harmed by that.
             assert (task.number, record.number, record.worker_id) in self._died
         if record.kind is FailureKind.GROUP_REMOVED:
@@ -382,12 +560,15 @@ class World:
         if command.outcome is CancelOutcome.NOT_STARTED:
             self._never_again.add(number)
             assert not any(
-                worker.running and worker.running[1].number == number
+                task.number == number
                 for worker in self.workers.values()
+                for _, task in worker.runs()
                 if not worker.kill_ordered
             )
         elif command.outcome is CancelOutcome.INTERRUPTED:
-            assert self._last_answer[number].ended is Ended.INTERRUPTED
+            last = self._last_answer[number]
+            flagged = [seq for worker in self.workers.values() for seq in worker.flagged]
+            assert last.ended is Ended.INTERRUPTED or last.seq in flagged
 
     def _do_report_orphans(self, command: ReportOrphans) -> None:
         for task in command.tasks:
@@ -419,36 +600,48 @@ class World:
                 held.update(dict(group.demand))
                 bundles: Counter[str] = Counter()
                 for worker in self.workers.values():
-                    task = worker.running[1] if worker.running else None
-                    if task is not None and task.scheduling_class.group is group:
+                    cls = self._class_used(worker)
+                    if cls is not None and cls.group is group:
                         bundles.update(self._held_by(worker))
                 for name in bundles:
                     names = [f"{name}_group_{i}_{group.key}" for i in range(len(group.bundles))]
                     beyond = sum(owed.get(each, 0) for each in names)
                     assert bundles[name] <= dict(group.demand)[name] + beyond
         for worker in self.workers.values():
-            if worker.running is not None and worker.running[1].scheduling_class.group is None:
+            cls = self._class_used(worker)
+            if cls is not None and cls.group is None:
                 held.update(self._held_by(worker))
         assert all(held[name] <= TOTAL[name] + owed[name] for name in held), held
         for number in range(TOTAL["GPU"] // CPU):
             assert self._used(str(number), in_groups=False) <= CPU
             assert self._used(str(number), in_groups=True) <= CPU
 
+    def _class_used(self, worker: FakeWorker) -> SchedulingClass | None:
+        """What it uses resources for, if for anything."""
+        if worker.actor is None:
+            return None if worker.running is None else worker.running[1].scheduling_class
+        creation = worker.actor.creation
+        creating = worker.running is not None and worker.running[1] is creation
+        keeps = worker.made and not worker.dead and self.makings[worker.actor.key].keeps
+        return creation.scheduling_class if creating or keeps else None
+
     def _held_by(self, worker: FakeWorker) -> dict[str, int]:
         """What it uses of the machine, or of a bundle: no CPU if what it runs waits for others."""
-        assert worker.running is not None
-        demand = dict(worker.running[1].scheduling_class.demand)
+        cls = self._class_used(worker)
+        assert cls is not None
+        demand = dict(cls.demand)
         if worker.blocked:
             demand.pop("CPU", None)
         return demand
 
     def _used(self, device: str, *, in_groups: bool) -> int:
         """How much of a GPU running tasks hold, and the groups or the tasks in these."""
-        running = [w.running[1] for w in self.workers.values() if w.running and not w.dead]
         shares = [
-            task.worker.shares
-            for task in running
-            if task.worker and (in_groups or task.scheduling_class.group is None)
+            self.scheduler._workers[worker.id].shares
+            for worker in self.workers.values()
+            if not worker.dead
+            and (cls := self._class_used(worker)) is not None
+            and (in_groups or cls.group is None)
         ]
         if not in_groups:
             shares += [share for g in self.groups if self._is_placed(g) for share in g.shares]
@@ -489,6 +682,8 @@ class World:
         for stuck in self.workers.values():
             if not stuck.running or not stuck.claims or stuck.dead or stuck.kill_ordered:
                 continue
+            if stuck.actor is not None:
+                continue  # nobody else could run that
             assert not stuck.blocked
             if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
                 cls = stuck.running[1].scheduling_class
@@ -504,7 +699,7 @@ class World:
             for worker in self.workers.values()
             for task in (
                 *(self.tasks[int(answer.payload.split(".")[0])] for answer in worker.answers),
-                *((worker.running[1],) if worker.running else ()),
+                *(task for _, task in worker.runs()),
             )
         ]
 
@@ -535,41 +730,67 @@ class World:
 
     def claim(self, worker: FakeWorker) -> None:
         """It takes the next attempt and begins to run it."""
-        if worker.dead or worker.running is not None or not worker.claims:
+        if worker.dead or worker.running is not None or not worker.claims or worker.exiting:
             return
         seq, task = worker.claims.popleft()
         if not worker.kill_ordered:
             assert task.number not in self.outcomes
             assert task.number not in self._never_again
         assert not any(
-            other.running is not None and other.running[1] is task
+            running is task
             for other in self.workers.values()
+            for _, running in other.runs()
             if not other.dead
         ), "two attempts of one task run at the same time"
         worker.calls[task.function.key] += 1
         assert not task.max_calls or worker.calls[task.function.key] <= task.max_calls
         self._started[task.number] += 1
-        if task.max_retries >= 0:
-            assert self._started[task.number] <= task.max_retries + 1
+        if not worker.kill_ordered:
+            assert self._started[task.number] <= task.attempt + 1, "it runs again unaccounted"
+        dependencies = self.orders[task.number].dependencies
+        lacking = not all(map(self._has_value, dependencies))
+        if task.actor is not None:
+            most = task.actor.max_restarts
+            worker.actor = task.actor
+        else:
+            most = task.max_retries
+        assert most < 0 or self._started[task.number] <= most + 1
+        if is_call(task):
+            actor = actor_of(task)
+            assert worker.actor is actor
+            assert worker.made
+            if not actor.ahead:
+                worker.several[seq] = task, lacking
+                lane = task.scheduling_class
+                running = [other for other, _ in worker.several.values()]
+                assert sum(other.scheduling_class is lane for other in running) <= lane.limit
+                return
         worker.running = (seq, task)
         worker.blocked = False
         worker.running_since = self.now
-        dependencies = self.orders[task.number].dependencies
-        worker.lacking = not all(map(self._has_value, dependencies))
+        worker.lacking = lacking
 
     def end(self, worker: FakeWorker, ended: Ended | None = None) -> None:
         """What it runs comes to an end, by chance if not told how; the answer lies in the pipe."""
-        if worker.dead or worker.running is None:
+        if worker.dead:
             return
-        seq, task = worker.running
+        if worker.several:
+            seq = self.chance.choice(list(worker.several))
+            task, lacking = worker.several[seq]
+        elif worker.running is not None:
+            seq, task = worker.running
+            lacking = worker.lacking
+        else:
+            return
         if ended is None:
             ended = self.chance.choice(
                 (Ended.RETURNED, Ended.RETURNED, Ended.RAISED_RETRYABLE, *Ended)
             )
         if worker.interrupt != seq and ended is Ended.NOT_STARTED:
             ended = Ended.RETURNED  # INTERRUPTED stays: a function may raise that itself
+        ended = self._possible(task, ended)
         if ended is not Ended.NOT_STARTED:
-            ended = self._look_for_arguments(worker, ended)
+            ended = self._look_for_arguments(task, ended, lacking=lacking)
         if ended is Ended.ARGUMENT_LOST:  # never entered: no call, and no run
             worker.calls[task.function.key] -= 1
             self._started[task.number] -= 1
@@ -579,16 +800,38 @@ class World:
         delay = self.chance.choice((0.0, 0.01)) if ended is Ended.ASKED_FOR_RETRY else None
         payload = f"{task.number}.{task.attempt} {ended.value}"
         answer = Answer(seq, ended, payload, self.now, seconds, delay)
-        worker.running = None
-        worker.blocked = False
+        if seq in worker.several:
+            del worker.several[seq]
+        else:
+            worker.running = None
+            worker.blocked = False
+        if task.actor is not None:
+            worker.made = ended is Ended.RETURNED
+            if ended is Ended.ARGUMENT_LOST:
+                worker.actor = None
+        if ended is Ended.EXITED:
+            assert worker.actor is not None
+            worker.exiting = True
+            self._for_good.add(worker.actor.key)
         worker.answers.append(answer)
         self._last_answer[task.number] = answer
 
-    def _look_for_arguments(self, worker: FakeWorker, ended: Ended) -> Ended:
-        """How what it runs ends, given that an argument may be gone, or has to be to end so."""
-        assert worker.running is not None
-        dependencies = self.orders[worker.running[1].number].dependencies
-        if worker.lacking:
+    @staticmethod
+    def _possible(task: Task, ended: Ended) -> Ended:
+        """An end that an attempt of this task can come to: this one, or else another."""
+        retryable = ended in (Ended.RAISED_RETRYABLE, Ended.ASKED_FOR_RETRY)
+        if task.actor is not None:
+            return Ended.RAISED if retryable or ended is Ended.FORBADE_RETRY else ended
+        if not is_call(task):
+            return Ended.RAISED if ended is Ended.EXITED else ended
+        if retryable and not task.traits.retries_errors and actor_of(task).ordered:
+            return Ended.RAISED
+        return ended
+
+    def _look_for_arguments(self, task: Task, ended: Ended, *, lacking: bool) -> Ended:
+        """How a task ends, given that an argument may be gone, or has to be to end so."""
+        dependencies = self.orders[task.number].dependencies
+        if lacking:
             return Ended.ARGUMENT_LOST
         if ended is not Ended.ARGUMENT_LOST:
             return ended
@@ -601,11 +844,11 @@ class World:
         """The process is over, and nobody knows yet."""
         if worker.up and not worker.dead:
             worker.dead = True
-            if worker.running is not None:
-                _, task = worker.running
+            for _, task in worker.runs():
                 self._died.add((task.number, task.attempt, worker.id))
-                worker.running = None
-                worker.blocked = False
+            worker.running = None
+            worker.several.clear()
+            worker.blocked = False
 
     # ------------------------------------------------------------ what the shell hears of
 
@@ -650,6 +893,8 @@ class World:
         self.read(worker)
         unclaimed = [seq for seq, _ in worker.claims]
         worker.claims.clear()
+        if worker.actor is not None:
+            self.deaths[worker.actor.key] += 1
         self.feed(AttemptsReclaimed(worker.id, unclaimed))
         del self.workers[worker.id]
         self.feed(WorkerExited(worker.id, "died"))
@@ -692,6 +937,8 @@ class World:
             parent = None if order.parent is None else self.tasks[order.parent]
             depth = 0 if parent is None else parent.scheduling_class.depth + 1
             cls = self._class_for(order, depth)
+            arguments = [n for n in order.dependencies if self.tasks[n].actor is None]
+            order = replace(order, dependencies=tuple(arguments))  # noqa: PLW2901
             task = self.tasks[number] = Task(
                 number,
                 f"t{number}",
@@ -703,24 +950,60 @@ class World:
                 policy=order.policy,
                 parent=parent,
                 priority=order.priority,
+                traits=order.traits,
+                caller=order.caller,
             )
             self.orders[number] = order
+            if order.makes is not None:
+                self.makings.append(order.makes)
+                self.actors.append(make_actor(len(self.actors), task, order))
             tasks.append(task)
             if order.parent is not None:
                 self._children.setdefault(order.parent, []).append(number)
-                if order.parent in self._families:
+                if order.parent in self._families and order.makes is None:
                     self._families.add(number)
                     self._cancelled.add(number)
         self.feed(TasksSubmitted(tasks))
         return tasks
 
     def _class_for(self, order: Order, depth: int) -> SchedulingClass:
+        if order.calls is not None:
+            return self.actors[order.calls].lanes[order.lane]
+        creates = order.makes is not None
         group = None if order.group is None else self.groups[order.group]
         if group is None or not group.demands(order.demand, order.bundle):
-            return self.scheduler.scheduling_class(order.demand, order.environment, depth)
+            return self.scheduler.scheduling_class(
+                order.demand, order.environment, depth, creates=creates
+            )
         return self.scheduler.scheduling_class(
-            order.demand, order.environment, depth, group=group, bundle=order.bundle
+            order.demand,
+            order.environment,
+            depth,
+            group=group,
+            bundle=order.bundle,
+            creates=creates,
         )
+
+    def callable_actors(self) -> list[Actor]:
+        """Those to which somebody holds a handle; they may be dead."""
+        gone = self._released | self._dropped.keys()
+        return [actor for actor in self.actors if actor.key not in gone]
+
+    def let_go(self, actor: Actor) -> None:
+        """The last handle goes that is not held by a call."""
+        if actor.key not in self._released:
+            self._dropped[actor.key] = None
+            if not self._is_called(actor.key):
+                del self._dropped[actor.key]
+                self._released.add(actor.key)
+                self.feed(ActorReleased(actor))
+
+    def kill(self, actor: Actor, *, no_restart: bool) -> None:
+        """Somebody who has a handle kills it."""
+        self.killed.add(actor.key)
+        if no_restart:
+            self._for_good.add(actor.key)
+        self.feed(ActorKilled(actor, no_restart))
 
     def request_group(self, bundles: tuple[Demand, ...], nodes_wanted: int = 1) -> Task:
         """Ask for a placement group: the task that is its reservation."""
@@ -755,17 +1038,18 @@ class World:
         request_id = len(self.cancels) + 1
         event = CancelRequested(task, request_id, force, grace, recursive)
         self.cancels[request_id] = event
-        is_work = task.scheduling_class.reserves is None
+        is_work = task.scheduling_class.reserves is None and task.actor is None
         family = [task.number] if is_work else []
         for member in family:
             if member in self.outcomes:
                 continue  # what has finished is not touched by it, nor is what it has submitted
             self._cancelled.add(member)
-            if force or grace is not None:
+            if (force or grace is not None) and not is_call(self.tasks[member]):
                 self._condemned.add(member)
             if recursive:
                 self._families.add(member)
-                family += self._children.get(member, ())
+                children = self._children.get(member, ())
+                family += [n for n in children if self.tasks[n].actor is None]
         self.feed(event)
         return request_id
 
@@ -776,7 +1060,7 @@ class World:
         self.read(worker)  # what it has answered before was written before
         if worker.running is not None:
             number = worker.running[1].number
-            self.submit([replace(order, parent=number) for order in orders])
+            self.submit([replace(order, parent=number, caller=worker.id) for order in orders])
 
     def block(self, worker: FakeWorker) -> None:
         """What it runs waits for other tasks."""
@@ -822,7 +1106,7 @@ class World:
                 self.revive()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)
-                while (worker.claims or worker.running) and not worker.dead:
+                while (worker.claims or worker.runs()) and not (worker.dead or worker.exiting):
                     self.claim(worker)
                     if self._waits_for_children(worker):
                         break
@@ -831,6 +1115,8 @@ class World:
                         break
                     self.end(worker, Ended.RETURNED)
                     self.read(worker)
+                if worker.exiting:
+                    self.die(worker)
                 self.read(worker)
                 self.reap(worker)
                 if worker.id in self.workers and (worker.kill_ordered or not worker.stubborn):
@@ -864,6 +1150,12 @@ class World:
         for task in self.unfinished():
             cls = task.scheduling_class
             alone = cls.reserves is None or cls.reserves.nodes_wanted == 1
+            if cls.actor is not None:
+                worker = cls.actor.worker
+                alive = cls.actor.state is ActorState.ALIVE
+                busy = worker is not None and bool(worker.in_flight)
+                assert not alive or busy or task.number in cls.actor.held, task
+                continue
             if task.state is TaskState.PENDING_NODE_ASSIGNMENT and alone:
                 assert self._lacks_something(cls), task
 
@@ -895,10 +1187,16 @@ class World:
         """Work everything off, shut down in the midst of more, and see that nothing is left."""
         self.settle()
         assert self.waits_for_nothing()
+        self._check_resources_at_rest()
         for group in self.groups:
             self.remove_group(group)
             self.settle()
             assert self.waits_for_nothing()
+        for actor in self.callable_actors():
+            self.let_go(actor)
+            self.settle()
+            assert self.waits_for_nothing()
+        self._check_resources_at_rest()
         assert all(not self.waits_for_room(task) for task in self.tasks.values())
         if not self.closing:
             assert sum(map(is_idle, self.workers.values())) <= KEPT
@@ -906,6 +1204,9 @@ class World:
             self.settle()
             assert self.waits_for_nothing()
             self.submit([Order()] * 10)
+            key = len(self.actors)
+            self.submit([Order(makes=Making(max_restarts=-1))])
+            self.submit([Order(calls=key, traits=Traits(False, False))] * 3)
             self.lose_and_want()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)
@@ -913,6 +1214,9 @@ class World:
             self.shut_down(self.chance.choice((0.0, 0.5)))
         self.settle()
         assert self.outcomes.keys() == self.tasks.keys()
+        assert all(actor.state is ActorState.DEAD for actor in self.actors)
+        assert self._dead == set(range(len(self.actors)))
+        self._check_counts()
         assert self.reports.keys() == self.cancels.keys()
         assert self.scheduler.available == self.scheduler.total
         assert not any(self.scheduler.owed.values())
@@ -922,6 +1226,28 @@ class World:
         for number in self.wanted:
             assert number in self.values or isinstance(self.outcomes[number], Failure)
         assert not self.scheduler.unfinished_tasks()
+
+    def _check_counts(self) -> None:
+        """Every call has been counted once for its caller."""
+        done = Counter((actor_of(t), t.caller) for t in self.tasks.values() if is_call(t))
+        for actor in self.actors:
+            for caller, count in actor.done.items():
+                assert done.pop((actor, caller), 0) == count
+        assert not done
+
+    def _check_resources_at_rest(self) -> None:
+        """Nothing runs: what is not free is with groups, and with actors that keep it."""
+        assert not any(worker.runs() for worker in self.workers.values())
+        held: Counter[str] = Counter()
+        for group in self.groups:
+            if self._is_placed(group):
+                held.update(dict(group.demand))
+        for worker in self.workers.values():
+            cls = self._class_used(worker)
+            if cls is not None and cls.group is None:
+                held.update(dict(cls.demand))
+        for name, total in TOTAL.items():
+            assert self.scheduler.available[name] == total - held[name], name
 
     def lose_and_want(self) -> None:
         """Lose half of what is new, and ask for half of that."""
@@ -959,14 +1285,26 @@ class World:
         cls = task.scheduling_class
         if task.number in self.outcomes or self.asks_for_too_much(task):
             return False
+        kept = [
+            (worker.id, used)
+            for worker in self.workers.values()
+            if worker.made and (used := self._class_used(worker)) is not None
+        ]
         if cls.group is not None:
-            return cls.group.state is GroupState.PENDING
+            inside = any(used.group is cls.group for _, used in kept)
+            pending = cls.group.state is GroupState.PENDING
+            return pending or (inside and self._lacks_something(cls))
         placed = [group for group in self.groups if self._is_placed(group)]
         cpus = TOTAL["CPU"] - sum(dict(group.demand).get("CPU", 0) for group in placed)
         free = {str(number): CPU for number in range(TOTAL["GPU"] // CPU)}
         for group in placed:
             for share in group.shares:
                 for device, amount in share:
+                    free[device] -= amount
+        for worker_id, used in kept:
+            if used.group is None:
+                cpus -= dict(used.demand).get("CPU", 0)
+                for device, amount in self.scheduler._workers[worker_id].shares:
                     free[device] -= amount
         demand = dict(cls.demand)
         wanted = [demand.get("GPU", 0)] if cls.reserves is None else cls.reserves.devices_wanted
@@ -984,7 +1322,42 @@ class World:
                 for number in self.orders[task.number].dependencies
                 if number not in self.outcomes
             ]
+            if is_call(task):
+                actor = actor_of(task)
+                if actor.creation.number not in self.outcomes:
+                    work.append(actor.creation)
+                work += [
+                    other
+                    for other in self.unfinished()
+                    if actor.ordered
+                    and other.scheduling_class.actor is actor
+                    and other.caller == task.caller
+                    and other.number < task.number
+                ]
         return False
+
+
+def _intensity(making: Making) -> int:
+    assert making.policy is not None
+    assert making.policy.intensity is not None
+    return making.policy.intensity
+
+
+def make_actor(key: int, creation: Task, order: Order) -> Actor:
+    """The actor that is ordered."""
+    making = order.makes
+    assert making is not None
+    return Actor(
+        key,
+        creation,
+        order.environment,
+        lanes=making.lanes,
+        ordered=making.ordered,
+        asynchronous=making.asynchronous,
+        keeps=making.keeps,
+        max_restarts=making.max_restarts,
+        policy=making.policy,
+    )
 
 
 def replay(world: World, seed: int) -> list[str]:
@@ -995,6 +1368,7 @@ def replay(world: World, seed: int) -> list[str]:
     }
     functions = {key: Function(key, f.name) for key, f in world.functions.items()}
     tasks: dict[int, Task] = {}
+    actors: list[Actor] = []
     log: list[str] = []
     for now, seen in world.history:
         event = seen
@@ -1003,7 +1377,10 @@ def replay(world: World, seed: int) -> list[str]:
                 cls = task.scheduling_class
                 order = world.orders[task.number]
                 demand, environment, depth = cls.demand, cls.environment, cls.depth
-                if cls.reserves is not None:
+                creates = cls.creates
+                if order.calls is not None:
+                    twin = actors[order.calls].lanes[order.lane]
+                elif cls.reserves is not None:
                     twin = scheduler.reservation_class(groups[cls.reserves.key])
                 elif cls.group is not None:
                     twin = scheduler.scheduling_class(
@@ -1012,9 +1389,10 @@ def replay(world: World, seed: int) -> list[str]:
                         depth,
                         group=groups[cls.group.key],
                         bundle=order.bundle,
+                        creates=creates,
                     )
                 else:
-                    twin = scheduler.scheduling_class(demand, environment, depth)
+                    twin = scheduler.scheduling_class(demand, environment, depth, creates=creates)
                 tasks[task.number] = Task(
                     task.number,
                     task.name,
@@ -1027,12 +1405,18 @@ def replay(world: World, seed: int) -> list[str]:
                     policy=task.policy,
                     priority=task.priority,
                     payload=task.payload,
+                    traits=task.traits,
+                    caller=task.caller,
                 )
+                if order.makes is not None:
+                    actors.append(make_actor(len(actors), tasks[task.number], order))
             event = TasksSubmitted([tasks[task.number] for task in seen.tasks])
         elif isinstance(seen, CancelRequested):
             event = replace(seen, task=tasks[seen.task.number])
         elif isinstance(seen, GroupRemoved):
             event = GroupRemoved(groups[seen.group.key])
+        elif isinstance(seen, ActorReleased | ActorKilled):
+            event = replace(seen, actor=actors[seen.actor.key])
         elif isinstance(seen, Revived):
             upstream = [tasks[task.number] for task in seen.dependencies]
             event = Revived(tasks[seen.task.number], upstream, seen.forbidden)
