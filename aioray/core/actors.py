@@ -286,6 +286,9 @@ class Actors:
                     self._send(worker, lane, lane.limit - lane.leases, now)
             return
         lane, in_flight = actor.lanes[0], worker.in_flight
+        if worker.reclaims:
+            self.calling[actor] = None  # what comes back goes before all else
+            return
         if not lane.queue or 2 * len(in_flight) > MAX_AHEAD:
             return
         if not (in_flight and next(reversed(in_flight.values())).traits.retries_errors):

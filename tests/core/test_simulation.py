@@ -100,7 +100,8 @@ def some_orders(chance: random.Random, world: World, count: int) -> list[Order]:
 def make_actor(chance: random.Random, world: World) -> None:
     """Ask for an actor of any kind."""
     groups = [index for index, group in enumerate(world.groups) if is_wanted(group)]
-    order = an_order(chance, len(world.tasks), groups)
+    known = len(world.tasks) if chance.random() < 0.3 else 0
+    order = an_order(chance, known, groups if chance.random() < 0.3 else [])
     if chance.random() < 0.5:
         demand, keeps = (("CPU", CPU),), False
     else:
@@ -117,7 +118,7 @@ def make_actor(chance: random.Random, world: World) -> None:
         policy=chance.choice(RESTARTS),
     )
     made = replace(order, demand=demand, makes=making, max_retries=0, max_calls=0, policy=None)
-    world.submit([made])
+    world.submit([replace(made, priority=chance.choice((0, 100, 100)))])  # most live soon
 
 
 def some_calls(chance: random.Random, world: World, count: int) -> list[Order]:
@@ -461,9 +462,12 @@ def walk(world: World, events: int) -> None:
         if len(actors) < 3:
             things.append((5, partial(make_actor, chance, world)))
         if actors:
-            actor = chance.choice(actors)
-            things.append((1, partial(world.let_go, actor)))
-            things.append((1, partial(world.kill, actor, no_restart=chance.random() < 0.5)))
+            useless = [actor for actor in actors if actor.state is ActorState.DEAD]
+            things.append(
+                (2 if useless else 0.3, partial(world.let_go, chance.choice(useless or actors)))
+            )
+            kill = partial(world.kill, chance.choice(actors), no_restart=chance.random() < 0.4)
+            things.append((0.5, kill))
         if world.revivals:
             things.append((10, world.revive))
         if world.values:

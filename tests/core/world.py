@@ -630,8 +630,8 @@ class World:
         cls = self._class_used(worker)
         assert cls is not None
         demand = dict(cls.demand)
-        if worker.blocked:
-            demand.pop("CPU", None)
+        if worker.blocked or (worker.made and self.scheduler._workers[worker.id].blocked):
+            demand.pop("CPU", None)  # the latter: it has not heard yet that the call has ended
         return demand
 
     def _used(self, device: str, *, in_groups: bool) -> int:
@@ -786,6 +786,9 @@ class World:
             ended = self.chance.choice(
                 (Ended.RETURNED, Ended.RETURNED, Ended.RAISED_RETRYABLE, *Ended)
             )
+            rarely = task.actor is not None or ended is Ended.EXITED  # or no actor lives for long
+            if rarely and self.chance.random() < 0.8:
+                ended = Ended.RETURNED
         if worker.interrupt != seq and ended is Ended.NOT_STARTED:
             ended = Ended.RETURNED  # INTERRUPTED stays: a function may raise that itself
         ended = self._possible(task, ended)
