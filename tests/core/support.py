@@ -1,11 +1,14 @@
-"""Short words for the tests of the scheduler: a core with its check, tasks, and answers."""
+"""Short words for the tests of the scheduler: a core with its check, tasks, actors, answers."""
 
 from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING, Any
 
+from aioray.core.actors import Actor, ActorState, Traits
 from aioray.core.messages import (
+    ActorKilled,
+    ActorReleased,
     Answer,
     AnswersReceived,
     AttemptRecord,
@@ -25,6 +28,7 @@ from aioray.core.model import Function, Task
 from aioray.core.scheduler import UNIT, Scheduler
 
 if TYPE_CHECKING:
+    from aioray.core.groups import Group
     from aioray.core.model import Demand, Environment
 
 ONE_CPU: Demand = (("CPU", UNIT),)
@@ -95,6 +99,100 @@ class Core:
         self.ready(self.scheduler._last_worker_id)
         assert task.worker is not None
         return task
+
+    def actor(
+        self,
+        *dependencies: Task,
+        demand: Demand = ONE_CPU,
+        environment: Environment = (),
+        group: Group | None = None,
+        parent: Task | None = None,
+        **options: Any,
+    ) -> Actor:
+        """An actor whose creation was not submitted yet."""
+        self.count += 1
+        cls = self.scheduler.scheduling_class(demand, environment, group=group, creates=True)
+        creation = Task(
+            self.count,
+            f"t{self.count}",
+            self.function("A"),
+            cls,
+            dependencies=dependencies,
+            max_retries=0,
+            parent=parent,
+        )
+        return Actor(f"a{self.count}", creation, environment, **options)
+
+    def making(self, **options: Any) -> Actor:
+        """An actor whose creation the next worker runs."""
+        actor = self.actor(**options)
+        self.submit(actor.creation)
+        self.place(actor)
+        return actor
+
+    def place(self, actor: Actor, now: float = 0.0) -> None:
+        """Let a worker come up, if there is none, for the creation of an actor."""
+        if actor.worker is None:
+            self.ready(self.scheduler._last_worker_id, now=now)
+        assert actor.creation.worker is actor.worker is not None
+
+    def live(self, actor: Actor, now: float = 0.0) -> list[Command]:
+        """Let it be made, for the first time or once more."""
+        self.place(actor, now)
+        assert actor.worker is not None
+        commands = self.answer(actor.worker.id, answer(actor.creation), now=now)
+        assert actor.state is ActorState.ALIVE
+        return commands
+
+    def alive(self, **options: Any) -> Actor:
+        """An actor that takes calls."""
+        actor = self.making(**options)
+        self.live(actor)
+        return actor
+
+    def call(
+        self,
+        actor: Actor,
+        *dependencies: Task,
+        lane: int = 0,
+        caller: int = 0,
+        interruptible: bool = False,
+        retries_errors: bool = False,
+        max_retries: int = 0,
+        **options: Any,
+    ) -> Task:
+        self.count += 1
+        return Task(
+            self.count,
+            f"t{self.count}",
+            self.function("A.m"),
+            actor.lanes[lane],
+            dependencies=dependencies,
+            max_retries=max_retries,
+            traits=Traits(interruptible, retries_errors),
+            caller=caller,
+            **options,
+        )
+
+    def calls(self, actor: Actor, count: int, **options: Any) -> list[Task]:
+        return [self.call(actor, **options) for _ in range(count)]
+
+    def called(self, actor: Actor, count: int = 1, **options: Any) -> list[Task]:
+        """Calls that were made."""
+        calls = self.calls(actor, count, **options)
+        self.submit(*calls)
+        return calls
+
+    def kill(self, actor: Actor, *, no_restart: bool = True, now: float = 0.0) -> list[Command]:
+        return self(ActorKilled(actor, no_restart), now)
+
+    def release(self, actor: Actor, now: float = 0.0) -> list[Command]:
+        return self(ActorReleased(actor), now)
+
+    def crash(self, actor: Actor, *unclaimed: Task, now: float = 0.0) -> list[Command]:
+        """The end of the worker of an actor."""
+        assert actor.worker is not None
+        return self.exited(actor.worker.id, *unclaimed, now=now)
 
     def answer(self, worker_id: int, *answers: Answer, now: float = 0.0) -> list[Command]:
         return self(AnswersReceived(worker_id, answers), now)

@@ -63,7 +63,7 @@ LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
 }
-RESTARTS = (None, None, RestartPolicy(1, 2.0), RestartPolicy(2, 1.0, 0.3, 2.0, 0.5))
+RESTARTS = (None, None, RestartPolicy(0, 2.0), RestartPolicy(1, 1.0, 0.3, 2.0, 0.5))
 ENDS = {each.name for each in (*ActorState, *DeathCause)}  # of actors in a long walk, as above
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
