@@ -634,18 +634,15 @@ class Actors:
 
     # ------------------------------------------------------------ cancelling
 
-    def climb(self, worker: Worker, newest: int, now: float) -> None:
+    def climb(self, worker: Worker, now: float) -> None:
         """Take the next step for what is to be cancelled of that which an actor has claimed.
 
-        newest: as in `Scheduler._climb`.
+        Nothing was sent since the rest was taken back, see `_serve`.
         """
         core, actor = self._core, worker.actor
         assert actor is not None
         running = list(worker.in_flight.values())
         if actor.ahead:
-            if running[-1].seq > newest:
-                core._reclaim(worker)
-                return
             *answered, last = running
             if any(task.cancellation is not None for task in answered):
                 core._out.append(PollWorker(worker.id))

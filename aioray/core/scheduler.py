@@ -1448,7 +1448,7 @@ class Scheduler:
         newest: the last attempt that had been sent when the others were reclaimed.
         """
         if worker.actor is not None:
-            self._actors.climb(worker, newest, now)
+            self._actors.climb(worker, now)
             return
         if next(reversed(worker.in_flight)) > newest:
             self._reclaim(worker)  # more was sent since, and may be running by now

@@ -782,6 +782,20 @@ def test_a_call_that_lost_its_argument_when_its_actor_was_killed_fails():
     assert failures(commands) == {call: Failure(FailureKind.ACTOR_DIED, actor.death)}
 
 
+def test_a_cancelled_call_that_lost_its_argument_never_runs():
+    core = Core()
+    upstream = core.running()
+    core.answer(1, answer(upstream))
+    actor = core.alive()
+    call = core.call(actor, upstream)
+    core.submit(call)
+    core.cancel(call)
+    assert core.answer(1, answer(call, Ended.ARGUMENT_LOST)) == [
+        ResolveFailure(call, Failure(FailureKind.CANCELLED)),
+        ReportCancel(1, CancelOutcome.NOT_STARTED),
+    ]
+
+
 def test_the_end_fails_what_stands_in_line():
     core = Core(2)
     upstream = core.running()
@@ -1140,6 +1154,20 @@ def test_after_the_drain_a_creation_may_end_but_a_crash_of_it_is_the_end():
     commands = core.exited(1, now=1.1)
     assert is_dead(actor, DeathCause.SHUTDOWN)
     assert failures(commands)[actor.creation].kind is FailureKind.SHUTDOWN
+
+
+def test_a_creation_that_lost_its_argument_after_the_drain_is_not_made():
+    core = Core()
+    upstream = core.running()
+    core.answer(1, answer(upstream))
+    actor = core.actor(upstream)
+    core.submit(actor.creation)
+    core(ShutdownRequested(drain=1.0, grace=1.0))
+    core.timer(1.0)
+    core.reclaimed(1, now=1.0)
+    commands = core.answer(1, answer(actor.creation, Ended.ARGUMENT_LOST), now=1.1)
+    assert failures(commands)[actor.creation].kind is FailureKind.SHUTDOWN
+    assert is_dead(actor, DeathCause.SHUTDOWN)
 
 
 # ---------------------------------------------------------------- counts

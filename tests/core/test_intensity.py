@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.intensity import RestartIntensity
+from aioray.core.intensity import RestartIntensity, RestartPolicy
 
 
 def test_delay_doubles_with_each_failure_in_the_period():
@@ -51,3 +51,36 @@ def test_success_forgets_the_failures():
     assert intensity.failed(0.0) == 0.02
     intensity.succeeded()
     assert intensity.failed(0.0) == 0.02
+
+
+def test_a_policy_lets_the_first_restart_in_a_period_go_at_once():
+    intensity = RestartIntensity.of(RestartPolicy(3, 10.0, 0.5, 3.0, 2.0))
+    assert [intensity.failed(0.0) for _ in range(4)] == [0.0, 0.5, 1.5, None]
+    assert intensity.failed(20.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"intensity": True},
+            TypeError,
+            "intensity must be an int >= 0, or None for no limit",
+        ),
+        ({"intensity": 1.0}, TypeError, "got 1.0 of type float"),
+        ({"intensity": -1}, ValueError, "or None for no limit, got -1"),
+        (
+            {"period": True},
+            TypeError,
+            "period must be a finite number of seconds above 0",
+        ),
+        ({"period": "1"}, TypeError, "got '1' of type str"),
+        ({"period": 0}, ValueError, "above 0, got 0"),
+        ({"period": float("inf")}, ValueError, "above 0, got inf"),
+        ({"factor": 0.5}, ValueError, "RestartPolicy: factor must be"),
+        ({"initial_delay": "1"}, TypeError, "RestartPolicy: initial_delay must be"),
+    ],
+)
+def test_a_policy_checks_its_numbers(options, error, text):
+    with pytest.raises(error, match=text):
+        RestartPolicy(**options)

@@ -2122,3 +2122,14 @@ def test_classes_are_one_for_each_demand_and_environment():
     assert scheduler.scheduling_class(ONE_CPU, ()) is plain
     assert scheduler.scheduling_class(ONE_CPU, OTHER) is not plain
     assert scheduler.scheduling_class(TWO_CPUS, ()) is not plain
+
+
+def test_environment_that_fails_when_all_is_over_is_not_tried_again():
+    core = Core()
+    task = core.task()
+    core.submit(task)
+    core.cancel(task)
+    core(WorkerDied(1))
+    core(ShutdownRequested())
+    assert core(broken(1)) == [Stopped()]
+    assert core.deadline is None
