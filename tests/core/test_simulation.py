@@ -415,6 +415,7 @@ TestInterleavings.settings = settings(
 def walk(world: World, events: int) -> None:
     """Let anything happen, by the world's own chance, until it has seen so many events."""
     chance = world.chance
+    eager = chance.choice((1, 1, 6))  # for actors
     # What may happen, how likely, to which workers.
     steps = (
         (20, starting, world.come_up),
@@ -445,11 +446,11 @@ def walk(world: World, events: int) -> None:
             actors = world.callable_actors()
             if actors:
                 calls = some_calls(chance, world, chance.choice((1, 2, 5, 40)))
-                things.append((15, partial(world.submit, calls)))
+                things.append((15 * eager, partial(world.submit, calls)))
             parents = [worker for worker in world.workers.values() if alone(worker)]
             if parents:
                 few = some_orders(chance, world, chance.choice((1, 2, 5)))
-                if actors and chance.random() < 0.4:
+                if actors and chance.random() < 0.2 * (eager + 1):
                     few = some_calls(chance, world, len(few))
                 things.append((15, partial(world.spawn, chance.choice(parents), few)))
         groups = list(filter(is_wanted, world.groups))
@@ -460,7 +461,7 @@ def walk(world: World, events: int) -> None:
             things.append((2, partial(world.remove_group, chance.choice(in_use or groups))))
         actors = world.callable_actors()
         if len(actors) < 3:
-            things.append((5, partial(make_actor, chance, world)))
+            things.append((5 * eager, partial(make_actor, chance, world)))
         if actors:
             useless = [actor for actor in actors if actor.state is ActorState.DEAD]
             things.append(

@@ -325,7 +325,7 @@ class World:
         actor = actor_of(task)
         assert worker.actor is actor
         assert worker.made
-        assert not worker.exiting or worker.answers  # it may not be known yet
+        assert not worker.exiting or self._unread(worker)  # it may not be known yet
         here = [other for _, other in worker.claims]
         here += [other for _, other in worker.runs()]
         here += [self.tasks[int(answer.payload.split(".")[0])] for answer in self._unread(worker)]
@@ -367,6 +367,7 @@ class World:
         assert key not in self._dead
         self.actor_events[actor.state.name] += 1
         if actor.num_restarts > self.restarts[key]:
+            assert not self.closing or self.unfinished(), "nobody needs it"
             self.outcomes.pop(actor.creation.number, None)
             self.restarts[key] += 1
             assert self.restarts[key] == actor.num_restarts <= self.deaths[key]
