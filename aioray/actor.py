@@ -403,6 +403,12 @@ def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Act
     code: Any = call.code
     options: ActorOptions = call.options
     check_call(code, args, kwargs)
+    if inspect.isabstract(code.function):
+        missing = ", ".join(sorted(code.function.__abstractmethods__))
+        raise TypeError(
+            f"Can't instantiate abstract class {code.name} with abstract methods {missing}: define "
+            f"them in a derived class, and make that the actor class."
+        )
     packed = code.meta_of(options)
     client = client_for_call()
     while options.get_if_exists:

@@ -24,8 +24,9 @@ from aioray.option_checks import (
     COMMON_OPTIONS,
     RetryExceptions,
     Units,
-    amount_or,
+    check_amount,
     check_backpressure,
+    check_gpus,
     check_labels,
     check_namespace,
     check_num_returns,
@@ -77,8 +78,9 @@ class ActorOptions:
     interruptible: bool = False  # beyond Ray: of methods that say nothing themselves, see there
     checkpoint_every: int = 1  # beyond Ray: calls after which __aioray_save__ is asked
     priority: float = 0.0
-    num_cpus: float | None = None  # None: 1 while it is made; and later, if others are named
-    num_gpus: float = 0.0
+    # None: 1 while it is made; and later, if num_gpus or resources are named. Source: Ray.
+    num_cpus: float | None = None
+    num_gpus: float | None = None
     memory: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     name: str | None = None
@@ -93,17 +95,22 @@ class ActorOptions:
     fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)
     actor_generator_backpressure_num_objects: int | None = None
-    # Computed: what has to be free for its start, and whether that is held while it lives.
+    # Computed: what has to be free for its start, and whether the CPUs of it are held while it
+    # lives, as all else is.
     demand: Units = field(init=False, repr=False, compare=False)
-    keeps: bool = field(init=False, repr=False, compare=False)
+    keeps_cpus: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Compute `demand` and `keeps`."""
-        others = {"GPU": self.num_gpus, "memory": self.memory, **self.resources}
-        keeps = self.num_cpus is not None or any(others.values())
-        cpus = 1.0 if self.num_cpus is None else self.num_cpus
-        object.__setattr__(self, "keeps", keeps)
-        object.__setattr__(self, "demand", in_units({"CPU": cpus, **others}))
+        """Compute `demand` and `keeps_cpus`."""
+        named = (self.num_cpus, self.num_gpus, self.resources or None)
+        object.__setattr__(self, "keeps_cpus", any(amount is not None for amount in named))
+        amounts = {
+            "CPU": 1.0 if self.num_cpus is None else self.num_cpus,
+            "GPU": self.num_gpus or 0.0,
+            "memory": self.memory,
+            **self.resources,
+        }
+        object.__setattr__(self, "demand", in_units(amounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +320,8 @@ _ACTOR_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = COMMON_OPTIONS | {
     "get_if_exists": instance(bool, "a bool", none=False),
     "interruptible": instance(bool, "a bool", none=False),
     "checkpoint_every": integer(0, zero=" (0 means never)"),
-    "num_cpus": lambda option, value: None if value is None else amount_or(0.0)(option, value),
+    "num_cpus": lambda option, value: None if value is None else check_amount(option, value),
+    "num_gpus": lambda option, value: None if value is None else check_gpus(option, value),
     "object_store_memory": _check_store_memory,
     "name": _check_name,
     "enable_tensor_transport": _check_tensor_option,

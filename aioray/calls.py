@@ -77,7 +77,7 @@ class ActorDefinition(NamedTuple):
     restart_policy: RestartPolicy | None  # None: the default one
     priority: float
     demand: Demand  # what has to be free for its start
-    keeps: bool  # and is held while it lives; False: only while it is made
+    keeps_cpus: bool  # all of that is held while it lives; False: all but the CPUs
     environment: WorkerEnvironment
     where: Where
     ordered: bool  # calls of one caller run in their order
@@ -151,7 +151,7 @@ def define_actor(
         restart_policy=options.restart_policy,
         priority=options.priority,
         demand=options.demand,
-        keeps=options.keeps,
+        keeps_cpus=options.keeps_cpus,
         environment=extend(inherited, options.runtime_env),
         where=where_to_run(options, group, captures),
         ordered=is_ordered(options, asynchronous=asynchronous),

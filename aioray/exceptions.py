@@ -728,20 +728,20 @@ class AsyncioActorExit(RayError):
     """Ends an actor from inside an async method. Internal; never reaches a caller."""
 
 
-class _ActorNameError(ValueError, RayError):
-    """Common form of the errors about looking up actors."""
+class ActorAlreadyExistsError(ValueError, RayError):
+    """An actor of this name exists. Take another name, or ask for `get_if_exists`."""
 
     def __init__(self, error_message: str = "") -> None:
         super().__init__(error_message)
         self.error_message = error_message
 
 
-class ActorAlreadyExistsError(_ActorNameError):
-    """An actor of this name exists. Take another name, or ask for `get_if_exists`."""
-
-
-class ActorHandleNotFoundError(_ActorNameError):
+class ActorHandleNotFoundError(ValueError, RayError):
     """The handle is of an earlier session. Make the actor again in this one."""
+
+    def __init__(self, error_message: str = "") -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
 
 
 # --------------------------------------------------------------------------- objects

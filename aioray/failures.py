@@ -85,6 +85,7 @@ def capture(
     loads: Callable[[bytes], object],
     hide_files: frozenset[str] = frozenset(),
     task_id: str | None = None,
+    actor: tuple[str, str] | None = None,
 ) -> bytes:
     """Turn an exception that left the function of a task into bytes for `rebuild`.
 
@@ -92,10 +93,11 @@ def capture(
     `loads` pickle and unpickle the cause. Frames of the files in `hide_files`, compared with
     `co_filename`, are left out of the traceback. KeyboardInterrupt means cancelled: the cause is
     then TaskCancelledError with `task_id`. The cause of a RayTaskError that escapes from an inner
-    `get` is carried on as it is. Never raises, whatever the exception does.
+    `get` is carried on as it is. actor: id and repr of the actor whose method it was. Never raises,
+    whatever the exception does.
     Source: RayTaskError as Ray shows it; there a header is coloured, here it is plain text.
     """
-    header = _header(proctitle or f"ray::{function_name}", pid, ip)
+    header = _header(proctitle or f"ray::{function_name}", pid, ip, actor)
     try:
         if _is_a(exc, KeyboardInterrupt):
             exc = _cancelled(exc, task_id)
@@ -266,8 +268,12 @@ def dependency_error(
 # --------------------------------------------------------------------------- text
 
 
-def _header(proctitle: str, pid: int | None, ip: str | None) -> str:
-    known = [f"{name}={value}" for name, value in (("pid", pid), ("ip", ip)) if value is not None]
+def _header(
+    proctitle: str, pid: int | None, ip: str | None, actor: tuple[str, str] | None = None
+) -> str:
+    actor_id, actor_repr = actor or (None, None)
+    facts = (("pid", pid), ("ip", ip), ("actor_id", actor_id), ("repr", actor_repr))
+    known = [f"{name}={value}" for name, value in facts if value is not None]
     return f"{proctitle}() ({', '.join(known)})" if known else f"{proctitle}()"
 
 

@@ -587,7 +587,7 @@ def test_definition_of_an_actor() -> None:
         restart_policy=None,
         priority=0.0,
         demand=(("CPU", 10_000),),
-        keeps=False,
+        keeps_cpus=False,
         environment=WorkerEnvironment(),
         where=ANYWHERE,
         ordered=True,
@@ -623,7 +623,7 @@ def test_definition_has_what_options_say() -> None:
     found = calls.define_actor(call, WorkerEnvironment())
     assert (found.name, found.namespace, found.detached) == ("keeper", "other", True)
     assert (found.max_restarts, found.restart_policy, found.saves_every) == (-1, policy, 3)
-    assert (found.demand, found.keeps, found.priority) == ((("CPU", 20_000),), True, 1.0)
+    assert (found.demand, found.keeps_cpus, found.priority) == ((("CPU", 20_000),), True, 1.0)
     assert found.environment.fields() == {"env_vars": {"A": "1"}}
 
 

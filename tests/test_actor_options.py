@@ -50,7 +50,7 @@ def test_defaults() -> None:
     options = decorated()
     assert options == ActorOptions()
     assert (options.max_restarts, options.max_task_retries, options.max_pending_calls) == (0, 0, -1)
-    assert (options.demand, options.keeps) == ((("CPU", 10_000),), False)
+    assert (options.demand, options.keeps_cpus) == ((("CPU", 10_000),), False)
 
 
 @pytest.mark.parametrize(
@@ -222,19 +222,20 @@ def test_get_if_exists_takes_the_name_of_the_decorator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "demand", "keeps"),
+    ("given", "demand", "keeps_cpus"),
     [
         ({}, {"CPU": 10_000}, False),
         ({"num_cpus": 0}, {}, True),
         ({"num_cpus": 2}, {"CPU": 20_000}, True),
         ({"num_gpus": 1}, {"CPU": 10_000, "GPU": 10_000}, True),
-        ({"memory": 5}, {"CPU": 10_000, "memory": 50_000}, True),
+        ({"num_gpus": 0}, {"CPU": 10_000}, True),
+        ({"memory": 5}, {"CPU": 10_000, "memory": 50_000}, False),
         ({"resources": {"disk": 0.5}, "num_cpus": 0}, {"disk": 5_000}, True),
     ],
 )
-def test_actor_holds_what_it_names_and_one_cpu_beside_it(given, demand, keeps) -> None:
+def test_actor_holds_what_it_names_and_one_cpu_beside_it(given, demand, keeps_cpus) -> None:
     options = decorated(**given)
-    assert (dict(options.demand), options.keeps) == (demand, keeps)
+    assert (dict(options.demand), options.keeps_cpus) == (demand, keeps_cpus)
 
 
 SIDE_BY_SIDE = [{"asynchronous": True}, {"max_concurrency": 2}, {"concurrency_groups": {"io": 1}}]
@@ -305,7 +306,7 @@ def test_order_is_refused_where_it_cannot_be(given: Any, asynchronous: bool, kin
 def test_options_survive_pickling() -> None:
     options = decorated(max_restarts=1, restart_policy=POLICY, resources={"disk": 1})
     copy = pickle.loads(pickle.dumps(options))
-    assert (copy, copy.demand, copy.keeps) == (options, options.demand, True)
+    assert (copy, copy.demand, copy.keeps_cpus) == (options, options.demand, True)
 
 
 # --- methods and calls -------------------------------------------------------------------------

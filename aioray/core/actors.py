@@ -5,7 +5,7 @@ whose records it changes; like that it knows no clock and no process.
 
 Birth. An actor is made by a task, its *creation*, which queues for resources like any other, in a
 class of its own kind: what gets a creation becomes the actor's worker and is nobody else's from
-then on. A default actor gives back what its start took; one that names resources keeps them.
+then on. It keeps what its start took, but the CPUs only if it has named some.
 
 Calls wait here until the actor lives. They queue in the *lane* of their concurrency group, which is
 a scheduling class. A synchronous actor with one lane is sent many calls ahead, because nobody else
@@ -115,7 +115,7 @@ class Actor:
         "done",
         "held",
         "intensity",
-        "keeps",
+        "keeps_cpus",
         "key",
         "lanes",
         "lines",
@@ -138,7 +138,7 @@ class Actor:
         lanes: Sequence[int] = (1,),
         ordered: bool = True,
         asynchronous: bool = False,
-        keeps: bool = False,
+        keeps_cpus: bool = False,
         max_restarts: int = 0,
         policy: RestartPolicy | None = None,
         payload: Any = None,
@@ -147,8 +147,8 @@ class Actor:
 
         key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
         lanes: how many calls may run at once in each concurrency group, the default one first.
-        ordered: calls of one caller keep their order; for one lane of 1 only. keeps: it holds what
-        its creation took as long as it lives.
+        ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
+        also the CPUs that its creation took as long as it lives.
         """
         self.key = key
         self.creation = creation
@@ -160,7 +160,7 @@ class Actor:
         self.asynchronous = asynchronous
         self.ahead = not asynchronous and tuple(lanes) == (1,)
         assert self.ahead or not ordered
-        self.keeps = keeps
+        self.keeps_cpus = keeps_cpus
         self.max_restarts = max_restarts  # -1: unlimited
         self.restarts_left = max_restarts
         self.num_restarts = 0
@@ -454,10 +454,7 @@ class Actors:
             return
         actor.state = ActorState.ALIVE
         self._report(actor)
-        if actor.keeps:
-            core._settle(worker)
-        else:
-            core._release(worker)
+        core._settle(worker, keeps_cpus=actor.keeps_cpus)
         self.calling[actor] = None
         if actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)

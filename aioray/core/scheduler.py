@@ -760,8 +760,16 @@ class Scheduler:
             cls.group.leases -= 1
             self._dissolve(cls.group)
 
-    def _settle(self, worker: Worker) -> None:
+    def _settle(self, worker: Worker, *, keeps_cpus: bool) -> None:
         """It keeps what it has leased as long as its actor lives: no lease that comes and goes."""
+        kept = tuple(item for item in worker.held if keeps_cpus or not _is_cpu(item[0]))
+        if not kept:
+            self._release(worker)
+            return
+        for name, amount in worker.held:
+            if (name, amount) not in kept:
+                self._give_back(name, amount)
+        worker.held = kept
         worker.settled = True
         worker.lease.leases -= 1  # type: ignore[union-attr]  # it has one
 
@@ -1657,7 +1665,10 @@ class Scheduler:
             assert users or group.state is GroupState.CREATED, group
         for worker in self._workers.values():
             if worker.lease is not None:
-                assert worker.held in worker.lease.demands, worker
+                assert any(
+                    worker.held == demand or (worker.settled and set(worker.held) < set(demand))
+                    for demand in worker.lease.demands
+                ), worker
             assert worker.lease is not None or not (worker.held or worker.shares), worker
             assert tuple(name for name, _ in worker.shares) == worker.devices, worker
             for name, amount in worker.held:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..calls import ActorDefinition, MethodDefinition
     from ..client import Client
     from ..core.messages import Event
-    from ..core.model import SchedulingClass, Worker
+    from ..core.model import Demand, SchedulingClass, Worker
     from .reports import WorkerName
     from .store import Stored
 
@@ -95,7 +95,7 @@ class Known:
             method.num_returns,
             method.backpressure,
             method.retry_rule,
-            definition.demand if definition.keeps else (),
+            held_by(definition),
             self.group,
             self.captures,
             tuple(Role(method.method, method.lane, method.interruptible)),
@@ -130,7 +130,7 @@ class Actors:
         self._name_of = name_of
         self._known: dict[bytes, Known] = {}  # by id of the creation
         self._named: dict[tuple[str, str], Known] = {}  # by namespace and name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come while the same thread has it
 
     # ------------------------------------------------------------ making
 
@@ -178,7 +178,7 @@ class Actors:
             lanes=[limit for _, limit in definition.lanes],
             ordered=definition.ordered,
             asynchronous=definition.asynchronous,
-            keeps=definition.keeps,
+            keeps_cpus=definition.keeps_cpus,
             max_restarts=definition.max_restarts,
             policy=definition.restart_policy,
             payload=known,
@@ -202,12 +202,12 @@ class Actors:
         return creation, entry
 
     def _unreachable(self, known: Known) -> None:
-        """No handle is left. In whatever thread, for finalizers."""
+        """No handle is left, and the name is free. In whatever thread, for finalizers."""
+        self._free_name(known)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the engine
             self._post(lambda: self._released(known))
 
     def _released(self, known: Known) -> None:
-        self._free_name(known)
         self._known.pop(known.label, None)
         self._feed(ActorReleased(known.actor))
 
@@ -343,6 +343,13 @@ class Actors:
             self._known.clear()
 
 
+def held_by(definition: ActorDefinition) -> Demand:
+    """What an actor holds while it lives."""
+    if definition.keeps_cpus:
+        return definition.demand
+    return tuple(item for item in definition.demand if item[0] != "CPU")
+
+
 def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, ...]:
     """What an attempt to make an actor says: see wire.Attempt, from `name`."""
     definition, facts = known.definition, known.facts
@@ -362,7 +369,7 @@ def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, .
         1,
         0,
         False,
-        definition.demand if definition.keeps else (),
+        held_by(definition),
         known.group,
         known.captures,
         tuple(role),

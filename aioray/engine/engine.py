@@ -106,6 +106,9 @@ class CancelRequest:
         """Block for the outcome, up to `timeout` seconds. Not for the engine's own loop."""
         return self._future.result(timeout)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # elsewhere it is what Ray's cancel returns
+
     def resolve(self, outcome: CancelOutcome) -> None:
         """Told by the engine."""
         if not self._future.done():

@@ -163,15 +163,13 @@ class ActorEnd:
     def one_line(self) -> str:
         """Why it ended, in a sentence."""
         cause, report = self.cause, self.report
-        how = "nobody knows how" if report is None else report.one_line()
-        if cause is DeathCause.WORKER_DIED:
-            return f"The actor is dead because its worker process has died: {how}."
+        if cause not in (DeathCause.WORKER_DIED, DeathCause.TOO_OFTEN):
+            return _ENDS[cause]
+        how = "worker died, nobody knows how" if report is None else report.one_line()
+        text = f"{_PROCESS_DIED} SYSTEM_ERROR Worker exit detail: Worker exits unexpectedly: {how}."
         if cause is DeathCause.TOO_OFTEN:
-            return (
-                f"The actor is dead because its worker process has died more often than its "
-                f"restart_policy tolerates; the last time: {how}."
-            )
-        return _ENDS[cause]
+            text += " That was more often than its restart_policy tolerates."
+        return text
 
     def text(self) -> str:
         """The text of the ActorDiedError of calls."""
@@ -216,9 +214,11 @@ class ActorEnd:
         )
 
 
+_PROCESS_DIED = "The actor is dead because its worker process has died. Worker exit type:"
 _ENDS = {
-    DeathCause.EXITED: "The actor is dead because it ended itself: exit_actor() or sys.exit(0) was "
-    "called in it.",
+    DeathCause.EXITED: f"{_PROCESS_DIED} INTENDED_USER_EXIT Worker exit detail: Worker exits by an "
+    f"user request. Worker exits with an exit code 0. It ended itself: exit_actor() or sys.exit(0) "
+    f"was called in it.",
     DeathCause.KILLED: "The actor is dead because it was killed by `aioray.kill`.",
     DeathCause.OUT_OF_SCOPE: "The actor is dead because all references to the actor were removed.",
     DeathCause.CREATION_FAILED: "The actor is dead because it could not be made.",

@@ -132,6 +132,9 @@ class _CancelRequest:
             self._outcome = CancelOutcome[name]
         return self._outcome
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # elsewhere it is what Ray's cancel returns
+
     def __del__(self) -> None:
         self._connection.channel.ignore(self._request)
 

@@ -487,8 +487,20 @@ class Server:
             loads=load,
             hide_files=hidden_files(),
             task_id=ids.task_id(place.job, attempt.label).hex(),
+            actor=self.this_actor(),
         )
         self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
+
+    def this_actor(self) -> tuple[str, str] | None:
+        """The id and the repr of the actor that this is."""
+        actor = place.actor
+        if actor is None:
+            return None
+        try:
+            shown = f"<{actor.path} object>" if self.instance is None else repr(self.instance)
+        except Exception:  # noqa: BLE001 - user code may raise anything
+            shown = f"<{actor.path} object>"
+        return actor.actor_id, shown
 
     def answer(
         self,

@@ -91,9 +91,9 @@ def content(path):
     return open(path).read() if os.path.exists(path) else ""
 
 
-def until(happened, what="it"):
+def until(happened, what="it", guard=GUARD):
     """Wait until `happened()`, or until there is a file of that name."""
-    last = time.time() + GUARD
+    last = time.time() + guard
     while not (os.path.exists(happened) if isinstance(happened, str) else happened()):
         if time.time() > last:
             raise RuntimeError(f"{what} never happened")
@@ -2163,7 +2163,7 @@ def actor_of_dead_actor():
     handle = get(maker.do.remote(lambda: A.remote(2)))
     pid = pid_of(handle)
     ray.kill(maker)
-    until(lambda: gone(pid))
+    until(lambda: gone(pid), guard=3)
     return end(handle.get.remote()), says(lambda: get(handle.get.remote()), "its owner has died")
 
 
@@ -2247,7 +2247,7 @@ def dropped_but_named():
     found = ray.get_actor("counted")
     del handle
     gc.collect()
-    until(lambda: gone(pid))
+    until(lambda: gone(pid), guard=3)
     return end(found.get.remote()), says(
         lambda: get(found.get.remote()), "all references to the actor were removed"
     )

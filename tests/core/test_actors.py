@@ -126,7 +126,7 @@ def test_a_default_actor_takes_a_cpu_to_start_and_holds_nothing_while_it_lives()
 
 def test_an_actor_that_names_resources_keeps_them_until_it_is_gone():
     core = Core(2, GPU=1)
-    actor = core.alive(demand=ONE_GPU, keeps=True)
+    actor = core.alive(demand=ONE_GPU, keeps_cpus=True)
     assert core.scheduler.available == {"CPU": UNIT, "GPU": 0}
     assert actor.worker is not None
     assert actor.worker.devices == ("0",)
@@ -972,7 +972,7 @@ def test_the_lost_result_of_a_call_of_a_dead_actor_is_gone():
 
 def test_a_synchronous_actor_that_waits_gives_its_cpu_back_until_the_call_is_answered():
     core = Core()
-    actor = core.alive(keeps=True)
+    actor = core.alive(keeps_cpus=True)
     first, second = core.called(actor, 2)
     core(WorkerBlocked(1, first.seq))
     assert core.scheduler.available["CPU"] == UNIT
@@ -989,7 +989,9 @@ def test_a_synchronous_actor_that_waits_gives_its_cpu_back_until_the_call_is_ans
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"lanes": (2,), "ordered": False, "keeps": True}], ids=["default", "threaded"]
+    "options",
+    [{}, {"lanes": (2,), "ordered": False, "keeps_cpus": True}],
+    ids=["default", "threaded"],
 )
 def test_other_actors_give_nothing_back_while_they_wait(options):
     core = Core()
@@ -1014,7 +1016,7 @@ def test_a_creation_that_waits_gives_its_cpu_back():
 
 def test_nothing_is_saved_up_that_living_actors_keep():
     core = Core(2)
-    core.alive(demand=ONE_CPU, keeps=True)
+    core.alive(demand=ONE_CPU, keeps_cpus=True)
     wide = core.task(demand=TWO_CPUS)
     core.submit(wide)
     core.submit(core.task(demand=HALF_CPU))
@@ -1031,12 +1033,18 @@ def test_a_creation_is_saved_for_as_a_task_is():
     core = Core(2)
     first = core.running(function="long")
     second = core.running(function="long")
-    wide = core.actor(demand=TWO_CPUS, keeps=True)
+    wide = core.actor(demand=TWO_CPUS, keeps_cpus=True)
     core.submit(wide.creation, *core.tasks(3, function="long"))
     core.answer(1, answer(first), now=PATIENCE_SECONDS + 0.1)
     core.answer(1, *(answer(t) for t in core.scheduler._workers[1].in_flight.values()), now=2.5)
     commands = core.answer(2, answer(second), now=2.6)
     assert sent(commands) == [wide.creation]
+
+
+def test_an_actor_that_names_no_cpu_gives_it_back_and_keeps_the_rest():
+    core = Core(cpus=1, GPU=1)
+    core.alive(demand=ONE_GPU)
+    assert core.scheduler.available == {"CPU": UNIT, "GPU": 0}
 
 
 def test_an_actor_that_works_long_is_asked_for_answers_and_keeps_its_calls():
@@ -1067,7 +1075,7 @@ def placed(core: Core, *bundles: tuple[tuple[str, int], ...]) -> Group:
 def test_actors_of_a_removed_group_end_with_it(keeps, state):
     core = Core(2)
     group = placed(core)
-    options = {"group": group, "keeps": keeps, "max_restarts": -1}
+    options = {"group": group, "keeps_cpus": keeps, "max_restarts": -1}
     if state is ActorState.DEPENDENCIES_UNREADY:
         actor = core.actor(core.running(), **options)
         core.submit(actor.creation)

@@ -113,7 +113,7 @@ def make_actor(chance: random.Random, world: World) -> None:
         lanes=lanes,
         ordered=ahead and chance.random() < 0.8,
         asynchronous=asynchronous,
-        keeps=keeps,
+        keeps_cpus=keeps,
         max_restarts=chance.choice((0, 1, 3, -1)),
         policy=chance.choice(RESTARTS),
     )

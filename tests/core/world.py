@@ -109,7 +109,7 @@ class Making:
     lanes: tuple[int, ...] = (1,)
     ordered: bool = True
     asynchronous: bool = False
-    keeps: bool = False
+    keeps_cpus: bool = False
     max_restarts: int = 0
     policy: RestartPolicy | None = None
 
@@ -624,7 +624,7 @@ class World:
             return None if worker.running is None else worker.running[1].scheduling_class
         creation = worker.actor.creation
         creating = worker.running is not None and worker.running[1] is creation
-        keeps = worker.made and not worker.dead and self.makings[worker.actor.key].keeps
+        keeps = worker.made and not worker.dead and self.makings[worker.actor.key].keeps_cpus
         return creation.scheduling_class if creating or keeps else None
 
     def _held_by(self, worker: FakeWorker) -> dict[str, int]:
@@ -1361,7 +1361,7 @@ def make_actor(key: int, creation: Task, order: Order) -> Actor:
         lanes=making.lanes,
         ordered=making.ordered,
         asynchronous=making.asynchronous,
-        keeps=making.keeps,
+        keeps_cpus=making.keeps_cpus,
         max_restarts=making.max_restarts,
         policy=making.policy,
     )
