@@ -61,7 +61,7 @@ __all__ = ["Actor", "ActorDeath", "ActorState", "Actors", "DeathCause", "Traits"
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
 
-_LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)
+_DROPPED = (Ended.RETURNED, Ended.INTERRUPTED)  # of a call that was told of its cancel
 
 
 class ActorState(Enum):
@@ -349,7 +349,7 @@ class Actors:
                 if actor.state is not ActorState.DEAD:
                     self._die(actor, DeathCause.EXITED)
                 self._fail_dead(actor, task)
-            elif call and task.cancellation is not None and self._is_flagged(task):
+            elif call and ended in _DROPPED and self._is_flagged(task):
                 record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
                 core._record(task, record)
                 core._fail(task, core._cancelled(task), CancelOutcome.INTERRUPTED)
