@@ -119,6 +119,7 @@ class Actor:
         "key",
         "lanes",
         "lines",
+        "loss",
         "max_restarts",
         "num_restarts",
         "ordered",
@@ -169,6 +170,7 @@ class Actor:
         self.state = ActorState.DEPENDENCIES_UNREADY
         self.death: ActorDeath | None = None
         self.worker: Worker | None = None  # from the sending of its creation on
+        self.loss: Any = None  # death report of the worker that it lost last; opaque here
         self.released = False  # no handle is left
         self.done: dict[int, int] = {}  # by caller: calls that have an outcome
         self.lines: dict[int, deque[Task]] = {}  # by caller, those whose first call is not ready
@@ -549,6 +551,7 @@ class Actors:
         core, actor = self._core, worker.actor
         assert actor is not None
         actor.worker = None
+        actor.loss = event.report
         self.housed -= 1
         for task in harmed:
             if task.children:

@@ -287,9 +287,10 @@ class Actors:
             actor.creation.payload = _restoring(known)
             left = actor.restarts_left
             logger.warning(
-                "Actor %s (%s) has lost its worker and is made again. Restarts left: %s.",
+                "Actor %s (%s) is made again, because its %s. Restarts left: %s.",
                 known.facts.class_name,
                 known.facts.actor_id,
+                actor.loss.one_line(),
                 "any number" if left < 0 else left,
             )
         elif actor.state is ActorState.DEAD:
