@@ -194,7 +194,7 @@ def test_every_value_comes_back(value):
         np.array([None, "x", [1]], dtype=object).tolist(),
         np.dtype([("a", "i4"), ("b", "f8")]),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", None) or repr(value),
 )
 def test_other_importable_things_come_back(value):
     got = load(joined(value))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.messages import Answer, Ended
 from ..wire import (
     ANSWER,
+    CLAIM,
     GOT,
     IN_FILE,
     IN_MEMORY,
@@ -121,6 +122,7 @@ class WorkerHandle:
         self.pidfd: int | None = None
         self.kill_ordered = False
         self.ready = False
+        self._nudged = False  # the worker was told to read, as its socket is full
         self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, int | None, list[int]]] = deque()
@@ -375,12 +377,20 @@ class WorkerHandle:
                     os.close(fd)
             except OSError:
                 # Full, or the worker is gone: its death will take these back.
+                self._nudge()
                 return False
+            self._nudged = False
             outbox.popleft()
             if seqs:
                 assert self.claims_writer is not None
                 os.write(self.claims_writer, struct.pack(f"<{len(seqs)}Q", *seqs))
         return True
+
+    def _nudge(self) -> None:
+        """Have an idle worker read its packets: it looks at claims only, and gets none now."""
+        if not self._nudged and self.claims_writer is not None:
+            self._nudged = True
+            os.write(self.claims_writer, CLAIM.pack(0))
 
     def reclaim(self) -> list[int]:
         """Take back every attempt that the worker has not claimed. The kernel decides."""
@@ -402,6 +412,11 @@ class WorkerHandle:
                 os.close(fd)
         self._outbox.clear()
         self._outbox.extend(grants)
+        if 0 in seqs:
+            seqs.remove(0)
+            self._nudged = False
+            if grants:
+                self._nudge()
         for seq in seqs:
             self._end_loan(seq)
         return seqs

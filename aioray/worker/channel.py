@@ -371,10 +371,14 @@ class Channel:
     def has_cancelled(self, seq: int) -> bool:
         """Whether the driver has said so far that this call, which runs, is cancelled."""
         if not self._reads_for_all:
-            with self.uninterrupted():
-                while self.read_if_free():
-                    pass
+            self.make_room()
         return seq in self.cancelled
+
+    def make_room(self) -> None:
+        """Read all that is there, unless another thread is about to."""
+        with self.uninterrupted():
+            while self.read_if_free():
+                pass
 
     def _stop_reading(self) -> None:
         woken: list[tuple[Callable[[], bool], Any]] = []

@@ -76,7 +76,8 @@ class Host:
             if not claims:
                 break
             for (seq,) in CLAIM.iter_unpack(claims):
-                self.start(channel.take(seq))
+                if seq:
+                    self.start(channel.take(seq))
         channel.read_for_all(begin=False)  # hooks that run at exit may ask
         if self._reason is not None:
             raise self._reason

@@ -149,7 +149,6 @@ class Server:
         poll = select.poll()
         poll.register(self.claims, select.POLLIN)
         channel = self.channel
-        poll.register(channel.bundles, select.POLLIN)
         claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
         while self.host is None:
             try:
@@ -163,14 +162,15 @@ class Server:
                 if channel.cancelled and not channel.queue:
                     channel.cancelled.clear()  # of calls that had just ended
                 self.show(self.idle)
-                ready = poll.poll()
-                if ready and ready[0][0] != claims:
-                    # Attempts that were all reclaimed must not fill the socket for good.
-                    channel.read_if_free()
+                poll.poll()
                 continue
             if not claim:
                 return
-            self.execute(channel.take(unpack(claim)[0]))
+            (seq,) = unpack(claim)
+            if seq:
+                self.execute(channel.take(seq))
+            else:
+                channel.make_room()
 
     # -- running
 
