@@ -24,6 +24,13 @@ def add_one(i: int) -> int:
     return i + 1
 
 
+class Adder:
+    """An actor."""
+
+    def add_one(self, i: int) -> int:
+        return i + 1
+
+
 def hundred_ints(record: dict[str, object]) -> list[int]:
     start = len(record)
     return list(range(start, start + 100))

@@ -34,6 +34,7 @@ class RemoteFunctions:
         self.ones = remote(tasks.ones)
         self.total = remote(tasks.total)
         self.count = remote(tasks.count)
+        self.adder = remote(tasks.Adder)
         add_one = self.add_one
 
         @remote
@@ -107,6 +108,28 @@ class RayLike(Contestant):
         seconds = time.perf_counter() - start
         assert total == items * (items - 1) // 2
         return items / seconds
+
+    def actor_calls(self, count: int) -> float:
+        """Seconds for so many calls of one actor, at once."""
+        actor = self.do.adder.remote()
+        self.ray.get(actor.add_one.remote(0))
+        start = time.perf_counter()
+        values = self.ray.get([actor.add_one.remote(i) for i in range(count)])
+        seconds = time.perf_counter() - start
+        assert values[-1] == count
+        return seconds
+
+    def actor_round_trips(self, count: int) -> list[float]:
+        """Seconds for each of so many calls, one after the other."""
+        actor = self.do.adder.remote()
+        self.ray.get(actor.add_one.remote(0))
+        taken = []
+        clock, get = time.perf_counter, self.ray.get
+        for i in range(count):
+            start = clock()
+            get(actor.add_one.remote(i))
+            taken.append(clock() - start)
+        return taken
 
     def crash(self) -> dict[str, float]:
         path = self.fresh_path()

@@ -122,6 +122,26 @@ class AsyncAioray(AsyncContestant):
         assert total == items * (items - 1) // 2
         return items / seconds
 
+    async def actor_calls(self, count: int) -> float:
+        actor = do.adder.remote()
+        await actor.add_one.remote(0)
+        start = time.perf_counter()
+        values = await self._all([actor.add_one.remote(i) for i in range(count)])
+        seconds = time.perf_counter() - start
+        assert values[-1] == count
+        return seconds
+
+    async def actor_round_trips(self, count: int) -> list[float]:
+        actor = do.adder.remote()
+        await actor.add_one.remote(0)
+        taken = []
+        clock = time.perf_counter
+        for i in range(count):
+            start = clock()
+            await actor.add_one.remote(i)
+            taken.append(clock() - start)
+        return taken
+
     async def new_workers(self, count: int) -> float:
         """Seconds for tasks that no living worker may run: their environment is new."""
         variants = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import (
+    actors,
     cancel,
     chain,
     crash,
@@ -33,6 +34,7 @@ QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "efficiency": efficiency.run,
     "chain": chain.run,
     "nested": nested.run,
+    "actors": actors.run,
     "crash": crash.run,
     "cancel": cancel.run,
     "objects_put_once": objects_put_once.run,

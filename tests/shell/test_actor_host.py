@@ -118,6 +118,7 @@ class Driver:
             lanes=lanes,
             saves_every=saves_every,
             restores=state is not None,
+            meta=b"",
         )
         role = Role(CREATION, "", interruptible=False, creation=tuple(self.creation))
         made = self.attempt(CLASS_KEY, role, args, label=ACTOR, attempt=attempt)
