@@ -488,9 +488,7 @@ class WorkerCrashedError(RayError):
             f"after {self.seconds:.3g} s" if self.seconds is not None else "",
         ]
         lines += [f"  {', '.join(filter(None, where))}"] if any(where) else []
-        lines += _section("Last lines of its stderr:", self.stderr_tail)
-        lines += _section("Its Python stack when it died:", _user_stack(self.python_stack))
-        return "\n".join(lines)
+        return "\n".join([*lines, *last_words(self.stderr_tail, self.python_stack)])
 
     def _headline(self) -> str:
         died = "The worker died unexpectedly while executing this task"
@@ -684,7 +682,8 @@ class RayActorError(RayError):
     """Base of the errors about actors that are not errors of a method.
 
     cause is a text, or the RayTaskError of the actor's `__init__`. `error_msg` is the text of the
-    error, `actor_id` in hex, `actor_init_failed` says that `__init__` raised.
+    error, `actor_id` in hex, `actor_init_failed` says that `__init__` raised. `exit_code` or
+    `signal` (its name) say how the actor's process has ended, where that is known; Ray has neither.
     """
 
     _default: ClassVar[str] = "The actor experienced an error before finishing this task."
@@ -695,7 +694,11 @@ class RayActorError(RayError):
         *,
         actor_id: str | None = None,
         preempted: bool = False,
+        exit_code: int | None = None,
+        signal: str | None = None,
     ) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
         self.actor_init_failed = isinstance(cause, RayTaskError)
         if isinstance(cause, RayTaskError):
             actor_id = actor_id or cause.actor_id
@@ -720,8 +723,15 @@ class ActorUnavailableError(RayActorError):
 
     _default = "The actor is temporarily unavailable."
 
-    def __init__(self, error_message: str | None = None, actor_id: str | None = None) -> None:
-        super().__init__(error_message, actor_id=actor_id)
+    def __init__(
+        self,
+        error_message: str | None = None,
+        actor_id: str | None = None,
+        *,
+        exit_code: int | None = None,
+        signal: str | None = None,
+    ) -> None:
+        super().__init__(error_message, actor_id=actor_id, exit_code=exit_code, signal=signal)
 
 
 class AsyncioActorExit(RayError):
@@ -910,6 +920,14 @@ def _user_stack(stack: str) -> str:
     """Return what faulthandler wrote without the worker's own frames and its list of libraries."""
     lines = [line for line in stack.splitlines() if line and not line.startswith(_OWN_FRAMES)]
     return "\n".join(line for line in lines if not line.startswith("Extension modules: "))
+
+
+def last_words(stderr_tail: str, python_stack: str) -> list[str]:
+    """What a dead process has left, in lines for the text of an error."""
+    return [
+        *_section("Last lines of its stderr:", stderr_tail),
+        *_section("Its Python stack when it died:", _user_stack(python_stack)),
+    ]
 
 
 def _section(title: str, text: str) -> list[str]:

@@ -16,9 +16,9 @@ A worker has these descriptors (`WorkerFds`):
   granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
   only after it has read its number here. The driver keeps the reading end too: whatever number it
-  reads first itself, the worker can no longer run; 0 is no attempt, but says that the socket is full,
-  of bundles that were taken back: read them. The kernel gives each number to one reader, so taking
-  work back is free of races, and needs no help from a worker that is stuck.
+  reads first itself, the worker can no longer run; 0 is no attempt, but says that the socket is
+  full, of bundles that were taken back: read them. The kernel gives each number to one reader, so
+  taking work back is free of races, and needs no help from a worker that is stuck.
 - *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
   are safe there when the worker dies a moment later. Frames whose status is a `NOTE_` are no
   answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not

@@ -300,7 +300,7 @@ class Actors:
             assert actor.death is not None
             known.end = self._end(actor.death)
             if actor.death.cause not in WISHED:
-                logger.error("%s", known.end.error())
+                logger.error("%s", known.end.notice())
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
         """What is known of this end, which holds no actor, so that old errors keep nothing."""

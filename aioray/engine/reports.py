@@ -30,6 +30,7 @@ from ..exceptions import (
     TaskUnschedulableError,
     WorkerCrashedError,
     WorkerStartupError,
+    last_words,
 )
 from ..failures import dependency_error, rebuild, summary
 from ..refs import StoredFailure
@@ -184,12 +185,23 @@ class ActorEnd:
         if facts.name:
             lines.append(f"\tname: {facts.name}")
         lines += [f"\tnamespace: {facts.namespace}", f"\tip: {NODE_IP}", self.one_line()]
-        report = self.report
-        if report is not None and report.python_stack:
-            lines += ["Its Python stack, as faulthandler has written it:", report.python_stack]
-        if report is not None and report.stderr_tail:
-            lines += ["The last lines of its stderr:", report.stderr_tail]
+        if self.report is not None:
+            lines += last_words(self.report.stderr_tail, self.report.python_stack)
         return "\n".join(lines)
+
+    def notice(self) -> str:
+        """What is logged of it."""
+        if self.creation is not None:
+            return str(self.error())
+        facts = self.facts
+        return f"Actor {facts.class_name} ({facts.actor_id}) has died. {self.one_line()}"
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        report = self.report
+        if report is None:
+            return {}
+        return {"exit_code": report.exit_code, "signal": report.signal_name}
 
     def error(self) -> BaseException:
         """The error of calls of the dead actor."""
@@ -201,7 +213,7 @@ class ActorEnd:
             return ActorDiedError(failed, actor_id=facts.actor_id)
         if self.cause is DeathCause.GROUP_REMOVED:
             return ActorPlacementGroupRemoved()
-        return ActorDiedError(self.text(), actor_id=facts.actor_id)
+        return ActorDiedError(self.text(), actor_id=facts.actor_id, **self._how)
 
     def unavailable(self) -> ActorUnavailableError:
         """The error of a call that was running when an incarnation ended that has a successor."""
@@ -211,6 +223,7 @@ class ActorEnd:
             f"unavailable: {how}, and it is made again. The task may or may not have been executed "
             f"on the actor. Give the method max_task_retries to have it tried again.",
             self.facts.actor_id,
+            **self._how,
         )
 
 

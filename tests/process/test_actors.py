@@ -154,8 +154,9 @@ async def test_crash_ends_an_actor_and_says_how(how):
         assert "\tclass_name: Player\n" in str(error)
         assert error.actor_id == player._actor_id.hex()
         assert not error.actor_init_failed
-        wanted = {"_exit 42": "42", "sys.exit(3)": "3", "segfault": "SIGSEGV"}.get(how, how)
-        assert wanted in str(error)
+        wanted = {"_exit 42": 42, "sys.exit(3)": 3, "segfault": "SIGSEGV"}.get(how, how)
+        assert wanted in (error.exit_code, error.signal)
+        assert str(wanted) in str(error)
 
 
 @everywhere
