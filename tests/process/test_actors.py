@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import random
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +18,17 @@ import aioray
 from aioray import CancelOutcome, RestartPolicy
 from aioray.exceptions import (
     ActorDiedError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
     EngineShutdownError,
+    ObjectReconstructionFailedError,
     RayTaskError,
+    RuntimeEnvSetupError,
     TaskCancelledError,
 )
+from aioray.testing import lose
+from aioray.util import placement_group, remove_placement_group
+from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from .jobs import notes as noted
 from .support import everywhere
@@ -447,6 +456,99 @@ async def test_large_state_is_saved_in_the_store(notes):
     await keeper.hear.remote("a")
     await error_of(keeper.end.remote("SIGKILL"))
     assert await keeper.size.remote() == 1_000_000
+
+
+@everywhere
+async def test_worker_that_dies_while_it_saves_has_not_made_the_call(notes):
+    keeper = actor(Keeper, max_restarts=1, max_task_retries=1).remote(notes)
+    await keeper.hear.remote("a")
+    assert await keeper.hear.remote("deadly") == ["a", "deadly"]
+    assert noted(notes) == ["made", "made", "restored"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@everywhere
+async def test_every_call_counts_once_however_often_the_actor_is_killed(seed, notes):
+    """Kills at any moment: before a call, within it, while it saves, answers, or is made again."""
+    chance = random.Random(seed)
+    policy = RestartPolicy(initial_delay=0.0)
+    keeper = actor(Keeper, max_restarts=-1, max_task_retries=-1, restart_policy=policy).remote(
+        notes, chance.choice((0, 300_000))
+    )
+    refs = [keeper.hear.remote(number) for number in range(120)]
+    for number in sorted(chance.sample(range(120), 6)):
+        await refs[number]
+        await asyncio.sleep(chance.random() * 0.003)
+        for pid in pids_of_actors():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    for number, ref in enumerate(refs):
+        assert await ref == list(range(number + 1))
+
+
+def pids_of_actors():
+    """The processes of all actors, also of those that are being made."""
+    found = []
+    for pid in aioray.client.registry.current().pids()[1:]:
+        with contextlib.suppress(OSError):  # it has ended
+            title = Path(f"/proc/{pid}/cmdline").read_text()
+            found += [pid] * ("Keeper" in title)
+    return found
+
+
+# ---------------------------------------------------------------- results, environments, groups
+
+
+@everywhere
+async def test_lost_result_of_a_call_is_computed_again_if_it_may_be():
+    player = actor(max_task_retries=1).remote()
+    ref = player.ones.remote(1_000_000)
+    await ref
+    lose(ref)
+    assert (await ref).sum() == 1_000_000
+    lose(ref)
+    with pytest.raises(ObjectReconstructionFailedError):
+        await ref
+
+
+@everywhere
+async def test_actor_has_an_environment_of_its_own_and_keeps_it():
+    env = {"env_vars": {"SPEAKS": "loudly"}}
+    player = actor(runtime_env=env, max_restarts=1, max_task_retries=1).remote()
+    assert await player.variable.remote("SPEAKS") == "loudly"
+    aioray.kill(player, no_restart=False)
+    assert await player.variable.remote("SPEAKS") == "loudly"
+
+
+@everywhere
+async def test_environment_that_fails_is_told_to_callers(caplog):
+    def refuse():
+        raise OSError("no such thing")
+
+    player = actor(runtime_env={"worker_process_setup_hook": refuse}).remote()
+    error = await error_of(player.hear.remote(1))
+    assert isinstance(error, RuntimeEnvSetupError)
+    assert "no such thing" in str(error)
+
+
+@everywhere(num_cpus=2)
+async def test_actor_in_a_placement_group_ends_with_it(watch):
+    group = placement_group([{"CPU": 1}])
+    await group.ready()
+    where = PlacementGroupSchedulingStrategy(group)
+    player = actor(scheduling_strategy=where, num_cpus=1, max_restarts=3).remote()
+    found = watch(await player.pid.remote())
+    remove_placement_group(group)
+    assert isinstance(await error_of(player.hear.remote(1)), ActorPlacementGroupRemoved)
+    assert await survivors(found) == []
+    assert await tell.options(num_cpus=2).remote(actor().remote(), 1) == [1]
+
+
+@everywhere
+async def test_actor_that_waits_for_a_task_lends_its_cpu():
+    player, other = actor(num_cpus=2).remote(), actor().remote()
+    ask = player.__ray_call__.remote(lambda _self, whom: aioray.get(tell.remote(whom, 1)), other)
+    assert await ask == [1]
 
 
 # ---------------------------------------------------------------- cancelling
