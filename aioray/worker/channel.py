@@ -295,9 +295,11 @@ class Channel:
                 attempt = queue.popleft()
                 if attempt.seq == seq:
                     return attempt
+            # It was sent before its number: it is there, unless another thread has just read it.
+            if self.read_if_free():
+                continue
             if self._reads_for_all:
                 self._poll.poll()
-                self.read_if_free()
             else:
                 self._pump(lambda: bool(queue), None, 0)
 
