@@ -110,6 +110,7 @@ class Actor:
         "__weakref__",
         "ahead",
         "asynchronous",
+        "counts_calls",
         "creation",
         "death",
         "done",
@@ -140,6 +141,7 @@ class Actor:
         ordered: bool = True,
         asynchronous: bool = False,
         keeps_cpus: bool = False,
+        counts_calls: bool = True,
         max_restarts: int = 0,
         policy: RestartPolicy | None = None,
         payload: Any = None,
@@ -149,7 +151,7 @@ class Actor:
         key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
         lanes: how many calls may run at once in each concurrency group, the default one first.
         ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
-        also the CPUs that its creation took as long as it lives.
+        also the CPUs that its creation took as long as it lives. counts_calls: `done` is wanted.
         """
         self.key = key
         self.creation = creation
@@ -162,6 +164,7 @@ class Actor:
         self.ahead = not asynchronous and tuple(lanes) == (1,)
         assert self.ahead or not ordered
         self.keeps_cpus = keeps_cpus
+        self.counts_calls = counts_calls
         self.max_restarts = max_restarts  # -1: unlimited
         self.restarts_left = max_restarts
         self.num_restarts = 0
@@ -264,7 +267,8 @@ class Actors:
 
     @staticmethod
     def _count(actor: Actor, caller: int, change: int) -> None:
-        actor.done[caller] = actor.done.get(caller, 0) + change
+        if actor.counts_calls:
+            actor.done[caller] = actor.done.get(caller, 0) + change
 
     # ------------------------------------------------------------ giving
 

@@ -179,6 +179,7 @@ class Actors:
             ordered=definition.ordered,
             asynchronous=definition.asynchronous,
             keeps_cpus=definition.keeps_cpus,
+            counts_calls=definition.max_pending_calls >= 0,
             max_restarts=definition.max_restarts,
             policy=definition.restart_policy,
             payload=known,
