@@ -503,6 +503,15 @@ def test_without_restarts_all_calls_fail():
     assert actor.done == {0: 3}
 
 
+def test_calls_are_counted_only_if_somebody_wants_to_know():
+    core = Core()
+    actor = core.alive(counts_calls=False)
+    core.called(actor, 2)
+    core.crash(actor)
+    assert actor.state is ActorState.DEAD
+    assert actor.done == {}
+
+
 def test_a_harmed_call_that_may_be_retried_runs_first_in_the_next_incarnation():
     core = Core()
     actor = core.alive(max_restarts=1)
