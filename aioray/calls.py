@@ -213,6 +213,8 @@ def serialize_call(
     Raises TypeError if something cannot be serialized, ValueError for another client's ref.
     """
     entries: list[ObjectEntry] | None = None
+    if not args and not kwargs:
+        return b"", None, ()
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) is ObjectRef:
             entries = []

@@ -222,16 +222,11 @@ class Submission:
             function, captured = self._code_of(call)
         definition = define_actor(call, self.environment)
         scheduling_class, group = self.class_for(definition, 0, None)
-        payload: Any = b""
-        entries: list[ObjectEntry] | None = None
-        refs: Any = ()
-        if args or kwargs:
-            payload, entries, refs = serialize_call(
-                call, definition.class_name, args, kwargs, self._client
-            )
-            if type(payload) is not bytes:
-                assert self.objects is not None
-                payload = self.objects.keep(payload)
+        data, entries, refs = serialize_call(
+            call, definition.class_name, args, kwargs, self._client
+        )
+        assert self.objects is not None
+        payload = self.objects.keep(data)
         parent = ids.driver_task_id(self._client.job)
         creation, entry = self.actors.add(
             definition,

@@ -242,12 +242,9 @@ class Connection:
         context = self._asking()
         if call.actor is not None:
             return self._submit_call(call, call.actor, args, kwargs, context)
-        definition, packed, key = self._prepare(call, context)
-        data: bytes | Pieces = b""
-        entries: list[ObjectEntry] | None = None
-        refs: Sequence[Any] = ()
-        if args or kwargs:
-            data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
+        definition: Definition
+        definition, packed, key = self._prepare(call, context, define)
+        data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
         retries = definition.max_retries
         if retries is None:
             retries = max_retries_now()
@@ -292,11 +289,7 @@ class Connection:
             call.client = self
         definition: MethodDefinition
         definition, packed = call.binding
-        data: bytes | Pieces = b""
-        entries: list[ObjectEntry] | None = None
-        refs: Sequence[Any] = ()
-        if args or kwargs:
-            data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
+        data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
         task = ids.child_task_id(context.task, next(context.children), context.number)
         identifier = actor.binary()
         label = ids.actor_call_id(task, identifier)
@@ -316,12 +309,17 @@ class Connection:
         del refs
         return _returned(found, definition.num_returns)
 
-    def _prepare(self, call: Call, context: _Context) -> tuple[Definition, bytes, int]:
-        """The call's definition, also pickled; and the function's key."""
+    def _prepare(
+        self, call: Call, context: _Context, describe: Callable[..., Any]
+    ) -> tuple[Any, bytes, int]:
+        """The call's definition, also pickled; and the key of the function, or class.
+
+        describe: `define` or `define_actor`.
+        """
         surroundings = context.surroundings
         if call.client is not self or call.binding[0] != surroundings:
             group, captures = surroundings
-            definition = define(call, self._environment, group, captures=captures)
+            definition = describe(call, self._environment, group, captures=captures)
             packed = pickle.dumps(definition, 5)
             if definition.where != ANYWHERE:
                 self._ask(context.seq, Ask.PLACE, packed)
@@ -360,26 +358,9 @@ class Connection:
     ) -> ObjectRef[Any]:
         """Take an actor. See `aioray.client.Client`."""
         context = self._asking()
-        surroundings = context.surroundings
-        if call.client is not self or call.binding[0] != surroundings:
-            group, captures = surroundings
-            actor = define_actor(call, self._environment, group, captures=captures)
-            packed = pickle.dumps(actor, 5)
-            if actor.where != ANYWHERE:
-                self._ask(context.seq, Ask.PLACE, packed)
-            call.binding = surroundings, actor, packed
-            call.client = self
         definition: ActorDefinition
-        _, definition, packed = call.binding
-        key = self._functions.get(call.code)
-        if key is None:
-            key = self._send_function(call, context)
-        name = f"{definition.class_name}.__init__"
-        data: bytes | Pieces = b""
-        entries: list[ObjectEntry] | None = None
-        refs: Sequence[Any] = ()
-        if args or kwargs:
-            data, entries, refs = serialize_call(call, name, args, kwargs, self)
+        definition, packed, key = self._prepare(call, context, define_actor)
+        data, entries, refs = serialize_call(call, definition.class_name, args, kwargs, self)
         label = ids.actor_task_id(context.task, next(context.children), context.number)
         with self.channel.uninterrupted():
             arguments = (
