@@ -232,7 +232,8 @@ async def test_equal_environments_share_a_worker_and_others_do_not(tmp_path):
 
 
 def test_idle_workers_of_unneeded_environments_are_stopped(session, watch):
-    pids = aioray.get([in_env(pid, env_vars={"N": str(n)}).remote() for n in range(6)])
+    # One after the other, so that the last are idle last.
+    pids = [aioray.get(in_env(pid, env_vars={"N": str(n)}).remote()) for n in range(6)]
     workers = watch(*pids)
     poll = select.poll()
     for fd in workers.fds.values():
