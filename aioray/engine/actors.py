@@ -13,7 +13,7 @@ import logging
 import pickle
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
@@ -23,7 +23,7 @@ from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..refs import ObjectEntry, ObjectRef
 from ..wire import CREATION, Creation, Role
 from .reports import ActorEnd, ActorFacts, exception_builder
-from .submission import unfinished
+from .submission import Binding, unfinished
 
 if TYPE_CHECKING:
     import itertools
@@ -46,16 +46,6 @@ WISHED = (DeathCause.EXITED, DeathCause.KILLED, DeathCause.OUT_OF_SCOPE, DeathCa
 _VALUE = pickle.dumps(None, 5)  # of an actor's ref
 
 
-class CallBinding(NamedTuple):
-    """What calls of one method with one set of options have in common."""
-
-    function: Function
-    definition: MethodDefinition
-    lane: SchedulingClass
-    static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
-    traits: Traits
-
-
 class Known:
     """One actor, and what the scheduler does not need to know of it."""
 
@@ -65,14 +55,11 @@ class Known:
         facts: ActorFacts,
         label: bytes,
         group: str,
-        *,
-        captures: bool,
     ) -> None:
         self.definition = definition
         self.facts = facts
         self.label = label  # id of its creation
         self.group = group  # in which it lives, see wire.Attempt
-        self.captures = captures
         self.entry: Callable[[], ObjectEntry | None] = lambda: None
         self.pin: ObjectEntry | None = None  # of a detached actor: nothing but kill() ends it
         self.end: ActorEnd | None = None  # how it ended
@@ -83,7 +70,7 @@ class Known:
         self.payload: Any = None  # of its creation
         self.made: dict[int, int] = {}  # by caller: calls, if they are limited
 
-    def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> CallBinding:
+    def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> Binding:
         """What calls of this method are. keys: of functions."""
         definition = self.definition
         function = self.functions.get(method.method)
@@ -97,16 +84,25 @@ class Known:
             method.retry_rule,
             held_by(definition),
             self.group,
-            self.captures,
+            definition.where.captures,
             tuple(Role(method.method, method.lane, method.interruptible)),
         )
         retries_errors = method.max_retries != 0 and method.retry_rule is not False
-        return CallBinding(
+        return Binding(
             function,
-            method,
+            method.name,
+            method.num_returns,
+            method.max_retries,
+            0,
+            None,
+            0.0,
             self.actor.lanes[names.index(method.lane)],
             static,
+            method.backpressure,
+            None,
             Traits(method.interruptible, retries_errors),
+            self.label,
+            self,
         )
 
 
@@ -156,7 +152,7 @@ class Actors:
         name, class_name = definition.name, definition.class_name
         namespace = definition.namespace or namespace
         facts = ActorFacts(label[8:].hex(), class_name, name, namespace)
-        known = Known(definition, facts, label, group, captures=definition.where.captures)
+        known = Known(definition, facts, label, group)
         title = f"{class_name}.__init__"
         creation = Task(
             number,
@@ -373,7 +369,7 @@ def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, .
         False,
         held_by(definition),
         known.group,
-        known.captures,
+        definition.where.captures,
         tuple(role),
     )
 

@@ -283,24 +283,7 @@ class Submission:
         Raises ActorHandleNotFoundError if there is no such actor in this session.
         """
         assert self.actors is not None
-        known = self.actors.get(ref)
-        bound = known.bind(definition, self._keys)
-        return Binding(
-            bound.function,
-            definition.name,
-            definition.num_returns,
-            definition.max_retries,
-            0,
-            None,
-            0.0,
-            bound.lane,
-            bound.static,
-            definition.backpressure,
-            None,
-            bound.traits,
-            known.label,
-            known,
-        )
+        return self.actors.get(ref).bind(definition, self._keys)
 
     def _function(self, name: str, code: bytes) -> Function:
         """The function with this code: one, whoever has sent it."""
