@@ -10,6 +10,7 @@ starts it when click is done. Everything after SCRIPT belongs to the script, wha
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
@@ -19,8 +20,27 @@ from aioray.cli.launch import CannotStartError, Launch
 
 __all__ = ["main"]
 
+# Where commands are that not every call needs: `run` has to be quick.
+_ELSEWHERE = {
+    "sessions": "aioray.cli.sessions",
+}
 
-@click.group(name="aioray", context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _ELSEWHERE.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = importlib.import_module(module).command
+        return command
+
+
+@click.group(name="aioray", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="aioray", message="%(prog)s %(version)s")
 def aioray() -> None:
     """Run Ray programs on this machine, without Ray."""
