@@ -67,6 +67,8 @@ STORE_SPACE: Final = 4  # times that: addresses, so that few pieces are too smal
 MIN_STORE_MEMORY: Final = 1024 * 1024  # bytes
 MAX_LINEAGE_BYTES: Final = 1024**3  # as in Ray
 CAPACITY_THRESHOLD: Final = 0.95  # as in Ray
+HISTORY: Final = 100_000  # as in Ray
+_HISTORY: Final = ("RAY_task_events_max_num_task_in_gcs", HISTORY)
 _LINEAGE: Final = ("RAY_max_lineage_bytes", MAX_LINEAGE_BYTES)
 _CAPACITY: Final = ("RAY_local_fs_capacity_threshold", CAPACITY_THRESHOLD)
 
@@ -250,7 +252,8 @@ class InitOptions:
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)  # of the one node
     object_store_memory: int = MIN_STORE_MEMORY  # bytes of shared memory for large values
-    spill_directory: str | None = None  # for values that do not fit; None: the system's temporary
+    temp_dir: str | None = None  # where sessions have their folders; None: RAY_TMPDIR, or /tmp
+    spill_directory: str | None = None  # for values that do not fit; None: the session's folder
     disk_capacity_threshold: float = CAPACITY_THRESHOLD  # share of the disk that may be in use
     max_lineage_bytes: int = MAX_LINEAGE_BYTES  # arguments of finished tasks that are kept
     namespace: str | None = None
@@ -264,6 +267,7 @@ class InitOptions:
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
     devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
+    history: int = HISTORY  # beyond Ray: attempts that are remembered; 0: nothing is recorded
     # Computed: what can be handed out, in the form of TaskOptions.demand.
     capacity: Units = field(init=False, repr=False, compare=False)
     # Computed: the session's variables, (name, value) sorted by name.
@@ -288,10 +292,11 @@ def parse_init_options(
     `given` holds init()'s keywords as the user wrote them, `environ` the environment (None means
     os.environ). num_cpus defaults to the CPUs this process may use, num_gpus to the GPUs the
     machine has and CUDA_VISIBLE_DEVICES allows, _memory to 70 % and object_store_memory to 30 % of
-    the machine's memory, or less if ulimit does not allow that, object_spilling_directory to
-    _temp_dir, RAY_TMPDIR or the system's folder for temporary files, log_to_driver to
-    RAY_LOG_TO_DRIVER, else True. RAY_max_lineage_bytes (1 GB) and RAY_local_fs_capacity_threshold
-    (0.95) are read too. Keywords of Ray that mean nothing on one machine (dashboard_*,
+    the machine's memory, or less if ulimit does not allow that, _temp_dir to RAY_TMPDIR or the
+    system's folder for temporary files, object_spilling_directory to the session's folder in there,
+    log_to_driver to RAY_LOG_TO_DRIVER, else True, history to RAY_task_events_max_num_task_in_gcs,
+    else 100,000. RAY_max_lineage_bytes (1 GB) and RAY_local_fs_capacity_threshold (0.95) are read
+    too. Keywords of Ray that mean nothing on one machine (dashboard_*,
     _system_config, ...) are accepted and ignored.
 
     Raises RuntimeError for an unknown keyword, local_mode=True and storage; ConnectionError for
@@ -320,9 +325,9 @@ def parse_init_options(
         if largest is not None:
             share = min(share, largest // STORE_SPACE)
         values["object_store_memory"] = max(MIN_STORE_MEMORY, share)
-    places = [values.pop(name, None) for name in ("object_spilling_directory", "temp_dir")]
-    places.append(environ.get("RAY_TMPDIR"))
-    values["spill_directory"] = next(filter(None, places), None)
+    values["spill_directory"] = values.pop("object_spilling_directory", None)
+    if "history" not in values:
+        values["history"] = int(_number_from(environ, *_HISTORY))
     values["max_lineage_bytes"] = int(_number_from(environ, *_LINEAGE))
     values["disk_capacity_threshold"] = _number_from(environ, *_CAPACITY)
     if "log_to_driver" not in values:
@@ -427,6 +432,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "ignore_reinit_error": instance(bool, "a bool"),
     "preload": _check_preload,
     "retry_seed": _check_seed,
+    "history": integer(0, none=None),
 }
 # Ray's keywords without a meaning on one machine, and those refused above with a value.
 _INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(

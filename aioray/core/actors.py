@@ -361,7 +361,7 @@ class Actors:
                 core._fail(task, core._cancelled(task), CancelOutcome.INTERRUPTED)
             elif ended is Ended.RETURNED:
                 created = created or not call
-                core._finish(task, answer.payload, results)
+                core._finish(task, answer, results)
                 if call:
                     self._count(actor, task.caller, 1)
             else:
@@ -604,8 +604,7 @@ class Actors:
         if creation in harmed:
             record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
             core._record(creation, record)
-        creation.attempt += 1
-        creation.worker = None
+        core._next_attempt(creation)
         core._tasks[creation.number] = creation
         if creation.parent is not None:
             core._join(creation.parent, creation)

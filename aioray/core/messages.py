@@ -12,7 +12,7 @@ Times are monotonic seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +44,7 @@ __all__ = [
     "GroupRemoved",
     "InterruptWorker",
     "KillWorker",
+    "Passage",
     "PollWorker",
     "ReclaimAttempts",
     "ReportActor",
@@ -130,6 +131,20 @@ class CancelOutcome(Enum):
     FINISHED_FIRST = "finished first"
 
 
+class Passage(NamedTuple):
+    """What an attempt had behind it when it began to run."""
+
+    created_at: float  # as `Task` has them
+    ready_at: float
+    sent_at: float
+    seq: int
+
+    @classmethod
+    def of(cls, task: Task) -> Passage:
+        """That of the current attempt, which is on a worker."""
+        return cls(task.created_at, task.ready_at, task.sent_at, task.seq)
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """One failed attempt, kept for the error's history."""
@@ -140,6 +155,7 @@ class AttemptRecord:
     duration: float | None  # seconds
     kind: FailureKind
     detail: Any  # the worker's payload or the shell's death report, opaque here
+    passage: Passage | None = field(default=None, compare=False)  # not in what tests make up
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class Task:
         "caller",
         "cancellation",
         "children",
+        "created_at",
         "dependencies",
         "dependents",
         "failures",
@@ -134,11 +135,15 @@ class Task:
         "priority",
         "queued_at",
         "rank",
+        "ready_at",
         "retries_left",
         "returns",
         "scheduling_class",
+        "seconds",
         "sent_at",
+        "sent_to",
         "seq",
+        "started_at",
         "state",
         "stream",
         "traits",
@@ -193,8 +198,14 @@ class Task:
         self.unready_dependencies = 0
         self.dependents: list[Task] | None = None
         self.worker: Worker | None = None
-        self.seq = 0
+        # Of the current attempt, for who tells what happened.
+        self.seq = 0  # 0: it was not sent yet, or has come back
+        self.created_at = 0.0  # submitted, or the attempt before had ended
+        self.ready_at = 0.0  # its arguments were there; less than `created_at`: they are not
         self.sent_at = 0.0
+        self.sent_to = 0  # id of the worker
+        self.started_at = 0.0  # of a finished one: when the function was entered
+        self.seconds = 0.0  # and how long it ran
         self.failures: list[AttemptRecord] | None = None
         self.cancellation: Cancellation | None = None
 
@@ -220,6 +231,7 @@ class SchedulingClass:
         "environment",
         "forbidden",
         "group",
+        "kinds",
         "leases",
         "limit",
         "passed_over_since",
@@ -255,6 +267,7 @@ class SchedulingClass:
         self.leases = 0  # workers that hold its resources; of a lane: calls in flight
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
+        self.kinds: dict[Any, int] = {}  # the shell's: what it calls the tasks of this class
 
 
 class WorkerState(Enum):

@@ -77,6 +77,7 @@ from .messages import (
     GroupRemoved,
     InterruptWorker,
     KillWorker,
+    Passage,
     PollWorker,
     ReclaimAttempts,
     ReportCancel,
@@ -187,6 +188,7 @@ class Scheduler:
         "_last_seq",
         "_last_worker_id",
         "_newest",
+        "_now",
         "_out",
         "_placed",
         "_recent",
@@ -253,6 +255,7 @@ class Scheduler:
         self._timer_count = 0
         self._last_worker_id = 0
         self._last_seq = 0
+        self._now = 0.0  # of the event that is handled
         self._newest = 0  # number of the task submitted last
         self._closing = False
         self._draining = False  # closing, and what there is may still finish, and what it submits
@@ -285,6 +288,7 @@ class Scheduler:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one fact, and return what has to be done about it, in order."""
+        self._now = now
         self._recent.append((now, type(event).__name__))
         self._handlers[type(event)](event, now)
         if self._closing and not self._tasks:
@@ -349,6 +353,16 @@ class Scheduler:
         """The tasks that have no outcome yet."""
         return tuple(self._tasks.values())
 
+    def tasks_in_flight(self, workers: Iterable[int]) -> list[Task]:
+        """The tasks that these workers have been given."""
+        found = [self._workers[worker] for worker in workers if worker in self._workers]
+        return [task for worker in found for task in worker.in_flight.values()]
+
+    def demands(self) -> list[tuple[SchedulingClass, int]]:
+        """What waits for resources, and how many tasks of each class."""
+        classes = self._classes.values()
+        return [(cls, len(cls.queue)) for cls in classes if cls.queue]
+
     # ------------------------------------------------------------ states
 
     def _move(self, task: Task, state: TaskState) -> None:
@@ -366,6 +380,7 @@ class Scheduler:
             self._fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
             return
         self._move(task, _PENDING)
+        task.ready_at = self._now
         if cls.actor is not None:
             self._actors.enqueue(task, front=front)
             return
@@ -438,6 +453,7 @@ class Scheduler:
         tasks = self._tasks
         for task in event.tasks:
             tasks[task.number] = task
+            task.created_at = now
             parent = task.parent
             if parent is None:
                 task.queued_at = now
@@ -895,6 +911,7 @@ class Scheduler:
         self._last_seq = seq = self._last_seq + 1
         task.seq = seq
         task.worker = worker
+        task.sent_to = worker.id
         task.sent_at = now
         self._move(task, TaskState.SUBMITTED_TO_WORKER)
         worker.in_flight[seq] = task
@@ -1077,6 +1094,7 @@ class Scheduler:
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
             task.worker = None
+            task.seq = 0
             if task.number not in self._tasks:
                 continue  # it was to make an actor that nobody wants any more
             if task.cancellation is not None:
@@ -1115,7 +1133,7 @@ class Scheduler:
                     duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
                 )
             if answer.ended is _RETURNED:
-                self._finish(task, answer.payload, results)
+                self._finish(task, answer, results)
             else:
                 self._failed_answer(task, worker, answer, now)
         if results:
@@ -1127,14 +1145,16 @@ class Scheduler:
         if self._waiting or self._stalled or self._actors.calling:
             self._dispatch(now)
 
-    def _finish(self, task: Task, payload: Any, results: list[tuple[Task, Any]]) -> None:
+    def _finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
         """The task has its value, which goes to the results that are about to be told."""
         self._move(task, TaskState.FINISHED)
+        task.started_at = answer.started_at
+        task.seconds = answer.duration
         del self._tasks[task.number]
         task.worker = None
         if task.parent is not None:
             self._leave(task.parent, task)
-        results.append((task, payload))
+        results.append((task, answer.payload))
         if task.dependents is not None:
             self._finish_dependents(task)
         if task.cancellation is not None:
@@ -1150,7 +1170,13 @@ class Scheduler:
     @staticmethod
     def _record_of(task: Task, worker: Worker, answer: Answer, kind: FailureKind) -> AttemptRecord:
         return AttemptRecord(
-            task.attempt, worker.id, answer.started_at, answer.duration, kind, answer.payload
+            task.attempt,
+            worker.id,
+            answer.started_at,
+            answer.duration,
+            kind,
+            answer.payload,
+            Passage.of(task),
         )
 
     def _failed_answer(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
@@ -1200,8 +1226,7 @@ class Scheduler:
         self._out.append(ReportRetry(task, record, left, delay))
         if left > 0:
             task.retries_left = left - 1
-        task.attempt += 1
-        task.worker = None
+        self._next_attempt(task)
         if delay <= 0.0:
             self._requeue(task, now)
         else:
@@ -1210,6 +1235,13 @@ class Scheduler:
                 self._actors.waits(task)
             self._at(now + delay, lambda at: self._backoff_over(task, at))
         return True
+
+    def _next_attempt(self, task: Task) -> None:
+        """What the task does from now on is another attempt."""
+        task.attempt += 1
+        task.worker = None
+        task.seq = 0
+        task.created_at = self._now
 
     def _backoff_over(self, task: Task, now: float) -> None:
         if task.state is TaskState.BACKOFF:
@@ -1256,12 +1288,13 @@ class Scheduler:
         else:
             if task.retries_left > 0:
                 task.retries_left -= 1
-            task.attempt += 1
+            self._next_attempt(task)
             self._out.append(Revive(task))
 
     def _argument_lost(self, task: Task) -> None:
         """The attempt could not begin: nothing has failed, and nothing is counted."""
         task.worker = None
+        task.seq = 0
         if task.cancellation is not None:
             self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
             return
@@ -1400,7 +1433,9 @@ class Scheduler:
     ) -> AttemptRecord:
         started = event.started_at if event.started_at is not None else task.sent_at
         duration = max(0.0, now - started)
-        return AttemptRecord(task.attempt, worker.id, started, duration, kind, event.report)
+        return AttemptRecord(
+            task.attempt, worker.id, started, duration, kind, event.report, Passage.of(task)
+        )
 
     # ------------------------------------------------------------ cancelling
 

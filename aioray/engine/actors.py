@@ -65,6 +65,7 @@ class Known:
         self.end: ActorEnd | None = None  # how it ended
         self.actor: Actor
         self.worker: WorkerName | None = None  # in which it lives, or has lived
+        self.repr_name = ""  # what its class makes of it, if that defines `__repr__`
         self.functions: dict[str, Function] = {}  # by method
         self.saved: ObjectEntry | None = None  # its state, as the next incarnation will get it
         self.payload: Any = None  # of its creation

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ..core.messages import Event
     from ..options import InitOptions
     from .objects import Objects
+    from .recorder import Recorder
     from .requests import Requests
 
 __all__ = ["Crew"]
@@ -81,6 +82,7 @@ class Crew:
         """
         self.loop = loop
         self.names: OrderedDict[int, WorkerName] = OrderedDict()
+        self.recorder: Recorder | None = None  # is told of all workers
         self._feed = feed
         self._settings = settings
         self._identity = identity
@@ -108,6 +110,11 @@ class Crew:
         """The process ids of the template and of the workers that are known to run."""
         found = [] if self._template is None else [self._template.process.pid]
         return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
+
+    def running(self) -> dict[int, tuple[int, float]]:
+        """By id of the worker, the attempt that it works on and since when."""
+        found = {worker_id: handle.running() for worker_id, handle in self._workers.items()}
+        return {worker_id: running for worker_id, running in found.items() if running is not None}
 
     def unload(self, key: int) -> None:
         """Let all workers forget a function."""
@@ -153,12 +160,12 @@ class Crew:
         digest = hashlib.sha256(f"{self._identity['node_id']}/{worker_id}".encode()).hexdigest()
         hex_id = digest[: 2 * ids.NODE_ID_SIZE]
         handle: WorkerHandle | None = None
+        if self.recorder is not None:
+            self.recorder.launched(worker_id, hex_id)
         try:
             template = self._template or self._start_template()
             if template.broken is not None:
-                self._feed(
-                    WorkerStartFailed(worker_id, StartReport(template.broken, template.tail()))
-                )
+                self._not_started(worker_id, StartReport(template.broken, template.tail()))
                 return
             handle = WorkerHandle(worker_id, hex_id, self._objects.store)
             environment = command.environment
@@ -168,9 +175,7 @@ class Crew:
         except OSError as error:
             if handle is not None:
                 handle.close()
-            self._feed(
-                WorkerStartFailed(worker_id, StartReport(f"{type(error).__name__}: {error}"))
-            )
+            self._not_started(worker_id, StartReport(f"{type(error).__name__}: {error}"))
             return
         handle.release_child_fds()
         self._workers[worker_id] = handle
@@ -263,6 +268,8 @@ class Crew:
             setup.end()
             del self._setups[handle.id]
         handle.ready = True
+        if self.recorder is not None:
+            self.recorder.ready(handle.id)
         self._feed(WorkerReady(handle.id))
 
     # ------------------------------------------------------------ births and deaths
@@ -306,6 +313,8 @@ class Crew:
         if len(self.names) > NAMES_KEPT:
             self.names.popitem(last=False)
         self.loop.add_reader(pidfd, self._died, handle)
+        if self.recorder is not None:
+            self.recorder.forked(worker_id, pid)
         printer = self._printer if self._settings.log_to_driver else None
         handle.readers = [
             LineReader(self.loop, handle.stdout, pid, printer, to_stderr=False),
@@ -320,7 +329,12 @@ class Crew:
         handle = self._workers.pop(worker_id, None)
         if handle is not None:
             self._let_go(handle)
-            self._feed(WorkerStartFailed(worker_id, report))
+            self._not_started(worker_id, report)
+
+    def _not_started(self, worker_id: int, report: StartReport) -> None:
+        if self.recorder is not None:
+            self.recorder.start_failed(worker_id, report)
+        self._feed(WorkerStartFailed(worker_id, report))
 
     def _died(self, handle: WorkerHandle) -> None:
         """The process is dead; its template will say how, and if not, it is said without."""
@@ -350,6 +364,8 @@ class Crew:
             template_death=template_death,
         )
         setup = self._setups.get(worker_id)
+        if self.recorder is not None:
+            self.recorder.exited(handle, report)
         self._let_go(handle)
         self._feed(functools.partial(self._requests.gone, worker_id))
         if setup is not None:

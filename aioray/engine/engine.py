@@ -61,12 +61,15 @@ from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..options import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import contained_ids
-from .actors import WISHED, Actors
+from ..serialization import contained_ids, load
+from ..state.folders import SessionFolder, new_name, root_folder
+from ..state.keeper import Keeper
+from .actors import WISHED, Actors, Known
 from .crew import Crew
 from .groups import Groups
 from .lineage import entries_of
-from .objects import Objects, session_folder
+from .objects import Objects
+from .recorder import Recorder
 from .reports import NODE_IP, describe, exception_builder
 from .requests import Requests
 from .spill import SpillFolder
@@ -74,7 +77,7 @@ from .store import Stored
 from .submission import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -169,7 +172,8 @@ class Engine:
         self.settings: InitOptions = address
         self.namespace = self.settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
-        self.session = f"session_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
+        self.session = new_name()
+        self.folder = SessionFolder(root_folder(self.settings.temp_dir), self.session)
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -210,6 +214,7 @@ class Engine:
         self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
+        self._recorder: Recorder | None = None
         self._activation: Any = None
         self._unix_offset = time.time() - time.monotonic()
         self._do: dict[type[Any], Callable[[Any], None]] = {
@@ -246,10 +251,16 @@ class Engine:
             "session": self.session,
             "namespace": self.namespace,
         }
+        self._groups.job = self.job
+        spill_directory = self.settings.spill_directory
         folder = SpillFolder(
-            session_folder(self.settings), self.session, self.settings.disk_capacity_threshold
+            SessionFolder(root_folder(spill_directory), self.session)
+            if spill_directory
+            else self.folder,
+            self.settings.disk_capacity_threshold,
         )
-        identity["folder"] = folder.session_folder
+        identity["folder"] = self.folder.path
+        identity["objects"] = folder.path
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
         requests = self._requests_of_tasks = Requests(
@@ -263,9 +274,48 @@ class Engine:
             objects.close()
             raise
         self._do |= self._crew.orders
+        if self.settings.history:
+            self._record()
         self._submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(self)
+
+    def _record(self) -> None:
+        """Let the history of this session begin."""
+        folder: SessionFolder | None = self.folder
+        try:
+            self.folder.make()
+        except OSError as error:
+            logger.warning(
+                "This session's history stays in memory, and nobody can ask for it from outside: "
+                "%s. Give init() another _temp_dir, or set RAY_TMPDIR.",
+                error,
+            )
+            folder = None
+        keeper = Keeper(
+            folder,
+            self.ask_state,
+            attempts_kept=self.settings.history,
+            unix_offset=self._unix_offset,
+        )
+        self._recorder = Recorder(
+            keeper,
+            job=self.job,
+            node_id=self.node_id,
+            unix_offset=self._unix_offset,
+            row_of_group=self._groups.described,
+        )
+        self._recorder.begin(
+            {
+                "session": self.session,
+                "namespace": self.namespace,
+                "total": self.cluster_resources(),
+                "labels": dict(self.settings.labels or {}),
+            }
+        )
+        assert self._crew is not None
+        self._crew.recorder = self._recorder
+        keeper.start()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -301,6 +351,7 @@ class Engine:
     def disown(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
         self._closed = True
+        self._recorder = None
         if self._objects is not None:
             self._objects.disown()
 
@@ -355,8 +406,11 @@ class Engine:
             self._crew.close()
         if self._requests_of_tasks is not None:
             self._requests_of_tasks.close()
+        if self._recorder is not None:
+            self._recorder.end()
         if self._objects is not None:
             self._objects.close()
+        self.folder.close()
         if self._guard is not None and not self._guard.done():
             self._guard.cancel()
         if self._stopped is not None and not self._stopped.done():
@@ -465,6 +519,8 @@ class Engine:
                 return
         if tasks:
             self._feed(TasksSubmitted(tasks))
+            if self._recorder is not None:
+                self._recorder.woken()
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
@@ -533,6 +589,8 @@ class Engine:
 
     def _do_report_actor(self, command: ReportActor) -> None:
         self._actors.changed(command.actor)
+        if self._recorder is not None:
+            self._recorder.actor_changed(command.actor)
 
     # ------------------------------------------------------------ client: objects
 
@@ -736,6 +794,7 @@ class Engine:
         self._groups.add(
             identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
         )
+        self._post(lambda: self._group_changed(identifier))
 
     def _reserve(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
@@ -750,10 +809,15 @@ class Engine:
 
         def remove() -> None:
             self._feed(GroupRemoved(group))
+            self._group_changed(identifier)
             self._feed(functools.partial(self._groups.forget_old))
 
         if not self.closed:
             self._do_now(remove)
+
+    def _group_changed(self, identifier: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.group_changed(self._groups.find(identifier))
 
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
         """The ref that is ready when the group is placed, and fails if that was removed."""
@@ -770,6 +834,53 @@ class Engine:
         if group.state is GroupState.PENDING:
             return "INFEASIBLE" if group.classes[0].reported_infeasible else "QUEUED"
         return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"
+
+    # ------------------------------------------------------------ client: state
+
+    def ask_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        """Answer a question about what is going on, from any thread.
+
+        request: "want" names what more than tasks and resources: "objects"; or "running" alone.
+        done: called with the answer, made of what JSON has, on the engine's thread.
+        """
+        try:
+            self._post(lambda: self._tell_state(request, done))
+        except RuntimeError:  # the loop is closed
+            done({"error": "ended"})
+
+    def _tell_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        recorder = self._recorder
+        if recorder is None or self._closed:
+            done({"error": "ended"})
+            return
+        want = request.get("want") or []
+        running = {} if self._crew is None else self._crew.running()
+        if "running" in want:
+            tasks = self._core.tasks_in_flight(running)
+            done({"running": recorder.running(tasks, running)})
+            return
+        answer: dict[str, Any] = {
+            "now": time.time(),
+            "tasks": [],
+            "running": {str(worker): seq for worker, (seq, _) in running.items()},
+            "resources": {
+                "total": self.cluster_resources(),
+                "available": self.available_resources(),
+            },
+            "demands": [
+                [_in_whole_units(dict(cls.demand)), count] for cls, count in self._core.demands()
+            ],
+        }
+        steps = recorder.live(self._core.unfinished_tasks(), running, answer["tasks"])
+        self._go_on(steps, lambda: done(answer))
+
+    def _go_on(self, steps: Iterator[None], done: Callable[[], None]) -> None:
+        """Do something long in small steps, so that the loop can do other things between them."""
+        assert self.loop is not None
+        for _ in steps:
+            self.loop.call_soon(self._go_on, steps, done)
+            return
+        done()
 
     # ------------------------------------------------------------ client: what there is
 
@@ -817,8 +928,12 @@ class Engine:
     def _do_resolve_values(self, command: ResolveValues) -> None:
         objects = self._objects
         assert objects is not None
+        if self._recorder is not None:
+            self._recorder.finished(command.results)
         for task, payload in command.results:
             if task.actor is not None:
+                known: Known = task.actor.payload
+                known.repr_name = load(payload)
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
                 self.store(task.returns, payload)
@@ -893,8 +1008,6 @@ class Engine:
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure, crew = command.task, command.failure, self._crew
-        if task.actor is not None:
-            return  # its calls will tell
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
         if death is not None:
             failure = dataclasses.replace(failure, detail=self._actors.end_of(death))
@@ -913,6 +1026,11 @@ class Engine:
                 unix_offset=self._unix_offset,
             )
         )
+        if self._recorder is not None:
+            self._recorder.failed(task, failure, stored)
+        if task.actor is not None:
+            stored.seen = True  # its calls will tell
+            return
         # A cancel, a removal or a shutdown is somebody's wish: no log line has to tell of it.
         stored.seen = failure.kind in (
             FailureKind.CANCELLED,
@@ -942,6 +1060,8 @@ class Engine:
             request.resolve(command.outcome)
 
     def _do_report_retry(self, command: ReportRetry) -> None:
+        if self._recorder is not None:
+            self._recorder.retried(command.task, command.record)
         left = "infinite" if command.retries_left < 0 else command.retries_left
         after = f" in {command.delay:.3g} s" if command.delay else ""
         logger.warning(

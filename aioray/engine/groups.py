@@ -57,6 +57,7 @@ class Groups:
         self._node_id = node_id
         self._labels = {"ray.io/node-id": node_id, **labels}
         self._scheduling_state = scheduling_state
+        self.job = b""  # the engine's, when it has one
         self._known: dict[bytes, _Known] = {}
         self._lock = threading.Lock()
 
@@ -118,6 +119,30 @@ class Groups:
     def table(self) -> dict[str, dict[str, Any]]:
         """All groups by id, as `placement_group_table` describes them."""
         return {i.hex(): self._row(known) for i, known in tuple(self._known.items())}
+
+    def described(self, group: Group) -> dict[str, Any]:
+        """The group as Ray's state API describes it."""
+        known = self._find(bytes.fromhex(group.key))
+        placed = self._node_id if group.state is GroupState.CREATED else None
+        return {
+            "placement_group_id": group.key,
+            "name": known.name,
+            "creator_job_id": self.job.hex(),
+            "state": group.state.name,
+            "bundles": [
+                {
+                    "bundle_id": {"placement_group_id": group.key, "bundle_index": index},
+                    "unit_resources": {name: amount / UNIT for name, amount in bundle},
+                    "node_id": placed,
+                    "label_selector": {},
+                }
+                for index, bundle in enumerate(group.bundles)
+            ],
+            "is_detached": False,
+            "stats": {"scheduling_state": self._scheduling_state(group)},
+            "topology_strategy": {},
+            "topology_assignments": {},
+        }
 
     def _row(self, known: _Known) -> dict[str, Any]:
         group = known.group

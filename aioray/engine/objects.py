@@ -8,9 +8,7 @@ what is handed to the store's background thread.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
-import tempfile
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from .spill import SpillFolder
     from .worker import WorkerHandle
 
-__all__ = ["Objects", "session_folder"]
+__all__ = ["Objects"]
 
 TRIM_SECONDS = 60.0  # without new values, after which free memory is returned to the system
 AHEAD_BYTES = 4 * 1024 * 1024  # room granted to a worker beyond what it asked for
@@ -279,9 +277,3 @@ def _is_there(stored: Stored) -> bool:
     if stored.extent is not None:
         return True
     return stored.path is not None and is_whole(stored.path, stored.size)
-
-
-def session_folder(settings: InitOptions) -> str:
-    """The folder in which the sessions of this user have theirs."""
-    parent = settings.spill_directory or tempfile.gettempdir()
-    return os.path.join(parent, f"aioray-{os.getuid()}")

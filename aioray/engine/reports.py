@@ -48,6 +48,7 @@ __all__ = [
     "StartReport",
     "WorkerName",
     "describe",
+    "error_type",
     "exception_builder",
     "forgotten_actor",
     "unreconstructable",
@@ -264,6 +265,11 @@ def describe(record: AttemptRecord) -> str:
     return kind.value
 
 
+def error_type(kind: FailureKind) -> str:
+    """What Ray calls a failure of this kind."""
+    return _ERROR_TYPES[kind]
+
+
 def _attempt_info(
     record: AttemptRecord, worker: WorkerName | None, unix_offset: float
 ) -> AttemptInfo:
@@ -274,7 +280,7 @@ def _attempt_info(
         pid=None if worker is None else worker.pid,
         started_at=None if started is None else started + unix_offset,
         duration=record.duration,
-        error_type=_ERROR_TYPES[record.kind],
+        error_type=error_type(record.kind),
         ended=describe(record),
     )
 

@@ -2,7 +2,9 @@
 
 Room: state; stdlib only. One file per session. Times are Unix seconds; ids as whoever reads would
 compute them are not stored where a number says the same: a task's `label` is what its id is made
-of, see `aioray.ids.task_id`. What many attempts have in common is said once, in `kinds`.
+of, see `aioray.ids.task_id`. What many attempts have in common is said once, in `kinds`. What
+attempts were running when somebody looked last is in `running`, for the case that a driver is
+killed.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE kinds (id INTEGER PRIMARY KEY, facts TEXT);
 CREATE TABLE attempts ({", ".join(ATTEMPT_COLUMNS)});
+CREATE TABLE running ({", ".join(ATTEMPT_COLUMNS)});
 CREATE TABLE things (sort TEXT, id TEXT, facts TEXT, PRIMARY KEY (sort, id));
 CREATE TABLE events (at REAL, severity TEXT, source TEXT, message TEXT);
 CREATE TABLE output (worker INTEGER, seq INTEGER, stream INTEGER, at REAL, data BLOB);

@@ -110,17 +110,18 @@ def _maker(server: Server, attempt: Attempt, creation: Creation, use: Use) -> Ca
             state = None
             if type(restoring) is CoroutineType:
                 return _restored(instance, restoring)
-        _made(instance)
-        return None
+        return _made(instance)
 
-    async def _restored(instance: Any, restoring: CoroutineType[Any, Any, Any]) -> None:
+    async def _restored(instance: Any, restoring: CoroutineType[Any, Any, Any]) -> str:
         await restoring
-        _made(instance)
+        return _made(instance)
 
-    def _made(instance: Any) -> None:
-        actor.shown = _shown(instance, creation.class_name)
+    def _made(instance: Any) -> str:
+        """What the class calls its instance: the value of the creation, for the state API."""
+        shown = actor.shown = _shown(instance, creation.class_name)
         server.saves_every = creation.saves_every
         server.instance = instance
+        return "" if shown == creation.class_name else shown
 
     return make
 

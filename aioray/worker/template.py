@@ -234,10 +234,7 @@ class Template:
         if self.driver_is_gone and self.settings:
             import shutil
 
-            folder = self.settings["folder"]
-            shutil.rmtree(folder, ignore_errors=True)  # values on disk
-            with contextlib.suppress(OSError):  # never made, or other sessions have theirs there
-                os.rmdir(os.path.dirname(folder))
+            shutil.rmtree(self.settings["objects"], ignore_errors=True)  # values on disk
 
 
 def main(control_fd: int, driver_fd: int) -> None:

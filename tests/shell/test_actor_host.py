@@ -246,7 +246,7 @@ LANES = (("", 3), ("io", 2))
 
 
 def test_calls_of_a_synchronous_actor_share_its_state_and_run_in_order(driver):
-    assert load(driver.make(performers.Counter, 5).payload) is None
+    assert load(driver.make(performers.Counter, 5).payload) == "Counter(5)"
     seqs = [driver.call("add", number) for number in (1, 2, 3)]
     assert [driver.value(seq) for seq in seqs] == [6, 8, 11]
     assert isinstance(rebuilt(driver.answer(driver.call("fail"))), KeyError)

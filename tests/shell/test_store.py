@@ -22,6 +22,7 @@ from aioray.engine.store import Store
 from aioray.exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from aioray.refs import NotAtHand
 from aioray.serialization import Pieces
+from aioray.state.folders import SessionFolder
 
 PAGE = 4096
 PAGES = 64  # what fits in memory
@@ -34,7 +35,8 @@ class Box:
 
     def __init__(self, parent, *, pages=PAGES, threshold=1.0, tell=lambda: None):
         self.parent = parent
-        self.folder = SpillFolder(str(parent), f"session_{os.getpid()}", threshold)
+        session = SessionFolder(str(parent), f"session_{os.getpid()}")
+        self.folder = SpillFolder(session, threshold)
         self.store = Store(pages * PAGE, self.folder, tell)
         self.objects = parent / f"session_{os.getpid()}" / "objects"
 
@@ -1301,7 +1303,8 @@ def make_folder(tmp_path):
 
     def make(session=None, threshold=1.0):
         session = session or f"session_{os.getpid()}"
-        folders.append(SpillFolder(str(tmp_path / "parent"), session, threshold))
+        place = SessionFolder(str(tmp_path / "parent"), session)
+        folders.append(SpillFolder(place, threshold))
         return folders[-1]
 
     yield make
@@ -1344,7 +1347,7 @@ def test_sessions_side_by_side_leave_each_other_alone(make_folder, tmp_path):
 def test_disowned_folder_stays(make_folder, tmp_path):
     folder = make_folder()
     path = folder.write(1, [b"x"], 1)
-    fd = folder._lock_fd
+    fd = folder._session._lock_fd
     folder.disown()
     folder.close()
     assert os.path.exists(path)
@@ -1368,11 +1371,11 @@ def test_threads_that_make_the_folder_together_all_write(make_folder):
     assert not any(os.path.exists(path) for path in paths)
 
 
-def test_folder_says_how_full_the_disk_is(make_folder):
+def test_folder_says_how_full_the_disk_is(make_folder, tmp_path):
     folder = make_folder(threshold=0.0)
     with pytest.raises(OutOfDiskError, match=r"it is \d+% full, and 0% is the limit"):
         folder.reserve(1, 1)
-    free = os.statvfs(folder.parent)
+    free = os.statvfs(tmp_path)
     roomy = make_folder("roomy_1")
     with pytest.raises(OutOfDiskError):
         roomy.reserve(1, (free.f_blocks + 1) * free.f_frsize)

@@ -1,0 +1,525 @@
+"""Tells the history what happens in an engine: attempts, workers, actors, placement groups.
+
+Room: shell. It looks at what the scheduler orders and at what processes do, turns that into rows
+and hands them to the keeper's thread; it decides nothing. What is done for every task is one tuple.
+Texts of errors are made in that thread. `live` tells what has not ended: from what there is, in
+slices, so that a long queue does not hold up the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..core.actors import ActorState, DeathCause
+from ..core.groups import GroupState
+from ..core.messages import FailureKind
+from ..core.model import TaskState
+from ..core.scheduler import UNIT
+from ..environments import WorkerEnvironment
+from ..failures import rebuild
+from .reports import (
+    NODE_IP,
+    ActorEnd,
+    DeathReport,
+    StartReport,
+    describe,
+    error_type,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ..core.actors import Actor
+    from ..core.groups import Group
+    from ..core.messages import AttemptRecord, Failure
+    from ..core.model import Task
+    from ..refs import StoredFailure
+    from ..state.keeper import Keeper
+    from .actors import Known
+    from .worker import WorkerHandle
+
+__all__ = ["Recorder"]
+
+SLICE = 1_000  # tasks told in one go
+_QUEUED = "PENDING_NODE_ASSIGNMENT"
+_STATES = {
+    TaskState.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
+    TaskState.PENDING_NODE_ASSIGNMENT: _QUEUED,
+    TaskState.BACKOFF: _QUEUED,
+    TaskState.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
+}
+_DEATHS = {
+    DeathCause.WORKER_DIED: "WORKER_DIED",
+    DeathCause.TOO_OFTEN: "WORKER_DIED",
+    DeathCause.EXITED: "INTENDED_USER_EXIT",
+    DeathCause.KILLED: "RAY_KILL",
+    DeathCause.OUT_OF_SCOPE: "OUT_OF_SCOPE",
+    DeathCause.CREATION_FAILED: "ACTOR_CREATION_FAILED",
+    DeathCause.GROUP_REMOVED: "PLACEMENT_GROUP_REMOVED",
+    DeathCause.SHUTDOWN: "OWNER_DIED",
+}
+
+
+class Recorder:
+    """What one engine tells. On the engine's thread, but where it says otherwise."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        *,
+        job: bytes,
+        node_id: str,
+        unix_offset: float,
+        row_of_group: Callable[[Group], dict[str, Any]],
+    ) -> None:
+        """row_of_group: a placement group as Ray's state API describes it."""
+        self.keeper = keeper
+        self._row_of_group = row_of_group
+        self._job = job
+        self._node_id = node_id
+        self._offset = unix_offset
+        self._last_kind = 0
+        self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
+        self._actors: dict[str, dict[str, Any]] = {}  # the same
+        keeper.finish_row = _with_text
+
+    def begin(self, session: Mapping[str, Any]) -> None:
+        """The session begins. session: what is known of it as a whole."""
+        now = time.time()
+        program = sys.argv if sys.argv and sys.argv[0] else ["python"]
+        self.keeper.meta = {
+            "job": self._job.hex(),
+            "node_id": self._node_id,
+            "pid": os.getpid(),
+            "hostname": os.uname().nodename,
+            "ip": NODE_IP,
+            "entrypoint": " ".join(program),
+            "python": platform.python_version(),
+            "started_at": now,
+            "ended_at": None,
+            **session,
+        }
+        driver = {
+            **_worker_facts(0, ids.random_id().hex(), "DRIVER"),
+            "pid": os.getpid(),
+            "launched": now,
+            "forked": now,
+            "ready": now,
+        }
+        self._workers[0] = driver
+        self._tell("worker", "0", driver)
+
+    def end(self) -> None:
+        """The session has ended."""
+        now = time.time()
+        for facts in self._workers.values():
+            self._tell(
+                "worker",
+                str(facts["number"]),
+                {**facts, "is_alive": False, "ended": now, "exit_type": "INTENDED_SYSTEM_EXIT"},
+            )
+        self.keeper.meta = {**self.keeper.meta, "ended_at": now}
+        self.keeper.close()
+
+    def woken(self) -> None:
+        """Something has begun."""
+        if not self.keeper.awake:
+            self.keeper.wake()
+
+    # ------------------------------------------------------------ attempts
+
+    def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
+        """These tasks have their values."""
+        keeper = self.keeper
+        append = keeper.done.append
+        for task, _ in results:
+            seq = task.seq
+            if not seq:
+                self._group_changed(task)
+                continue
+            kind = task.scheduling_class.kinds.get((task.function.key, task.name))
+            label = task.label
+            parent = task.parent
+            started = task.started_at
+            append(
+                (
+                    kind or self._kind(task),
+                    label[0] if type(label) is tuple else label,
+                    task.attempt,
+                    None if parent is None else ids.task_id(self._job, parent.label),
+                    task.sent_to,
+                    seq,
+                    task.created_at,
+                    task.ready_at,
+                    task.sent_at,
+                    started,
+                    started + task.seconds,
+                )
+            )
+        if not keeper.awake:
+            keeper.wake()
+
+    def retried(self, task: Task, record: AttemptRecord) -> None:
+        """This attempt has failed, and another follows."""
+        self._failed(task, record, record.kind, functools.partial(_text_of, record))
+
+    def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
+        """This task has failed for good."""
+        record = failure.attempts[-1] if failure.attempts else None
+        if record is not None and record.number != task.attempt:
+            record = None
+        # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
+        self._failed(task, record, failure.kind, functools.partial(_text_of_error, stored.build))
+
+    def actor_not_made(self, creation: Task) -> None:
+        """The making of an actor has failed, and is tried again."""
+        record = creation.failures[-1] if creation.failures else None
+        if record is not None and record.number == creation.attempt - 1:
+            self.retried(creation, record)
+
+    def _failed(
+        self,
+        task: Task,
+        record: AttemptRecord | None,
+        kind: FailureKind,
+        text: Callable[[], str],
+    ) -> None:
+        if task.scheduling_class.reserves is not None:
+            self._group_changed(task)
+            return
+        now = time.monotonic()
+        label = task.label
+        parent = task.parent
+        worker: int | None = None
+        seq: int | None = None
+        sent = started = None
+        number, created, ready, ended = task.attempt, task.created_at, task.ready_at, now
+        if record is not None and record.passage is not None:
+            number, worker, started = record.number, record.worker_id, record.started_at
+            created, ready, sent, seq = record.passage
+            if started is not None and record.duration is not None:
+                ended = started + record.duration
+            if not record.duration and not record.started_at:
+                started = None
+        elif task.seq:
+            worker, seq, sent = task.sent_to, task.seq, task.sent_at
+        self.keeper.failed.append(
+            (
+                self._kind(task),
+                label[0] if type(label) is tuple else label,
+                number,
+                None if parent is None else ids.task_id(self._job, parent.label),
+                worker,
+                seq,
+                created,
+                ready if ready >= created else None,
+                sent,
+                started,
+                ended,
+                error_type(kind),
+                text,
+            )
+        )
+        self.keeper.wake()
+
+    def _kind(self, task: Task) -> int:
+        """The number of what the attempts of this task have in common with others."""
+        kinds = task.scheduling_class.kinds
+        key = (task.function.key, task.name)
+        found: int | None = kinds.get(key)
+        if found is None:
+            self._last_kind = found = kinds[key] = self._last_kind + 1
+            self.keeper.kinds[found] = self._facts(task)
+        return found
+
+    def _facts(self, task: Task) -> dict[str, Any]:
+        cls = task.scheduling_class
+        actor = task.actor or cls.actor
+        known: Known | None = None if actor is None else actor.payload
+        sort, function = "NORMAL_TASK", task.function.name
+        if task.actor is not None:
+            sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]
+        elif actor is not None:
+            sort = "ACTOR_TASK"
+        return {
+            "name": task.name,
+            "type": sort,
+            "func_or_class_name": function,
+            "actor_id": None if known is None else known.facts.actor_id,
+            "creation": known.label.hex() if known is not None and task.actor is None else None,
+            "required_resources": _amounts(cls.demand),
+            "placement_group_id": None if cls.group is None else cls.group.key,
+            "runtime_env": _fields(cls.environment),
+            "label_selector": None,
+        }
+
+    # ------------------------------------------------------------ workers
+
+    def launched(self, worker_id: int, hex_id: str) -> None:
+        """A worker was ordered."""
+        facts = _worker_facts(worker_id, hex_id, "WORKER")
+        facts["launched"] = time.time()
+        self._workers[worker_id] = facts
+
+    def forked(self, worker_id: int, pid: int) -> None:
+        """It has a process."""
+        self._change(worker_id, pid=pid, forked=time.time())
+
+    def ready(self, worker_id: int) -> None:
+        """It takes attempts."""
+        self._change(worker_id, ready=time.time())
+
+    def start_failed(self, worker_id: int, report: StartReport) -> None:
+        """It has not come up."""
+        self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
+        self.event("ERROR", "worker", f"A worker could not be started: {report.reason}")
+
+    def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
+        """Its process has been reaped."""
+        detail = report.one_line()
+        if report.oom_killed:
+            sort = "NODE_OUT_OF_MEMORY"
+        elif handle.kill_ordered:
+            sort, detail = "INTENDED_USER_EXIT", "It was killed, as was ordered."
+        elif handle.claims_writer is None:
+            sort, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
+        elif report.exit_code == 0:
+            sort = "INTENDED_USER_EXIT"
+        else:
+            sort = "SYSTEM_ERROR"
+            self.event("ERROR", "worker", f"Worker {report.worker.pid}: {detail}.")
+        self._exit(handle.id, sort, detail)
+
+    def _exit(self, worker_id: int, sort: str, detail: str) -> None:
+        self._change(
+            worker_id, is_alive=False, exit_type=sort, exit_detail=detail, ended=time.time()
+        )
+        self._workers.pop(worker_id, None)
+
+    def _change(self, worker_id: int, **changes: Any) -> None:
+        facts = self._workers.get(worker_id)
+        if facts is not None:
+            facts = self._workers[worker_id] = {**facts, **changes}
+            self._tell("worker", str(worker_id), facts)
+
+    # ------------------------------------------------------------ actors and groups
+
+    def actor_changed(self, actor: Actor) -> None:
+        """The state of an actor has changed."""
+        known: Known = actor.payload
+        facts = self._actors.get(known.facts.actor_id)
+        if facts is None:
+            facts = self._new_actor(known)
+        worker = known.worker
+        state = actor.state
+        alive = state is ActorState.ALIVE
+        facts = {
+            **facts,
+            "state": state.name,
+            "num_restarts": actor.num_restarts,
+            "pid": None if worker is None or state is ActorState.PENDING_CREATION else worker.pid,
+            "repr_name": known.repr_name,
+        }
+        if actor.worker is not None:
+            facts["worker"] = actor.worker.id
+            if alive:
+                self._change(actor.worker.id, actor_id=known.facts.actor_id)
+        self._actors[known.facts.actor_id] = facts
+        if state is ActorState.DEAD:
+            del self._actors[known.facts.actor_id]
+            end = known.end
+            assert end is not None
+            facts |= {
+                "ended": time.time(),
+                "death_cause": {
+                    "reason": _DEATHS[end.cause],
+                    "error_message": end.one_line(),
+                },
+            }
+            if end.cause in (DeathCause.WORKER_DIED, DeathCause.TOO_OFTEN):
+                self.event("ERROR", "actor", end.notice())
+        elif state is ActorState.RESTARTING:
+            self.actor_not_made(actor.creation)
+            self.event(
+                "WARNING",
+                "actor",
+                f"Actor {known.facts.class_name} ({known.facts.actor_id}) is made again, because "
+                f"its {actor.loss.one_line()}.",
+            )
+        self._tell("actor", known.facts.actor_id, facts)
+
+    def _new_actor(self, known: Known) -> dict[str, Any]:
+        definition, facts = known.definition, known.facts
+        return {
+            "actor_id": facts.actor_id,
+            "class_name": facts.class_name,
+            "state": None,
+            "job_id": self._job.hex(),
+            "name": facts.name,
+            "node_id": self._node_id,
+            "pid": None,
+            "ray_namespace": facts.namespace,
+            "serialized_runtime_env": _fields(definition.environment),
+            "required_resources": _amounts(definition.demand),
+            "death_cause": None,
+            "is_detached": definition.detached,
+            "placement_group_id": known.group or None,
+            "repr_name": "",
+            "num_restarts": 0,
+            "num_restarts_due_to_lineage_reconstruction": 0,
+            "num_restarts_due_to_node_preemption": 0,
+            "call_site": None,
+            "label_selector": {},
+            "fallback_strategy": [],
+            "worker": None,
+            "created": time.time(),
+            "ended": None,
+        }
+
+    def group_changed(self, group: Group) -> None:
+        """The state of a placement group has changed."""
+        facts = self._row_of_group(group)
+        ended = time.time() if group.state is GroupState.REMOVED else None
+        self._tell("placement_group", group.key, {**facts, "ended": ended})
+
+    def _group_changed(self, reservation: Task) -> None:
+        group = reservation.scheduling_class.reserves
+        assert group is not None
+        self.group_changed(group)
+
+    # ------------------------------------------------------------ what else there is
+
+    def event(self, severity: str, source: str, message: str) -> None:
+        """Something that an operator may want to know of."""
+        self.keeper.events.append((time.time(), severity, source, message))
+        self.keeper.wake()
+
+    def output(self, worker_id: int, seq: int, stream: int, data: bytes) -> None:
+        """An attempt has printed this; 0: it was no attempt. stream: 1 or 2."""
+        self.keeper.keep_output((worker_id, seq, stream, time.time(), data))
+
+    def _tell(self, sort: str, name: str, facts: dict[str, Any]) -> None:
+        self.keeper.things.append((sort, name, facts))
+        self.keeper.wake()
+
+    # ------------------------------------------------------------ what has not ended
+
+    def live(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]], rows: list[Any]
+    ) -> Iterator[None]:
+        """Append a row for every task that has not ended, with pauses.
+
+        running: by id of a worker, the attempt that it works on and since when. A row is as in
+        `schema.ATTEMPT_COLUMNS` up to `started`, and the state; ids are hexadecimal.
+        """
+        for count, task in enumerate(tasks):
+            if count % SLICE == SLICE - 1:
+                yield
+            row = self._live_row(task, running)
+            if row is not None:
+                label, parent = row[1], row[3]
+                row[1] = label.hex() if type(label) is bytes else label
+                row[3] = None if parent is None else parent.hex()
+                rows.append(row)
+
+    def running(self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]) -> list[Any]:
+        """The rows of those of these tasks that are running, as in `schema.ATTEMPT_COLUMNS`."""
+        rows = [self._live_row(task, running) for task in tasks]
+        return [[*row[:-1], None, None, None] for row in rows if row is not None and row[-2]]
+
+    def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
+        cls = task.scheduling_class
+        state = _STATES.get(task.state)
+        if state is None or cls.reserves is not None:
+            return None  # it has ended during a pause, and is in the history
+        label, parent = task.label, task.parent
+        worker: int | None = None
+        seq: int | None = None
+        sent = started = None
+        if task.worker is not None:
+            worker, seq, sent = task.worker.id, task.seq, task.sent_at
+            at = running.get(worker)
+            if at is not None and at[0] == seq:
+                started = at[1]
+            elif cls.actor is not None and not cls.actor.ahead:
+                started = sent
+            if started is not None:
+                state = "RUNNING_IN_RAY_GET" if task.worker.blocked else "RUNNING"
+        elif state is _QUEUED and cls.actor is not None and cls.actor.worker is not None:
+            state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
+        ready = task.ready_at if task.ready_at >= task.created_at else None
+        offset = self._offset
+        return [
+            self._kind(task),
+            label[0] if type(label) is tuple else label,
+            task.attempt,
+            None if parent is None else ids.task_id(self._job, parent.label),
+            worker,
+            seq,
+            *(
+                None if at is None else at + offset
+                for at in (task.created_at, ready, sent, started)
+            ),
+            state,
+        ]
+
+
+def _worker_facts(number: int, hex_id: str, sort: str) -> dict[str, Any]:
+    return {
+        "number": number,
+        "worker_id": hex_id,
+        "pid": None,
+        "is_alive": True,
+        "worker_type": sort,
+        "exit_type": None,
+        "exit_detail": None,
+        "launched": None,
+        "forked": None,
+        "ready": None,
+        "ended": None,
+        "actor_id": None,
+    }
+
+
+def _amounts(demand: Any) -> dict[str, float]:
+    return {name: amount / UNIT for name, amount in demand}
+
+
+def _fields(environment: Any) -> dict[str, Any] | None:
+    if not isinstance(environment, WorkerEnvironment):
+        return None
+    return environment.fields() or None
+
+
+def _with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row of a failed attempt, with its error as text. In the keeper's thread."""
+    *rest, text = row
+    try:
+        return (*rest, text())
+    except Exception as error:  # noqa: BLE001 - it may be of a class of the user's
+        return (*rest, f"{type(error).__name__} while the error was shown")
+
+
+def _text_of(record: AttemptRecord) -> str:
+    if record.kind is FailureKind.APPLICATION and isinstance(record.detail, bytes):
+        return _shown(rebuild(record.detail))
+    if isinstance(record.detail, ActorEnd):
+        return record.detail.text()
+    return describe(record)
+
+
+def _text_of_error(build: Callable[[], BaseException]) -> str:
+    return _shown(build())
+
+
+def _shown(error: BaseException) -> str:
+    from ..exceptions import RayTaskError
+
+    text = str(error)
+    return f"User exception:\n{text}" if isinstance(error, RayTaskError) else text

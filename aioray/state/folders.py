@@ -1,0 +1,196 @@
+"""The folders of sessions: made, locked while the session lives, found again, swept.
+
+Room: state; stdlib only. `TEMP/aioray-UID/SESSION`, both 0700. TEMP is what `_temp_dir` or
+RAY_TMPDIR say, else the system's folder for temporary files. A session's name ends with the pid of
+its driver, and its `lock` is held while it lives, which decides where pids mean nothing, in other
+containers. What a session leaves is its history; what it needs only while it lives goes with it,
+or is swept by the next one if everything was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OBJECTS", "SOCKET", "Found", "SessionFolder", "found_sessions", "root_folder", "sweep"]
+
+SOCKET = "state.sock"
+OBJECTS = "objects"  # values that did not fit into memory
+KEPT_BYTES = 1024 * 1024 * 1024  # of all ended sessions together
+KEPT_SESSIONS = 100  # ended ones
+NEW_SECONDS = 10.0  # for which a folder without a lock may become that of a session
+_LOCK = "lock"
+
+
+def root_folder(temp_dir: str | None = None, environ: Mapping[str, str] | None = None) -> str:
+    """The folder in which the sessions of this user have theirs."""
+    environ = os.environ if environ is None else environ
+    parent = temp_dir or environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return os.path.join(parent, f"aioray-{os.getuid()}")
+
+
+def new_name() -> str:
+    """A name for a session of this process, in the form of Ray's."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    day = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(seconds))
+    return f"session_{day}_{nanoseconds // 1000:06}_{os.getpid()}"
+
+
+class SessionFolder:
+    """The folder of a session of this process. All methods may be called from any thread."""
+
+    def __init__(self, root: str, name: str) -> None:
+        """Nothing is made yet."""
+        self.root = root
+        self.path = os.path.join(root, name)
+        self._lock_fd: int | None = None
+        self._closed = False
+        self._mutex = threading.Lock()
+
+    def make(self) -> None:
+        """Make it, unless that was done before.
+
+        Raises OSError; PermissionError if somebody else could write to the folder above.
+        """
+        with self._mutex:
+            if self._closed:
+                raise RuntimeError("This engine is shut down. Start another one.")
+            if self._lock_fd is not None:
+                return
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            found = os.lstat(self.root)
+            if not _is_ours(found):
+                raise PermissionError(
+                    errno.EPERM, "somebody else could write there: remove it", self.root
+                )
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            fd = _open_lock(self.path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._lock_fd = fd
+
+    def close(self) -> None:
+        """Remove what is not to stay, and the folder too if nothing does."""
+        with self._mutex:
+            self._closed = True
+            fd, self._lock_fd = self._lock_fd, None
+        if fd is not None:
+            _clear(self.path)
+            os.close(fd)
+            with contextlib.suppress(OSError):  # others have sessions, or it is not ours alone
+                os.rmdir(self.root)
+
+    def disown(self) -> None:
+        """This is a copy in a forked process: the folder is the parent's."""
+        self._closed = True
+        self._lock_fd = None
+        self._mutex = threading.Lock()  # the other may be held by a thread that is not here
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session that was found."""
+
+    name: str
+    path: str
+    alive: bool
+
+    @property
+    def pid(self) -> int:
+        """Of its driver."""
+        return int(self.name.rpartition("_")[2])
+
+
+def found_sessions(root: str) -> list[Found]:
+    """The sessions in this folder, the newest first."""
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return []
+    # The name begins with the time, and ends with the pid, which is no time.
+    names = sorted((name for name in names if _is_session(name)), reverse=True)
+    return [
+        Found(name, path, alive)
+        for name in names
+        if (alive := _is_alive(path := os.path.join(root, name))) is not None
+    ]
+
+
+def sweep(root: str) -> None:
+    """Remove what sessions have left that were killed, and the oldest of those that ended."""
+    kept, size = 0, 0
+    for found in found_sessions(root):
+        if found.alive or _may_be_new(found):
+            continue
+        with contextlib.suppress(OSError):
+            fd = _open_lock(found.path)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                size += _size(found.path)
+                kept += 1
+                if size > KEPT_BYTES or kept > KEPT_SESSIONS:
+                    shutil.rmtree(found.path, ignore_errors=True)
+                else:
+                    _clear(found.path)
+            finally:
+                os.close(fd)
+
+
+def _may_be_new(found: Found) -> bool:
+    """Whether it may be about to be made: the folder is there before it is locked."""
+    if not os.path.exists(f"/proc/{found.pid}"):
+        return False
+    with contextlib.suppress(OSError):
+        return time.time() - os.stat(found.path).st_mtime < NEW_SECONDS
+    return True
+
+
+def _clear(path: str) -> None:
+    """Remove what is of no use when the session is over, and the folder if that was all."""
+    shutil.rmtree(os.path.join(path, OBJECTS), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(path, SOCKET))
+    if set(os.listdir(path)) <= {_LOCK}:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_session(name: str) -> bool:
+    return name.rpartition("_")[2].isdigit()
+
+
+def _is_alive(path: str) -> bool | None:
+    """Whether somebody holds the lock of this session; None if there is no such session."""
+    try:
+        fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _size(path: str) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+
+
+def _open_lock(folder: str) -> int:
+    return os.open(os.path.join(folder, _LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

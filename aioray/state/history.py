@@ -1,0 +1,252 @@
+"""The database that holds what happened in a session.
+
+Room: state; disk only. Written by one thread, in batches, each one transaction; readers are other
+processes. The file is in write-ahead mode and not synced: what is committed survives the death of
+the driver, and a crash of the machine may damage it. What cannot be written or is damaged is set
+aside with a warning, and history goes on in memory; it is never a reason to fail.
+
+A batch goes to SQLite as few statements of many rows: `executemany` would let go of the GIL, and
+wait for it again, once for every row, behind a driver that is busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FILE", "Batch", "History"]
+
+logger = logging.getLogger("aioray")
+
+FILE = "history.db"
+OUTPUT_BYTES = 256 * 1024 * 1024  # of workers' output that one session keeps
+EVENTS_KEPT = 10_000
+THINGS_KEPT = 10_000  # changes of things; those that have not ended stay
+_PARAMETERS = 12_000  # of one statement; SQLite takes 32,766
+_DONE_COLUMNS = ATTEMPT_COLUMNS[:-2]  # of an attempt that has not failed
+_TIMES = ("created", "ready", "sent", "started", "ended")
+
+
+class Batch:
+    """What is written in one transaction."""
+
+    __slots__ = ("done", "events", "failed", "kinds", "meta", "output", "things")
+
+    def __init__(
+        self,
+        *,
+        done: Sequence[tuple[Any, ...]] = (),
+        failed: Sequence[tuple[Any, ...]] = (),
+        kinds: Sequence[tuple[int, dict[str, Any]]] = (),
+        things: Sequence[tuple[str, str, dict[str, Any]]] = (),
+        events: Sequence[tuple[float, str, str, str]] = (),
+        output: Sequence[tuple[int, int, int, float, bytes]] = (),
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        """Times of attempts are monotonic here.
+
+        done: attempts that have their value, without the columns that tell of errors. failed: the
+        others, whole. kinds, things, events, output, meta: see `schema`.
+        """
+        self.done = done
+        self.failed = failed
+        self.kinds = kinds
+        self.things = things
+        self.events = events
+        self.output = output
+        self.meta = meta or {}
+
+
+class History:
+    """The history of one session that is being written. For one thread."""
+
+    def __init__(self, folder: str | None, *, attempts_kept: int, unix_offset: float) -> None:
+        """Begin an empty history.
+
+        folder: where the file goes; None: it stays in memory. attempts_kept: older ones go.
+        unix_offset: what makes Unix seconds of monotonic ones.
+        """
+        self._path = None if folder is None else os.path.join(folder, FILE)
+        self._attempts_kept = attempts_kept
+        self._statements: dict[tuple[str, int], str] = {}
+        self._offset = repr(unix_offset)
+        self._output_bytes = 0
+        self._connection = self._open()
+
+    @property
+    def path(self) -> str | None:
+        """Where the file is; None: all is in memory."""
+        return self._path
+
+    def write(self, batch: Batch) -> None:
+        """Add a batch."""
+        try:
+            self._write(batch)
+        except sqlite3.Error as error:
+            if self._path is None:
+                raise
+            self._set_aside(error)
+            self._write(batch)
+
+    def write_running(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """These attempts are running now. Times are Unix seconds."""
+        marks = ",".join("?" * len(ATTEMPT_COLUMNS))
+        try:
+            self._connection.execute("BEGIN")
+            self._connection.execute("DELETE FROM running")
+            self._connection.executemany(f"INSERT INTO running VALUES ({marks})", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:  # the next batch will find out, and say so
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def image(self) -> bytes:
+        """The whole database, as `sqlite3.Connection.deserialize` takes it."""
+        return self._connection.serialize()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+
+    # ------------------------------------------------------------ the file
+
+    def _open(self) -> sqlite3.Connection:
+        if self._path is not None:
+            try:
+                return _create(self._path)
+            except sqlite3.Error as error:
+                _warn(f"There will be no file of this session's history: {error}", self._path)
+                self._path = None
+        return _create(":memory:")
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """Begin anew in memory, with all that can still be read."""
+        path, self._path = self._path, None
+        damaged, self._connection = self._connection, _create(":memory:")
+        with contextlib.suppress(sqlite3.Error):
+            damaged.execute("ROLLBACK")
+        for table in ("meta", "kinds", "things", "attempts", "events"):
+            with contextlib.suppress(sqlite3.Error):
+                for row in damaged.execute(f"SELECT * FROM {table}"):
+                    marks = ",".join("?" * len(row))
+                    self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+        with contextlib.suppress(sqlite3.Error):
+            damaged.close()
+        assert path is not None
+        with contextlib.suppress(OSError):
+            os.replace(path, f"{path}.damaged")
+        _warn(
+            f"The file of this session's history cannot be written any more ({error}); it was set "
+            f"aside, and history goes on in memory until the session ends",
+            f"{path}.damaged",
+        )
+
+    # ------------------------------------------------------------ writing
+
+    def _write(self, batch: Batch) -> None:
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            if batch.meta:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                    [(key, json.dumps(value)) for key, value in batch.meta.items()],
+                )
+            if batch.kinds:
+                rows = [(number, json.dumps(facts)) for number, facts in batch.kinds]
+                connection.executemany("INSERT OR REPLACE INTO kinds VALUES (?, ?)", rows)
+            if batch.things:
+                newest = {(sort, name): facts for sort, name, facts in batch.things}
+                connection.executemany(
+                    "INSERT OR REPLACE INTO things VALUES (?, ?, ?)",
+                    [(*key, json.dumps(facts)) for key, facts in newest.items()],
+                )
+            self._insert("attempts", _DONE_COLUMNS, batch.done)
+            self._insert("attempts", ATTEMPT_COLUMNS, batch.failed)
+            if batch.events:
+                connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", batch.events)
+            if batch.output:
+                connection.executemany("INSERT INTO output VALUES (?, ?, ?, ?, ?)", batch.output)
+            self._forget_old(batch)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert many rows, with few statements."""
+        size = _PARAMETERS // len(columns)
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            sql = self._statement(table, columns, len(some))
+            self._connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
+
+    def _statement(self, table: str, columns: Sequence[str], count: int) -> str:
+        row = [f"?+{self._offset}" if column in _TIMES else "?" for column in columns]
+        values = f"({','.join(row)})"
+        head = f"INSERT INTO {table} ({','.join(columns)}) VALUES "
+        if count < _PARAMETERS // len(columns):
+            return head + ",".join([values] * count)
+        key = (table, len(columns))
+        if key not in self._statements:
+            self._statements[key] = head + ",".join([values] * count)
+        return self._statements[key]
+
+    def _forget_old(self, batch: Batch) -> None:
+        connection = self._connection
+        if batch.done or batch.failed:
+            _keep_newest(connection, "attempts", self._attempts_kept)
+        if batch.events:
+            _keep_newest(connection, "events", EVENTS_KEPT)
+        if batch.things:
+            ended = "AND json_extract(facts, '$.ended') IS NOT NULL"
+            _keep_newest(connection, "things", THINGS_KEPT, ended)
+        self._output_bytes += sum(len(data) for *_, data in batch.output)
+        while self._output_bytes > OUTPUT_BYTES:
+            oldest = connection.execute(
+                "SELECT max(rowid), sum(length(data)) FROM "
+                "(SELECT rowid, data FROM output ORDER BY rowid LIMIT 1000)"
+            ).fetchone()
+            connection.execute("DELETE FROM output WHERE rowid <= ?", oldest[:1])
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('output_dropped', 'true')")
+            self._output_bytes -= oldest[1]
+
+
+def _keep_newest(
+    connection: sqlite3.Connection, table: str, count: int, condition: str = ""
+) -> None:
+    (newest,) = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
+    if newest is not None and newest > count:
+        connection.execute(f"DELETE FROM {table} WHERE rowid <= ? {condition}", (newest - count,))
+
+
+def _create(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _warn(what: str, path: str) -> None:
+    logger.warning("%s (%s).", what, path)

@@ -1,0 +1,250 @@
+"""The thread that writes the history and answers questions, so that the driver's loop does not.
+
+Room: state. `Keeper` takes facts from the engine's thread, in deques that need no lock, and writes
+them a moment later, many at a time. Whoever asks is given what is going on by the engine, as soon
+as its loop comes to it, and everything else by the file, which is brought up to date before the
+answer goes out. If the engine's loop is blocked, the answer says so, and where.
+
+The thread starts with the session and ends with it; nothing waits for it but the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .folders import SessionFolder
+    from .history import History
+
+__all__ = ["Keeper", "Listener"]
+
+logger = logging.getLogger("aioray")
+
+FLUSH_SECONDS = 0.25  # between the first fact and the writing of it
+OUTPUT_WAITING = 64 * 1024 * 1024  # bytes of output that may wait to be written; more is not kept
+CLOSE_SECONDS = 10.0  # that the end of a session waits for its history
+
+
+class Listener(Protocol):
+    """Somebody who wants to know what was just written. Called in the keeper's thread."""
+
+    def attempts(
+        self, kinds: Mapping[int, dict[str, Any]], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """These attempts have ended. rows: as in `schema.ATTEMPT_COLUMNS`, times monotonic."""
+        ...
+
+    def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
+        """This was told of."""
+        ...
+
+
+class Keeper:
+    """Writes one session's history and serves its state.
+
+    The deques are filled by the engine's thread, which then calls `wake`.
+    """
+
+    def __init__(
+        self,
+        folder: SessionFolder | None,
+        ask: Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], None],
+        *,
+        attempts_kept: int,
+        unix_offset: float,
+    ) -> None:
+        """Nothing is started yet.
+
+        folder: where file and socket go; None: there are none. ask: has the engine answer a
+        request, from any thread, and calls back with the answer on its own. attempts_kept,
+        unix_offset: see `History`.
+        """
+        self.done: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
+        self.failed: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
+        self.things: deque[tuple[str, str, dict[str, Any]]] = deque()
+        self.events: deque[tuple[float, str, str, str]] = deque()
+        self.output: deque[tuple[int, int, int, float, bytes]] = deque()
+        self.kinds: dict[int, dict[str, Any]] = {}  # those known; only ever grows
+        self.meta: dict[str, Any] = {}  # changed as a whole
+        self.listeners: list[Listener] = []
+        self.finish_row: Callable[[tuple[Any, ...]], tuple[Any, ...]] = lambda row: row
+        self._folder = folder
+        self._ask = ask
+        self._attempts_kept = attempts_kept
+        self._unix_offset = unix_offset
+        self.awake = False  # whether it will write soon without being told
+        self._closing = False
+        self._asked_for_running = False
+        self._output_given = self._output_taken = 0  # bytes; each is changed by one thread
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="aioray-state", daemon=True)
+        self._jobs: deque[Callable[[], None]] = deque()  # for the thread
+        self._kinds_written = 0
+        self._meta_written: dict[str, Any] = {}
+        self._history: History | None = None
+
+    # ------------------------------------------------------------ for the engine
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have what the deques hold written soon."""
+        if not self.awake:
+            self.awake = True
+            os.eventfd_write(self._bell, 1)
+
+    def keep_output(self, row: tuple[int, int, int, float, bytes]) -> None:
+        """Have output written soon, or drop it if the disk does not keep up."""
+        self._output_given += len(row[-1])
+        if self._output_given - self._output_taken > OUTPUT_WAITING:
+            self._output_given -= len(row[-1])
+            self.meta = {**self.meta, "output_dropped": True}
+        else:
+            self.output.append(row)
+        if not self.awake:
+            self.wake()
+
+    def close(self) -> None:
+        """Write what is left, and end the thread."""
+        self._closing = True
+        os.eventfd_write(self._bell, 1)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            logger.warning("The session's history was not written in %g s.", CLOSE_SECONDS)
+        else:
+            os.close(self._bell)
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have something done by the thread. From any thread."""
+        self._jobs.append(job)
+        os.eventfd_write(self._bell, 1)
+
+    # ------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        from .folders import sweep
+        from .history import History
+        from .server import Server
+
+        selector = selectors.DefaultSelector()
+        selector.register(self._bell, selectors.EVENT_READ, self._rung)
+        server: Server | None = None
+        folder = self._folder
+        self._history = history = History(
+            None if folder is None else folder.path,
+            attempts_kept=self._attempts_kept,
+            unix_offset=self._unix_offset,
+        )
+        self._flush()
+        if folder is not None:
+            try:
+                server = Server(folder.path, selector, self._answer)
+            except OSError as error:
+                logger.warning("This session cannot be asked for its state: %s.", error)
+        due: float | None = None
+        swept = folder is None
+        while not self._closing:
+            wait = None if due is None else max(0.0, due - time.monotonic())
+            if server is not None:
+                wait = server.shortest_wait(wait)
+            for key, _ in selector.select(wait):
+                key.data()
+            now = time.monotonic()
+            if server is not None:
+                server.time_out(now)
+            while self._jobs:
+                self._jobs.popleft()()
+            if due is not None and now >= due:
+                due = None
+                self._flush()
+                self._ask_for_running()
+                if not swept and folder is not None:
+                    swept = True
+                    sweep(folder.root)
+            elif due is None and self.awake:
+                due = now + FLUSH_SECONDS
+        while self._jobs:
+            self._jobs.popleft()()
+        self._flush()
+        history.write_running(())
+        history.close()
+        if server is not None:
+            server.close()
+        selector.close()
+
+    def _rung(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+
+    def _flush(self) -> None:
+        """Write what has come since the last time."""
+        from .history import Batch
+
+        self.awake = False  # before looking: whatever comes from now on wakes again
+        assert self._history is not None
+        done, events = _taken(self.done), _taken(self.events)
+        failed = [self.finish_row(row) for row in _taken(self.failed)]
+        kinds = list(itertools.islice(self.kinds.items(), self._kinds_written, None))
+        self._kinds_written += len(kinds)
+        meta, output = self.meta, _taken(self.output)
+        self._output_taken += sum(len(row[-1]) for row in output)
+        self._history.write(
+            Batch(
+                done=done,
+                failed=failed,
+                kinds=kinds,
+                things=_taken(self.things),
+                events=events,
+                output=output,
+                meta={} if meta is self._meta_written else meta,
+            )
+        )
+        self._meta_written = meta
+        for listener in self.listeners:
+            if done or failed:
+                listener.attempts(self.kinds, [*((*row, None, None) for row in done), *failed])
+            if events:
+                listener.events(events)
+
+    def _ask_for_running(self) -> None:
+        """Note what is running, in case that the driver is killed."""
+
+        def note(answer: dict[str, Any]) -> None:
+            self._asked_for_running = False
+            assert self._history is not None
+            self._history.write_running(answer.get("running", ()))
+
+        if not self._asked_for_running:
+            self._asked_for_running = True
+            self._ask({"want": ["running"]}, lambda answer: self.do(lambda: note(answer)))
+
+    def _answer(self, request: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Answer a question: with the engine's help, and then with the file up to date."""
+
+        def complete(answer: dict[str, Any]) -> None:
+            self._flush()
+            assert self._history is not None
+            if self._history.path is None:
+                import base64
+
+                answer["database"] = base64.b64encode(self._history.image()).decode()
+            reply(answer)
+
+        self._ask(request, lambda answer: self.do(lambda: complete(answer)))
+
+
+def _taken(items: deque[Any]) -> list[Any]:
+    """What is in there now, taken out; others may append meanwhile."""
+    return [items.popleft() for _ in range(len(items))]
