@@ -138,18 +138,24 @@ class Recorder:
         """These tasks have their values."""
         keeper = self.keeper
         append = keeper.done.append
+        function = cls = kind = None
+        name = ""
         for task, _ in results:
             seq = task.seq
             if not seq:
                 self._group_changed(task)
                 continue
-            kind = task.scheduling_class.kinds.get((task.function.key, task.name))
-            label = task.label
-            parent = task.parent
-            started = task.started_at
+            if (
+                task.function is not function
+                or task.scheduling_class is not cls
+                or task.name is not name
+            ):
+                function, cls, name = task.function, task.scheduling_class, task.name
+                kind = self._kind(task)
+            label, parent = task.label, task.parent
             append(
                 (
-                    kind or self._kind(task),
+                    kind,
                     label[0] if type(label) is tuple else label,
                     task.attempt,
                     None if parent is None else ids.task_id(self._job, parent.label),
@@ -158,8 +164,8 @@ class Recorder:
                     task.created_at,
                     task.ready_at,
                     task.sent_at,
-                    started,
-                    started + task.seconds,
+                    task.started_at,
+                    task.seconds,
                 )
             )
         if not keeper.awake:

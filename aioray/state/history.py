@@ -55,8 +55,8 @@ class Batch:
     ) -> None:
         """Times of attempts are monotonic here.
 
-        done: attempts that have their value, without the columns that tell of errors. failed: the
-        others, whole. kinds, things, events, output, meta: see `schema`.
+        done: attempts that have their value, without the columns that tell of errors, and with the
+        seconds that it ran instead of the end. failed: the others, whole. The rest: see `schema`.
         """
         self.done = done
         self.failed = failed
@@ -78,7 +78,7 @@ class History:
         """
         self._path = None if folder is None else os.path.join(folder, FILE)
         self._attempts_kept = attempts_kept
-        self._statements: dict[tuple[str, int], str] = {}
+        self._statements: dict[tuple[bool, int], str] = {}
         self._offset = repr(unix_offset)
         self._output_bytes = 0
         self._connection = self._open()
@@ -172,8 +172,8 @@ class History:
                     "INSERT OR REPLACE INTO things VALUES (?, ?, ?)",
                     [(*key, json.dumps(facts)) for key, facts in newest.items()],
                 )
-            self._insert("attempts", _DONE_COLUMNS, batch.done)
-            self._insert("attempts", ATTEMPT_COLUMNS, batch.failed)
+            self._insert(_DONE_COLUMNS, batch.done, runs=True)
+            self._insert(ATTEMPT_COLUMNS, batch.failed, runs=False)
             if batch.events:
                 connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", batch.events)
             if batch.output:
@@ -185,24 +185,30 @@ class History:
                 connection.execute("ROLLBACK")
             raise
 
-    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert many rows, with few statements."""
+    def _insert(
+        self, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, runs: bool
+    ) -> None:
+        """Insert many attempts, with few statements. runs: see `_statement`."""
         size = _PARAMETERS // len(columns)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            sql = self._statement(table, columns, len(some))
+            key = (runs, len(some))
+            sql = self._statements.get(key)
+            if sql is None:
+                sql = self._statement(columns, len(some), runs=runs)
+                if len(some) == size:
+                    self._statements[key] = sql
             self._connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
 
-    def _statement(self, table: str, columns: Sequence[str], count: int) -> str:
-        row = [f"?+{self._offset}" if column in _TIMES else "?" for column in columns]
-        values = f"({','.join(row)})"
-        head = f"INSERT INTO {table} ({','.join(columns)}) VALUES "
-        if count < _PARAMETERS // len(columns):
-            return head + ",".join([values] * count)
-        key = (table, len(columns))
-        if key not in self._statements:
-            self._statements[key] = head + ",".join([values] * count)
-        return self._statements[key]
+    def _statement(self, columns: Sequence[str], count: int, *, runs: bool) -> str:
+        """runs: the seconds that an attempt ran stand in the place of its end."""
+        numbers = {column: f"column{number}" for number, column in enumerate(columns, 1)}
+        sources = numbers | {column: f"{numbers[column]} + {self._offset}" for column in _TIMES}
+        if runs:
+            sources["ended"] = f"{numbers['started']} + {sources['ended']}"
+        rows = ",".join([f"({','.join('?' * len(columns))})"] * count)
+        chosen = ", ".join(sources[column] for column in columns)
+        return f"INSERT INTO attempts ({', '.join(columns)}) SELECT {chosen} FROM (VALUES {rows})"
 
     def _forget_old(self, batch: Batch) -> None:
         connection = self._connection

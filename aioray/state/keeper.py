@@ -30,7 +30,7 @@ __all__ = ["Keeper", "Listener"]
 
 logger = logging.getLogger("aioray")
 
-FLUSH_SECONDS = 0.25  # between the first fact and the writing of it
+FLUSH_SECONDS = 0.5  # between the first fact and the writing of it
 OUTPUT_WAITING = 64 * 1024 * 1024  # bytes of output that may wait to be written; more is not kept
 CLOSE_SECONDS = 10.0  # that the end of a session waits for its history
 
@@ -41,7 +41,10 @@ class Listener(Protocol):
     def attempts(
         self, kinds: Mapping[int, dict[str, Any]], rows: Sequence[tuple[Any, ...]]
     ) -> None:
-        """These attempts have ended. rows: as in `schema.ATTEMPT_COLUMNS`, times monotonic."""
+        """These attempts have ended. rows: as in `schema.ATTEMPT_COLUMNS`.
+
+        Times are monotonic.
+        """
         ...
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
@@ -101,7 +104,7 @@ class Keeper:
 
     def wake(self) -> None:
         """Have what the deques hold written soon."""
-        if not self.awake:
+        if not (self.awake or self._closing):
             self.awake = True
             os.eventfd_write(self._bell, 1)
 
@@ -127,9 +130,13 @@ class Keeper:
             os.close(self._bell)
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have something done by the thread. From any thread."""
-        self._jobs.append(job)
-        os.eventfd_write(self._bell, 1)
+        """Have something done by the thread, or not at all if it has ended.
+
+        From the engine's thread, or the keeper's own.
+        """
+        if not self._closing:
+            self._jobs.append(job)
+            os.eventfd_write(self._bell, 1)
 
     # ------------------------------------------------------------ in the thread
 
@@ -214,7 +221,8 @@ class Keeper:
         self._meta_written = meta
         for listener in self.listeners:
             if done or failed:
-                listener.attempts(self.kinds, [*((*row, None, None) for row in done), *failed])
+                ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)
+                listener.attempts(self.kinds, [*ended, *failed])
             if events:
                 listener.events(events)
 
