@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .actor_options import ActorOptions, MethodOptions
     from .options import TaskOptions
     from .refs import ObjectEntry, ObjectRef
+    from .state.sessions import Session
 
     Demand = tuple[tuple[str, int], ...]
 
@@ -242,6 +243,10 @@ class Client(Protocol):
 
     def placement_group_table(self) -> dict[str, dict[str, Any]]:
         """The placement groups by id in hexadecimal, as Ray describes them."""
+        ...
+
+    def own_session(self) -> Session:
+        """The session that it belongs to, to be looked at."""
         ...
 
     def cluster_resources(self) -> dict[str, float]:

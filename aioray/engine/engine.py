@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from ..client import Call
     from ..core.messages import Event
     from ..core.model import Demand, SchedulingClass, Worker
+    from ..state.sessions import Session
     from .reports import WorkerName
     from .streams import Stream
 
@@ -848,7 +849,42 @@ class Engine:
         except RuntimeError:  # the loop is closed
             done({"error": "ended"})
 
-    def _tell_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+    def own_session(self) -> Session:
+        """This session, to be looked at, from any thread."""
+        from ..state.sessions import Session  # it takes sqlite3 along, which few need here
+
+        return Session(
+            self.session,
+            self.folder.path,
+            alive=not self.closed and self._recorder is not None,
+            pid=os.getpid(),
+            ask=self._ask_here,
+        )
+
+    def _ask_here(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Answer a question of this process, and wait for that. Raises TimeoutError."""
+        answered: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
+
+        def complete(answer: dict[str, Any]) -> None:
+            if self._recorder is None:
+                answered.set_result(answer)
+            else:
+                self._recorder.keeper.complete(answer, answered.set_result)
+
+        if threading.get_ident() == self._thread_id:
+            self._drain_inbox()
+            self._tell_state(request, complete, at_once=True)
+        else:
+            self.ask_state(request, complete)
+        return answered.result(timeout)
+
+    def _tell_state(
+        self,
+        request: dict[str, Any],
+        done: Callable[[dict[str, Any]], None],
+        *,
+        at_once: bool = False,
+    ) -> None:
         recorder = self._recorder
         if recorder is None or self._closed:
             done({"error": "ended"})
@@ -872,6 +908,8 @@ class Engine:
             ],
         }
         steps = recorder.live(self._core.unfinished_tasks(), running, answer["tasks"])
+        if at_once:
+            deque(steps, 0)
         self._go_on(steps, lambda: done(answer))
 
     def _go_on(self, steps: Iterator[None], done: Callable[[], None]) -> None:

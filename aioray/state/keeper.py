@@ -10,6 +10,7 @@ The thread starts with the session and ends with it; nothing waits for it but th
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import logging
@@ -239,18 +240,23 @@ class Keeper:
             self._ask({"want": ["running"]}, lambda answer: self.do(lambda: note(answer)))
 
     def _answer(self, request: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
-        """Answer a question: with the engine's help, and then with the file up to date."""
+        """Answer a caller: with the engine's help, and then with the file up to date."""
+        self._ask(request, lambda answer: self.complete(answer, reply))
 
-        def complete(answer: dict[str, Any]) -> None:
+    def complete(self, answer: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Bring the file up to date, or put the history into the answer; and reply, in the thread.
+
+        From the engine's thread. If it has ended there is no reply.
+        """
+
+        def finish() -> None:
             self._flush()
             assert self._history is not None
             if self._history.path is None:
-                import base64
-
                 answer["database"] = base64.b64encode(self._history.image()).decode()
             reply(answer)
 
-        self._ask(request, lambda answer: self.do(lambda: complete(answer)))
+        self.do(finish)
 
 
 def _taken(items: deque[Any]) -> list[Any]:

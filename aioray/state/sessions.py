@@ -20,7 +20,7 @@ from .server import connect
 from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "BlockedSessionError",
@@ -53,11 +53,24 @@ class BlockedSessionError(SessionError):
 class Session:
     """One session, living or ended."""
 
-    def __init__(self, name: str, folder: str, *, alive: bool, pid: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str,
+        *,
+        alive: bool,
+        pid: int,
+        ask: Callable[[dict[str, Any], float], dict[str, Any]] | None = None,
+    ) -> None:
+        """pid: of its driver. ask: answers a request within so many seconds; None: by the socket.
+
+        The former raises what `connect` raises.
+        """
+        self._ask_engine = ask or (lambda request, timeout: connect(folder, request, timeout))
         self.name = name
         self.folder = folder
         self.alive = alive
-        self.pid = pid  # of its driver
+        self.pid = pid
 
     def __repr__(self) -> str:
         return f"<Session {self.name} {'alive' if self.alive else 'ended'}>"
@@ -89,7 +102,7 @@ class Session:
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
-            answer = connect(self.folder, request, timeout)
+            answer = self._ask_engine(request, timeout)
         except TimeoutError:
             raise SessionError(
                 f"The session {self.name} (pid {self.pid}) does not answer; is it stopped?"

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from ..client import Call, Demand
     from ..core.messages import CancelOutcome
+    from ..state.sessions import Session
     from ..wire import Attempt
     from .channel import Channel
     from .objects import Objects
@@ -592,6 +593,12 @@ class Connection:
         """What is free, by name."""
         found: dict[str, float] = self._info("available_resources")
         return found
+
+    def own_session(self) -> Session:
+        """The session that it belongs to, to be looked at."""
+        from ..state.sessions import Session
+
+        return Session(self.session, place.folder, alive=True, pid=int(self.session.split("_")[-1]))
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes, as Ray describes them."""

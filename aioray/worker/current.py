@@ -80,6 +80,7 @@ class Place:
         "actor",
         "attempt",
         "env",
+        "folder",
         "function",
         "hook",
         "job",
@@ -98,6 +99,7 @@ class Place:
         self.node_id = ""
         self.namespace = ""
         self.session = ""
+        self.folder = ""  # of the session
         self.visible_devices: str | None = None  # CUDA_VISIBLE_DEVICES as the worker found it
         self.worker_id = ""
         self.env: dict[str, Any] = {}  # the runtime environment

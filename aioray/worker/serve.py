@@ -632,6 +632,7 @@ def main(
     place.job = bytes.fromhex(settings["job"])
     place.node_id = settings["node_id"]
     place.session = settings["session"]
+    place.folder = settings["folder"]
     place.namespace = settings["namespace"]
     place.worker_id = worker_id
     place.env, place.hook = env, hook
