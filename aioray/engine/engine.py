@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 
     from ..boot import Boot
     from ..client import Call
-    from ..core.messages import Event
+    from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass, Worker
     from ..state.sessions import Session
     from .reports import WorkerName
@@ -434,6 +434,7 @@ class Engine:
         if self._feeding:
             return
         self._feeding = True
+        commands: Sequence[Command] = ()
         try:
             handle, do, clock = self._core.handle, self._do, self.clock
             while events:
@@ -441,11 +442,12 @@ class Engine:
                 if type(event) is functools.partial:
                     event()
                 else:
-                    for command in handle(event, clock()):  # type: ignore[arg-type]
+                    commands = handle(event, clock())  # type: ignore[arg-type]
+                    for command in commands:
                         do[type(command)](command)
                 events.popleft()
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug here
-            self._fail_everything(error)
+            self._fail_everything(error, commands)
             return
         finally:
             self._feeding = False
@@ -453,10 +455,18 @@ class Engine:
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
             self._set_timer(deadline)
 
-    def _fail_everything(self, bug: Exception) -> None:
-        """The engine itself has failed: every ref gets an error, every process its end."""
+    def _fail_everything(self, bug: Exception, commands: Sequence[Command] = ()) -> None:
+        """The engine itself has failed: every ref gets an error, every process its end.
+
+        commands: those that were being carried out; some were not.
+        """
         logger.critical("aioray has failed internally and ends this session.", exc_info=bug)
         tasks = list(self._core.unfinished_tasks())
+        for command in commands:
+            if type(command) is ResolveFailure:
+                tasks.append(command.task)
+            elif type(command) is ResolveValues:
+                tasks.extend(task for task, _ in command.results)
         for event in self._events:
             if type(event) is TasksSubmitted:
                 tasks.extend(event.tasks)
@@ -464,7 +474,7 @@ class Engine:
         self._events.clear()
         self._inbox.clear()
         for task in tasks:
-            if task.actor is None and not isinstance(task.returns, StoredFailure):
+            if task.actor is None and not isinstance(task.returns, StoredFailure | None):
                 stored = StoredFailure(functools.partial(_internal_error, bug))
                 self._store_failure(task, entries_of(task, self), stored)
         self._close()
@@ -1053,7 +1063,7 @@ class Engine:
             None if record.worker_id is None or crew is None else crew.names.get(record.worker_id)
             for record in failure.attempts
         ]
-        entries = entries_of(task, self)
+        entries = [] if task.actor is not None else entries_of(task, self)
         stored = StoredFailure(
             exception_builder(
                 task,
