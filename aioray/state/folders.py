@@ -24,7 +24,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OBJECTS", "SOCKET", "Found", "SessionFolder", "found_sessions", "root_folder", "sweep"]
+__all__ = [
+    "OBJECTS",
+    "SOCKET",
+    "Found",
+    "SessionFolder",
+    "found_sessions",
+    "is_alive",
+    "root_folder",
+    "sweep",
+]
 
 SOCKET = "state.sock"
 OBJECTS = "objects"  # values that did not fit into memory
@@ -123,7 +132,7 @@ def found_sessions(root: str) -> list[Found]:
     return [
         Found(name, path, alive)
         for name in names
-        if (alive := _is_alive(path := os.path.join(root, name))) is not None
+        if (alive := is_alive(path := os.path.join(root, name))) is not None
     ]
 
 
@@ -169,7 +178,7 @@ def _is_session(name: str) -> bool:
     return name.rpartition("_")[2].isdigit()
 
 
-def _is_alive(path: str) -> bool | None:
+def is_alive(path: str) -> bool | None:
     """Whether somebody holds the lock of this session; None if there is no such session."""
     try:
         fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC)

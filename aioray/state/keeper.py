@@ -121,7 +121,9 @@ class Keeper:
             self.wake()
 
     def close(self) -> None:
-        """Write what is left, and end the thread."""
+        """Write what is left, and end the thread. Idempotent."""
+        if self._closing:
+            return
         self._closing = True
         os.eventfd_write(self._bell, 1)
         self._thread.join(CLOSE_SECONDS)

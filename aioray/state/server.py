@@ -63,14 +63,14 @@ class Server:
         self._answer = answer
         self._callers: set[_Caller] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        new = f"{self._path}.new"
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
-            with _short(self._path) as path:
+            with _short(new) as path:
                 self._listener.bind(path)
-            os.chmod(self._path, 0o600)
+            os.chmod(new, 0o600)
             self._listener.listen(64)
             self._listener.setblocking(False)
+            os.replace(new, self._path)  # whoever finds it is heard
         except OSError:
             self._listener.close()
             raise

@@ -11,9 +11,10 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
-from .folders import found_sessions, root_folder
+from .folders import found_sessions, is_alive, root_folder
 from .history import FILE
 from .schema import VERSION
 from .server import connect
@@ -32,6 +33,8 @@ __all__ = [
     "open_view",
     "sessions",
 ]
+
+BEGIN_SECONDS = 1.0  # between the making of a session's folder and that of its socket
 
 
 class SessionError(Exception):
@@ -102,13 +105,12 @@ class Session:
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
-            answer = self._ask_engine(request, timeout)
+            answer = self._answer(request, timeout)
         except TimeoutError:
             raise SessionError(
                 f"The session {self.name} (pid {self.pid}) does not answer; is it stopped?"
             ) from None
-        except (FileNotFoundError, ConnectionError):
-            # It has ended this moment, or keeps no history.
+        except (FileNotFoundError, ConnectionError):  # it has ended this moment, or never listened
             self.alive = False
             return {}
         except OSError as error:
@@ -122,6 +124,17 @@ class Session:
         if "error" in answer:
             raise SessionError(f"The session {self.name} has refused: {answer['error']}.")
         return answer
+
+    def _answer(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """What the engine answers; if the session is just beginning, as soon as it can."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return self._ask_engine(request, timeout)
+            except (FileNotFoundError, ConnectionError):
+                if not is_alive(self.folder) or time.monotonic() > begun + BEGIN_SECONDS:
+                    raise
+                time.sleep(BEGIN_SECONDS / 50)
 
     def _open(self, image: str | None) -> sqlite3.Connection:
         path = os.path.join(self.folder, FILE)

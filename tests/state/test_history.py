@@ -1,0 +1,195 @@
+"""A session's history: what is written is read, what is too much goes, damage is not the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aioray.state import history as module
+from aioray.state.history import FILE, Batch, History
+from aioray.state.schema import ATTEMPT_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+OFFSET = 1_000.0
+
+
+def attempt(label, *, started=3.0, seconds=0.5):
+    """One that has its value: kind, label, attempt, parent, worker, seq and the times."""
+    return (1, label, 0, None, 7, label, 1.0, 1.5, 2.0, started, seconds)
+
+
+def failure(label, text="why"):
+    return (1, label, 0, b"p" * 24, None, None, 1.0, None, None, None, 4.0, "WORKER_DIED", text)
+
+
+def read(path, table="attempts"):
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes histories, with their file in a folder of the test."""
+    made = []
+
+    def start(folder=str(tmp_path), kept=100_000):
+        made.append(History(folder, attempts_kept=kept, unix_offset=OFFSET))
+        return made[-1]
+
+    yield start
+    for history in made:
+        history.close()
+
+
+def test_attempts_are_read_as_they_were_written_in_unix_seconds(make, tmp_path):
+    make().write(Batch(done=[attempt(5)], failed=[failure(6)]))
+    done, failed = (dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in read(tmp_path / FILE))
+    assert done["label"] == done["seq"] == 5
+    times = [done[name] for name in ("created", "ready", "sent", "started", "ended")]
+    assert times == [1001.0, 1001.5, 1002.0, 1003.0, 1003.5]
+    assert done["error_type"] is done["error_message"] is None
+    assert failed["parent"] == b"p" * 24
+    assert [failed[name] for name in ("created", "ready", "started", "ended")] == [
+        1001.0,
+        None,
+        None,
+        1004.0,
+    ]
+    assert (failed["error_type"], failed["error_message"]) == ("WORKER_DIED", "why")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 40)), min_size=1, max_size=4))
+def test_batches_of_any_size_are_written_whole_and_in_order(sizes):
+    history = History(None, attempts_kept=100_000, unix_offset=0.0)
+    labels, number = [], 0
+    for done, failed in sizes:
+        rows = [attempt(number + index) for index in range(done)]
+        errors = [failure(number + done + index) for index in range(failed)]
+        number += done + failed
+        labels.extend(row[1] for row in (*rows, *errors))
+        history.write(Batch(done=rows, failed=errors))
+    copy = sqlite3.connect(":memory:")
+    copy.deserialize(history.image())
+    assert [row[0] for row in copy.execute("SELECT label FROM attempts ORDER BY rowid")] == labels
+    copy.close()
+    history.close()
+
+
+def test_only_the_newest_attempts_are_kept(make, tmp_path):
+    history = make(kept=100)
+    for start in range(0, 350, 70):
+        history.write(Batch(done=[attempt(label) for label in range(start, start + 70)]))
+    assert [row[1] for row in read(tmp_path / FILE)] == list(range(250, 350))
+
+
+def test_things_are_replaced_and_the_ended_ones_forgotten_first(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "THINGS_KEPT", 5)
+    history = make()
+    history.write(Batch(things=[("actor", "old", {"ended": None})]))
+    for number in range(20):
+        for ended in (None, 1.0):
+            history.write(Batch(things=[("worker", str(number), {"ended": ended})]))
+    names = [name for _, name, _ in read(tmp_path / FILE, "things")]
+    assert names[0] == "old"
+    assert names[-1] == "19"
+    assert len(names) < 8
+
+
+def test_output_beyond_the_bound_goes_the_oldest_first_and_that_is_said(
+    make, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "OUTPUT_BYTES", 10_000)
+    history = make()
+    for number in range(30):
+        history.write(Batch(output=[(1, number, 1, 0.0, b"x" * 10)] * 100))
+    rows = read(tmp_path / FILE, "output")
+    assert sum(len(row[-1]) for row in rows) <= 10_000
+    assert rows[-1][1] == 29
+    assert ("output_dropped", "true") in read(tmp_path / FILE, "meta")
+
+
+def test_without_a_folder_all_is_in_memory(make, tmp_path):
+    history = make(folder=None)
+    history.write(Batch(meta={"job": "01"}))
+    assert history.path is None
+    assert os.listdir(tmp_path) == []
+    copy = sqlite3.connect(":memory:")
+    copy.deserialize(history.image())
+    assert copy.execute("SELECT * FROM meta").fetchall() == [("job", '"01"')]
+    copy.close()
+
+
+def test_file_that_cannot_be_made_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
+    history = make(folder=str(tmp_path / "missing"))
+    history.write(Batch(done=[attempt(1)]))
+    assert history.path is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert str(tmp_path / "missing" / FILE) in caplog.text
+
+
+def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_path, caplog):
+    history = make()
+    history.write(
+        Batch(done=[attempt(label) for label in range(3_000)], meta={"job": "01"}, kinds=[(1, {})])
+    )
+    history._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(tmp_path / FILE, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(100_000))
+    history._connection.execute("PRAGMA cache_size = 0")
+    history._connection.execute("PRAGMA shrink_memory")
+    for label in range(5_000, 5_003):
+        history.write(Batch(done=[attempt(label)], things=[("worker", str(label), {})]))
+    history.write(Batch(done=[attempt(6_000)]))
+    assert history.path is None
+    assert (tmp_path / f"{FILE}.damaged").exists()
+    assert len(caplog.records) == 1
+    assert "set aside" in caplog.text
+    copy = sqlite3.connect(":memory:")
+    copy.deserialize(history.image())
+    assert copy.execute("SELECT max(label) FROM attempts").fetchone() == (6_000,)
+    copy.close()
+
+
+def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
+    history = make()
+    history.write(Batch(meta={"job": "01"}))
+    history._connection.execute("PRAGMA max_page_count = 20")  # what a full disk says
+    rows = [attempt(label) for label in range(10_000)]
+    history.write(Batch(done=rows))
+    assert history.path is None
+    assert "full" in caplog.text
+    assert len(caplog.records) == 1
+    copy = sqlite3.connect(":memory:")
+    copy.deserialize(history.image())
+    assert copy.execute("SELECT count(*) FROM attempts").fetchone() == (10_000,)
+    assert copy.execute("SELECT value FROM meta WHERE key = 'job'").fetchone() == ('"01"',)
+    copy.close()
+
+
+def test_what_was_written_survives_kill_9(tmp_path):
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from aioray.state.history import Batch, History
+history = History({str(tmp_path)!r}, attempts_kept=1000, unix_offset=0.0)
+for label in range(20):
+    history.write(Batch(done=[(1, label, 0, None, 7, label, 1.0, 1.5, 2.0, 3.0, 0.5)]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [row[1] for row in read(tmp_path / FILE)] == list(range(20))
