@@ -53,7 +53,7 @@ WORKER_MAY_IMPORT = (
     "aioray.wire",
     "aioray.worker",
 )
-WORKER_MAY_IMPORT_LATE = ("aioray.actor",)  # inside functions: most workers do without
+WORKER_MAY_IMPORT_LATE = ("aioray.actor", "aioray.state")  # inside functions: most do without
 
 
 @dataclass(frozen=True)

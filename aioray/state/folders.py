@@ -29,6 +29,7 @@ __all__ = [
     "SOCKET",
     "Found",
     "SessionFolder",
+    "clear",
     "found_sessions",
     "is_alive",
     "root_folder",
@@ -95,7 +96,7 @@ class SessionFolder:
             self._closed = True
             fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
-            _clear(self.path)
+            clear(self.path)
             os.close(fd)
             with contextlib.suppress(OSError):  # others have sessions, or it is not ours alone
                 os.rmdir(self.root)
@@ -151,7 +152,7 @@ def sweep(root: str) -> None:
                 if size > KEPT_BYTES or kept > KEPT_SESSIONS:
                     shutil.rmtree(found.path, ignore_errors=True)
                 else:
-                    _clear(found.path)
+                    clear(found.path)
             finally:
                 os.close(fd)
 
@@ -165,13 +166,14 @@ def _may_be_new(found: Found) -> bool:
     return True
 
 
-def _clear(path: str) -> None:
+def clear(path: str) -> None:
     """Remove what is of no use when the session is over, and the folder if that was all."""
     shutil.rmtree(os.path.join(path, OBJECTS), ignore_errors=True)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(path, SOCKET))
-    if set(os.listdir(path)) <= {_LOCK}:
-        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up before
+        if set(os.listdir(path)) <= {_LOCK}:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_session(name: str) -> bool:

@@ -232,9 +232,10 @@ class Template:
                 break
             self.worker_by_pid.pop(pid, None)
         if self.driver_is_gone and self.settings:
-            import shutil
+            from ..state.folders import clear
 
-            shutil.rmtree(self.settings["objects"], ignore_errors=True)  # values on disk
+            for folder in {self.settings["folder"], os.path.dirname(self.settings["objects"])}:
+                clear(folder)
 
 
 def main(control_fd: int, driver_fd: int) -> None:

@@ -1,0 +1,302 @@
+"""A session seen from outside: while it runs, after it has ended, and after it was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import aioray
+from aioray import client
+from aioray.state.sessions import BlockedSessionError, find_session, sessions
+
+from .support import GUARD, ROOT, everywhere
+
+INIT = """
+import os, signal, sys, time
+import aioray
+aioray.init(num_cpus=2)
+
+@aioray.remote
+def ok(x): return x
+
+@aioray.remote
+def bad(): raise ValueError("the real error")
+
+@aioray.remote
+def child(): return 1
+
+@aioray.remote
+def parent(): return aioray.get(child.remote())
+
+@aioray.remote
+def wait(path):
+    with open(path) as pipe:
+        pipe.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """Where the sessions of a test have their folders."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def rows(view):
+    """What there is to see of attempts: name, attempt, state, error type."""
+    return [
+        (view.kinds[record.kind]["name"], record.attempt, record.state, record.error_type)
+        for record in view.records()
+    ]
+
+
+def test_all_attempts_are_there_when_the_program_has_ended(drive, tmp_path):
+    script = """
+@aioray.remote(max_retries=1)
+def crash(path):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        os._exit(1)
+
+@aioray.remote
+class A:
+    def m(self): return 1
+
+aioray.wait([bad.remote(), bad.remote()], num_returns=2)
+aioray.get([ok.remote(1), parent.remote()])
+aioray.get(crash.options(name="c").remote(sys.argv[1]))
+a = A.remote()
+aioray.get(a.m.remote())
+"""
+    before = time.time()
+    status, *_ = drive(INIT + script, tmp_path / "flag").finish()
+    assert status == 0
+    session = find_session()
+    assert not session.alive
+    with session.view() as view:
+        assert sorted(rows(view), key=str) == [
+            ("A.__init__", 0, "FINISHED", None),
+            ("A.m", 0, "FINISHED", None),
+            ("bad", 0, "FAILED", "TASK_EXECUTION_EXCEPTION"),
+            ("bad", 0, "FAILED", "TASK_EXECUTION_EXCEPTION"),
+            ("c", 0, "FAILED", "WORKER_DIED"),
+            ("c", 1, "FINISHED", None),
+            ("child", 0, "FINISHED", None),
+            ("ok", 0, "FINISHED", None),
+            ("parent", 0, "FINISHED", None),
+        ]
+        by_name = {view.kinds[record.kind]["name"]: record for record in view.records()}
+        for record in view.records():
+            moments = (record.created, record.ready, record.sent, record.started, record.ended)
+            assert all(moment is not None for moment in moments), record
+            assert before <= record.created <= record.ready <= record.sent <= record.started
+            assert record.started <= record.ended <= time.time()
+            assert view.workers[record.worker]["pid"] > 0
+        child, parent = by_name["child"], by_name["parent"]
+        assert child.parent.hex() == view.task_id(parent)
+        assert by_name["bad"].error_message.startswith("User exception:\nray::bad()")
+        assert "ValueError: the real error" in by_name["bad"].error_message
+        assert {worker["is_alive"] for worker in view.workers.values()} == {False}
+        assert view.workers[0]["worker_type"] == "DRIVER"
+        (actor,) = view.actors
+        assert (actor["class_name"], actor["state"]) == ("A", "DEAD")
+        assert view.meta["ended_at"] >= view.meta["started_at"]
+
+
+def test_running_program_is_seen_from_another(drive, pipes, tmp_path):
+    started, go_on = pipes(2)
+    script = """
+refs = [wait.remote(sys.argv[2]) for _ in range(5)]
+with open(sys.argv[1], "w") as pipe: print("up", file=pipe)
+aioray.get(refs)
+"""
+    driver = drive(INIT + script, started.path, go_on.path)
+    assert started.hear() == "up"
+    session = find_session()
+    assert session.alive
+    assert session.pid == driver.pid
+    deadline = time.monotonic() + GUARD
+    while True:
+        with session.view() as view:
+            states = sorted(state for _, _, state, _ in rows(view))
+            running = [record for record in view.records() if record.state == "RUNNING"]
+            workers = view.workers
+        if len(running) == 2:
+            break
+        assert time.monotonic() < deadline
+    assert states == ["PENDING_NODE_ASSIGNMENT"] * 3 + ["RUNNING"] * 2
+    for record in running:
+        assert record.ended is None
+        assert record.started <= time.time()
+        assert workers[record.worker]["is_alive"]
+    assert view.live["resources"]["available"].get("CPU", 0.0) == 0.0
+    assert view.live["demands"] == [[{"CPU": 1.0}, 3]]
+    driver.signal(signal.SIGKILL)
+    driver.finish()
+    session = find_session()
+    assert not session.alive
+
+
+def test_kill_9_of_the_driver_leaves_its_history(drive, pipes):
+    started, never = pipes(2)
+    script = """
+aioray.get([ok.remote(number) for number in range(500)])
+ref = wait.remote(sys.argv[2])
+with open(sys.argv[1], "w") as pipe: print("up", file=pipe)
+aioray.get(ref)
+"""
+    driver = drive(INIT + script, started.path, never.path)
+    assert started.hear() == "up"
+    deadline = time.monotonic() + GUARD
+    while True:  # what was running is noted within a second
+        with find_session().view() as view:
+            noted = view.connection.execute("SELECT count(*) FROM running").fetchone()[0]
+        if noted:
+            break
+        assert time.monotonic() < deadline
+    driver.signal(signal.SIGKILL)
+    driver.finish()
+    session = find_session()
+    assert not session.alive
+    with session.view() as view:
+        seen = rows(view)
+        assert seen.count(("ok", 0, "FINISHED", None)) == 500
+        assert seen[500:] == [("wait", 0, "FAILED", "OWNER_DIED")]
+        assert view.meta["ended_at"] is None
+
+
+def test_blocked_loop_is_told_of_with_the_line_that_blocks(drive, pipes):
+    started, go_on = pipes(2)
+    script = """
+import asyncio
+async def main():
+    await ok.remote(1)
+    with open(sys.argv[1], "w") as pipe: print("up", file=pipe)
+    def the_culprit():
+        open(sys.argv[2]).read()
+    the_culprit()
+aioray.shutdown()
+async def outer():
+    aioray.init(num_cpus=1)
+    await main()
+asyncio.run(outer())
+"""
+    driver = drive(INIT + script, started.path, go_on.path)
+    assert started.hear() == "up"
+    with pytest.raises(BlockedSessionError) as raised, find_session().view(timeout=0.1):
+        pass
+    assert any("the_culprit" in thread["stack"] for thread in raised.value.threads)
+    driver.signal(signal.SIGKILL)
+    driver.finish()
+
+
+@everywhere
+async def test_program_looks_at_itself_without_waiting_for_its_loop():
+    @aioray.remote
+    def ok(x):
+        return x
+
+    @aioray.remote
+    def look():
+        from aioray.client import registry
+
+        with registry.current().own_session().view() as view:
+            return rows(view)
+
+    await ok.remote(1)
+    own = client.registry.current().own_session()
+    with own.view() as view:
+        assert [row[1:] for row in rows(view)] == [(0, "FINISHED", None)]
+    seen = await look.remote()
+    assert [row[2] for row in seen] == ["FINISHED", "RUNNING"]
+
+    def from_thread():
+        with own.view() as view:
+            return rows(view)
+
+    assert len(await asyncio.to_thread(from_thread)) == 2
+
+
+def test_sessions_side_by_side_and_one_after_the_other_are_told_apart():
+    engines = []
+
+    async def main():
+        async with aioray.Engine(num_cpus=1) as one, aioray.Engine(num_cpus=1) as two:
+            engines.extend([one.session, two.session])
+            found = sessions()
+            assert [(session.name, session.alive) for session in found] == [
+                (two.session, True),
+                (one.session, True),
+            ]
+            assert find_session(one.session).name == one.session
+
+    asyncio.run(main())
+    assert [session.alive for session in sessions()] == [False, False]
+    assert {session.name for session in sessions()} == set(engines)
+
+
+def test_nothing_is_recorded_if_nothing_is_to_be(root):
+    @aioray.remote
+    def ok(x):
+        return x
+
+    threads = set(threading.enumerate())
+    aioray.init(num_cpus=1, history=0)
+    assert aioray.get(ok.remote(1)) == 1
+    assert "aioray-state" not in {thread.name for thread in set(threading.enumerate()) - threads}
+    aioray.shutdown()
+    assert list(root.iterdir()) == []
+
+
+def test_session_whose_folder_cannot_be_made_works_and_keeps_its_history_in_memory(
+    root, caplog, monkeypatch
+):
+    @aioray.remote
+    def ok(x):
+        return x
+
+    (root / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(root / "file"))
+    aioray.init(num_cpus=1)
+    assert aioray.get(ok.remote(1)) == 1
+    with client.registry.current().own_session().view() as view:
+        assert [row[2] for row in rows(view)] == ["FINISHED"]
+    aioray.shutdown()
+    assert "stays in memory" in caplog.text
+
+
+def test_folder_that_is_removed_meanwhile_harms_nobody(root):
+    import shutil
+
+    @aioray.remote
+    def ok(x):
+        return x
+
+    aioray.init(num_cpus=1)
+    assert aioray.get(ok.remote(1)) == 1
+    shutil.rmtree(root / f"aioray-{os.getuid()}")
+    assert aioray.get([ok.remote(number) for number in range(100)]) == list(range(100))
+    aioray.shutdown()
+
+
+def test_command_lists_sessions(drive, root):
+    drive("import aioray\naioray.init(num_cpus=1)").finish()
+    listed = subprocess.run(
+        [sys.executable, "-m", "aioray", "sessions"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout.splitlines()
+    assert listed[0].split() == ["SESSION", "PID", "STATE", "STARTED", "LASTED", "PROGRAM"]
+    name, pid, state, *_ = listed[1].split()
+    assert name.endswith(f"_{pid}")
+    assert state == "ended"
+    assert len(listed) == 2
