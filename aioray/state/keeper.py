@@ -89,6 +89,7 @@ class Keeper:
         self.awake = False  # whether it will write soon without being told
         self._closing = False
         self._asked_for_running = False
+        self._running_changed = False  # something has happened since it was asked for
         self._output_given = self._output_taken = 0  # bytes; each is changed by one thread
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="aioray-state", daemon=True)
@@ -183,7 +184,7 @@ class Keeper:
                 if not swept and folder is not None:
                     swept = True
                     sweep(folder.root)
-            elif due is None and self.awake:
+            elif due is None and (self.awake or self._running_changed):
                 due = now + FLUSH_SECONDS
         while self._jobs:
             self._jobs.popleft()()
@@ -202,6 +203,7 @@ class Keeper:
         """Write what has come since the last time."""
         from .history import Batch
 
+        self._running_changed |= self.awake
         self.awake = False  # before looking: whatever comes from now on wakes again
         assert self._history is not None
         done, events = _taken(self.done), _taken(self.events)
@@ -239,6 +241,7 @@ class Keeper:
 
         if not self._asked_for_running:
             self._asked_for_running = True
+            self._running_changed = False
             self._ask({"want": ["running"]}, lambda answer: self.do(lambda: note(answer)))
 
     def _answer(self, request: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
