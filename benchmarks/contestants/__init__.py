@@ -14,6 +14,8 @@ _PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "aioray gather(refs)": ("with_aioray", "AsyncAioray", {"as_futures": False}),
     "aioray std loop": ("with_aioray", "AsyncAioray", {"use_uvloop": False}),
     "aioray sync": ("with_aioray", "SyncAioray", {}),
+    "aioray, no history": ("with_aioray", "AsyncAioray", {"history": False}),
+    "aioray sync, no history": ("with_aioray", "SyncAioray", {"history": False}),
     "ProcessPoolExecutor": ("with_futures", "Stdlib", {}),
     "pebble": ("with_pebble", "Pebble", {}),
     "loky": ("with_loky", "Loky", {}),

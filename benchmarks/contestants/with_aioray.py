@@ -18,8 +18,9 @@ do = RemoteFunctions(aioray)
 SETTLE_SECONDS = 0.5  # for submissions to get from the caller's hands into the engine
 
 
-def _init(workers: int) -> None:
-    aioray.init(num_cpus=workers, object_store_memory=STORE_BYTES, log_to_driver=False)
+def _init(workers: int, *, history: bool = True) -> None:
+    settings = {} if history else {"history": 0}
+    aioray.init(num_cpus=workers, object_store_memory=STORE_BYTES, log_to_driver=False, **settings)
 
 
 def _fill_and_empty(megabytes: int, times: int) -> float:
@@ -49,8 +50,10 @@ class AsyncAioray(AsyncContestant):
         *,
         as_futures: bool = True,
         use_uvloop: bool = True,
+        history: bool = True,
     ) -> None:
         super().__init__(workers, directory)
+        self.history = history
         if use_uvloop:
             import uvloop
 
@@ -58,7 +61,7 @@ class AsyncAioray(AsyncContestant):
         self.as_futures = as_futures
 
     async def open(self) -> None:
-        _init(self.workers)
+        _init(self.workers, history=self.history)
 
     def version(self) -> str:
         return aioray.__version__
@@ -284,8 +287,12 @@ class SyncAioray(RayLike):
     ray = aioray
     do = do
 
+    def __init__(self, workers: int, directory: str, *, history: bool = True) -> None:
+        super().__init__(workers, directory)
+        self.history = history
+
     def open(self) -> None:
-        _init(self.workers)
+        _init(self.workers, history=self.history)
 
     def fill_and_empty(self, megabytes: int, times: int) -> float:
         return _fill_and_empty(megabytes, times)

@@ -10,6 +10,7 @@ from . import (
     chain,
     crash,
     efficiency,
+    history,
     memory,
     nested,
     objects_get,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "throughput": throughput.run,
+    "history": history.run,
     "round_trip": round_trip.run,
     "efficiency": efficiency.run,
     "chain": chain.run,
