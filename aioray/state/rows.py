@@ -1,0 +1,460 @@
+"""Where the columns of the state API get their values: from a session's records and facts.
+
+Room: state. For each resource there is a `Source`: the raw items, how each column comes from one,
+and in which order they are told. Columns are computed one by one, so that a filter on a cheap one
+does not build the dear ones of 100,000 attempts; what only depends on the function is computed once
+for each function. Nothing is filtered or cut here, see `queries`.
+
+What a session that was killed has left behind says that things are alive. Here they are told as
+ended, because nothing outlives the driver.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from functools import cache, partial
+from hashlib import sha256
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aioray import ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aioray.state.schema import Record
+    from aioray.state.view import View
+
+__all__ = ["Source", "attempt_id", "driver_row", "source_of"]
+
+T = TypeVar("T")
+
+_DRIVER = 0  # number of the driver among the workers
+_RUNTIME_ENV_CONFIG = {"setup_timeout_seconds": 600, "eager_install": True, "log_files": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[T]):
+    """What there is of one resource in one view."""
+
+    items: Iterable[T]
+    values: Mapping[str, Callable[[T], Any]]  # by column
+    order: Callable[[T], Any]  # sort key
+
+
+def source_of(view: View, resource: str) -> Source[Any]:
+    """The source of a resource, by Ray's name of it."""
+    return _SOURCES[resource](view)
+
+
+# ------------------------------------------------------------ tasks
+
+
+def attempt_id(view: View) -> Callable[[Record], bytes]:
+    """A function that tells the task id of an attempt."""
+    job = view.job
+    creations = {
+        number: bytes.fromhex(facts["creation"]) if facts.get("creation") else None
+        for number, facts in view.kinds.items()
+    }
+
+    def of(record: Record) -> bytes:
+        label = record.label
+        if isinstance(label, bytes):
+            return label
+        creation = creations[record.kind]
+        return ids.task_id(job, label if creation is None else (label, creation))
+
+    return of
+
+
+def _tasks(view: View) -> Source[Record]:
+    identifier = attempt_id(view)
+    node, job, driver = view.meta["node_id"], view.job.hex(), ids.driver_task_id(view.job).hex()
+    workers = {number: facts for number, facts in view.workers.items() if number != _DRIVER}
+    return Source(
+        items=view.records(),
+        order=lambda record: (identifier(record), record.attempt),
+        values={
+            "task_id": lambda record: identifier(record).hex(),
+            "attempt_number": attrgetter("attempt"),
+            "name": _of_kind(view, itemgetter("name")),
+            "state": attrgetter("state"),
+            "job_id": lambda _: job,
+            "actor_id": _actor_of(view),
+            "type": _of_kind(view, itemgetter("type")),
+            "func_or_class_name": _of_kind(view, itemgetter("func_or_class_name")),
+            "parent_task_id": lambda record: record.parent.hex() if record.parent else driver,
+            "node_id": lambda record: node if record.worker in workers else None,
+            "worker_id": _of_worker(workers, "worker_id"),
+            "worker_pid": _of_worker(workers, "pid"),
+            "error_type": attrgetter("error_type"),
+            "language": lambda _: "PYTHON",
+            "required_resources": _of_kind(view, lambda facts: facts["required_resources"] or {}),
+            "runtime_env_info": _of_kind(view, _runtime_env_info),
+            "placement_group_id": _of_kind(view, itemgetter("placement_group_id")),
+            "events": _events_of(view),
+            "profiling_data": _profile_of(view, identifier, workers),
+            "creation_time_ms": lambda record: _ms(record.created),
+            "start_time_ms": lambda record: _ms(record.started),
+            "end_time_ms": lambda record: _ms(record.ended),
+            "task_log_info": _log_of(view, workers),
+            "error_message": attrgetter("error_message"),
+            "is_debugger_paused": _none,
+            "call_site": _of_kind(view, lambda facts: facts.get("call_site")),
+            "label_selector": _of_kind(view, lambda facts: facts.get("label_selector") or {}),
+            "fallback_strategy": _of_kind(view, _fallback_of),
+        },
+    )
+
+
+def driver_row(view: View) -> dict[str, Any]:
+    """The row of the driver itself, which is told only to those who ask for it."""
+    facts = view.workers.get(_DRIVER, {})
+    identifier = ids.driver_task_id(view.job).hex()
+    started, ended = _ms(view.meta.get("started_at")), _ms(view.meta.get("ended_at"))
+    return {
+        "task_id": identifier,
+        "attempt_number": 0,
+        "name": "",
+        "state": "RUNNING" if view.alive else "FINISHED",
+        "job_id": view.job.hex(),
+        "actor_id": None,
+        "type": "DRIVER_TASK",
+        "func_or_class_name": "",
+        "parent_task_id": "ff" * ids.TASK_ID_SIZE,
+        "node_id": view.meta["node_id"],
+        "worker_id": facts.get("worker_id"),
+        "worker_pid": view.meta.get("pid"),
+        "error_type": None,
+        "language": "PYTHON",
+        "required_resources": {},
+        "runtime_env_info": _runtime_env_info({"runtime_env": None}),
+        "placement_group_id": None,
+        "events": [{"state": "RUNNING", "created_ms": started}]
+        + ([{"state": "FINISHED", "created_ms": ended}] if ended else []),
+        "profiling_data": {},
+        "creation_time_ms": started,
+        "start_time_ms": started,
+        "end_time_ms": ended,
+        "task_log_info": None,
+        "error_message": None,
+        "is_debugger_paused": None,
+        "call_site": None,
+        "label_selector": {},
+        "fallback_strategy": {"options": []},
+    }
+
+
+def _ms(at: float | None) -> int | None:
+    return None if at is None else round(at * 1000)
+
+
+def _none(_: object) -> None:
+    return None
+
+
+def _of_kind(view: View, tell: Callable[[dict[str, Any]], Any]) -> Callable[[Record], Any]:
+    """A column that all attempts of a kind share."""
+    kinds = view.kinds
+
+    @cache
+    def value(kind: int) -> Any:
+        return tell(kinds[kind])
+
+    return lambda record: value(record.kind)
+
+
+def _of_worker(workers: Mapping[int, dict[str, Any]], key: str) -> Callable[[Record], Any]:
+    values: dict[int | None, Any] = {n: facts.get(key) for n, facts in workers.items()}
+    return lambda record: values.get(record.worker)
+
+
+def _actor_of(view: View) -> Callable[[Record], str | None]:
+    kinds = view.kinds
+
+    def actor(record: Record) -> str | None:
+        facts = kinds[record.kind]
+        known: str | None = facts["actor_id"]
+        if known is None and isinstance(record.label, bytes) and facts["type"] != "NORMAL_TASK":
+            found = ids.actor_of(record.label)
+            known = None if found is None else found.hex()
+        return known
+
+    return actor
+
+
+def _runtime_env_info(facts: dict[str, Any]) -> dict[str, Any]:
+    wanted = dict(facts["runtime_env"] or {})
+    config = wanted.pop("config", None)
+    return {
+        "serialized_runtime_env": json.dumps(wanted),
+        "runtime_env_config": {**_RUNTIME_ENV_CONFIG, **(config or {})},
+    }
+
+
+def _fallback_of(facts: dict[str, Any]) -> dict[str, Any]:
+    return facts.get("fallback_strategy") or {"options": []}
+
+
+def _events_of(view: View) -> Callable[[Record], list[dict[str, Any]]]:
+    kinds = view.kinds
+
+    def events(record: Record) -> list[dict[str, Any]]:
+        """The states that the attempt has reached, and when."""
+        calls = kinds[record.kind]["type"] == "ACTOR_TASK"
+        reached = [
+            ("PENDING_ARGS_AVAIL", record.created),
+            ("PENDING_NODE_ASSIGNMENT", record.ready),
+            ("SUBMITTED_TO_WORKER", record.sent),
+            # An actor's process has a call in its own queue from the moment it is sent.
+            ("PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY", record.sent if calls else None),
+            ("RUNNING", record.started),
+            (record.state, record.ended),
+        ]
+        return [{"state": state, "created_ms": _ms(at)} for state, at in reached if at is not None]
+
+    return events
+
+
+def _profile_of(
+    view: View, identifier: Callable[[Record], bytes], workers: Mapping[int, dict[str, Any]]
+) -> Callable[[Record], dict[str, Any]]:
+    ip, kinds = view.meta.get("ip"), view.kinds
+
+    def profile(record: Record) -> dict[str, Any]:
+        if record.started is None or record.worker is None or record.worker not in workers:
+            return {}
+        name = kinds[record.kind]["name"]
+        return {
+            "component_type": "worker",
+            "component_id": workers[record.worker]["worker_id"],
+            "node_ip_address": ip,
+            "events": [
+                {
+                    "start_time": record.started * 1000,
+                    "end_time": None if record.ended is None else record.ended * 1000,
+                    "extra_data": {"name": name, "task_id": identifier(record).hex()},
+                    "event_name": f"task::{name}",
+                }
+            ],
+        }
+
+    return profile
+
+
+def _log_of(
+    view: View, workers: Mapping[int, dict[str, Any]]
+) -> Callable[[Record], dict[str, Any] | None]:
+    """Where in its worker's output an attempt's own begins and ends, in bytes."""
+
+    def span(worker: int, seq: int, stream: int) -> tuple[int, int]:
+        of_stream = "FROM output WHERE worker = ? AND stream = ?"
+        first, last = view.connection.execute(
+            f"SELECT min(rowid), max(rowid) {of_stream} AND seq = ?",
+            (worker, stream, seq),
+        ).fetchone()
+        before, until = view.connection.execute(
+            f"SELECT total(length(data) * (rowid < ?)), total(length(data) * (rowid <= ?)) "
+            f"{of_stream}",
+            (first, last, worker, stream),
+        ).fetchone()
+        return int(before), int(until)
+
+    def log(record: Record) -> dict[str, Any] | None:
+        if record.worker is None or record.worker not in workers or not record.seq:
+            return None
+        where = (record.worker, record.seq)
+        if not view.connection.execute(
+            "SELECT 1 FROM output WHERE worker = ? AND seq = ?", where
+        ).fetchone():
+            return None
+        facts = workers[record.worker]
+        name = f"worker-{facts['worker_id']}-{view.job.hex()}-{facts.get('pid')}"
+        out, err = span(*where, 1), span(*where, 2)
+        return {
+            "stdout_file": f"{name}.out",
+            "stderr_file": f"{name}.err",
+            "stdout_start": out[0],
+            "stdout_end": out[1],
+            "stderr_start": err[0],
+            "stderr_end": err[1],
+        }
+
+    return log
+
+
+# ------------------------------------------------------------ the others: facts as dicts
+
+
+def _of_dicts(items: Iterable[dict[str, Any]], columns: Iterable[str], *key: str) -> Source[Any]:
+    """A source of items that have the columns already."""
+    return Source(
+        items=items,
+        values={name: partial(_get, name) for name in columns},
+        order=lambda item: tuple(item.get(name) or "" for name in key),
+    )
+
+
+def _get(name: str, item: dict[str, Any]) -> Any:
+    return item.get(name)
+
+
+def _columns(resource: str) -> list[str]:
+    from aioray.state.resources import RESOURCES
+
+    return [column.name for column in RESOURCES[resource].columns]
+
+
+def _actors(view: View) -> Source[Any]:
+    actors = view.actors
+    if not view.alive:
+        actors = [facts if facts.get("death_cause") else _died(view, facts) for facts in actors]
+    return _of_dicts(actors, _columns("actors"), "actor_id")
+
+
+def _died(view: View, facts: dict[str, Any]) -> dict[str, Any]:
+    """An actor of a driver that went without saying so."""
+    context = {
+        "error_message": "The actor is dead because its driver has ended.",
+        "owner_ip_address": view.meta.get("ip"),
+        "node_ip_address": view.meta.get("ip"),
+        **{key: facts.get(key) for key in ("pid", "ray_namespace", "class_name", "actor_id")},
+        "reason": "OWNER_DIED",
+        "name": facts.get("name"),
+        "never_started": facts.get("worker") is None,
+    }
+    return {**facts, "state": "DEAD", "death_cause": {"actor_died_error_context": context}}
+
+
+def _workers(view: View) -> Source[Any]:
+    def row(number: int, facts: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **facts,
+            "is_alive": view.alive and bool(facts["is_alive"]),
+            "node_id": view.meta["node_id"],
+            "ip": view.meta.get("ip"),
+            "worker_launch_time_ms": _ms(facts.get("launched")),
+            "worker_launched_time_ms": _ms(facts.get("forked")),
+            "start_time_ms": _ms(facts.get("ready")),
+            "end_time_ms": _ms(facts.get("ended")),
+        }
+
+    rows = [row(number, facts) for number, facts in view.workers.items()]
+    return _of_dicts(rows, _columns("workers"), "worker_id")
+
+
+def _objects(view: View) -> Source[Any]:
+    return _of_dicts(view.live.get("objects", ()), _columns("objects"), "object_id")
+
+
+def _nodes(view: View) -> Source[Any]:
+    meta = view.meta
+    row = {
+        "node_id": meta["node_id"],
+        "node_ip": meta.get("ip"),
+        "is_head_node": True,
+        "state": "ALIVE" if view.alive else "DEAD",
+        "state_message": None if view.alive else "The session has ended.",
+        "node_name": meta.get("ip"),
+        "resources_total": meta.get("total") or {},
+        "labels": meta.get("labels") or {},
+        "start_time_ms": _ms(meta.get("started_at")),
+        "end_time_ms": _ms(meta.get("ended_at")),
+    }
+    return _of_dicts([row], _columns("nodes"), "node_id")
+
+
+def _jobs(view: View) -> Source[Any]:
+    meta = view.meta
+    lost = not view.alive and meta.get("ended_at") is None
+    row = {
+        "job_id": view.job.hex(),
+        "submission_id": None,
+        "entrypoint": meta.get("entrypoint") or "",
+        "type": "DRIVER",
+        "status": "RUNNING" if view.alive else "FAILED" if lost else "SUCCEEDED",
+        "message": "The driver was killed, or it crashed." if lost else None,
+        "error_type": None,
+        "driver_info": {
+            "id": view.job.hex(),
+            "node_ip_address": meta.get("ip"),
+            "pid": str(meta.get("pid")),
+        },
+        "start_time": _ms(meta.get("started_at")),
+        "end_time": _ms(meta.get("ended_at")),
+        "metadata": meta.get("metadata") or {},
+        "runtime_env": meta.get("runtime_env") or {},
+        "driver_agent_http_address": None,
+        "driver_node_id": meta["node_id"],
+        "driver_exit_code": None,
+    }
+    return _of_dicts([row], _columns("jobs"), "job_id")
+
+
+def _placement_groups(view: View) -> Source[Any]:
+    groups = view.placement_groups
+    if not view.alive:
+        groups = [{**facts, "state": "REMOVED"} for facts in groups]
+    return _of_dicts(groups, _columns("placement_groups"), "placement_group_id")
+
+
+def _runtime_envs(view: View) -> Source[Any]:
+    """Each environment that something asked for, once."""
+    texts = {
+        number: json.dumps(facts["runtime_env"], sort_keys=True)
+        for number, facts in view.kinds.items()
+        if facts["runtime_env"]
+    }
+    rows = {
+        text: {
+            "runtime_env": json.loads(text),
+            "success": True,
+            "creation_time_ms": None,
+            "node_id": view.meta["node_id"],
+            "ref_cnt": 0,
+            "error": None,
+            "text": text,
+        }
+        for text in texts.values()
+    }
+    for record in view.records() if rows else ():
+        text = texts.get(record.kind)
+        if text is None:
+            continue
+        row = rows[text]
+        row["ref_cnt"] += record.ended is None
+        if record.error_type == "RUNTIME_ENV_SETUP_FAILED":
+            row.update(success=False, error=record.error_message)
+    return _of_dicts(rows.values(), _columns("runtime_envs"), "text")
+
+
+def _cluster_events(view: View) -> Source[Any]:
+    def row(number: int, event: tuple[Any, ...]) -> dict[str, Any]:
+        at, severity, source, message = event[:4]
+        return {
+            "severity": severity,
+            "time": str(dt.datetime.fromtimestamp(at)),  # noqa: DTZ006 - the reader's own clock
+            "source_type": source,
+            "message": message,
+            "event_id": sha256(f"{number} {at} {message}".encode()).hexdigest()[:36],
+            "custom_fields": {},
+        }
+
+    rows = [row(number, event) for number, event in enumerate(view.events)]
+    return _of_dicts(rows, _columns("cluster_events"), "time", "event_id")
+
+
+_SOURCES: dict[str, Callable[[View], Source[Any]]] = {
+    "actors": _actors,
+    "jobs": _jobs,
+    "placement_groups": _placement_groups,
+    "nodes": _nodes,
+    "workers": _workers,
+    "tasks": _tasks,
+    "objects": _objects,
+    "runtime_envs": _runtime_envs,
+    "cluster_events": _cluster_events,
+}
