@@ -22,7 +22,12 @@ __all__ = ["main"]
 
 # Where commands are that not every call needs: `run` has to be quick.
 _ELSEWHERE = {
+    "completion": "aioray.cli.completion",
+    "get": "aioray.cli.getting",
+    "list": "aioray.cli.listing",
     "sessions": "aioray.cli.sessions",
+    "summary": "aioray.cli.summary",
+    "timeline": "aioray.cli.timeline",
 }
 
 

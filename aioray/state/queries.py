@@ -152,7 +152,7 @@ def _summarize_actors(view: View) -> dict[str, Any]:
         _count(group["state_counts"], values["state"](item))
     return {
         "summary": dict(sorted(summary.items())),
-        "total_actors": len(items),
+        "total_actors": sum(sum(group["state_counts"].values()) for group in summary.values()),
         "summary_by": "class",
     }
 

@@ -250,37 +250,33 @@ def _log_of(
 ) -> Callable[[Record], dict[str, Any] | None]:
     """Where in its worker's output an attempt's own begins and ends, in bytes."""
 
-    def span(worker: int, seq: int, stream: int) -> tuple[int, int]:
-        of_stream = "FROM output WHERE worker = ? AND stream = ?"
-        first, last = view.connection.execute(
-            f"SELECT min(rowid), max(rowid) {of_stream} AND seq = ?",
-            (worker, stream, seq),
-        ).fetchone()
-        before, until = view.connection.execute(
-            f"SELECT total(length(data) * (rowid < ?)), total(length(data) * (rowid <= ?)) "
-            f"{of_stream}",
-            (first, last, worker, stream),
-        ).fetchone()
-        return int(before), int(until)
+    @cache
+    def spans() -> dict[tuple[int, int, int], list[int]]:
+        found: dict[tuple[int, int, int], list[int]] = {}
+        written: dict[tuple[int, int], int] = {}
+        rows = "SELECT worker, stream, seq, length(data) FROM output ORDER BY rowid"
+        for worker, stream, seq, length in view.connection.execute(rows):
+            start = written.get((worker, stream), 0)
+            written[worker, stream] = end = start + length
+            found.setdefault((worker, stream, seq), [start, end])[1] = end
+        return found
 
     def log(record: Record) -> dict[str, Any] | None:
-        if record.worker is None or record.worker not in workers or not record.seq:
+        worker, seq = record.worker, record.seq
+        if worker is None or worker not in workers or not seq:
             return None
-        where = (record.worker, record.seq)
-        if not view.connection.execute(
-            "SELECT 1 FROM output WHERE worker = ? AND seq = ?", where
-        ).fetchone():
-            return None
-        facts = workers[record.worker]
+        out, err = (spans().get((worker, stream, seq)) for stream in (1, 2))
+        if out is None and err is None:
+            return None  # it has printed nothing
+        facts = workers[worker]
         name = f"worker-{facts['worker_id']}-{view.job.hex()}-{facts.get('pid')}"
-        out, err = span(*where, 1), span(*where, 2)
         return {
             "stdout_file": f"{name}.out",
             "stderr_file": f"{name}.err",
-            "stdout_start": out[0],
-            "stdout_end": out[1],
-            "stderr_start": err[0],
-            "stderr_end": err[1],
+            "stdout_start": out[0] if out else 0,
+            "stdout_end": out[1] if out else 0,
+            "stderr_start": err[0] if err else 0,
+            "stderr_end": err[1] if err else 0,
         }
 
     return log

@@ -1,0 +1,124 @@
+"""What commands share that look at a session: their options, and what errors come to.
+
+Room: facade. A command that wears `session_options` gets a `Target`, and opens what it wants to see
+with `target.view()`. Errors end it with a line that says what to do: with 2 where the command line
+is wrong, as click does, and with 1 where a session cannot be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from aioray.state.filters import FilterFormatError, QueryError
+from aioray.state.sessions import SessionError, find_session, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from click.shell_completion import CompletionItem
+
+    from aioray.state.sessions import Session
+    from aioray.state.view import View
+
+__all__ = ["DEFAULT_TIMEOUT", "Target", "answering", "session_options"]
+
+DEFAULT_TIMEOUT = 30.0  # seconds
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which session a command is about."""
+
+    name: str | None  # or the last digits of it; None: the newest one
+    temp_dir: str | None  # what the program gave to init as `_temp_dir`; None: the usual place
+    timeout: float  # seconds that the session may take to answer
+
+    def session(self) -> Session:
+        """The session. Raises click.ClickException if there is none."""
+        with answering():
+            return find_session(self.name, self.temp_dir)
+
+    @contextlib.contextmanager
+    def view(self, *want: str) -> Iterator[View]:
+        """What the session can tell. want: of a living one, more than its tasks: "objects".
+
+        Errors of the session and of questions become click's while the view is open.
+        """
+        with answering(), self.session().view(want, self.timeout) as view:
+            yield view
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Let errors of sessions and questions end the command as click's errors do."""
+    try:
+        yield
+    except (SessionError, FilterFormatError) as error:
+        raise click.ClickException(str(error)) from error
+    except QueryError as error:
+        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
+
+
+def _complete_session(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [
+        CompletionItem(found.name, help="alive" if found.alive else "ended")
+        for found in sessions(ctx.params.get("temp_dir"))
+        if found.name.startswith(incomplete)
+    ]
+
+
+def session_options(command: F) -> F:
+    """Give a command the options that say which session it is about, as `target`."""
+
+    @click.option(
+        "--session",
+        metavar="NAME",
+        help="The session, as `aioray sessions` lists it. The newest one by default.",
+        shell_complete=_complete_session,
+    )
+    @click.option(
+        "--temp-dir",
+        metavar="DIR",
+        is_eager=True,  # the completion of --session needs it
+        help="Where to look for sessions: what the program gave to init as _temp_dir.",
+    )
+    @click.option(
+        "--timeout",
+        type=click.FloatRange(min=0),
+        default=DEFAULT_TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a session may take to answer.",
+    )
+    @click.option(
+        "--address",
+        metavar="NAME",
+        help="As --session; `auto` and `local` are the newest one. Ray's name for it.",
+        shell_complete=_complete_session,
+    )
+    @functools.wraps(command)
+    def with_target(
+        *args: Any,
+        session: str | None,
+        temp_dir: str | None,
+        timeout: float,
+        address: str | None,
+        **options: Any,
+    ) -> Any:
+        if session is not None and address is not None:
+            raise click.UsageError("--session and --address are two names for one thing: give one.")
+        target = Target(session if address is None else address, temp_dir, timeout)
+        return command(*args, target=target, **options)
+
+    return with_target  # type: ignore[return-value]  # click reads the options from it

@@ -1,0 +1,315 @@
+"""Draws what commands have to tell: tables, yaml and json, and tables on a terminal.
+
+Room: facade. Without a terminal a table is plain text, laid out as Ray's command line does, so that
+scripts that cut it into columns go on working. On a terminal the same lines are drawn by rich, with
+colours; a column that says the same in every row is told once above the table if the table is wider
+than the terminal. No value is ever cut, folded or shortened: what is on the screen can be copied.
+
+A cell may have several lines: dicts are told as yaml, lists as Python writes them, as in Ray.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console, RenderableType
+
+    from aioray.state.resources import Resource
+
+__all__ = [
+    "EMPTY",
+    "now",
+    "on_terminal",
+    "plain_table",
+    "print_json",
+    "print_rows",
+    "print_summary",
+    "print_yaml",
+    "warn",
+]
+
+EMPTY = "No resource in the cluster"
+
+_GAP = "  "
+_PADDING = 2  # a column is at least so much wider than its header: Ray's tables have it
+_STYLES = {  # of values that say how it goes
+    **dict.fromkeys(("FINISHED", "ALIVE", "CREATED", "SUCCEEDED"), "green"),
+    **dict.fromkeys(("FAILED", "ERROR", "SYSTEM_ERROR", "NODE_OUT_OF_MEMORY"), "bold red"),
+    **dict.fromkeys(("DEAD", "REMOVED", "STOPPED"), "red"),
+    **dict.fromkeys(("RUNNING", "RUNNING_IN_RAY_GET", "RUNNING_IN_RAY_WAIT"), "bold cyan"),
+    **dict.fromkeys(("RESTARTING", "RESCHEDULING", "WARNING", "PREPARED"), "yellow"),
+}
+_STATE_COLUMNS = frozenset({"state", "status", "task_status", "severity", "exit_type"})
+
+
+def now() -> str:
+    """The local time, as in the headings of tables."""
+    return str(dt.datetime.now())  # noqa: DTZ005 - the reader's own clock
+
+
+def on_terminal() -> bool:
+    """Whether people read what is printed."""
+    return sys.stdout.isatty()
+
+
+def warn(text: str) -> None:
+    """Tell something beside the answer: on stderr."""
+    click.echo(f"Warning: {text}", err=True)
+
+
+# ------------------------------------------------------------ rows
+
+
+def print_rows(
+    resource: Resource, rows: Sequence[Mapping[str, Any]], *, form: str, detail: bool
+) -> None:
+    """Print rows of `resource`. form: "table", "yaml" or "json"; detail: with all columns."""
+    if not rows:
+        click.echo(EMPTY)
+        return
+    shown = [resource.schema.humanify(row) for row in rows]
+    if form == "json":
+        print_json(shown)
+    elif form == "yaml":
+        print_yaml(shown)
+    else:
+        columns = resource.schema.list_columns(detail=detail)
+        header = f"======== List: {now()} ========"
+        stats = ["Stats:", "-" * 30, f"Total: {len(rows)}"]
+        if on_terminal():
+            _draw_rows(header, stats, columns, shown)
+            return
+        table = plain_table(columns, [[_cell(row[name]) for name in columns] for row in shown])
+        click.echo("\n".join(["", header, *stats, "", "Table:", "-" * 30, table, ""]))
+
+
+def print_json(value: Any) -> None:
+    """Print it on one line."""
+    click.echo(json.dumps(value))
+
+
+def print_yaml(value: Any) -> None:
+    """Print it as a document of its own."""
+    click.echo(_yaml(value, indent=4, explicit_start=True, explicit_end=True, sort_keys=False))
+
+
+def _yaml(value: Any, **options: Any) -> str:
+    import yaml
+
+    text: str = yaml.dump(value, Dumper=_dumper(), allow_unicode=True, **options)
+    return text
+
+
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes values that are used twice twice: an anchor helps no reader."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return Dumper
+
+
+def _cell(value: Any) -> str:
+    """A value as it stands in a table; it may have several lines."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return _yaml(value).rstrip("\n") if value else "{}"
+    return str(value)
+
+
+# ------------------------------------------------------------ plain tables
+
+
+def plain_table(
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    *,
+    right: bool = True,
+    rule: bool = False,
+) -> str:
+    """Lay out a table with a leading index, in columns two blanks apart.
+
+    right: columns of whole numbers stand at their right edge. rule: a line of dashes below the
+    header.
+    """
+    table = [[str(number), *row] for number, row in enumerate(cells)]
+    headers = ["", *(name.upper() for name in columns)]
+    split = [[cell.split("\n") for cell in row] for row in table]
+    texts = list(zip(*table, strict=True))
+    aligns = [right and _are_numbers(texts[at]) for at in range(len(headers))]
+    widths = [
+        max(len(header) + _PADDING, *(len(line) for row in split for line in row[at]))
+        for at, header in enumerate(headers)
+    ]
+    lines = [_line(headers, widths, aligns)]
+    if rule:
+        lines.append(_GAP.join("-" * width for width in widths))
+    for row in split:
+        lines += [_line(part, widths, aligns) for part in zip_longest(*row, fillvalue="")]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], aligns: Sequence[bool]) -> str:
+    parts = zip(cells, widths, aligns, strict=True)
+    return _GAP.join(
+        cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in parts
+    ).rstrip()
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether these are whole numbers; empty cells may be between them."""
+    return any(cells) and all(not cell or _is_number(cell) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.removeprefix("-").isdecimal()
+
+
+# ------------------------------------------------------------ summaries
+
+
+def print_summary(
+    title: str, summary: Mapping[str, Any], *, heading: str, columns: Sequence[str], by_key: bool
+) -> None:
+    """Print what was counted.
+
+    title: of the whole. summary: as the queries give it. heading: of the table. columns: of a
+    group. by_key: a table for each group, below its key; else one table of all.
+    """
+    stats = {k: v for k, v in summary.items() if k not in ("summary", "summary_by")}
+    lines = ["", f"======== {title}: {now()} ========", "Stats:", "-" * 36]
+    lines += [_yaml(stats), "", heading, "-" * 36]
+    groups = summary["summary"]
+    if on_terminal():
+        _draw_summary(lines, groups, columns, by_key=by_key)
+        return
+    click.echo("\n".join(lines))
+    if by_key:
+        tables = [
+            f"{key}\n{plain_table(columns, [_cells(group, columns)], right=False, rule=True)}"
+            for key, group in groups.items()
+        ]
+        click.echo("\n\n\n\n".join(tables) + "\n")
+    else:
+        cells = [_cells(group, columns) for group in groups.values()]
+        click.echo(plain_table(columns, cells, right=False) + "\n")
+
+
+def _cells(group: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [
+        f"{group[name]:g}" if isinstance(group[name], float) else _cell(group[name])
+        for name in columns
+    ]
+
+
+# ------------------------------------------------------------ terminals
+
+
+def _draw_rows(
+    header: str,
+    stats: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    console = _console()
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    console.print(f"\n{header}", style="bold", highlight=False)
+    console.print("\n".join(stats), highlight=False)
+    table = _rich_table(columns, cells)
+    same: list[tuple[str, str]] = []
+    if console.measure(table).maximum > console.width and len(rows) > 1:
+        kept = [at for at in range(len(columns)) if len({row[at] for row in cells}) > 1]
+        same = [(columns[at], cells[0][at]) for at in range(len(columns)) if at not in kept]
+        kept_columns = [columns[at] for at in kept]
+        table = _rich_table(kept_columns, [[row[at] for at in kept] for row in cells])
+    if same:
+        console.print("\nThe same in all rows:", highlight=False)
+        console.print(_pairs([(name.upper(), text) for name, text in same if text]))
+        if empty := [name.upper() for name, text in same if not text]:
+            console.print(f"  empty: {', '.join(empty)}", highlight=False, soft_wrap=True)
+    console.print("\nTable:", highlight=False)
+    _print_wide(console, table)
+
+
+def _draw_summary(
+    lines: Sequence[str],
+    groups: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    by_key: bool,
+) -> None:
+    console = _console()
+    console.print("\n".join(lines), highlight=False)
+    if not by_key:
+        cells = [_cells(group, columns) for group in groups.values()]
+        _print_wide(console, _rich_table(columns, cells))
+        return
+    for key, group in groups.items():
+        console.print(f"\n{key}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        _print_wide(console, _rich_table(columns, [_cells(group, columns)]))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(file=sys.stdout)
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("", justify="right", style="dim", no_wrap=True, overflow="ignore")
+    for at, name in enumerate(columns):
+        numbers = _are_numbers([row[at] for row in cells])
+        table.add_column(
+            name.upper(),
+            justify="right" if numbers else "left",
+            no_wrap=True,
+            overflow="ignore",
+        )
+    for number, row in enumerate(cells):
+        texts = [
+            Text(cell, style=_style(name, cell)) for name, cell in zip(columns, row, strict=True)
+        ]
+        table.add_row(str(number), *texts)
+    return table
+
+
+def _style(column: str, cell: str) -> str:
+    if column in _STATE_COLUMNS:
+        return _STYLES.get(cell, "")
+    return "red" if column == "error_type" else ""
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(no_wrap=True, overflow="ignore")
+    for name, text in pairs:
+        grid.add_row(f"  {name}", Text(text))
+    return grid
+
+
+def _print_wide(console: Console, table: RenderableType) -> None:
+    """Print it as wide as it is; the terminal breaks lines where it has to."""
+    width = max(console.measure(table).maximum, console.width)
+    console.print(table, width=width, crop=False, no_wrap=True, overflow="ignore", soft_wrap=True)

@@ -1,0 +1,81 @@
+"""`aioray summary`: how many tasks, actors and objects there are, and in which states.
+
+Room: facade.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aioray.cli import render
+from aioray.cli.common import session_options
+from aioray.cli.listing import wanted_of
+from aioray.state.queries import summarize
+
+if TYPE_CHECKING:
+    from aioray.cli.common import Target
+
+__all__ = ["command"]
+
+
+@click.group(name="summary")
+def command() -> None:
+    """Count what there is, and was, in a session by its states."""
+
+
+@command.command(name="tasks")
+@session_options
+def tasks(*, target: Target) -> None:
+    """Count attempts of tasks by name and state."""
+    with target.view() as view:
+        summary = summarize(view, "tasks")
+    render.print_summary(
+        "Tasks Summary",
+        summary,
+        heading="Table (group by func_name):",
+        columns=("func_or_class_name", "state_counts", "type"),
+        by_key=False,
+    )
+
+
+@command.command(name="actors")
+@session_options
+def actors(*, target: Target) -> None:
+    """Count actors by class and state."""
+    with target.view() as view:
+        summary = summarize(view, "actors")
+    render.print_summary(
+        "Actors Summary",
+        summary,
+        heading="Table (group by class):",
+        columns=("class_name", "state_counts"),
+        by_key=False,
+    )
+
+
+@command.command(name="objects")
+@session_options
+def objects(*, target: Target) -> None:
+    """Count objects by the place that made them, with their sizes.
+
+    Places are not recorded, unless the program runs with RAY_record_ref_creation_sites=1.
+    """
+    with target.view(*wanted_of("objects")) as view:
+        summary = summarize(view, "objects")
+    render.print_summary(
+        "Object Summary",
+        summary,
+        heading="Table (group by callsite)",
+        columns=(
+            "ref_type_counts",
+            "task_attempt_number_counts",
+            "task_state_counts",
+            "total_num_nodes",
+            "total_num_workers",
+            "total_objects",
+            "total_size_mb",
+        ),
+        by_key=True,
+    )
