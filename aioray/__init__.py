@@ -6,7 +6,7 @@ on. The table below says where each name lives; the block under TYPE_CHECKING sa
 checkers, and a test compares the two. What the names do is written in their own modules.
 
 A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
-left out silently, because `module has no attribute 'timeline'` would read like a typing mistake.
+left out silently, because `module has no attribute 'tune'` would read like a typing mistake.
 
 `aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever take
 the name of a public function: importing it would replace the function.
@@ -48,6 +48,7 @@ __all__ = [
     "runtime_env",
     "shutdown",
     "testing",
+    "timeline",
     "util",
     "wait",
 ]
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         nodes,
         put,
         shutdown,
+        timeline,
         wait,
     )
     from aioray.core.intensity import RestartPolicy
@@ -121,6 +123,7 @@ else:
         "put": "api",
         "remote": "remote_function",
         "shutdown": "api",
+        "timeline": "api",
         "wait": "api",
     }
     _SUBMODULES = frozenset(

@@ -51,6 +51,7 @@ __all__ = [
     "nodes",
     "put",
     "shutdown",
+    "timeline",
     "wait",
 ]
 
@@ -578,3 +579,23 @@ def available_resources() -> dict[str, float]:
     Source: Ray API reference, ray.available_resources.
     """
     return client_for_call().available_resources()
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """Tell what ran when, as events for https://ui.perfetto.dev and chrome://tracing.
+
+    filename: a file to write them to, as JSON; the result is None then. Without it the events are
+    returned, a list of dicts, with times in microseconds.
+    Source: Ray API reference, ray.timeline; Trace Event Format.
+    """
+    from aioray.state.timeline import trace
+
+    with client_for_call().own_session().view() as view:
+        events = trace(view)
+    if filename is None:
+        return events
+    import json
+
+    with open(filename, "w", encoding="utf-8") as file:
+        json.dump(events, file)
+    return None

@@ -73,8 +73,8 @@ class _RayFinder:
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is None and (message := _unavailable(below)):
-            # `from ray import timeline` asks aioray for the attribute and then imports
-            # "aioray.timeline". Left alone it would end as "cannot import name", without the
+            # `from ray import dag` asks aioray for the attribute and then imports
+            # "aioray.dag". Left alone it would end as "cannot import name", without the
             # reason. The name in the error is not the one being imported: the import statement
             # swallows that one.
             raise ImportError(message, name=f"{_ALIAS}.{below}")

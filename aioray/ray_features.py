@@ -84,13 +84,10 @@ NOT_IN_THIS_VERSION = {
     "experimental.multiprocessing": "the old name of ray.util.multiprocessing",
     "experimental.set_resource": "resources that change while a session runs",
     "experimental.shuffle": "the shuffle example",
-    "experimental.state": "the state API",
-    "timeline": "the task timeline",
     "util.debugpy": "the remote debugger",
     "util.metrics": "user metrics",
     "util.pdb": "the remote debugger",
     "util.rpdb": "the remote debugger",
-    "util.state": "the state API",
     "util.tracing": "tracing",
 }
 

@@ -127,7 +127,7 @@ def test_feature_that_has_arrived_is_not_called_missing(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("tune", "needs a Ray cluster"), ("timeline", "not available in this version")],
+    [("tune", "needs a Ray cluster"), ("dag", "not available in this version")],
 )
 def test_missing_feature_is_both_kinds_of_error(name: str, reason: str) -> None:
     assert not hasattr(aioray, name)

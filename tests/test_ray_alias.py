@@ -125,7 +125,7 @@ def test_module_that_ray_has_not_either_is_an_ordinary_import_error() -> None:
     ("statement", "text"),
     [
         ("from ray import tune", r"ray\.tune \(Ray Tune\) needs a Ray cluster"),
-        ("from ray import timeline", r"ray\.timeline .* not available in this version"),
+        ("from ray import dag", r"ray\.dag .* not available in this version"),
         ("from ray.util import dask", r"ray\.util\.dask .* needs a Ray cluster"),
         ("from ray.util import metrics", r"ray\.util\.metrics .* not available in this version"),
         ("from ray import nosuch", "cannot import name 'nosuch'"),
@@ -148,7 +148,7 @@ def test_failed_import_leaves_nothing_in_sys_modules() -> None:
 def test_attribute_that_is_missing_is_an_attribute_error_with_the_reason() -> None:
     import ray
 
-    assert not hasattr(ray, "timeline")
+    assert not hasattr(ray, "dag")
     assert getattr(ray, "tune", None) is None
     with pytest.raises(AttributeError, match=r"ray\.tune \(Ray Tune\)") as caught:
         _ = ray.tune

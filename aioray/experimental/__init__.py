@@ -1,18 +1,18 @@
 """What Ray has under `ray.experimental`, as far as aioray has it.
 
-Progress bars in `tqdm_ray`, and `queue`, which has moved to `aioray.util`.
+Progress bars in `tqdm_ray`, and `queue` and `state`, which have moved to `aioray.util`.
 
 Room: facade. A module is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
-__all__ = ["queue", "tqdm_ray"]
+__all__ = ["queue", "state", "tqdm_ray"]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.experimental import queue, tqdm_ray
+    from aioray.experimental import queue, state, tqdm_ray
 else:
 
     def __getattr__(name):

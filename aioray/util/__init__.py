@@ -32,6 +32,7 @@ __all__ = [
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
+    "state",
 ]
 
 TYPE_CHECKING = False
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         multiprocessing,
         queue,
         scheduling_strategies,
+        state,
     )
     from aioray.util.actor_pool import ActorPool
     from aioray.util.check_serialize import inspect_serializability
@@ -86,6 +88,7 @@ else:
             "placement_group",
             "queue",
             "scheduling_strategies",
+            "state",
         }
     )
 

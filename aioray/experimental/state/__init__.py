@@ -1,0 +1,4 @@
+"""The old place of the state API, which is in `aioray.util.state`.
+
+Room: facade.
+"""

@@ -1,0 +1,8 @@
+"""The old name of `aioray.util.state.api`.
+
+Room: facade.
+"""
+
+from __future__ import annotations
+
+from aioray.util.state.api import *  # noqa: F403 - the same names

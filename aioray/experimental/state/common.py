@@ -1,0 +1,8 @@
+"""The old name of `aioray.util.state.common`.
+
+Room: facade.
+"""
+
+from __future__ import annotations
+
+from aioray.util.state.common import *  # noqa: F403 - the same names

@@ -1,0 +1,8 @@
+"""The old name of `aioray.util.state.exception`.
+
+Room: facade.
+"""
+
+from __future__ import annotations
+
+from aioray.util.state.exception import *  # noqa: F403 - the same names
