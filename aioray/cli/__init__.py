@@ -11,6 +11,7 @@ starts it when click is done. Everything after SCRIPT belongs to the script, wha
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -18,7 +19,9 @@ import click
 from aioray import __version__
 from aioray.cli.launch import CannotStartError, Launch
 
-__all__ = ["main"]
+__all__ = ["COMPLETE", "main"]
+
+COMPLETE = "_AIORAY_COMPLETE"  # set by a shell that wants to complete something
 
 # Where commands are that not every call needs: `run` has to be quick.
 _ELSEWHERE = {
@@ -67,8 +70,12 @@ def main() -> None:
     that cannot be found, and otherwise as the script does: its exit status, 1 after a traceback,
     death by SIGINT after a KeyboardInterrupt.
     """
+    if COMPLETE in os.environ:
+        from aioray.cli.completion import install
+
+        install()
     try:
-        outcome = aioray(standalone_mode=False)
+        outcome = aioray(standalone_mode=False, complete_var=COMPLETE)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import BashComplete, add_completion_class, get_completion_class
 
+from aioray.cli import COMPLETE
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = ["Bash", "command", "install"]
-
-_VARIABLE = "_AIORAY_COMPLETE"
 
 
 class Bash(BashComplete):
@@ -98,4 +98,4 @@ def command(ctx: click.Context, *, shell: str) -> None:
     install()
     completion = get_completion_class(shell)
     assert completion is not None
-    click.echo(completion(ctx.find_root().command, {}, "aioray", _VARIABLE).source(), nl=False)
+    click.echo(completion(ctx.find_root().command, {}, "aioray", COMPLETE).source(), nl=False)

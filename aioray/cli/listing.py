@@ -36,13 +36,15 @@ def _complete_filter(
     """Keys up to the predicate, then the values of columns that have a fixed set."""
     from click.shell_completion import CompletionItem
 
-    resource = BY_COMMAND.get(ctx.params.get("resource") or "")
+    # An option without its value stops click before it comes to arguments: they are in `args`.
+    names = [ctx.params.get("resource"), *ctx.args]
+    resource = next((BY_COMMAND[name] for name in names if name in BY_COMMAND), None)
     if resource is None:
         return []
     before, sign, _ = incomplete.partition("=")
     if not sign:
-        names = [column.name for column in resource.columns if column.filterable]
-        return [CompletionItem(f"{n}=") for n in names if n.startswith(before.lower())]
+        keys = [column.name for column in resource.columns if column.filterable]
+        return [CompletionItem(f"{key}=") for key in keys if key.startswith(before.lower())]
     column = resource.column(before.removesuffix("!"))
     if column is None:
         return []

@@ -1,9 +1,10 @@
 """Draws what commands have to tell: tables, yaml and json, and tables on a terminal.
 
 Room: facade. Without a terminal a table is plain text, laid out as Ray's command line does, so that
-scripts that cut it into columns go on working. On a terminal the same lines are drawn by rich, with
-colours; a column that says the same in every row is told once above the table if the table is wider
-than the terminal. No value is ever cut, folded or shortened: what is on the screen can be copied.
+scripts that cut it into columns go on working. On a terminal the same is drawn by rich, with
+colours. Where the table is wider than the terminal, what all rows have in common is told once above
+it; where that does not help, each row becomes a paragraph, broken between values. No value is ever
+cut, folded or shortened: what is on the screen can be copied.
 
 A cell may have several lines: dicts are told as yaml, lists as Python writes them, as in Ray.
 """
@@ -21,7 +22,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.table import Table
 
     from aioray.state.resources import Resource
 
@@ -48,6 +50,7 @@ _STYLES = {  # of values that say how it goes
     **dict.fromkeys(("RUNNING", "RUNNING_IN_RAY_GET", "RUNNING_IN_RAY_WAIT"), "bold cyan"),
     **dict.fromkeys(("RESTARTING", "RESCHEDULING", "WARNING", "PREPARED"), "yellow"),
 }
+_WIDEST = 1_000_000  # no table is wider
 _STATE_COLUMNS = frozenset({"state", "status", "task_status", "severity", "exit_type"})
 
 
@@ -224,24 +227,76 @@ def _draw_rows(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
+    """A table if the terminal is wide enough for one, else a paragraph for each row."""
     console = _console()
     cells = [[_cell(row[name]) for name in columns] for row in rows]
     console.print(f"\n{header}", style="bold", highlight=False)
     console.print("\n".join(stats), highlight=False)
     table = _rich_table(columns, cells)
-    same: list[tuple[str, str]] = []
-    if console.measure(table).maximum > console.width and len(rows) > 1:
+    if _width(console, table) > console.width and len(rows) > 1:
         kept = [at for at in range(len(columns)) if len({row[at] for row in cells}) > 1]
         same = [(columns[at], cells[0][at]) for at in range(len(columns)) if at not in kept]
-        kept_columns = [columns[at] for at in kept]
-        table = _rich_table(kept_columns, [[row[at] for at in kept] for row in cells])
-    if same:
-        console.print("\nThe same in all rows:", highlight=False)
-        console.print(_pairs([(name.upper(), text) for name, text in same if text]))
-        if empty := [name.upper() for name, text in same if not text]:
-            console.print(f"  empty: {', '.join(empty)}", highlight=False, soft_wrap=True)
+        _print_same(console, same)
+        columns = [columns[at] for at in kept]
+        cells = [[row[at] for at in kept] for row in cells]
+        table = _rich_table(columns, cells)
     console.print("\nTable:", highlight=False)
-    _print_wide(console, table)
+    if _width(console, table) > console.width:
+        _print_paragraphs(console, columns, cells)
+    else:
+        console.print(table)
+    console.print()
+
+
+def _print_same(console: Console, same: Sequence[tuple[str, str]]) -> None:
+    """What all rows have in common, so that it need not stand in each."""
+    if not same:
+        return
+    console.print("\nThe same in all rows:", highlight=False)
+    for name, cell in same:
+        if cell:
+            _print_lines(console, f"  {name.upper()}  ", cell.split("\n"), _style(name, cell))
+    empty = [name.upper() for name, cell in same if not cell]
+    if empty:
+        console.print(f"  empty: {', '.join(empty)}", highlight=False, soft_wrap=True)
+
+
+def _print_lines(console: Console, label: str, lines: Sequence[str], style: str) -> None:
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(label, "dim") + Text(line, style), soft_wrap=True)
+        label = " " * len(label)
+
+
+def _print_paragraphs(
+    console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]
+) -> None:
+    """Each row in lines of its own, broken between values and never inside of one."""
+    from rich.text import Text
+
+    indent = len(str(len(cells) - 1)) + 2
+    for number, row in enumerate(cells):
+        line = Text(f"{number:>{indent - 2}}  ", "dim")
+        for name, cell in zip(columns, row, strict=True):
+            if not cell:
+                continue
+            label = f"{name.upper()} "
+            lines = cell.split("\n")
+            if len(line) > indent and (
+                len(lines) > 1 or line.cell_len + len(label) + Text(cell).cell_len > console.width
+            ):
+                line.rstrip()
+                console.print(line, soft_wrap=True)
+                line = Text(" " * indent)
+            if len(lines) > 1:
+                _print_lines(console, f"{line.plain}{label}", lines, _style(name, cell))
+                line = Text(" " * indent)
+            else:
+                line = line + Text(label, "dim") + Text(cell, _style(name, cell)) + Text("  ")
+        if len(line) > indent:
+            line.rstrip()
+            console.print(line, soft_wrap=True)
 
 
 def _draw_summary(
@@ -262,27 +317,22 @@ def _draw_summary(
         _print_wide(console, _rich_table(columns, [_cells(group, columns)]))
 
 
-def _console() -> Console:
+def _console(width: int | None = None) -> Console:
     from rich.console import Console
 
-    return Console(file=sys.stdout)
+    return Console(file=sys.stdout, width=width)
 
 
-def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("", justify="right", style="dim", no_wrap=True, overflow="ignore")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
     for at, name in enumerate(columns):
         numbers = _are_numbers([row[at] for row in cells])
-        table.add_column(
-            name.upper(),
-            justify="right" if numbers else "left",
-            no_wrap=True,
-            overflow="ignore",
-        )
+        table.add_column(name.upper(), justify="right" if numbers else "left", no_wrap=True)
     for number, row in enumerate(cells):
         texts = [
             Text(cell, style=_style(name, cell)) for name, cell in zip(columns, row, strict=True)
@@ -297,19 +347,15 @@ def _style(column: str, cell: str) -> str:
     return "red" if column == "error_type" else ""
 
 
-def _pairs(pairs: Sequence[tuple[str, str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(no_wrap=True, overflow="ignore")
-    for name, text in pairs:
-        grid.add_row(f"  {name}", Text(text))
-    return grid
+def _width(console: Console, table: Table) -> int:
+    """How wide it wants to be, whatever the terminal is."""
+    widest = console.options.update(width=_WIDEST, max_width=_WIDEST)
+    return table.__rich_measure__(console, widest).maximum
 
 
-def _print_wide(console: Console, table: RenderableType) -> None:
+def _print_wide(console: Console, table: Table) -> None:
     """Print it as wide as it is; the terminal breaks lines where it has to."""
-    width = max(console.measure(table).maximum, console.width)
-    console.print(table, width=width, crop=False, no_wrap=True, overflow="ignore", soft_wrap=True)
+    width = _width(console, table)
+    wide = _console(width) if width > console.width else console
+    wide.print(table)
+    wide.print()
