@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from aioray.cli.common import Target
 
-__all__ = ["BY_COMMAND", "command", "wanted_of"]
+__all__ = ["BY_COMMAND", "GONE", "command", "wanted_of"]
+
+GONE = "The session has ended, and its objects with it."
 
 BY_COMMAND = {resource.command: resource for resource in RESOURCES.values()}
 
@@ -107,7 +109,8 @@ def command(
             check_key(kind, one.key)
     with target.view(*wanted_of(kind.name)) as view:
         answer = list_rows(view, kind.name, wanted, limit=limit, detail=detail)
-    for warning in answer.warnings:
+        gone = kind.name == "objects" and not view.alive
+    for warning in (*answer.warnings, *((GONE,) if gone else ())):
         render.warn(warning)
     if form == "default":
         form = "yaml" if detail else "table"

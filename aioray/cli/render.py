@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMPTY",
+    "SummaryLayout",
     "now",
     "on_terminal",
     "plain_table",
@@ -184,23 +186,27 @@ def _is_number(cell: str) -> bool:
 # ------------------------------------------------------------ summaries
 
 
-def print_summary(
-    title: str, summary: Mapping[str, Any], *, heading: str, columns: Sequence[str], by_key: bool
-) -> None:
-    """Print what was counted.
+@dataclass(frozen=True, slots=True)
+class SummaryLayout:
+    """How a summary is printed."""
 
-    title: of the whole. summary: as the queries give it. heading: of the table. columns: of a
-    group. by_key: a table for each group, below its key; else one table of all.
-    """
+    title: str
+    heading: str  # of the table
+    columns: tuple[str, ...]  # of a group
+    table_for_each: bool = False  # a table for each group, below its key; else one of all
+
+
+def print_summary(summary: Mapping[str, Any], layout: SummaryLayout) -> None:
+    """Print what was counted, as the queries give it."""
     stats = {k: v for k, v in summary.items() if k not in ("summary", "summary_by")}
-    lines = ["", f"======== {title}: {now()} ========", "Stats:", "-" * 36]
-    lines += [_yaml(stats), "", heading, "-" * 36]
-    groups = summary["summary"]
+    lines = ["", f"======== {layout.title}: {now()} ========", "Stats:", "-" * 36]
+    lines += [_yaml(stats), "", layout.heading, "-" * 36]
+    groups, columns = summary["summary"], layout.columns
     if on_terminal():
-        _draw_summary(lines, groups, columns, by_key=by_key)
+        _draw_summary(lines, groups, layout)
         return
     click.echo("\n".join(lines))
-    if by_key:
+    if layout.table_for_each:
         tables = [
             f"{key}\n{plain_table(columns, [_cells(group, columns)], right=False, rule=True)}"
             for key, group in groups.items()
@@ -300,15 +306,11 @@ def _print_paragraphs(
 
 
 def _draw_summary(
-    lines: Sequence[str],
-    groups: Mapping[str, Mapping[str, Any]],
-    columns: Sequence[str],
-    *,
-    by_key: bool,
+    lines: Sequence[str], groups: Mapping[str, Mapping[str, Any]], layout: SummaryLayout
 ) -> None:
-    console = _console()
+    console, columns = _console(), layout.columns
     console.print("\n".join(lines), highlight=False)
-    if not by_key:
+    if not layout.table_for_each:
         cells = [_cells(group, columns) for group in groups.values()]
         _print_wide(console, _rich_table(columns, cells))
         return

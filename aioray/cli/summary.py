@@ -11,13 +11,41 @@ import click
 
 from aioray.cli import render
 from aioray.cli.common import session_options
-from aioray.cli.listing import wanted_of
+from aioray.cli.listing import GONE, wanted_of
 from aioray.state.queries import summarize
 
 if TYPE_CHECKING:
     from aioray.cli.common import Target
 
-__all__ = ["command"]
+__all__ = ["LAYOUTS", "command"]
+
+
+LAYOUTS = {
+    "tasks": render.SummaryLayout(
+        title="Tasks Summary",
+        heading="Table (group by func_name):",
+        columns=("func_or_class_name", "state_counts", "type"),
+    ),
+    "actors": render.SummaryLayout(
+        title="Actors Summary",
+        heading="Table (group by class):",
+        columns=("class_name", "state_counts"),
+    ),
+    "objects": render.SummaryLayout(
+        title="Object Summary",
+        heading="Table (group by callsite)",
+        columns=(
+            "ref_type_counts",
+            "task_attempt_number_counts",
+            "task_state_counts",
+            "total_num_nodes",
+            "total_num_workers",
+            "total_objects",
+            "total_size_mb",
+        ),
+        table_for_each=True,
+    ),
+}
 
 
 @click.group(name="summary")
@@ -29,30 +57,14 @@ def command() -> None:
 @session_options
 def tasks(*, target: Target) -> None:
     """Count attempts of tasks by name and state."""
-    with target.view() as view:
-        summary = summarize(view, "tasks")
-    render.print_summary(
-        "Tasks Summary",
-        summary,
-        heading="Table (group by func_name):",
-        columns=("func_or_class_name", "state_counts", "type"),
-        by_key=False,
-    )
+    _print("tasks", target)
 
 
 @command.command(name="actors")
 @session_options
 def actors(*, target: Target) -> None:
     """Count actors by class and state."""
-    with target.view() as view:
-        summary = summarize(view, "actors")
-    render.print_summary(
-        "Actors Summary",
-        summary,
-        heading="Table (group by class):",
-        columns=("class_name", "state_counts"),
-        by_key=False,
-    )
+    _print("actors", target)
 
 
 @command.command(name="objects")
@@ -62,20 +74,12 @@ def objects(*, target: Target) -> None:
 
     Places are not recorded, unless the program runs with RAY_record_ref_creation_sites=1.
     """
-    with target.view(*wanted_of("objects")) as view:
-        summary = summarize(view, "objects")
-    render.print_summary(
-        "Object Summary",
-        summary,
-        heading="Table (group by callsite)",
-        columns=(
-            "ref_type_counts",
-            "task_attempt_number_counts",
-            "task_state_counts",
-            "total_num_nodes",
-            "total_num_workers",
-            "total_objects",
-            "total_size_mb",
-        ),
-        by_key=True,
-    )
+    _print("objects", target)
+
+
+def _print(resource: str, target: Target) -> None:
+    with target.view(*wanted_of(resource)) as view:
+        counted = summarize(view, resource)
+        if resource == "objects" and not view.alive:
+            render.warn(GONE)
+    render.print_summary(counted, LAYOUTS[resource])

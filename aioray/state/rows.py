@@ -437,10 +437,11 @@ def _cluster_events(view: View) -> Source[Any]:
             "message": message,
             "event_id": sha256(f"{number} {at} {message}".encode()).hexdigest()[:36],
             "custom_fields": {},
+            "at": at,
         }
 
     rows = [row(number, event) for number, event in enumerate(view.events)]
-    return _of_dicts(rows, _columns("cluster_events"), "time", "event_id")
+    return _of_dicts(rows, _columns("cluster_events"), "at")
 
 
 _SOURCES: dict[str, Callable[[View], Source[Any]]] = {

@@ -88,7 +88,12 @@ class History:
         return self.kinds
 
     def attempt(
-        self, kind: int, label: int | bytes, attempt: int = 0, state: str | None = None, **facts: Any
+        self,
+        kind: int,
+        label: int | bytes,
+        attempt: int = 0,
+        state: str | None = None,
+        **facts: Any,
     ) -> None:
         """One that has ended, or, with `state`, one that is in it. Times count from T0."""
         for key in ("created", "ready", "sent", "started", "ended"):
