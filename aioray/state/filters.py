@@ -3,7 +3,7 @@
 Room: state. A filter names a column, one of the two predicates `=` and `!=`, and a value; several
 are joined by "and". Text compares without regard to case, whole numbers and truth values are read
 from text. A row that has no value there matches neither predicate. Nothing here knows where values
-come from: `test_of` makes a function that judges one value. Source: Ray API reference, State CLI.
+come from: `matcher` makes a function that judges one value. Source: Ray API reference, State CLI.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
     "check_key",
     "check_limit",
     "contradiction",
+    "matcher",
     "max_limit",
     "parse_filter",
-    "test_of",
 ]
 
 DEFAULT_LIMIT = 100  # rows
@@ -184,7 +184,7 @@ def contradiction(filters: list[Filter]) -> str | None:
     return None
 
 
-def test_of(predicate: str, wanted: Any) -> Callable[[Any], bool]:
+def matcher(predicate: str, wanted: Any) -> Callable[[Any], bool]:
     """A function that says whether a value of the column is what the filter wants."""
     folded = _folded(wanted)
     if predicate == "=":

@@ -17,7 +17,7 @@ from aioray.state.filters import (
     check_id,
     check_limit,
     contradiction,
-    test_of,
+    matcher,
 )
 from aioray.state.resources import RESOURCES
 from aioray.state.rows import driver_row, source_of
@@ -62,7 +62,7 @@ def list_rows(
     if (warning := contradiction(wanted)) is not None:
         return Answer([], 0, (warning,))
     source = source_of(view, resource)
-    tests = [(source.values[key], test_of(predicate, value)) for key, predicate, value in wanted]
+    tests = [(source.values[key], matcher(predicate, value)) for key, predicate, value in wanted]
     items = list(source.items)
     for value, test in tests:
         items = [item for item in items if test(value(item))]
@@ -75,7 +75,7 @@ def list_rows(
     total = len(items)
     if resource == "tasks" and not exclude_driver:
         row = driver_row(view)
-        if all(test_of(p, v)(row[key]) for key, p, v in wanted):
+        if all(matcher(p, v)(row[key]) for key, p, v in wanted):
             total += 1
             rows = [*rows, row][:limit]  # its id is the last one
     warnings = (_cut(len(rows), total),) if len(rows) < total else ()
