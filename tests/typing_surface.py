@@ -28,6 +28,8 @@ from aioray.ids import HexId
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.util.placement_group import PlacementGroup
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from aioray.util.state import get_task, list_tasks, summarize_tasks
+from aioray.util.state.common import TaskState
 
 
 @aioray.remote
@@ -197,6 +199,16 @@ def errors() -> None:
         assert_type(error.as_instanceof_cause(), exceptions.RayTaskError)
     except exceptions.TaskCancelledError as cancelled:
         assert_type(cancelled.task_id, str | None)
+
+
+def what_goes_on() -> None:
+    rows = list_tasks(filters=[("state", "=", "FAILED"), ("attempt_number", "=", 0)], detail=True)
+    assert_type(rows, list[TaskState])
+    assert_type(rows[0].worker_pid, int | None)
+    assert_type(rows[0]["name"], Any)
+    assert_type(get_task(length.remote("a")), TaskState | list[TaskState] | None)
+    assert_type(summarize_tasks(), dict[str, Any])
+    assert_type(aioray.timeline(), list[dict[str, Any]] | None)
 
 
 def _worth_it(error: BaseException) -> bool:

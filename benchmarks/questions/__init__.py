@@ -21,6 +21,7 @@ from . import (
     objects_results,
     round_trip,
     start_up,
+    state,
     throughput,
 )
 
@@ -47,4 +48,5 @@ QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "objects_recovery": objects_recovery.run,
     "start_up": start_up.run,
     "memory": memory.run,
+    "state": state.run,
 }
