@@ -88,13 +88,13 @@ def install() -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, *, shell: str) -> None:
-    r"""Print the script that lets SHELL complete `aioray` commands.
+    """Print the script that lets SHELL complete `aioray` commands.
 
     \b
     bash:  eval "$(aioray completion bash)"     in ~/.bashrc
     zsh:   eval "$(aioray completion zsh)"      in ~/.zshrc
     fish:  aioray completion fish | source      in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301 - click wants the character
     install()
     completion = get_completion_class(shell)
     assert completion is not None

@@ -28,14 +28,14 @@ _NAMES = ["actors", *(name for name in BY_COMMAND if name not in {"actors", *_WI
 @click.argument("id", required=False)
 @session_options
 def command(*, resource: str, id: str | None, target: Target) -> None:  # noqa: A002 - its name in help
-    r"""Tell all about the one thing of RESOURCE that has this ID.
+    """Tell all about the one thing of RESOURCE that has this ID.
 
     \b
     aioray get tasks 16310a0f0a45af5cffffffffffffffffffffffff01000000
     aioray get actors 21978f58df3c4ed22e0f8a9e01000000
 
     A task that was retried is told attempt by attempt.
-    """
+    """  # noqa: D301 - click wants the character
     if id is None:
         raise click.UsageError(f"Missing argument 'ID'. Do you mean 'aioray list {resource}'?")
     kind = BY_COMMAND[resource]

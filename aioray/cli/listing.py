@@ -92,7 +92,7 @@ def command(
     detail: bool,
     target: Target,
 ) -> None:
-    r"""List what there is, and was, of RESOURCE in a session.
+    """List what there is, and was, of RESOURCE in a session.
 
     \b
     aioray list tasks
@@ -101,7 +101,7 @@ def command(
     aioray list objects --format json
 
     Works while the program runs and after it has ended. There is a row for each attempt of a task.
-    """
+    """  # noqa: D301 - click wants the character
     kind = BY_COMMAND[resource]
     with answering():
         wanted = [parse_filter(text) for text in filters]

@@ -87,9 +87,9 @@ def _tasks(view: View) -> Source[Record]:
             "type": _of_kind(view, itemgetter("type")),
             "func_or_class_name": _of_kind(view, itemgetter("func_or_class_name")),
             "parent_task_id": lambda record: record.parent.hex() if record.parent else driver,
-            "node_id": lambda record: node if record.worker in workers else None,
-            "worker_id": _of_worker(workers, "worker_id"),
-            "worker_pid": _of_worker(workers, "pid"),
+            "node_id": lambda record: node if _place_of(record) in view.workers else None,
+            "worker_id": _of_place(view, "worker_id"),
+            "worker_pid": _of_place(view, "pid"),
             "error_type": attrgetter("error_type"),
             "language": lambda _: "PYTHON",
             "required_resources": _of_kind(view, lambda facts: facts["required_resources"] or {}),
@@ -167,9 +167,19 @@ def _of_kind(view: View, tell: Callable[[dict[str, Any]], Any]) -> Callable[[Rec
     return lambda record: value(record.kind)
 
 
-def _of_worker(workers: Mapping[int, dict[str, Any]], key: str) -> Callable[[Record], Any]:
-    values: dict[int | None, Any] = {n: facts.get(key) for n, facts in workers.items()}
-    return lambda record: values.get(record.worker)
+def _place_of(record: Record) -> int | None:
+    """The number of the process where the attempt came to its end, or is.
+
+    One whose argument had failed ended in the driver, as its error says, which names a pid too.
+    """
+    if record.worker is None and record.error_type == "TASK_EXECUTION_EXCEPTION":
+        return _DRIVER
+    return record.worker
+
+
+def _of_place(view: View, key: str) -> Callable[[Record], Any]:
+    values: dict[int | None, Any] = {n: facts.get(key) for n, facts in view.workers.items()}
+    return lambda record: values.get(_place_of(record))
 
 
 def _actor_of(view: View) -> Callable[[Record], str | None]:

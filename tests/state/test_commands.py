@@ -197,3 +197,16 @@ def test_timeline_that_cannot_be_written_is_told(tmp_path) -> None:
     result = run(["timeline", "-o", str(tmp_path / "no" / "where.json")], a_session())
     assert result.exit_code == 1
     assert "Cannot write" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("list", "  aioray list tasks -f state=FAILED -f name=f"),
+        ("get", "  aioray get actors 21978f58df3c4ed22e0f8a9e01000000"),
+        ("completion", "  fish:  aioray completion fish | source"),
+    ],
+)
+def test_examples_in_the_help_stand_on_lines_of_their_own(command: str, example: str) -> None:
+    result = run([command, "--help"], a_session())
+    assert any(line.startswith(example) for line in result.stdout.splitlines())

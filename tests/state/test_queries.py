@@ -186,3 +186,16 @@ def test_events_keep_their_ids_and_order() -> None:
     first, second = list_rows(view, "cluster_events").rows
     assert first["time"] < second["time"]
     assert get_rows(view, "cluster_events", first["event_id"])[0]["message"] == "Worker 1002 died."
+
+
+def test_attempt_whose_argument_failed_has_ended_in_the_driver() -> None:
+    history = a_session()
+    kind = history.kind("takes")
+    failed = {"error_type": "TASK_EXECUTION_EXCEPTION", "created": 1.0, "ended": 1.5}
+    history.attempt(kind, 30, **failed)
+    history.attempt(kind, 31, **{**failed, "error_type": "TASK_CANCELLED"})
+    first, second = sorted(tasks(history, name="takes"), key=lambda row: row["error_type"])
+    assert (first["worker_id"], first["worker_pid"]) == (None, None)
+    assert first["node_id"] is None
+    assert (second["worker_id"], second["worker_pid"]) == (worker_id(0), 1000)
+    assert second["node_id"] == NODE
