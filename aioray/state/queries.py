@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aioray import ids
-from aioray.state.filters import (
+from .. import ids
+from .filters import (
     DEFAULT_LIMIT,
     check_filters,
     check_id,
@@ -19,13 +19,13 @@ from aioray.state.filters import (
     contradiction,
     matcher,
 )
-from aioray.state.resources import RESOURCES
-from aioray.state.rows import driver_row, source_of
+from .resources import RESOURCES
+from .rows import driver_row, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aioray.state.view import View
+    from .view import View
 
 __all__ = ["SUMMARIES", "Answer", "get_rows", "list_rows", "summarize"]
 

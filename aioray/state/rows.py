@@ -19,13 +19,13 @@ from hashlib import sha256
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aioray import ids
+from .. import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from aioray.state.schema import Record
-    from aioray.state.view import View
+    from .schema import Record
+    from .view import View
 
 __all__ = ["Source", "attempt_id", "driver_row", "source_of"]
 
@@ -309,7 +309,7 @@ def _get(name: str, item: dict[str, Any]) -> Any:
 
 
 def _columns(resource: str) -> list[str]:
-    from aioray.state.resources import RESOURCES
+    from .resources import RESOURCES
 
     return [column.name for column in RESOURCES[resource].columns]
 

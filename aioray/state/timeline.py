@@ -16,13 +16,13 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any
 
-from aioray.state.rows import attempt_id
+from .rows import attempt_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from aioray.state.schema import Record
-    from aioray.state.view import View
+    from .schema import Record
+    from .view import View
 
 __all__ = ["trace"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aioray.state.view import View
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "commands"
 NOW = "2026-11-18 11:06:45.678901"
 RETRIED = "69a6825d641b4613ffffffffffffffffffffffff01000000"
 

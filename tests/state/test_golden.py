@@ -1,4 +1,4 @@
-"""What every command prints in every format, byte for byte, against files in `golden`."""
+"""What every command prints in every format, byte for byte, against files in `golden/commands`."""
 
 from __future__ import annotations
 
