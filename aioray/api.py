@@ -597,5 +597,5 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     import json
 
     with open(filename, "w", encoding="utf-8") as file:
-        json.dump(events, file)
+        file.write(json.dumps(events))  # `dump` takes ten times as long
     return None

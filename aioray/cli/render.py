@@ -235,7 +235,7 @@ def _draw_rows(
 ) -> None:
     """A table if the terminal is wide enough for one, else a paragraph for each row."""
     console = _console()
-    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    cells = [[_visible(_cell(row[name])) for name in columns] for row in rows]
     console.print(f"\n{header}", style="bold", highlight=False)
     console.print("\n".join(stats), highlight=False)
     table = _rich_table(columns, cells)
@@ -252,6 +252,13 @@ def _draw_rows(
     else:
         console.print(table)
     console.print()
+
+
+def _visible(cell: str) -> str:
+    """With what would steer the terminal written out: names and messages come from programs."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in cell
+    )
 
 
 def _print_same(console: Console, same: Sequence[tuple[str, str]]) -> None:
@@ -310,13 +317,14 @@ def _draw_summary(
 ) -> None:
     console, columns = _console(), layout.columns
     console.print("\n".join(lines), highlight=False)
+    cells = [[_visible(cell) for cell in _cells(group, columns)] for group in groups.values()]
     if not layout.table_for_each:
-        cells = [_cells(group, columns) for group in groups.values()]
         _print_wide(console, _rich_table(columns, cells))
         return
-    for key, group in groups.items():
-        console.print(f"\n{key}", style="bold", highlight=False, markup=False, soft_wrap=True)
-        _print_wide(console, _rich_table(columns, [_cells(group, columns)]))
+    for key, row in zip(groups, cells, strict=True):
+        text = f"\n{_visible(key)}"
+        console.print(text, style="bold", highlight=False, markup=False, soft_wrap=True)
+        _print_wide(console, _rich_table(columns, [row]))
 
 
 def _console(width: int | None = None) -> Console:

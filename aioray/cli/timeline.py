@@ -39,7 +39,7 @@ def command(*, output: str | None, target: Target) -> None:
     path = output or f"aioray-timeline-{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
     try:
         with click.open_file(path, "w", encoding="utf-8") as file:
-            json.dump(events, file)
+            file.write(json.dumps(events))  # `dump` takes ten times as long
     except OSError as error:
         raise click.ClickException(f"Cannot write {path}: {error.strerror}.") from error
     if path == "-":

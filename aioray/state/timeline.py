@@ -14,6 +14,7 @@ Format, "Complete Events", "Async Events" and "Metadata Events"; Ray API referen
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .rows import attempt_id
@@ -29,6 +30,7 @@ __all__ = ["trace"]
 _US = 1_000_000
 _WORKERS, _WAITING = 1, 2  # processes, in the format's words: the two groups of rows
 _ROWS_OF_A_WORKER = 1000  # that many numbers each worker has for its rows
+_PHASES = ("waits for arguments", "waits for a worker", "waits in the worker")
 _GOOD, _BAD, _UNFINISHED = "good", "terrible", "thread_state_running"  # the format's colours
 
 
@@ -51,7 +53,7 @@ def trace(view: View) -> list[dict[str, Any]]:
 
 
 def _last_moment(records: Iterable[Record]) -> float:
-    moments = (record.ended or record.started or record.created for record in records)
+    moments = (_first(record.ended, record.started, record.created) for record in records)
     return max(moments, default=0.0)
 
 
@@ -165,19 +167,26 @@ def _sorted(what: str, process: int, row: int) -> dict[str, Any]:
 def _waiting(
     title: str, task: str, number: int, record: Record, now: float
 ) -> Iterator[dict[str, Any]]:
-    """The time before the attempt ran, and its phases inside."""
-    until = record.started if record.started is not None else record.ended
+    """The time before the attempt ran, and inside of it its phases if there are several."""
+    until = _first(record.started, record.ended, now)
+    moments = [record.created, _first(record.ready, until), _first(record.sent, until), until]
     phases = [
-        ("waits for arguments", record.created, record.ready),
-        ("waits for a worker", record.ready, record.sent),
-        ("waits in the worker", record.sent, until),
+        (name, start, end)
+        for name, (start, end) in zip(_PHASES, pairwise(moments), strict=True)
+        if end > start
     ]
-    yield from _pair(title, number, record.created, until or now, {"task_id": task})
-    for name, start, end in phases:
-        if start is None:
-            break
-        end_or_now = end if end is not None else until if until is not None else now
-        yield from _pair(name, number, start, max(start, end_or_now), {})
+    if not phases:
+        return
+    args = {"task_id": task} | ({"reason": phases[0][0]} if len(phases) == 1 else {})
+    yield from _pair(title, number, record.created, until, args)
+    if len(phases) > 1:
+        for name, start, end in phases:
+            yield from _pair(name, number, start, end, {})
+
+
+def _first(*moments: float | None) -> float:
+    """The first of these that there is; the last one is there."""
+    return next(moment for moment in moments if moment is not None)
 
 
 def _pair(

@@ -115,3 +115,17 @@ def test_names_are_no_markup(screen) -> None:
     draw = lambda: print_rows(RESOURCES["tasks"], rows, form="table", detail=False)  # noqa: E731
     for width in (80, 600):
         assert "[red]f[/red]" in screen(width, colours=False, draw=draw)
+
+
+def test_what_would_steer_the_terminal_is_written_out(screen) -> None:
+    history = a_session()
+    history.attempt(history.kind("a\x1b[2Jb\tc"), 41, created=1.0, ended=2.0)
+    rows = list_rows(history.view(), "tasks").rows
+    draw = lambda: print_rows(RESOURCES["tasks"], rows, form="table", detail=False)  # noqa: E731
+    for width in (80, 600):
+        text = screen(width, colours=False, draw=draw)
+        assert "\x1b" not in text
+        assert r"a\x1b[2Jb\tc" in text
+    summary = summarize(history.view(), "tasks")
+    text = screen(80, colours=False, draw=lambda: print_summary(summary, LAYOUTS["tasks"]))
+    assert "\x1b" not in text

@@ -104,3 +104,28 @@ def test_calls_side_by_side_get_rows_of_their_own(spans) -> None:
     events = trace(history.view())
     check(events)
     assert sum(len(found) for found in slices(events).values()) == len(spans)
+
+
+def test_waiting_is_told_with_its_phases_where_there_are_several() -> None:
+    history = History()
+    kind = history.kind("f")
+    history.attempt(kind, 1, created=0.0, ready=0.0, sent=0.0, started=0.0, ended=1.0)
+    history.attempt(kind, 2, created=0.0, ready=0.0, sent=2.0, started=2.0, ended=3.0)
+    history.attempt(kind, 3, created=0.0, ready=1.0, sent=2.0, started=4.0, ended=5.0)
+    history.attempt(kind, 4, created=0.0, ended=7.0, error_type="TASK_CANCELLED")
+    events = trace(history.view())
+    check(events)
+    begun = [e for e in events if e["ph"] == "b"]
+    ended = {(e["id"], e["name"]): e["ts"] for e in events if e["ph"] == "e"}
+    told = [
+        (e["id"], e["name"], (ended[e["id"], e["name"]] - e["ts"]) / US, e["args"].get("reason"))
+        for e in begun
+    ]
+    assert told == [
+        (1, "f", 2.0, "waits for a worker"),
+        (2, "f", 4.0, None),
+        (2, "waits for arguments", 1.0, None),
+        (2, "waits for a worker", 1.0, None),
+        (2, "waits in the worker", 2.0, None),
+        (3, "f", 7.0, "waits for arguments"),
+    ]
