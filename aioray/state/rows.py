@@ -32,6 +32,8 @@ __all__ = ["Source", "attempt_id", "driver_row", "source_of"]
 T = TypeVar("T")
 
 _DRIVER = 0  # number of the driver among the workers
+_LOST = {"reason": "OWNER_DIED", "error_message": "The actor is dead because its driver has died."}
+_DEATHS = {"INTENDED_USER_EXIT": "WORKER_DIED"}  # Ray has no other word for exit_actor()
 _RUNTIME_ENV_CONFIG = {"setup_timeout_seconds": 600, "eager_install": True, "log_files": []}
 
 
@@ -315,24 +317,41 @@ def _columns(resource: str) -> list[str]:
 
 
 def _actors(view: View) -> Source[Any]:
-    actors = view.actors
-    if not view.alive:
-        actors = [facts if facts.get("death_cause") else _died(view, facts) for facts in actors]
+    actors = [_actor_row(view, facts) for facts in view.actors]
     return _of_dicts(actors, _columns("actors"), "actor_id")
 
 
-def _died(view: View, facts: dict[str, Any]) -> dict[str, Any]:
-    """An actor of a driver that went without saying so."""
-    context = {
-        "error_message": "The actor is dead because its driver has ended.",
-        "owner_ip_address": view.meta.get("ip"),
-        "node_ip_address": view.meta.get("ip"),
-        **{key: facts.get(key) for key in ("pid", "ray_namespace", "class_name", "actor_id")},
-        "reason": "OWNER_DIED",
-        "name": facts.get("name"),
-        "never_started": facts.get("worker") is None,
+def _actor_row(view: View, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **facts,
+        "serialized_runtime_env": json.dumps(facts["serialized_runtime_env"] or {}),
+        "death_cause": _death_of(view, facts) if facts["state"] == "DEAD" else None,
+        "fallback_strategy": facts["fallback_strategy"] or None,
     }
-    return {**facts, "state": "DEAD", "death_cause": {"actor_died_error_context": context}}
+
+
+def _death_of(view: View, facts: dict[str, Any]) -> dict[str, Any]:
+    """Why an actor is dead, in Ray's form. One of which nobody knows has ended with its driver."""
+    cause = facts["death_cause"] or _LOST
+    reason = _DEATHS.get(cause["reason"], cause["reason"])
+    if reason == "ACTOR_CREATION_FAILED":
+        context = {
+            "formatted_exception_string": cause["error_message"],
+            "actor_id": facts["actor_id"],
+        }
+        return {"creation_task_failure_context": context}
+    ip = view.meta.get("ip")
+    context = {
+        "error_message": cause["error_message"],
+        "owner_id": view.workers.get(_DRIVER, {}).get("worker_id"),
+        "owner_ip_address": ip,
+        "node_ip_address": ip,
+        **{key: facts[key] for key in ("pid", "ray_namespace", "class_name", "actor_id")},
+        "reason": reason,
+        "name": facts["name"],
+        "never_started": facts["worker"] is None,
+    }
+    return {"actor_died_error_context": context}
 
 
 def _workers(view: View) -> Source[Any]:

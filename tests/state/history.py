@@ -139,7 +139,7 @@ class History:
             "node_id": NODE,
             "pid": None,
             "ray_namespace": "default",
-            "serialized_runtime_env": "{}",
+            "serialized_runtime_env": None,
             "required_resources": {},
             "death_cause": None,
             "is_detached": False,
@@ -150,7 +150,7 @@ class History:
             "num_restarts_due_to_node_preemption": 0,
             "call_site": None,
             "label_selector": {},
-            "fallback_strategy": None,
+            "fallback_strategy": [],
             "worker": None,
             "created": T0,
             "ended": None,
@@ -305,9 +305,8 @@ def a_session() -> History:
         pid=1004,
         worker=4,
         num_restarts=1,
-        death_cause={
-            "actor_died_error_context": {"error_message": "It called exit_actor().", "pid": 1004}
-        },
+        death_cause={"reason": "INTENDED_USER_EXIT", "error_message": "It called exit_actor()."},
+        serialized_runtime_env={"env_vars": {"FOO": "bar"}},
     )
     made.actor(3, "Later", "PENDING_CREATION", node_id=None, pid=0)
     made.thing(

@@ -142,6 +142,27 @@ def test_nothing_outlives_a_driver_that_was_killed() -> None:
     assert job["message"] == "The driver was killed, or it crashed."
 
 
+def test_death_of_an_actor_is_told_in_rays_form() -> None:
+    history = a_session()
+    error = "RuntimeError: init failed"
+    history.actor(
+        4, "Bad", "DEAD", death_cause={"reason": "ACTOR_CREATION_FAILED", "error_message": error}
+    )
+    rows = {row["class_name"]: row for row in list_rows(history.view(), "actors", detail=True).rows}
+    exited = rows["Broken"]["death_cause"]["actor_died_error_context"]
+    assert exited["reason"] == "WORKER_DIED"
+    assert (exited["owner_id"], exited["pid"], exited["name"]) == (worker_id(0), 1004, "")
+    assert rows["Bad"]["death_cause"] == {
+        "creation_task_failure_context": {
+            "formatted_exception_string": error,
+            "actor_id": actor_id(4),
+        }
+    }
+    assert rows["Counter"]["death_cause"] is None
+    assert rows["Counter"]["serialized_runtime_env"] == "{}"
+    assert rows["Broken"]["serialized_runtime_env"] == '{"env_vars": {"FOO": "bar"}}'
+
+
 def test_job_that_ended_in_order_has_succeeded() -> None:
     history = a_session()
     history.end(9.0)
