@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from aioray.state.resources import Resource
 
@@ -52,7 +53,8 @@ _STYLES = {  # of values that say how it goes
     **dict.fromkeys(("RUNNING", "RUNNING_IN_RAY_GET", "RUNNING_IN_RAY_WAIT"), "bold cyan"),
     **dict.fromkeys(("RESTARTING", "RESCHEDULING", "WARNING", "PREPARED"), "yellow"),
 }
-_WIDEST = 1_000_000  # no table is wider
+_EDGES = 3  # blanks that a column adds to a table on a terminal
+_PARAGRAPHS_AT_ONCE = 100
 _STATE_COLUMNS = frozenset({"state", "status", "task_status", "severity", "exit_type"})
 
 
@@ -238,19 +240,18 @@ def _draw_rows(
     cells = [[_visible(_cell(row[name])) for name in columns] for row in rows]
     console.print(f"\n{header}", style="bold", highlight=False)
     console.print("\n".join(stats), highlight=False)
-    table = _rich_table(columns, cells)
-    if _width(console, table) > console.width and len(rows) > 1:
+    if _width(columns, cells) > console.width and len(rows) > 1:
         kept = [at for at in range(len(columns)) if len({row[at] for row in cells}) > 1]
         same = [(columns[at], cells[0][at]) for at in range(len(columns)) if at not in kept]
         _print_same(console, same)
         columns = [columns[at] for at in kept]
         cells = [[row[at] for at in kept] for row in cells]
-        table = _rich_table(columns, cells)
     console.print("\nTable:", highlight=False)
-    if _width(console, table) > console.width:
-        _print_paragraphs(console, columns, cells)
+    if _width(columns, cells) > console.width:
+        for start in range(0, len(cells), _PARAGRAPHS_AT_ONCE):
+            _print_paragraphs(console, columns, cells, start)
     else:
-        console.print(table)
+        console.print(_rich_table(columns, cells))
     console.print()
 
 
@@ -268,48 +269,66 @@ def _print_same(console: Console, same: Sequence[tuple[str, str]]) -> None:
     console.print("\nThe same in all rows:", highlight=False)
     for name, cell in same:
         if cell:
-            _print_lines(console, f"  {name.upper()}  ", cell.split("\n"), _style(name, cell))
+            lines = _labelled(f"  {name.upper()}  ", cell.split("\n"), _style(name, cell))
+            _print_lines(console, lines)
     empty = [name.upper() for name, cell in same if not cell]
     if empty:
         console.print(f"  empty: {', '.join(empty)}", highlight=False, soft_wrap=True)
 
 
-def _print_lines(console: Console, label: str, lines: Sequence[str], style: str) -> None:
+def _labelled(label: str, lines: Sequence[str], style: str) -> list[Text]:
     from rich.text import Text
 
-    for line in lines:
-        console.print(Text(label, "dim") + Text(line, style), soft_wrap=True)
-        label = " " * len(label)
+    labels = [label] + [" " * len(label)] * (len(lines) - 1)
+    return [
+        Text.assemble((label, "dim"), (line, style))
+        for label, line in zip(labels, lines, strict=True)
+    ]
+
+
+def _print_lines(console: Console, lines: Sequence[Text]) -> None:
+    """Print lines all at once, which is quicker, and let the terminal break them."""
+    from rich.text import Text
+
+    if lines:
+        console.print(Text("\n").join(lines), soft_wrap=True)
 
 
 def _print_paragraphs(
-    console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]]
+    console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]], start: int
 ) -> None:
-    """Each row in lines of its own, broken between values and never inside of one."""
-    from rich.text import Text
+    """Some rows in lines of their own, broken between values and never inside of one."""
+    from rich.cells import cell_len
 
     indent = len(str(len(cells) - 1)) + 2
-    for number, row in enumerate(cells):
-        line = Text(f"{number:>{indent - 2}}  ", "dim")
+    lines: list[Text] = []
+    for number, row in enumerate(cells[start : start + _PARAGRAPHS_AT_ONCE], start):
+        first = f"{number:>{indent - 2}}  "
+        parts: list[tuple[str, str]] = []  # of the line that is being filled
+        used = indent
         for name, cell in zip(columns, row, strict=True):
             if not cell:
                 continue
-            label = f"{name.upper()} "
-            lines = cell.split("\n")
-            if len(line) > indent and (
-                len(lines) > 1 or line.cell_len + len(label) + Text(cell).cell_len > console.width
-            ):
-                line.rstrip()
-                console.print(line, soft_wrap=True)
-                line = Text(" " * indent)
-            if len(lines) > 1:
-                _print_lines(console, f"{line.plain}{label}", lines, _style(name, cell))
-                line = Text(" " * indent)
+            label, of_cell, style = f"{name.upper()} ", cell.split("\n"), _style(name, cell)
+            width = len(label) + cell_len(cell)
+            if parts and (len(of_cell) > 1 or used + width > console.width):
+                lines.append(_assembled(first, parts))
+                first, parts, used = " " * indent, [], indent
+            if len(of_cell) > 1:
+                lines += _labelled(first + label, of_cell, style)
+                first = " " * indent
             else:
-                line = line + Text(label, "dim") + Text(cell, _style(name, cell)) + Text("  ")
-        if len(line) > indent:
-            line.rstrip()
-            console.print(line, soft_wrap=True)
+                parts += [("  " if parts else "", ""), (label, "dim"), (cell, style)]
+                used += width + 2
+        if parts:
+            lines.append(_assembled(first, parts))
+    _print_lines(console, lines)
+
+
+def _assembled(first: str, parts: Sequence[tuple[str, str]]) -> Text:
+    from rich.text import Text
+
+    return Text.assemble((first, "dim"), *parts)
 
 
 def _draw_summary(
@@ -319,12 +338,12 @@ def _draw_summary(
     console.print("\n".join(lines), highlight=False)
     cells = [[_visible(cell) for cell in _cells(group, columns)] for group in groups.values()]
     if not layout.table_for_each:
-        _print_wide(console, _rich_table(columns, cells))
+        _print_wide(columns, cells)
         return
     for key, row in zip(groups, cells, strict=True):
         text = f"\n{_visible(key)}"
         console.print(text, style="bold", highlight=False, markup=False, soft_wrap=True)
-        _print_wide(console, _rich_table(columns, [row]))
+        _print_wide(columns, [row])
 
 
 def _console(width: int | None = None) -> Console:
@@ -357,15 +376,22 @@ def _style(column: str, cell: str) -> str:
     return "red" if column == "error_type" else ""
 
 
-def _width(console: Console, table: Table) -> int:
-    """How wide it wants to be, whatever the terminal is."""
-    widest = console.options.update(width=_WIDEST, max_width=_WIDEST)
-    return table.__rich_measure__(console, widest).maximum
+def _width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """How wide the table of these wants to be, whatever the terminal is."""
+    from rich.cells import cell_len
+
+    index = len(str(len(cells) - 1))
+    texts = zip(columns, zip(*cells, strict=True), strict=True)
+    widths = [
+        max(len(name), *(cell_len(line) for cell in column for line in cell.split("\n")))
+        for name, column in texts
+    ]
+    return index + sum(_EDGES + width for width in widths)
 
 
-def _print_wide(console: Console, table: Table) -> None:
-    """Print it as wide as it is; the terminal breaks lines where it has to."""
-    width = _width(console, table)
+def _print_wide(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print the table as wide as it is; the terminal breaks lines where it has to."""
+    console, width = _console(), _width(columns, cells)
     wide = _console(width) if width > console.width else console
-    wide.print(table)
+    wide.print(_rich_table(columns, cells))
     wide.print()

@@ -129,3 +129,17 @@ def test_what_would_steer_the_terminal_is_written_out(screen) -> None:
     summary = summarize(history.view(), "tasks")
     text = screen(80, colours=False, draw=lambda: print_summary(summary, LAYOUTS["tasks"]))
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        (["abc", "b"], [["1", "2"], ["xxxxx", "y\nzzz"]]),
+        (["a"], [["q"]]),
+        (["a", "b", "c"], [["日本", "", ""]] * 12),
+    ],
+)
+def test_width_of_a_table_is_known_before_it_is_made(columns, cells) -> None:
+    console = Console(file=io.StringIO(), width=1000)
+    drawn = console.measure(render._rich_table(columns, cells)).maximum
+    assert render._width(columns, cells) == drawn
