@@ -36,7 +36,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class Target:
     """Which session a command is about."""
 
-    name: str | None  # or the last digits of it; None: the newest one
+    name: str | None  # or the pid of its driver; None: the newest one
     temp_dir: str | None  # what the program gave to init as `_temp_dir`; None: the usual place
     timeout: float  # seconds that the session may take to answer
 
@@ -84,7 +84,8 @@ def session_options(command: F) -> F:
     @click.option(
         "--session",
         metavar="NAME",
-        help="The session, as `aioray sessions` lists it. The newest one by default.",
+        help="The session, by name or by the pid of its driver: see `aioray sessions`. "
+        "The newest one by default.",
         shell_complete=_complete_session,
     )
     @click.option(
