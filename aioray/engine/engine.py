@@ -353,6 +353,7 @@ class Engine:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
         self._closed = True
         self._recorder = None
+        self.folder.disown()
         if self._objects is not None:
             self._objects.disown()
 

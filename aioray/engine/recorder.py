@@ -173,6 +173,7 @@ class Recorder:
 
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """This attempt has failed, and another follows."""
+        self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
         self._failed(task, record, record.kind, functools.partial(_text_of, record))
 
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
@@ -284,7 +285,7 @@ class Recorder:
     def start_failed(self, worker_id: int, report: StartReport) -> None:
         """It has not come up."""
         self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
-        self.event("ERROR", "worker", f"A worker could not be started: {report.reason}")
+        self.event("ERROR", "WORKER", f"A worker could not be started: {report.reason}")
 
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
         """Its process has been reaped."""
@@ -295,11 +296,9 @@ class Recorder:
             sort, detail = "INTENDED_USER_EXIT", "It was killed, as was ordered."
         elif handle.claims_writer is None:
             sort, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
-        elif report.exit_code == 0:
-            sort = "INTENDED_USER_EXIT"
         else:
-            sort = "SYSTEM_ERROR"
-            self.event("ERROR", "worker", f"Worker {report.worker.pid}: {detail}.")
+            sort = "INTENDED_USER_EXIT" if report.exit_code == 0 else "SYSTEM_ERROR"
+            self.event("ERROR", "WORKER", f"Worker {report.worker.pid}: {detail}.")
         self._exit(handle.id, sort, detail)
 
     def _exit(self, worker_id: int, sort: str, detail: str) -> None:
@@ -349,12 +348,12 @@ class Recorder:
                 },
             }
             if end.cause in (DeathCause.WORKER_DIED, DeathCause.TOO_OFTEN):
-                self.event("ERROR", "actor", end.notice())
+                self.event("ERROR", "ACTOR", end.notice())
         elif state is ActorState.RESTARTING:
             self.actor_not_made(actor.creation)
             self.event(
                 "WARNING",
-                "actor",
+                "ACTOR",
                 f"Actor {known.facts.class_name} ({known.facts.actor_id}) is made again, because "
                 f"its {actor.loss.one_line()}.",
             )

@@ -88,6 +88,8 @@ class Keeper:
         self._unix_offset = unix_offset
         self.awake = False  # whether it will write soon without being told
         self._closing = False
+        self._ended = False
+        self._ending = threading.Lock()
         self._asked_for_running = False
         self._running_changed = False  # something has happened since it was asked for
         self._output_given = self._output_taken = 0  # bytes; each is changed by one thread
@@ -131,16 +133,16 @@ class Keeper:
         if self._thread.is_alive():
             logger.warning("The session's history was not written in %g s.", CLOSE_SECONDS)
         else:
-            os.close(self._bell)
+            with self._ending:
+                self._ended = True
+                os.close(self._bell)
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have something done by the thread, or not at all if it has ended.
-
-        From the engine's thread, or the keeper's own.
-        """
-        if not self._closing:
-            self._jobs.append(job)
-            os.eventfd_write(self._bell, 1)
+        """Have something done by the thread, or not at all if it has ended. From any thread."""
+        with self._ending:
+            if not self._ended:
+                self._jobs.append(job)
+                os.eventfd_write(self._bell, 1)
 
     # ------------------------------------------------------------ in the thread
 
