@@ -31,6 +31,9 @@ A worker has these descriptors (`WorkerFds`):
   waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
   writes when the process dies of a signal.
+- *stacks*, a memory file: the worker writes one line break when it takes `STACK_SIGNAL`; at each
+  of these signals faulthandler appends all its stacks, also if the interpreter is stuck, and then
+  the interpreter, as soon as it comes to that, what `STACK_END` ends.
 - *stdout*, *stderr*: the user's own, see `OUTPUT_MARK`.
 
 The bundle is always sent before the claims, so a worker that has claimed a number can find it.
@@ -38,6 +41,7 @@ The bundle is always sent before the claims, so a worker that has claimed a numb
 
 from __future__ import annotations
 
+import signal
 import struct
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -73,6 +77,8 @@ __all__ = [
     "PLACE",
     "PLACE_MARK",
     "PROGRESS",
+    "STACK_END",
+    "STACK_SIGNAL",
     "STREAMING",
     "Ask",
     "Attempt",
@@ -116,6 +122,9 @@ PAGE_INTERRUPT = 0  # driver: the seq that is to be interrupted
 PAGE_DELIVERED = 8  # worker: the seq whose function has got its KeyboardInterrupt
 PAGE_RUNNING = 16  # worker: the seq it works on, 0 between attempts
 PAGE_STARTED = 24  # worker: when that began, monotonic seconds, as a double
+
+STACK_SIGNAL = int(signal.SIGRTMAX) - 2  # hardly anybody uses it
+STACK_END = b"Stacks end.\n"
 
 OUTPUT_MARK = b"\x1b_aioray;"
 """Begins an invisible (APC) sequence in a worker's output, `ESC _ aioray;SEQ;NAME ESC \\`: what
@@ -231,3 +240,4 @@ class WorkerFds(NamedTuple):
     arena: int
     stdout: int
     stderr: int
+    stacks: int

@@ -116,6 +116,10 @@ class Crew:
         found = {worker_id: handle.running() for worker_id, handle in self._workers.items()}
         return {worker_id: running for worker_id, running in found.items() if running is not None}
 
+    def handles(self) -> list[WorkerHandle]:
+        """The workers whose processes are known to run."""
+        return [handle for handle in self._workers.values() if handle.pid is not None]
+
     def unload(self, key: int) -> None:
         """Let all workers forget a function."""
         for handle in self._workers.values():

@@ -73,6 +73,7 @@ from .recorder import Recorder
 from .reports import NODE_IP, describe, exception_builder
 from .requests import Requests
 from .spill import SpillFolder
+from .stacks import collect
 from .store import Stored
 from .submission import Submission
 
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from ..state.sessions import Session
     from .reports import WorkerName
     from .streams import Stream
+    from .worker import WorkerHandle
 
 __all__ = ["CancelRequest", "Engine"]
 
@@ -339,6 +341,41 @@ class Engine:
     def pids(self) -> list[int]:
         """The process ids of the template and of the workers, for monitoring."""
         return [] if self._crew is None else self._crew.pids()
+
+    def stacks(self, done: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Call `done` with a row for each worker: what it runs, and its stacks, see `stacks`.
+
+        For the engine's thread, on which `done` is called too, within two seconds.
+        """
+        if self._crew is None or self.loop is None or self._closed:
+            done([])
+        else:
+            collect(self.loop, self._crew.handles(), self._describe_worker, done)
+
+    def _describe_worker(self, handle: WorkerHandle) -> dict[str, Any]:
+        tasks = self._core.tasks_of(handle.id)
+        now = handle.running()
+        if now is not None:
+            tasks = tuple(task for task in tasks if task.seq == now[0])
+        else:  # what was sent side by side runs; all else is only on its way
+            lanes = [(task, task.scheduling_class.actor) for task in tasks]
+            tasks = tuple(task for task, actor in lanes if actor is not None and not actor.ahead)
+        return {
+            "worker_type": "WORKER",
+            "pid": handle.pid,
+            "worker_id": handle.hex_id,
+            "number": handle.id,
+            "running": [
+                {
+                    "name": task.name,
+                    "task_id": ids.task_id(self.job, task.label).hex(),
+                    "attempt_number": task.attempt,
+                    "seq": task.seq,
+                    "since": self._unix_offset + (task.sent_at if now is None else now[1]),
+                }
+                for task in tasks
+            ],
+        }
 
     def activate(self) -> contextlib.AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""

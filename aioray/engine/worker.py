@@ -45,6 +45,7 @@ from ..wire import (
     PAIR,
     PLACE,
     PLACE_MARK,
+    STACK_SIGNAL,
     WorkerFds,
 )
 from .store import Extent, Stored
@@ -150,6 +151,8 @@ class WorkerHandle:
             bell = own(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
             page_fd = own(os.memfd_create("aioray-page"))
             os.ftruncate(page_fd, PAGE_SIZE)
+            stacks_fd = own(os.memfd_create("aioray-stacks"))
+            fcntl.fcntl(stacks_fd, fcntl.F_SETFL, os.O_APPEND)  # the worker's end is the same file
             self.page = mmap.mmap(page_fd, PAGE_SIZE)
             stack.pop_all()
         self.bundles = ours
@@ -158,6 +161,8 @@ class WorkerHandle:
         self.answers = answers_reader
         self.bell = bell
         self.page_fd = page_fd
+        self.stacks_fd = stacks_fd
+        self._stack_is_due = False  # asked for, and not seen whole
         self.stdout = stdout_reader
         self.stderr = stderr_reader
         self._theirs: socket.socket | None = theirs
@@ -171,6 +176,7 @@ class WorkerHandle:
             store.arena.fd,
             stdout_writer,
             stderr_writer,
+            stacks_fd,
         )
 
     def release_child_fds(self) -> None:
@@ -191,7 +197,7 @@ class WorkerHandle:
         self._room.clear()
         self.release_child_fds()
         self.bundles.close()
-        for fd in (self.claims_reader, self.answers, self.bell, self.page_fd):
+        for fd in (self.claims_reader, self.answers, self.bell, self.page_fd, self.stacks_fd):
             os.close(fd)
         for fd in (self.stdout, self.stderr):
             os.close(fd)
@@ -530,6 +536,24 @@ class WorkerHandle:
         """SIGABRT, at which it writes where it is; no death that can be relied on."""
         self._signal(signal.SIGABRT)
 
+    def ask_stack(self) -> bool:
+        """Have it write its stacks; False if it cannot, as it has not begun yet or is dead."""
+        if self.pidfd is None or self.closed or not os.fstat(self.stacks_fd).st_size:
+            return False
+        if not self._stack_is_due:  # else what was asked for before has not come yet
+            self._stack_is_due = True
+            os.ftruncate(self.stacks_fd, 1)
+            self._signal(STACK_SIGNAL)
+        return True
+
+    def read_stack(self) -> bytes:
+        """What it has written of that so far."""
+        return b"" if self.closed else os.pread(self.stacks_fd, 16 * STACK_LIMIT, 1)
+
+    def took_stack(self) -> None:
+        """It was whole."""
+        self._stack_is_due = False
+
     def stop(self) -> None:
         """Let the worker come to its end: there will be no more claims."""
         if self.claims_writer is not None:
@@ -542,7 +566,7 @@ class WorkerHandle:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: int) -> None:
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)

@@ -88,6 +88,10 @@ class Host:
         self.server.show(attempt.name)
         self.lanes[attempt.role[_LANE]].start(attempt)
 
+    def stacks(self) -> str:
+        """Where calls are that wait, and so are in no thread, as faulthandler would write it."""
+        return ""
+
     def cancel(self, seq: int) -> None:
         """The driver says that this call is cancelled, and the channel remembers it."""
         channel = self.server.channel

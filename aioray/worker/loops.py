@@ -23,9 +23,13 @@ from .objects import Use
 from .serve import Items
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..wire import Attempt
 
 __all__ = ["Loops"]
+
+MOST_FRAMES = 100  # of one call in `stacks`
 
 
 class Loops(Host):
@@ -42,6 +46,34 @@ class Loops(Host):
         for lane in self.lanes.values():
             assert isinstance(lane, _Lane)
             lane.cancel(seq)
+
+    def stacks(self) -> str:
+        """See `Host.stacks`. What is running has its stack in the thread of its loop."""
+        lines: list[str] = []
+        for lane in self.lanes.values():
+            assert isinstance(lane, _Lane)
+            for seq, call in lane.calls():
+                lines.append(f"Call {seq} (most recent call first):")
+                lines += [
+                    f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in '
+                    f"{frame.f_code.co_name}"
+                    for frame in reversed(_frames_of(call.task.get_coro()))
+                ]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def _frames_of(waiting: Any) -> list[FrameType]:
+    """The frames of a coroutine and of what it awaits, outermost first."""
+    frames: list[FrameType] = []
+    while waiting is not None and len(frames) < MOST_FRAMES:
+        kind = next((k for k in ("cr", "gi", "ag") if hasattr(waiting, f"{k}_frame")), None)
+        if kind is None:
+            break
+        frame = getattr(waiting, f"{kind}_frame")
+        if frame is not None:
+            frames.append(frame)
+        waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return frames
 
 
 class _Call:
@@ -80,6 +112,10 @@ class _Lane:
         if not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self._begin)
+
+    def calls(self) -> list[tuple[int, _Call]]:
+        """Those that run, by seq; for any thread."""
+        return list(self._calls.copy().items())
 
     def cancel(self, seq: int) -> None:
         """Cancel the call with this seq, if it is here and runs by then."""

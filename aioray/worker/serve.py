@@ -21,6 +21,7 @@ import mmap
 import os
 import pickle
 import select
+import signal
 import struct
 import sys
 import time
@@ -42,6 +43,8 @@ from ..wire import (
     NUMBER,
     PAGE_RUNNING,
     PAGE_SIZE,
+    STACK_END,
+    STACK_SIGNAL,
     STREAMING,
     Ask,
     Role,
@@ -532,6 +535,21 @@ class Server:
         places: list[Place] | bytes = self.channel.ask(seq, Ask.ROOM, size, len(self.channel.queue))
         return places
 
+    def tell_stacks(self, file: int) -> None:
+        """Write all stacks there whenever the driver sends STACK_SIGNAL.
+
+        faulthandler does it in the signal handler itself, so also if this process is stuck. The
+        handler after that runs in the main thread, when the interpreter comes to it.
+        """
+
+        def told(_signum: int, _frame: Any) -> None:
+            calls = "" if self.host is None else self.host.stacks()
+            os.write(file, calls.encode(errors="replace") + STACK_END)
+
+        signal.signal(STACK_SIGNAL, told)
+        faulthandler.register(STACK_SIGNAL, file=file, all_threads=True, chain=True)
+        os.write(file, b"\n")
+
     def show(self, name: str) -> None:
         """Let `ps` tell what this process does."""
         if name != self.title:
@@ -639,6 +657,7 @@ def main(
     server = Server(fds, page)
     os.register_at_fork(after_in_child=server.disown)
     server.interrupts.install()
+    server.tell_stacks(fds.stacks)
     server.show("IDLE")
     if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
         server.threads = os.environ[THREADS]

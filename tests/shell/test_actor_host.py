@@ -79,7 +79,7 @@ class Driver:
         os.truncate(arena, 1 << 20)
         fds = WorkerFds(
             theirs.fileno(), claims, answers, self.bell, page, arena, os.dup(self.output),
-            os.dup(self.output),
+            os.dup(self.output), os.memfd_create("stacks"),
         )  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(str, fds)],

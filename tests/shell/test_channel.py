@@ -22,7 +22,7 @@ def ends():
     reader, writer = os.pipe()
     bell = os.eventfd(0)
     with mmap.mmap(-1, PAGE_SIZE) as page:
-        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1)
+        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1, -1)
         channel = Channel(fds, Interrupts(page))
         yield channel, ours, reader
         ours.close()
