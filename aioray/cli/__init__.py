@@ -28,9 +28,13 @@ _ELSEWHERE = {
     "completion": "aioray.cli.completion",
     "get": "aioray.cli.getting",
     "list": "aioray.cli.listing",
+    "memory": "aioray.cli.memory",
     "sessions": "aioray.cli.sessions",
+    "stack": "aioray.cli.stack",
+    "status": "aioray.cli.status",
     "summary": "aioray.cli.summary",
     "timeline": "aioray.cli.timeline",
+    "top": "aioray.cli.top",
 }
 
 

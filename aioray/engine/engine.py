@@ -67,6 +67,7 @@ from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known
 from .crew import Crew
 from .groups import Groups
+from .inventory import list_objects
 from .lineage import entries_of
 from .objects import Objects
 from .recorder import Recorder
@@ -351,6 +352,16 @@ class Engine:
             done([])
         else:
             collect(self.loop, self._crew.handles(), self._describe_worker, done)
+
+    def list_objects(self) -> Iterator[list[dict[str, Any]]]:
+        """Which objects there are and who holds them, in slices: see `inventory`.
+
+        For the engine's thread.
+        """
+        requests = self._requests_of_tasks
+        handles = [] if self._crew is None else self._crew.handles()
+        guests = [] if requests is None else [requests.guest(handle) for handle in handles]
+        return list_objects(self, self._core.unfinished_tasks(), guests, self._pinned)
 
     def _describe_worker(self, handle: WorkerHandle) -> dict[str, Any]:
         tasks = self._core.tasks_of(handle.id)

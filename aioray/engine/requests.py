@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .submission import Binding, Submission
     from .worker import Item, WorkerHandle
 
-__all__ = ["Requests"]
+__all__ = ["Guest", "Requests"]
 
 BINDINGS_KEPT = 1_000  # of each worker; others are made again
 _CHANGE = 1 + 28  # bytes that one change of refs takes
@@ -150,11 +150,16 @@ class Requests:
             Ask.PENDING_CALLS: self._pending_calls,
         }
 
-    def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
-        """Do what a worker has asked, in order."""
+    def guest(self, handle: WorkerHandle) -> Guest:
+        """This worker, as somebody who asks."""
         guest = self._guests.get(handle.id)
         if guest is None:
             guest = self._guests[handle.id] = Guest(handle)
+        return guest
+
+    def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
+        """Do what a worker has asked, in order."""
+        guest = self.guest(handle)
         for item in items:
             if isinstance(item, RefsChanged):
                 self._change_refs(guest, item.changes)

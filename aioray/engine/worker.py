@@ -303,6 +303,11 @@ class WorkerHandle:
                 places.append(value)
         return places
 
+    def looks_at(self) -> list[Extent]:
+        """The parts of the store that its process may look at, each once."""
+        extents = [extent for loan in self._loans.values() for extent in loan]
+        return list(dict.fromkeys((*extents, *self._kept.values())))
+
     def _end_loan(self, seq: int) -> None:
         for extent in self._loans.pop(seq, ()):
             extent.lent -= 1

@@ -1,0 +1,290 @@
+"""`aioray top`: a running session, drawn again and again.
+
+Room: facade. `Frame` makes one picture out of a View and of what the frame before has seen, which
+rates and CPU shares need. Numbers of processes are read from /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .common import session_options
+from .figures import size, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from .common import Target
+
+__all__ = ["Frame", "Process", "command", "read_process"]
+
+STATES = ("RUNNING", "FINISHED", "FAILED")  # all others are counted as waiting
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Process:
+    """What /proc tells of a process."""
+
+    cpu_seconds: float
+    age: float  # seconds since it was started
+    rss: int  # bytes
+
+
+def read_process(pid: int) -> Process | None:
+    """None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            pages = int(file.read().split()[1])
+    except (OSError, IndexError):
+        return None
+    user, system, started = int(fields[11]), int(fields[12]), int(fields[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / _TICKS
+    return Process((user + system) / _TICKS, age, pages * _PAGE)
+
+
+@dataclass
+class _Function:
+    """Attempts of one function or method, by state."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
+
+
+class Frame:
+    """Makes the pictures, one after the other."""
+
+    def __init__(self, read: Callable[[int], Process | None] = read_process) -> None:
+        """read: looks at a process."""
+        self._read = read
+        self._cpu: dict[int, float] = {}  # by pid, at the frame before
+        self._ended: dict[str, int] = {}  # by function
+        self._at: float | None = None  # monotonic, of the frame before
+
+    def draw(self, view: Any, now: float, *, rows: int | None = None) -> RenderableType:
+        """The picture of this moment. now: monotonic. rows: of the screen; None: no limit."""
+        seconds = None if self._at is None else max(1e-6, now - self._at)
+        functions: dict[str, _Function] = defaultdict(_Function)
+        pending: Counter[str] = Counter()
+        running: dict[int, list[Any]] = defaultdict(list)
+        for record in view.records():
+            facts = view.kinds[record.kind]
+            of = functions[facts["name"]]
+            done = record.ended is not None
+            of.counts[record.state if record.state in STATES else "waiting"] += 1
+            of.retried += record.attempt > 0
+            if not done and facts.get("actor_id"):
+                pending[facts["actor_id"]] += 1
+            if not done and record.state.startswith("RUNNING") and record.worker is not None:
+                running[record.worker].append(record)
+        room = None if rows is None else max(3, (rows - 14) // 3)
+        parts: list[RenderableType] = [
+            self._head(view),
+            Text(),
+            self._workers(view, running, seconds, room),
+            Text(),
+            self._functions(functions, seconds, room),
+        ]
+        if view.actors:
+            parts += [Text(), self._actors(view, pending, room)]
+        self._at = now
+        return Group(*parts)
+
+    def _head(self, view: Any) -> RenderableType:
+        live, meta = view.live, view.meta
+        total, free = live["resources"]["total"], live["resources"]["available"]
+        used = ", ".join(
+            f"{round(amount - free.get(name, 0.0), 4):g}/{amount:g} {name}"
+            for name, amount in sorted(total.items())
+            if not name.startswith("node:") and name not in ("memory", "object_store_memory")
+        )
+        store = live.get("store", {})
+        spilled = f", {size(store['spilled'])} on disk" if store.get("spilled") else ""
+        waiting = sum(count for _, count in live.get("demands", []))
+        return Text(
+            f"{view.session.name}  up {span(live['now'] - meta['started_at'])}  "
+            f"driver pid {meta['pid']}\n"
+            f"Resources: {used or 'none'}; {waiting} requests wait\n"
+            f"Object store: {size(store.get('used', 0))}/{size(store.get('capacity', 0))}{spilled}"
+        )
+
+    def _workers(
+        self, view: Any, running: dict[int, list[Any]], seconds: float | None, room: int | None
+    ) -> RenderableType:
+        table = _table("PID", "CPU %", "RSS", "FOR", "RUNS", right=3)
+        cpu: dict[int, float] = {}
+        found = []
+        for number, facts in view.workers.items():
+            process = self._read(facts["pid"]) if facts["is_alive"] and facts["pid"] else None
+            if process is None:
+                continue
+            pid = facts["pid"]
+            cpu[pid] = process.cpu_seconds
+            if seconds is None or pid not in self._cpu:
+                share = process.cpu_seconds / max(process.age, 1 / _TICKS)
+            else:
+                share = (process.cpu_seconds - self._cpu[pid]) / seconds
+            records = running.get(number, [])
+            begin = min((each.started for each in records if each.started), default=None)
+            names = Counter(view.kinds[each.kind]["name"] for each in records)
+            what = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in names.items())
+            if facts["worker_type"] == "DRIVER":
+                what = "(driver)"
+            since = "" if begin is None else span(view.live["now"] - begin)
+            row = (str(pid), f"{100 * share:.0f}", size(process.rss), since, what or "idle")
+            found.append(((not records, -share, pid), row))
+        self._cpu = cpu
+        _fill(table, [row for _, row in sorted(found)], room)
+        return table
+
+    def _functions(
+        self, functions: dict[str, _Function], seconds: float | None, room: int | None
+    ) -> RenderableType:
+        table = _table(
+            "WAITING", "RUNNING", "FINISHED", "FAILED", "RETRIED", "PER S", "FUNCTION", right=6
+        )
+        ended: dict[str, int] = {}
+        found = []
+        for name, of in functions.items():
+            counts = of.counts
+            retried = min(of.retried, counts["FAILED"])
+            ended[name] = counts["FINISHED"] + counts["FAILED"]
+            rate = ""
+            if seconds is not None:
+                rate = f"{max(0, ended[name] - self._ended.get(name, 0)) / seconds:.1f}"
+            numbers = [counts["waiting"], counts["RUNNING"], counts["FINISHED"]]
+            numbers += [counts["FAILED"] - retried, retried]
+            row = (*map(str, numbers), rate, name)
+            found.append(((-counts["RUNNING"], -counts["waiting"], -ended[name], name), row))
+        self._ended = ended
+        _fill(table, [row for _, row in sorted(found)], room)
+        return table
+
+    def _actors(self, view: Any, pending: Counter[str], room: int | None) -> RenderableType:
+        table = _table("PID", "PENDING", "RESTARTS", "STATE", "ACTOR", right=3)
+        found = []
+        for actor in view.actors:
+            if actor["state"] == "DEAD":
+                continue
+            calls = pending[actor["actor_id"]]
+            name = f"{actor['class_name']} {actor.get('name') or ''}".rstrip()
+            row = (
+                str(actor.get("pid") or ""),
+                str(calls),
+                str(actor.get("num_restarts") or 0),
+                actor["state"],
+                f"{name} {actor['actor_id']}",
+            )
+            found.append(((-calls, actor["actor_id"]), row))
+        _fill(table, [row for _, row in sorted(found)], room)
+        return table
+
+
+def _table(*names: str, right: int) -> Table:
+    """A table whose first `right` columns are numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="reverse")
+    for at, name in enumerate(names):
+        table.add_column(
+            name, justify="right" if at < right else "left", no_wrap=True, overflow="ellipsis"
+        )
+    return table
+
+
+def _fill(table: Table, rows: list[tuple[str, ...]], room: int | None) -> None:
+    shown = rows if room is None or len(rows) <= room else rows[: room - 1]
+    for row in shown:
+        table.add_row(*(Text(cell) for cell in row))
+    if len(shown) < len(rows):
+        *blank, _ = table.columns
+        table.add_row(*("" for _ in blank), Text(f"({len(rows) - len(shown)} more)"))
+
+
+@click.command(name="top")
+@click.option(
+    "-n",
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    help="Seconds between two pictures; by default 1.",
+)
+@click.option("--once", is_flag=True, help="Print one picture and end, as without a terminal.")
+@session_options
+def command(target: Target, *, interval: float, once: bool) -> None:
+    """Watch a running session: workers, tasks, actors, object store. Ends with q or Ctrl-C."""
+    frame = Frame()
+    console = Console(highlight=False)
+    if once or not (console.is_terminal and sys.stdin.isatty()):
+        with target.view() as view:
+            _demand_life(view)
+            if not console.is_terminal:
+                console.width = max(console.width, 160)
+            console.print(frame.draw(view, time.monotonic()))
+        return
+    with contextlib.suppress(KeyboardInterrupt), _keys() as pressed:
+        _watch(target, frame, console, interval, pressed)
+
+
+def _watch(
+    target: Target,
+    frame: Frame,
+    console: Console,
+    interval: float,
+    pressed: Callable[[float], str],
+) -> None:
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            began = time.monotonic()
+            with target.view() as view:
+                if not view.alive:
+                    break
+                live.update(frame.draw(view, time.monotonic(), rows=console.height), refresh=True)
+            took = time.monotonic() - began  # long histories must not keep a CPU busy
+            if pressed(max(interval, 2 * took) - took) in ("q", "Q"):
+                return
+    click.echo(f"The session {view.session.name} has ended.")
+
+
+def _demand_life(view: Any) -> None:
+    if not view.alive:
+        raise click.ClickException(
+            f"The session {view.session.name} has ended: nothing runs. `aioray status` and "
+            f"`aioray summary tasks` tell what it has done."
+        )
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """Have keys told at once, without an echo; yields what waits for one, or for seconds."""
+    import termios
+    import tty
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([fd], [], [], seconds)
+        return os.read(fd, 1).decode(errors="replace") if ready else ""
+
+    tty.setcbreak(fd)
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
