@@ -42,6 +42,7 @@ __all__ = [
     "kill",
     "method",
     "nodes",
+    "progress",
     "put",
     "remote",
     "runtime_context",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from aioray.engine import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
     from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+    from aioray.progress_bar import progress
     from aioray.refs import ObjectRef
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
@@ -120,6 +122,7 @@ else:
         "kill": "api",
         "method": "actor",
         "nodes": "api",
+        "progress": "progress_bar",
         "put": "api",
         "remote": "remote_function",
         "shutdown": "api",

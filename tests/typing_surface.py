@@ -58,6 +58,17 @@ def functions() -> None:
     assert_type(length.function("a"), int)
 
 
+async def watched() -> None:
+    refs = [length.remote("a")]
+    for value in aioray.progress(refs, desc="lengths", total=1):
+        assert_type(value, int)
+    async for value in aioray.progress(refs):
+        assert_type(value, int)
+    assert_type(await aioray.progress(refs), list[int])
+    assert_type(await aioray.progress(refs, return_exceptions=True), list[int | BaseException])
+    assert_type(await aioray.progress(refs, yield_obj_refs=True), list[ObjectRef[int]])
+
+
 class Plain:
     def __init__(self, start: int = 0) -> None:
         self.value = start

@@ -15,13 +15,12 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 def size(count: float) -> str:
     """Bytes, as `ray status` writes them: 11.44MiB."""
-    if count < 1024:
+    if count < 2**10:
         return f"{int(count)}B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        count /= 1024
-        if count < 1024:
-            break
-    return f"{count:.2f}{unit}"
+    for unit, most in (("KiB", 2**20), ("MiB", 2**30), ("GiB", 2**40)):
+        if count < most:
+            return f"{count / (most >> 10):.2f}{unit}"
+    return f"{count / 2**40:.2f}TiB"
 
 
 def span(seconds: float) -> str:

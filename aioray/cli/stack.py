@@ -49,10 +49,10 @@ def _process(row: dict[str, Any], now: float, *, full: bool) -> Iterator[str]:
     worker = f", worker {row['worker_id']}" if row.get("worker_id") else ""
     yield f"{kind}: pid {row['pid']}{worker}"
     for task in row["running"]:
-        attempt = f", attempt {task['attempt_number']}" if task["attempt_number"] else ""
-        yield (
-            f"  runs {task['name']} for {span(now - task['since'])} (task {task['task_id']}{attempt})"
-        )
+        which = f"task {task['task_id']}"
+        if task["attempt_number"]:
+            which += f", attempt {task['attempt_number']}"
+        yield f"  runs {task['name']} for {span(now - task['since'])} ({which})"
     if row["problem"]:
         yield f"  {row['problem']}"
         return

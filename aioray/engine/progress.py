@@ -50,12 +50,15 @@ class Bar:
     closed: bool = False
     owner: int = DRIVER
     prefix: str = ""
+    postfix: str = ""  # more that is to be said, after the rate
 
     def text(self, columns: int) -> str:
         """The line, at most so many columns wide."""
         head = f"{self.prefix}{self.desc}: " if self.desc else self.prefix
         rate = self.n / self.elapsed if self.elapsed > 0 else 0.0
         speed = f"{rate:.2f}{self.unit}/s" if self.n else f"?{self.unit}/s"
+        if self.postfix:
+            speed += f", {self.postfix}"
         if not self.total or self.n > self.total:
             tail = f"{_count(self.n)}{self.unit} [{_clock(self.elapsed)}, {speed}]"
             return _fit(_printable(head + tail), columns)
@@ -84,6 +87,7 @@ def parse(state: bytes, *, owner: int, prefix: str) -> Bar | None:
             closed=bool(given["closed"]),
             owner=owner,
             prefix=prefix,
+            postfix=str(given.get("postfix", "")),
         )
     except (
         ValueError,

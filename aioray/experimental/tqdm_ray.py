@@ -111,14 +111,7 @@ class tqdm(Generic[T]):  # noqa: N801 - the name that it has everywhere
             "position": self._position,
             "closed": self._closed,
         }
-        if place.job:
-            from aioray.worker.output import send_progress
-
-            send_progress(json.dumps(state).encode())
-        else:
-            from aioray.engine.progress import Bar, display
-
-            display.update(Bar(**state))
+        show(state)
 
     def __iter__(self) -> Iterator[T]:
         if self._iterable is None:
@@ -144,6 +137,18 @@ class tqdm(Generic[T]):  # noqa: N801 - the name that it has everywhere
     def __del__(self) -> None:
         if not getattr(self, "_closed", True) and not sys.is_finalizing():
             self.close()
+
+
+def show(state: dict[str, Any]) -> None:
+    """Have a bar drawn, in this process or by the driver. state: fields of its `Bar`."""
+    if place.job:
+        from aioray.worker.output import send_progress
+
+        send_progress(json.dumps(state).encode())
+    else:
+        from aioray.engine.progress import Bar, display
+
+        display.update(Bar(**state))
 
 
 def _plain(number: Any) -> float:
