@@ -1,13 +1,21 @@
-"""How numbers are written by the commands that people watch: sizes, spans, moments.
+"""What the commands that people watch share: how numbers are written, how full the store is.
 
 Room: facade.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["UNITS", "moment", "size", "span"]
+from aioray.state.folders import OBJECTS
+
+if TYPE_CHECKING:
+    from aioray.state.view import View
+
+__all__ = ["UNITS", "StoreUse", "moment", "session_name", "size", "span", "store_use"]
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 """What Ray's `--units` means."""
@@ -41,3 +49,31 @@ def span(seconds: float) -> str:
 def moment(unix: float) -> str:
     """A local time of day, with its date."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
+
+
+class StoreUse(NamedTuple):
+    """How full the object store is, in bytes."""
+
+    used: int  # of shared memory
+    capacity: int  # of that
+    on_disk: int  # besides
+
+
+def store_use(view: View) -> StoreUse:
+    """The store of a living session. Its files are counted here, to save the driver the work."""
+    store = view.live.get("store", {})
+    on_disk = 0
+    if view.session is not None:
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(os.path.join(view.session.folder, OBJECTS)) as files,
+        ):
+            for file in files:
+                with contextlib.suppress(OSError):  # gone this moment
+                    on_disk += file.stat().st_size
+    return StoreUse(store.get("used", 0), store.get("capacity", 0), on_disk)
+
+
+def session_name(view: View) -> str:
+    """The name of the session that one looks at."""
+    return str(view.meta["session"]) if view.session is None else view.session.name

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import session_options
-from .figures import UNITS, moment, size
+from .figures import UNITS, moment, session_name, size, store_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from aioray.state.view import View
 
     from .common import Target
 
@@ -76,16 +78,16 @@ _COLUMNS = (
 @session_options
 def command(target: Target, **options: Any) -> None:
     """Print the objects of a running session with their sizes, and the references to them."""
-    with target.view() as view:
+    with target.view("objects") as view:
         if not view.alive:
             raise click.ClickException(
-                f"The session {view.session.name} has ended: it holds no objects any more."
+                f"The session {session_name(view)} has ended: it holds no objects any more."
             )
-        click.echo(render(view.live, time.time(), **options))
+        click.echo(render(view, time.time(), **options))
 
 
 def render(
-    live: dict[str, Any],
+    view: View,
     now: float,
     *,
     group_by: str = "NODE_ADDRESS",
@@ -95,9 +97,9 @@ def render(
     stats_only: bool = False,
     num_entries: int | None = None,
 ) -> str:
-    """The text. live: as in a View. now: Unix time. The options are those of the command."""
+    """The text. view: with its objects. now: Unix time. The options are those of the command."""
     lines = [f"======== Object references status: {moment(now)} ========"]
-    rows = live["objects"]
+    rows = view.live["objects"]
     if not stats_only:
         shown = "all" if num_entries is None else num_entries
         group, column = _GROUPS[group_by]
@@ -122,7 +124,7 @@ def render(
             table = [_COLUMNS, *(_cells(row, units) for row in some)]
             lines += (" | ".join(row) for row in table) if no_format else _aligned(table)
             lines.append("")
-    lines += ["--- Aggregate object store stats across all nodes ---", *_store(live), ""]
+    lines += ["--- Aggregate object store stats across all nodes ---", *_store(view), ""]
     return "\n".join(lines)
 
 
@@ -145,8 +147,8 @@ def _cells(row: dict[str, Any], units: str) -> tuple[str, ...]:
         "-" if status == "NIL" else status,
         str(row["attempt_number"]),
         "?" if row["object_size"] < 0 else _bytes(row["object_size"], units),
-        row.get("location") or "-",
-        str(row.get("count", "-")),
+        row["location"] or "-",
+        str(row["count"]),
         row["reference_type"],
         row["object_id"],
     )
@@ -162,14 +164,14 @@ def _aligned(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
-def _store(live: dict[str, Any]) -> Iterator[str]:
-    store = live.get("store", {})
-    used, capacity = store.get("used", 0), store.get("capacity", 0)
-    stored = {row["object_id"] for row in live["objects"] if "memory" in row.get("location", "")}
-    share = 100 * used / capacity if capacity else 0.0
+def _store(view: View) -> Iterator[str]:
+    use = store_use(view)
+    rows = view.live["objects"]
+    stored = {row["object_id"] for row in rows if "memory" in row["location"]}
+    share = 100 * use.used / use.capacity if use.capacity else 0.0
     yield (
-        f"Object store usage {size(used)} of {size(capacity)}, {len(stored)} objects, "
+        f"Object store usage {size(use.used)} of {size(use.capacity)}, {len(stored)} objects, "
         f"{share:.2f}% full"
     )
-    if store.get("spilled"):
-        yield f"Spilled to disk {size(store['spilled'])}"
+    if use.on_disk:
+        yield f"On disk {size(use.on_disk)}"

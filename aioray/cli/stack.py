@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import session_options
+from aioray.state.sessions import BlockedSessionError
+
+from .common import answering, session_options
 from .figures import span
 
 if TYPE_CHECKING:
@@ -22,19 +24,39 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "render"]
 
+LOOP_SECONDS = 4.0  # after which the driver's loop is taken to be blocked; workers have 2
+
 
 @click.command(name="stack")
 @click.option("--full", is_flag=True, help="Show aioray's own frames and idle threads too.")
 @session_options
 def command(target: Target, *, full: bool) -> None:
     """Print the Python stacks of all workers and of the driver, also of those that are stuck."""
-    with target.view() as view:
-        if not view.alive:
-            raise click.ClickException(
-                f"The session {view.session.name} has ended: there are no processes to look at."
+    session = target.session()
+    if not session.alive:
+        raise click.ClickException(
+            f"The session {session.name} has ended: there are no processes to look at."
+        )
+    with answering():
+        try:
+            rows = session.ask("stacks", min(target.timeout, LOOP_SECONDS))
+        except BlockedSessionError as error:
+            rows = [
+                {
+                    "worker_type": "DRIVER",
+                    "pid": session.pid,
+                    "running": [],
+                    "threads": error.threads,
+                    "calls": [],
+                    "problem": None,
+                }
+            ]
+            click.echo(
+                "The driver's event loop is blocked, so its workers cannot be asked. This is where "
+                "it is:",
+                err=True,
             )
-        rows = view.stacks()
-    click.echo(render(rows, time.time(), full=full))
+    click.echo(render(rows or [], time.time(), full=full))
 
 
 def render(rows: Sequence[dict[str, Any]], now: float, *, full: bool = False) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .common import session_options
-from .figures import moment, size, span
+from .figures import moment, session_name, size, span, store_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from aioray.state.view import View
 
     from .common import Target
 
@@ -37,31 +39,31 @@ def command(target: Target, *, verbose: bool) -> None:
         click.echo(render(view, time.time(), verbose=verbose))
 
 
-def render(view: Any, now: float, *, verbose: bool = False) -> str:
+def render(view: View, now: float, *, verbose: bool = False) -> str:
     """The text. now: Unix time."""
     return "\n".join(_lines(view, now, verbose=verbose))
 
 
-def _lines(view: Any, now: float, *, verbose: bool) -> Iterator[str]:
-    meta, live = view.meta, view.live
+def _lines(view: View, now: float, *, verbose: bool) -> Iterator[str]:
+    meta = view.meta
     began, ended = meta["started_at"], meta.get("ended_at")
     yield f"======== Status: {moment(now)} ========"
     if view.alive:
-        yield f"Session: {view.session.name}, for {span(now - began)}, driver pid {meta['pid']}"
+        yield f"Session: {session_name(view)}, for {span(now - began)}, driver pid {meta['pid']}"
     else:
         end = "has ended" if ended is None else f"ended {moment(ended)} after {span(ended - began)}"
-        yield f"Session: {view.session.name}, {end}"
+        yield f"Session: {session_name(view)}, {end}"
     if meta.get("entrypoint"):
         yield f"Program: {meta['entrypoint']}"
     yield ""
     yield from _nodes(view, verbose=verbose)
     yield ""
-    yield from _resources(meta, live)
+    yield from _resources(view)
     yield ""
     yield from _states(view)
 
 
-def _nodes(view: Any, *, verbose: bool) -> Iterator[str]:
+def _nodes(view: View, *, verbose: bool) -> Iterator[str]:
     yield "Node status"
     yield _RULE
     yield "Active:"
@@ -82,33 +84,32 @@ def _nodes(view: Any, *, verbose: bool) -> Iterator[str]:
         yield " (no failures)"
 
 
-def _resources(meta: dict[str, Any], live: dict[str, Any]) -> Iterator[str]:
+def _resources(view: View) -> Iterator[str]:
     yield "Resources"
     yield _RULE
-    resources = live.get("resources")
+    resources = view.live.get("resources")
     if resources is None:
         yield "Total:"
-        for name, total in sorted(meta.get("total", {}).items()):
+        for name, total in sorted(view.meta.get("total", {}).items()):
             if not name.startswith("node:"):
                 yield f" {_amount(name, total)} {name}"
         return
     yield "Total Usage:"
-    store = live.get("store", {})
+    store = store_use(view)
     for name, total in sorted(resources["total"].items()):
         if name.startswith("node:"):
             continue
         used = total - resources["available"].get(name, 0.0)
-        if name == "object_store_memory" and "used" in store:
-            used = store["used"]
+        if name == "object_store_memory":
+            used = store.used
         yield f" {_amount(name, used)}/{_amount(name, total)} {name}"
-    if store.get("spilled"):
-        yield f" {size(store['spilled'])} spilled to disk"
+    if store.on_disk:
+        yield f" {size(store.on_disk)} of objects on disk"
     yield ""
     yield "Pending Demands:"
-    demands = live.get("demands", [])
+    demands = view.live.get("demands", [])
     for demand, count in demands:
-        needs = dict(sorted(demand.items())) if isinstance(demand, dict) else demand
-        yield f" {needs}: {count}+ pending tasks/actors"
+        yield f" {dict(sorted(demand.items()))}: {count}+ pending tasks/actors"
     if not demands:
         yield " (no resource demands)"
 
@@ -117,12 +118,15 @@ def _amount(name: str, amount: float) -> str:
     return size(amount) if name in _MEMORY else f"{round(float(amount), 4)}"
 
 
-def _states(view: Any) -> Iterator[str]:
+def _states(view: View) -> Iterator[str]:
     tasks: Counter[str] = Counter()
+    busy: set[int | None] = set()
     again = 0
     for record in view.records():
         tasks[record.state] += 1
         again += record.attempt > 0
+        if record.state.startswith("RUNNING"):
+            busy.add(record.worker)
     retried = min(again, tasks["FAILED"])
     tasks["FAILED"] -= retried  # attempts after which there was another
     yield "Tasks"
@@ -142,8 +146,7 @@ def _states(view: Any) -> Iterator[str]:
     yield _RULE
     workers = [each for each in view.workers.values() if each.get("worker_type") == "WORKER"]
     alive = sum(bool(each["is_alive"]) for each in workers) if view.alive else 0
-    busy = len(view.live.get("running", {}))
-    yield f" {alive} alive, {busy} of them busy" if alive else " (none alive)"
+    yield f" {alive} alive, {len(busy)} of them busy" if alive else " (none alive)"
     ends = Counter(each.get("exit_type") or "unknown" for each in workers if not each["is_alive"])
     for kind, count in sorted(ends.items()):
         yield f" {count} ended: {kind}"

@@ -22,12 +22,14 @@ from rich.table import Table
 from rich.text import Text
 
 from .common import session_options
-from .figures import size, span
+from .figures import session_name, size, span, store_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
+
+    from aioray.state.view import View
 
     from .common import Target
 
@@ -79,7 +81,7 @@ class Frame:
         self._ended: dict[str, int] = {}  # by function
         self._at: float | None = None  # monotonic, of the frame before
 
-    def draw(self, view: Any, now: float, *, rows: int | None = None) -> RenderableType:
+    def draw(self, view: View, now: float, *, rows: int | None = None) -> RenderableType:
         """The picture of this moment. now: monotonic. rows: of the screen; None: no limit."""
         seconds = None if self._at is None else max(1e-6, now - self._at)
         functions: dict[str, _Function] = defaultdict(_Function)
@@ -108,7 +110,7 @@ class Frame:
         self._at = now
         return Group(*parts)
 
-    def _head(self, view: Any) -> RenderableType:
+    def _head(self, view: View) -> RenderableType:
         live, meta = view.live, view.meta
         total, free = live["resources"]["total"], live["resources"]["available"]
         used = ", ".join(
@@ -116,18 +118,18 @@ class Frame:
             for name, amount in sorted(total.items())
             if not name.startswith("node:") and name not in ("memory", "object_store_memory")
         )
-        store = live.get("store", {})
-        spilled = f", {size(store['spilled'])} on disk" if store.get("spilled") else ""
+        store = store_use(view)
+        on_disk = f", {size(store.on_disk)} on disk" if store.on_disk else ""
         waiting = sum(count for _, count in live.get("demands", []))
         return Text(
-            f"{view.session.name}  up {span(live['now'] - meta['started_at'])}  "
+            f"{session_name(view)}  up {span(live['now'] - meta['started_at'])}  "
             f"driver pid {meta['pid']}\n"
             f"Resources: {used or 'none'}; {waiting} requests wait\n"
-            f"Object store: {size(store.get('used', 0))}/{size(store.get('capacity', 0))}{spilled}"
+            f"Object store: {size(store.used)}/{size(store.capacity)}{on_disk}"
         )
 
     def _workers(
-        self, view: Any, running: dict[int, list[Any]], seconds: float | None, room: int | None
+        self, view: View, running: dict[int, list[Any]], seconds: float | None, room: int | None
     ) -> RenderableType:
         table = _table("PID", "CPU %", "RSS", "FOR", "RUNS", right=3)
         cpu: dict[int, float] = {}
@@ -178,7 +180,7 @@ class Frame:
         _fill(table, [row for _, row in sorted(found)], room)
         return table
 
-    def _actors(self, view: Any, pending: Counter[str], room: int | None) -> RenderableType:
+    def _actors(self, view: View, pending: Counter[str], room: int | None) -> RenderableType:
         table = _table("PID", "PENDING", "RESTARTS", "STATE", "ACTOR", right=3)
         found = []
         for actor in view.actors:
@@ -259,13 +261,13 @@ def _watch(
             took = time.monotonic() - began  # long histories must not keep a CPU busy
             if pressed(max(interval, 2 * took) - took) in ("q", "Q"):
                 return
-    click.echo(f"The session {view.session.name} has ended.")
+    click.echo(f"The session {session_name(view)} has ended.")
 
 
-def _demand_life(view: Any) -> None:
+def _demand_life(view: View) -> None:
     if not view.alive:
         raise click.ClickException(
-            f"The session {view.session.name} has ended: nothing runs. `aioray status` and "
+            f"The session {session_name(view)} has ended: nothing runs. `aioray status` and "
             f"`aioray summary tasks` tell what it has done."
         )
 

@@ -349,11 +349,6 @@ class Scheduler:
         worker = self._workers.get(worker_id)
         return None if worker is None else worker.in_flight.get(seq)
 
-    def tasks_of(self, worker_id: int) -> tuple[Task, ...]:
-        """The tasks that were given to this worker and have no outcome yet, in that order."""
-        worker = self._workers.get(worker_id)
-        return () if worker is None else tuple(worker.in_flight.values())
-
     def unfinished_tasks(self) -> tuple[Task, ...]:
         """The tasks that have no outcome yet."""
         return tuple(self._tasks.values())

@@ -343,51 +343,6 @@ class Engine:
         """The process ids of the template and of the workers, for monitoring."""
         return [] if self._crew is None else self._crew.pids()
 
-    def stacks(self, done: Callable[[list[dict[str, Any]]], None]) -> None:
-        """Call `done` with a row for each worker: what it runs, and its stacks, see `stacks`.
-
-        For the engine's thread, on which `done` is called too, within two seconds.
-        """
-        if self._crew is None or self.loop is None or self._closed:
-            done([])
-        else:
-            collect(self.loop, self._crew.handles(), self._describe_worker, done)
-
-    def list_objects(self) -> Iterator[list[dict[str, Any]]]:
-        """Which objects there are and who holds them, in slices: see `inventory`.
-
-        For the engine's thread.
-        """
-        requests = self._requests_of_tasks
-        handles = [] if self._crew is None else self._crew.handles()
-        guests = [] if requests is None else [requests.guest(handle) for handle in handles]
-        return list_objects(self, self._core.unfinished_tasks(), guests, self._pinned)
-
-    def _describe_worker(self, handle: WorkerHandle) -> dict[str, Any]:
-        tasks = self._core.tasks_of(handle.id)
-        now = handle.running()
-        if now is not None:
-            tasks = tuple(task for task in tasks if task.seq == now[0])
-        else:  # what was sent side by side runs; all else is only on its way
-            lanes = [(task, task.scheduling_class.actor) for task in tasks]
-            tasks = tuple(task for task, actor in lanes if actor is not None and not actor.ahead)
-        return {
-            "worker_type": "WORKER",
-            "pid": handle.pid,
-            "worker_id": handle.hex_id,
-            "number": handle.id,
-            "running": [
-                {
-                    "name": task.name,
-                    "task_id": ids.task_id(self.job, task.label).hex(),
-                    "attempt_number": task.attempt,
-                    "seq": task.seq,
-                    "since": self._unix_offset + (task.sent_at if now is None else now[1]),
-                }
-                for task in tasks
-            ],
-        }
-
     def activate(self) -> contextlib.AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""
         return activate(self)
@@ -900,7 +855,8 @@ class Engine:
     def ask_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         """Answer a question about what is going on, from any thread.
 
-        request: "want" names what more than tasks and resources: "objects"; or "running" alone.
+        request: "want" names what more than tasks and resources: "objects"; or "running" alone, or
+        "stacks".
         done: called with the answer, made of what JSON has, on the engine's thread.
         """
         try:
@@ -962,14 +918,56 @@ class Engine:
                 "total": self.cluster_resources(),
                 "available": self.available_resources(),
             },
+            "store": {
+                "used": 0 if self._objects is None else self._objects.store.used,
+                "capacity": self.settings.object_store_memory,
+            },
             "demands": [
                 [_in_whole_units(dict(cls.demand)), count] for cls, count in self._core.demands()
             ],
         }
+        if "stacks" in want:
+            self._tell_stacks(done, at_once=at_once)
+            return
         steps = recorder.live(self._core.unfinished_tasks(), running, answer["tasks"])
+        if "objects" in want:
+            answer["objects"] = []
+            steps = itertools.chain(steps, self._list_objects(answer["objects"]))
         if at_once:
             deque(steps, 0)
         self._go_on(steps, lambda: done(answer))
+
+    def _list_objects(self, rows: list[Any]) -> Iterator[None]:
+        """Append what `inventory` tells."""
+        requests, crew = self._requests_of_tasks, self._crew
+        handles = [] if crew is None else crew.handles()
+        guests = [] if requests is None else [requests.guest(handle) for handle in handles]
+        for some in list_objects(self, self._core.unfinished_tasks(), guests, self._pinned):
+            rows += some
+            yield
+
+    def _tell_stacks(self, done: Callable[[dict[str, Any]], None], *, at_once: bool) -> None:
+        """What each worker runs, and its stacks, see `stacks`."""
+        crew, recorder = self._crew, self._recorder
+        assert crew is not None
+        assert recorder is not None
+        assert self.loop is not None
+        if at_once:
+            done({"error": "the stacks of workers come only while the loop runs"})
+            return
+        running = crew.running()
+
+        def describe(handle: WorkerHandle) -> dict[str, Any]:
+            tasks = self._core.tasks_in_flight([handle.id])
+            return {
+                "worker_type": "WORKER",
+                "pid": handle.pid,
+                "worker_id": handle.hex_id,
+                "number": handle.id,
+                "running": recorder.running_tasks(tasks, running),
+            }
+
+        collect(self.loop, crew.handles(), describe, lambda rows: done({"stacks": rows}))
 
     def _go_on(self, steps: Iterator[None], done: Callable[[], None]) -> None:
         """Do something long in small steps, so that the loop can do other things between them."""

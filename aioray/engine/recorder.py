@@ -438,6 +438,22 @@ class Recorder:
         rows = [self._live_row(task, running) for task in tasks]
         return [[*row[:-1], None, None, None] for row in rows if row is not None and row[-2]]
 
+    def running_tasks(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
+    ) -> list[dict[str, Any]]:
+        """Those of these tasks that are running, by the names of Ray's columns; since: Unix."""
+        return [
+            {
+                "name": task.name,
+                "task_id": ids.task_id(self._job, task.label).hex(),
+                "attempt_number": task.attempt,
+                "seq": task.seq,
+                "since": row[-2],
+            }
+            for task in tasks
+            if (row := self._live_row(task, running)) is not None and row[-2]
+        ]
+
     def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
         cls = task.scheduling_class
         state = _STATES.get(task.state)

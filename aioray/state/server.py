@@ -16,10 +16,10 @@ import selectors
 import socket
 import struct
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from .folders import SOCKET
+from .stacks import own_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ class Server:
         """End what takes too long."""
         for caller in [caller for caller in self._callers if caller.due <= now]:
             if caller.waits_for_engine:
-                self._reply(caller, {"error": "blocked", "threads": driver_threads()})
+                self._reply(caller, {"error": "blocked", "threads": own_stacks()["threads"]})
             else:
                 self._drop(caller)
 
@@ -208,20 +208,3 @@ def _short(path: str) -> Any:
         yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"
     finally:
         os.close(fd)
-
-
-def driver_threads() -> list[dict[str, Any]]:
-    """The Python stacks of all threads of this process but the one that asks."""
-    import sys
-    import threading
-
-    own = threading.get_ident()
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return [
-        {
-            "thread": names.get(ident, str(ident)),
-            "stack": "".join(traceback.format_stack(frame)),
-        }
-        for ident, frame in sys._current_frames().items()
-        if ident != own
-    ]

@@ -46,7 +46,7 @@ class NoSessionError(SessionError):
 
 
 class BlockedSessionError(SessionError):
-    """The session's event loop is blocked. `threads`: where its threads are."""
+    """The session's event loop is blocked. `threads`: where its threads are, see `stacks`."""
 
     def __init__(self, message: str, threads: list[dict[str, Any]]) -> None:
         super().__init__(message)
