@@ -49,18 +49,10 @@ def list_objects(
     """
     entries, refs = _known_to_collector(client)
     holders: Counter[int] = Counter()  # by ref: how often tasks and values have it
-    used: set[int] = set()  # entries
-    captured: set[int] = set()
-    for task in tuple(unfinished):
-        if type(task.payload) is tuple:
-            for entry, ref in _held_in(task.payload[2:]):
-                used.add(id(entry))
-                holders[id(ref)] += 1
+    payloads = (task.payload for task in tuple(unfinished))
+    used = _count(holders, (each[2:] for each in payloads if type(each) is tuple))
     yield []
-    for entry in entries:
-        for inner, ref in _held_in(entry.contains):
-            captured.add(id(inner))
-            holders[id(ref)] += 1
+    captured = _count(holders, (entry.contains for entry in entries))
     yield []
     counts = _held_by_others(refs, holders)
     del refs
@@ -108,6 +100,16 @@ def _known_to_collector(client: Client) -> tuple[list[ObjectEntry], list[ObjectR
         elif kind is ObjectEntry and thing.client is client and thing.index < ids.SIGNAL_INDEX:
             entries.append(thing)
     return entries, refs
+
+
+def _count(holders: Counter[int], held: Iterable[Any]) -> set[int]:
+    """Count the refs in there, and return which entries are. Binds no ref for longer."""
+    found: set[int] = set()
+    for some in held:
+        for entry, ref in _held_in(some):
+            found.add(id(entry))
+            holders[id(ref)] += 1
+    return found
 
 
 def _held_by_others(refs: list[ObjectRef[Any]], holders: Counter[int]) -> Counter[int]:

@@ -4,6 +4,9 @@ Room: shell. `collect` has all workers write their stacks at once, and looks for
 written until they are through or the time is over: faulthandler writes into a memory file, and a
 file tells nobody that it has grown. A worker that is stuck in C code is seen too, by its signal
 handler; one that is stopped or in the kernel is not, and that is said instead.
+
+Wart: a system call that waits comes back with EINTR, as with any signal. Python's own begin again;
+C code that does not, such as a bare sleep(3), is cut short by being looked at.
 """
 
 from __future__ import annotations

@@ -322,6 +322,12 @@ def hold_the_gil(started):
     ctypes.PyDLL(None).sleep(int(FOREVER))
 
 
+def count_in_c(started):
+    """Work in C for ever, holding the GIL and without a look at signals."""
+    say(started, os.getpid())
+    sum(range(10**18))
+
+
 def backtrack(started):
     """A regular expression that takes longer than the universe."""
     say(started, os.getpid())
