@@ -12,6 +12,7 @@ time, and the driver, who knows which tasks run, is not asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import queue
@@ -26,7 +27,14 @@ from aioray.refs import ObjectRef, StoredFailure
 from aioray.worker.current import place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterable,
+        Iterator,
+    )
 
 __all__ = ["Progress", "progress"]
 
@@ -147,12 +155,23 @@ class Progress(Generic[T]):
     # -- without a loop
 
     def __iter__(self) -> Iterator[T]:
+        self._refuse_on_loop()
         bar = self._new_bar()
         try:
             for ref in self._ready(bar):
                 yield self._value(ref)
         finally:
             bar.close()
+
+    def _refuse_on_loop(self) -> None:
+        refs = self._refs
+        some = [refs.completed()] if isinstance(refs, ObjectRefGenerator) else refs[:1]
+        loop = asyncio._get_running_loop()
+        if loop is not None and any(ref._entry.owner().loop is loop for ref in some):
+            raise RuntimeError(
+                "Iterating over progress() would block the event loop that the engine itself runs "
+                "on, for ever. In async code use `async for`."
+            )
 
     def _value(self, ref: ObjectRef[Any]) -> Any:
         if self._yield_refs:
@@ -181,8 +200,9 @@ class Progress(Generic[T]):
     async def __aiter__(self) -> AsyncIterator[T]:
         bar = self._new_bar()
         try:
-            async for ref in self._ready_on_loop(bar):
-                yield await self._value_on_loop(ref)
+            async with contextlib.aclosing(self._ready_on_loop(bar)) as ready:
+                async for ref in ready:
+                    yield await self._value_on_loop(ref)
         finally:
             bar.close()
 
@@ -196,7 +216,7 @@ class Progress(Generic[T]):
                 raise
             return error
 
-    async def _ready_on_loop(self, bar: _Bar) -> AsyncIterator[ObjectRef[Any]]:
+    async def _ready_on_loop(self, bar: _Bar) -> AsyncGenerator[ObjectRef[Any], None]:
         refs = self._refs
         if isinstance(refs, ObjectRefGenerator):
             async for ref in refs:
@@ -217,12 +237,13 @@ class Progress(Generic[T]):
         bar = self._new_bar()
         found: list[ObjectRef[Any]] = []
         try:
-            async for ref in self._ready_on_loop(bar):
-                found.append(ref)
-                if not (self._yield_refs or self._return_exceptions):
-                    error = ref._entry.error()
-                    if error is not None:
-                        raise error
+            async with contextlib.aclosing(self._ready_on_loop(bar)) as ready:
+                async for ref in ready:
+                    found.append(ref)
+                    if not (self._yield_refs or self._return_exceptions):
+                        error = ref._entry.error()
+                        if error is not None:
+                            raise error
         finally:
             bar.close()
         order = found if isinstance(self._refs, ObjectRefGenerator) else self._refs
@@ -230,7 +251,6 @@ class Progress(Generic[T]):
 
 
 def _ready_in_driver(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRef[Any]]:
-    loop = asyncio._get_running_loop()
     arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
     waiters: dict[int, Callable[[], None]] = {}
     try:
@@ -239,11 +259,6 @@ def _ready_in_driver(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRe
                 arrived.put(at)
                 continue
             client = ref._entry.owner()
-            if loop is not None and client.loop is loop:
-                raise RuntimeError(
-                    "Iterating over progress() would block the event loop that the engine itself "
-                    "runs on, for ever. In async code use `async for`."
-                )
             waiters[at] = lambda at=at: arrived.put(at)  # type: ignore[misc]
             client.when_ready(ref._entry, waiters[at])
         known: list[int] = []  # ready, newest first

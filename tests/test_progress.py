@@ -81,6 +81,10 @@ def bar(key="a", n=1, total=4, **more):
         (bar(total=None, unit="B"), "a: 1B [00:02, 0.50B/s]"),
         (bar(desc="", prefix="(f pid=7) ", total=0, n=0), "(f pid=7) 0it [00:02, ?it/s]"),
         (bar(total=None, elapsed=3700.0), "a: 1it [1:01:40, 0.00it/s]"),
+        (
+            bar(postfix="1 failed"),
+            "a:  25%|█████               | 1/4 [00:02<00:06, 0.50it/s, 1 failed]",
+        ),
         (bar(total=None, desc="x\ny\x1b[J"), "x y [J: 1it [00:02, 0.50it/s]"),
     ],
 )
@@ -97,9 +101,9 @@ def test_line_is_never_wider_than_the_terminal(columns):
 
 def test_description_of_a_bar_survives_the_way_from_a_worker():
     state = {"key": "3", "n": 1, "total": None, "desc": "d", "unit": "u", "elapsed": 1.5}
-    state |= {"position": 2, "closed": False}
+    state |= {"position": 2, "closed": False, "postfix": "more"}
     assert parse(json.dumps(state).encode(), owner=7, prefix="p ") == Bar(
-        "3", 1, None, "d", "u", 1.5, 2, closed=False, owner=7, prefix="p "
+        "3", 1, None, "d", "u", 1.5, 2, closed=False, owner=7, prefix="p ", postfix="more"
     )
 
 

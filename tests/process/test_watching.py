@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
+import sys
+import termios
 
 import numpy as np
 import pytest
@@ -16,7 +22,7 @@ from aioray.cli import memory, stack, status, top
 from aioray.engine import stacks
 
 from . import jobs, troupe
-from .support import on_both_loops
+from .support import GUARD, ROOT, on_both_loops
 
 sleep = aioray.remote(jobs.sleep)
 hold = aioray.remote(jobs.hold)
@@ -222,7 +228,7 @@ def test_commands_look_into_a_program_that_runs_and_one_that_has_ended(drive, st
     assert f"Driver: pid {driver.pid}\n" in text
     assert f"Worker: pid {pid}, worker" in text
     assert "  runs sleep for " in text
-    assert ", in sleep\n      time.sleep(FOREVER)" in text
+    assert ", in sleep\n" in text
     code, text = call(status.command)
     assert code == 0
     assert f"driver pid {driver.pid}" in text
@@ -251,6 +257,68 @@ def test_commands_look_into_a_program_that_runs_and_one_that_has_ended(drive, st
     assert code == 0
     assert ", ended 2" in text
     assert " (none alive)" in text
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"])
+def test_top_draws_until_a_key_is_pressed_and_leaves_the_terminal_as_it_was(
+    drive, started, gate, key, tmp_path
+):
+    """1. It has drawn two frames. 2. The key is pressed. 3. It ends well, on the usual screen."""
+    driver = drive(PROGRAM, started.path, gate.path, "wait")
+    pid = started.hear()
+    child, fd = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "aioray", "top", "--interval", "0.1"])
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", 30, 120, 0, 0))
+    before = termios.tcgetattr(fd)[3]
+    received, pressed = b"", False
+    try:
+        while select.select([fd], [], [], GUARD)[0]:
+            received += os.read(fd, 65536)
+            if received.count(b"(driver)") >= 2 and not pressed:
+                assert not termios.tcgetattr(fd)[3] & termios.ECHO
+                os.write(fd, key)
+                pressed = True
+    except OSError:  # how Linux tells that the other end is closed
+        pass
+    finally:
+        after = termios.tcgetattr(fd)[3]
+        os.close(fd)
+        _, status = os.waitpid(child, 0)
+    text = received.decode()
+    assert pressed, text
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert "Traceback" not in text
+    assert after == before
+    assert text.index("\x1b[?1049h") < text.index(pid) < text.index("\x1b[?1049l")
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+    gate.tell()
+    assert driver.finish()[0] == 0
+
+
+def test_top_ends_with_the_session(drive, started, gate):
+    driver = drive(PROGRAM, started.path, gate.path, "wait")
+    started.hear()
+    child, fd = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "aioray", "top", "--interval", "0.1"])
+    received = b""
+    try:
+        while select.select([fd], [], [], GUARD)[0]:
+            received += os.read(fd, 65536)
+            if b"(driver)" in received and gate is not None:
+                gate.tell()
+                gate = None
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, received
+    assert received.decode().rstrip().endswith(" has ended.")
+    assert driver.finish()[0] == 0
 
 
 def test_stack_shows_what_blocks_the_loop_of_the_driver(drive, started, gate, monkeypatch):

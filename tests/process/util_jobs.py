@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 
+import aioray
 from aioray.experimental import tqdm_ray
 
 from . import jobs
@@ -111,3 +112,17 @@ def draw(steps, *, close=True, die=False):
         os._exit(42)
     if close:
         bar.close()
+
+
+def watch(count):
+    """The sum of what tasks return, which this task waits for with a bar."""
+    refs = [aioray.remote(jobs.same).options(num_cpus=0).remote(each) for each in range(count)]
+    return sum(aioray.progress(refs))
+
+
+class Watcher:
+    """Does the same on an event loop."""
+
+    async def watch(self, count):
+        refs = [aioray.remote(jobs.same).options(num_cpus=0).remote(each) for each in range(count)]
+        return await aioray.progress(refs)
