@@ -88,6 +88,7 @@ async def test_calls_of_an_async_actor_show_what_they_await(started, notes):
         refs = [actor.wait_for_cancel.remote(started.path, notes) for _ in range(2)]
         for _ in refs:
             await started.heard()
+        await actor.pid.remote()  # on the same loop: it runs when they have come to their waiting
         (row,) = (await stacks_of(engine)).values()
         assert [task["name"] for task in row["running"]] == ["Chorus.wait_for_cancel"] * 2
         seqs = [task["seq"] for task in row["running"]]
