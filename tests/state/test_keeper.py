@@ -198,8 +198,9 @@ def test_blocked_engine_is_told_of_with_the_place_where_it_is(start, engine):
         session.view(timeout=0.0),
     ):
         pass
-    stacks = {each["thread"]: each["stack"] for each in raised.value.threads}
-    assert "test_blocked_engine_is_told_of" in stacks["MainThread"]
+    frames = {each["name"]: each["frames"] for each in raised.value.threads}
+    functions = [function for _, _, function in frames["MainThread"]]
+    assert "test_blocked_engine_is_told_of_with_the_place_where_it_is" in functions
     engine.blocked = False
     engine.waiting.pop()({"tasks": []})  # too late: nobody listens any more
     assert reached(session)[0] == []
