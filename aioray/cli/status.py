@@ -122,7 +122,11 @@ def _states(view: View) -> Iterator[str]:
     tasks: Counter[str] = Counter()
     busy: set[int | None] = set()
     again = 0
-    for record in view.records():
+    glance = view.glance()
+    for (_, failed, repeated), count in glance.ended.items():
+        tasks["FAILED" if failed else "FINISHED"] += count
+        again += count if repeated else 0
+    for record in glance.unfinished:
         tasks[record.state] += 1
         again += record.attempt > 0
         if record.state.startswith("RUNNING"):
@@ -147,7 +151,9 @@ def _states(view: View) -> Iterator[str]:
     workers = [each for each in view.workers.values() if each.get("worker_type") == "WORKER"]
     alive = sum(bool(each["is_alive"]) for each in workers) if view.alive else 0
     yield f" {alive} alive, {len(busy)} of them busy" if alive else " (none alive)"
-    ends = Counter(each.get("exit_type") or "unknown" for each in workers if not each["is_alive"])
+    ends = Counter(
+        each.get("exit_type") or "not known how" for each in workers if not each["is_alive"]
+    )
     for kind, count in sorted(ends.items()):
         yield f" {count} ended: {kind}"
 

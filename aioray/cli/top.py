@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Process", "command", "read_process"]
 
-STATES = ("RUNNING", "FINISHED", "FAILED")  # all others are counted as waiting
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -78,24 +77,34 @@ class Frame:
         """read: looks at a process."""
         self._read = read
         self._cpu: dict[int, float] = {}  # by pid, at the frame before
-        self._ended: dict[str, int] = {}  # by function
+        self._done: dict[str, _Function] = defaultdict(_Function)  # what has ended, by function
+        self._mark = 0  # up to which that is counted
+        self._ended: dict[str, int] = {}  # by function, at the frame before
         self._at: float | None = None  # monotonic, of the frame before
 
     def draw(self, view: View, now: float, *, rows: int | None = None) -> RenderableType:
         """The picture of this moment. now: monotonic. rows: of the screen; None: no limit."""
         seconds = None if self._at is None else max(1e-6, now - self._at)
-        functions: dict[str, _Function] = defaultdict(_Function)
+        glance = view.glance(self._mark)
+        self._mark = glance.mark
+        for (kind, failed, repeated), count in glance.ended.items():
+            of = self._done[view.kinds[kind]["name"]]
+            of.counts["FAILED" if failed else "FINISHED"] += count
+            of.retried += count if repeated else 0
+        functions = defaultdict(_Function)
+        for name, of in self._done.items():
+            functions[name] = _Function(of.counts.copy(), of.retried)
         pending: Counter[str] = Counter()
         running: dict[int, list[Any]] = defaultdict(list)
-        for record in view.records():
+        for record in glance.unfinished:
             facts = view.kinds[record.kind]
             of = functions[facts["name"]]
-            done = record.ended is not None
-            of.counts[record.state if record.state in STATES else "waiting"] += 1
+            runs = record.state.startswith("RUNNING")
+            of.counts["RUNNING" if runs else "waiting"] += 1
             of.retried += record.attempt > 0
-            if not done and facts.get("actor_id"):
+            if facts["actor_id"]:
                 pending[facts["actor_id"]] += 1
-            if not done and record.state.startswith("RUNNING") and record.worker is not None:
+            if runs and record.worker is not None:
                 running[record.worker].append(record)
         room = None if rows is None else max(3, (rows - 14) // 3)
         parts: list[RenderableType] = [

@@ -6,8 +6,9 @@ Room: state. Rows as they were recorded; what Ray calls them is in `resources`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import ids
 from .schema import ATTEMPT_COLUMNS, Record
@@ -18,15 +19,29 @@ if TYPE_CHECKING:
 
     from .sessions import Session
 
-__all__ = ["View"]
+__all__ = ["Glance", "View"]
 
 _SELECT = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts"
+_SELECT_COUNTS = (
+    "SELECT kind, error_type IS NOT NULL, attempt > 0, COUNT(*) FROM attempts WHERE rowid > ? "
+    "GROUP BY 1, 2, 3"
+)
+_SELECT_NEWEST = "SELECT label, attempt FROM attempts ORDER BY rowid DESC LIMIT ?"
 _SELECT_RUNNING = (
     f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM running AS r WHERE NOT EXISTS "
     "(SELECT 1 FROM attempts AS a WHERE a.label = r.label AND a.attempt = r.attempt)"
 )
+NEWEST = 100_000  # attempts among which are those that ended while the session answered
 _KILLED = "The driver has died while this attempt was running."
 _STATES = {False: "FINISHED", True: "FAILED"}
+
+
+class Glance(NamedTuple):
+    """All attempts, those that have ended only counted: SQLite does that for many in no time."""
+
+    ended: Counter[tuple[int, bool, bool]]  # by kind, whether it failed, whether it was a retry
+    unfinished: list[Record]
+    mark: int  # for the next glance
 
 
 class View:
@@ -99,15 +114,46 @@ class View:
             if keys and row[1:3] in keys:
                 keys.discard(row[1:3])  # it has ended since
             yield Record._make((*row, _STATES[row[-2] is not None]))
-        for kind, label, attempt, parent, *rest in unfinished:
-            key = _key(label, attempt)
-            if key in keys:
-                whose = None if parent is None else bytes.fromhex(parent)
-                *times, state = rest
-                yield Record._make((kind, *key, whose, *times, None, None, None, state))
+        for row in unfinished:
+            if _key(row[1], row[2]) in keys:
+                yield self._unfinished(row)
         if not self.alive:
-            for row in self.connection.execute(_SELECT_RUNNING):
-                yield Record._make((*row[:-2], "OWNER_DIED", _KILLED, "FAILED"))
+            yield from self._killed()
+
+    def glance(self, after: int = 0) -> Glance:
+        """Look at all attempts at once.
+
+        after: the `mark` of an earlier glance; what had ended by then is not counted again.
+        """
+        left = {_key(row[1], row[2]): row for row in self.live.get("tasks", ())}
+        ended: Counter[tuple[int, bool, bool]] = Counter()
+        connection = self.connection
+        began = not connection.in_transaction
+        if began:
+            connection.execute("BEGIN")  # all that follows sees the same
+        try:
+            (mark,) = connection.execute("SELECT COALESCE(MAX(rowid), 0) FROM attempts").fetchone()
+            for kind, failed, again, count in connection.execute(_SELECT_COUNTS, (after,)):
+                ended[kind, bool(failed), bool(again)] = count
+            if left:
+                for key in connection.execute(_SELECT_NEWEST, (NEWEST,)):
+                    left.pop(key, None)  # it has ended since
+            found = [self._unfinished(row) for row in left.values()]
+            if not self.alive:
+                found += self._killed()
+        finally:
+            if began:
+                connection.execute("COMMIT")
+        return Glance(ended, found, mark)
+
+    def _unfinished(self, row: list[Any]) -> Record:
+        kind, label, attempt, parent, *times, state = row
+        whose = None if parent is None else bytes.fromhex(parent)
+        return Record._make((kind, *_key(label, attempt), whose, *times, None, None, None, state))
+
+    def _killed(self) -> Iterator[Record]:
+        for row in self.connection.execute(_SELECT_RUNNING):
+            yield Record._make((*row[:-2], "OWNER_DIED", _KILLED, "FAILED"))
 
     def task_id(self, record: Record) -> str:
         """The id of the task, in hexadecimal digits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,42 @@ def view(*, live=LIVE, events=EVENTS, things=None, attempts=ATTEMPTS, **meta):
 
 def _as_json(mapping):
     return ((key, json.dumps(value)) for key, value in mapping.items())
+
+
+# ---------------------------------------------------------------- all attempts
+
+
+def counted(records):
+    return Counter((record.kind, record.state, record.attempt > 0) for record in records)
+
+
+def counted_by_glance(seen, after=0):
+    glance = seen.glance(after)
+    found = counted(glance.unfinished)
+    for (kind, failed, again), count in glance.ended.items():
+        found[kind, "FAILED" if failed else "FINISHED", again] += count
+    return found
+
+
+@pytest.mark.parametrize("live", [LIVE, {}])
+def test_glance_counts_what_records_tells(live):
+    """One attempt has ended while the session answered, another was running when it was killed."""
+    seen = view(live=live, attempts=[*ATTEMPTS, ended(11, 1)])
+    marks = ", ".join("?" * len(ATTEMPT_COLUMNS))
+    row = (3, 14, 0, None, 2, 14, 1.0, 1.0, 1.0, 1.0, None, None, None)
+    seen.connection.executemany(f"INSERT INTO running VALUES ({marks})", [row, ended(11, 1)])
+    seen.connection.commit()
+    expected = counted(seen.records())
+    assert counted_by_glance(seen) == expected
+    assert expected[1, "RUNNING", False] == 0
+    assert expected[3, "FAILED", False] == (0 if live else 1)
+
+
+def test_later_glance_counts_only_what_has_ended_since():
+    seen = view()
+    mark = seen.glance().mark
+    assert seen.glance(mark).ended == {}
+    assert seen.glance(mark - 1).ended == {(2, True, False): 1}
 
 
 # ---------------------------------------------------------------- status
