@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 
 import pytest
 
-from aioray.engine.progress import Bar, Display, parse
+from aioray.engine.progress import Bar, Display, display, parse
 from aioray.experimental import tqdm_ray
 from aioray.experimental.tqdm_ray import tqdm
 
@@ -293,3 +294,28 @@ def test_bars_stand_in_the_order_of_their_making_unless_placed(shown):
 def test_safe_print_prints(capsys):
     tqdm_ray.safe_print("a", "b", sep="-")
     assert capsys.readouterr().out == "a-b\n"
+
+
+# ---------------------------------------------------------------- warnings of aioray
+
+
+@pytest.mark.parametrize("where", ["aioray", None])
+def test_warning_stands_above_the_bars_unless_it_is_somebody_elses_matter(
+    terminal, monkeypatch, where
+):
+    monkeypatch.setattr("sys.stderr", terminal)
+    for name in "aioray", None:
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    display.update(bar("a"))
+    logging.getLogger("aioray").warning("take care")
+    logging.getLogger("aioray").info("all is well")
+    assert terminal.lines == ["take care", bar("a").text(79)]
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logging.getLogger(where).handlers.append(handler)
+    display.update(bar("a", 2))
+    logging.getLogger("aioray").warning("once more")
+    assert [record.getMessage() for record in records] == ["once more"]
+    assert terminal.lines == ["take care", bar("a", 2).text(79)]
+    display.update(bar("a", 4, closed=True))

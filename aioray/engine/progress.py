@@ -9,13 +9,15 @@ sequences, and whoever draws has to share a lock with whoever prints lines, so t
 the other's. Both libraries want to own the stream, and a thread of their own.
 
 Wart: what the driver itself prints does not come by here, and starts behind the last bar, unless
-it is printed with `tqdm_ray.safe_print`.
+it is printed with `tqdm_ray.safe_print`. Warnings of aioray do come by, as long as nobody has given
+them a handler.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import sys
@@ -178,6 +180,7 @@ class Display:
             hidden = len(lines) - (rows - 2)
             lines = [*lines[: rows - 2], f"({hidden} more)"]
         if lines:
+            _aside.install()
             stream.write("\n".join(lines))
             stream.flush()
         self._drawn = len(lines)
@@ -185,6 +188,26 @@ class Display:
 
 display = Display()
 """The display of this process."""
+
+
+class _Aside(logging.Handler):
+    """Prints warnings of aioray above the bars, if they have no other handler: as logging would."""
+
+    def install(self) -> None:
+        """Do it from now on. Idempotent."""
+        _logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        others = len(_logger.handlers) > 1 or (_logger.propagate and _logger.root.handlers)
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and not others:
+            with display.hidden():
+                last.handle(record)
+
+
+_logger = logging.getLogger("aioray")
+_aside = _Aside()
 
 
 def _number(value: Any) -> float:

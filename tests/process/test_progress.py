@@ -297,7 +297,7 @@ def test_terminal_shows_lines_of_tasks_above_the_bar(tmp_path):
     status, lines = on_terminal(f"""
 import aioray
 from tests.process import jobs
-aioray.init(num_cpus=2, logging_level="ERROR")
+aioray.init(num_cpus=2)
 refs = [aioray.remote(jobs.speak).remote("of a task")]
 refs += [aioray.remote(jobs.ask_for_retry).remote({str(tmp_path / "notes")!r}, 1)]
 for _ in aioray.progress(refs, desc="both"): pass
@@ -309,6 +309,7 @@ aioray.shutdown()
     (bar,) = [line for line in texts if line.startswith("both:")]
     assert bar.startswith("both: 100%|")
     assert bar.endswith(", 1 retried]")
+    assert any(line.startswith("Task ask_for_retry failed.") for line in texts)
 
 
 def test_ctrl_c_ends_the_bar_and_the_program(started, gate):
