@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .common import session_options
+from .common import answering, session_options
 from .figures import session_name, size, span, store_use
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from aioray.state.sessions import Session
     from aioray.state.view import View
 
     from .common import Target
 
 __all__ = ["Frame", "Process", "command", "read_process"]
 
+PLAIN_COLUMNS = 160  # where there is no terminal
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -242,19 +244,21 @@ def command(target: Target, *, interval: float, once: bool) -> None:
     """Watch a running session: workers, tasks, actors, object store. Ends with q or Ctrl-C."""
     frame = Frame()
     console = Console(highlight=False)
+    session = target.session()  # once: another that begins later is another matter
     if once or not (console.is_terminal and sys.stdin.isatty()):
-        with target.view() as view:
+        with answering(), session.view(timeout=target.timeout) as view:
             _demand_life(view)
             if not console.is_terminal:
-                console.width = max(console.width, 160)
+                console.width = max(console.width, PLAIN_COLUMNS)
             console.print(frame.draw(view, time.monotonic()))
         return
-    with contextlib.suppress(KeyboardInterrupt), _keys() as pressed:
-        _watch(target, frame, console, interval, pressed)
+    with contextlib.suppress(KeyboardInterrupt), _keys() as pressed, answering():
+        _watch(session, target.timeout, frame, console, interval, pressed)
 
 
 def _watch(
-    target: Target,
+    session: Session,
+    timeout: float,
     frame: Frame,
     console: Console,
     interval: float,
@@ -263,14 +267,14 @@ def _watch(
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             began = time.monotonic()
-            with target.view() as view:
+            with session.view(timeout=timeout) as view:
                 if not view.alive:
                     break
                 live.update(frame.draw(view, time.monotonic(), rows=console.height), refresh=True)
             took = time.monotonic() - began  # long histories must not keep a CPU busy
             if pressed(max(interval, 2 * took) - took) in ("q", "Q"):
                 return
-    click.echo(f"The session {session_name(view)} has ended.")
+    click.echo(f"The session {session.name} has ended.")
 
 
 def _demand_life(view: View) -> None:

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 import aioray
 from aioray.cli import memory, stack, status, top
-from aioray.engine import stacks
+from aioray.engine import inventory, stacks
+from aioray.state.sessions import SessionError
 
 from . import jobs, troupe
 from .support import GUARD, ROOT, on_both_loops
@@ -195,6 +196,26 @@ async def test_refs_of_workers_and_handles_of_actors_are_listed():
             ("DRIVER", "LOCAL_REFERENCE", size, "inline", 1),
         ]
         assert list(found.values()) == [[("DRIVER", "ACTOR_HANDLE", -1, "", 1)]]
+
+
+@on_both_loops
+async def test_loop_of_the_engine_may_ask_for_objects_and_not_for_stacks():
+    async with aioray.Engine(num_cpus=1) as engine:
+        ref = aioray.put(1)
+        with engine.own_session().view(("objects",)) as view:
+            assert [row["object_id"] for row in view.live["objects"]] == [ref.hex()]
+        with pytest.raises(SessionError, match="only while the loop runs"):
+            engine.own_session().ask("stacks")
+
+
+@on_both_loops
+async def test_more_objects_than_one_slice_are_listed_once(monkeypatch):
+    monkeypatch.setattr(inventory, "SLICE", 7)
+    async with aioray.Engine(num_cpus=1) as engine:
+        refs = [aioray.put(number) for number in range(50)]
+        found = await objects_of(engine)
+        assert found.keys() == {ref.hex() for ref in refs}
+        assert all(len(rows) == 1 for rows in found.values())
 
 
 # ---------------------------------------------------------------- from another program
