@@ -32,8 +32,9 @@ A worker has these descriptors (`WorkerFds`):
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
   writes when the process dies of a signal.
 - *stacks*, a memory file: the worker writes one line break when it takes `STACK_SIGNAL`; at each
-  of these signals faulthandler appends all its stacks, also if the interpreter is stuck, and then
-  the interpreter, as soon as it comes to that, what `STACK_END` ends.
+  of these signals faulthandler appends all its stacks, also if the interpreter is stuck. In an
+  asynchronous actor the interpreter then appends, when it comes to that, where calls wait, and
+  `STACK_END`.
 - *stdout*, *stderr*: the user's own, see `OUTPUT_MARK`.
 
 The bundle is always sent before the claims, so a worker that has claimed a number can find it.

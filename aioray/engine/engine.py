@@ -964,6 +964,11 @@ class Engine:
                 "pid": handle.pid,
                 "worker_id": handle.hex_id,
                 "number": handle.id,
+                "asynchronous": any(
+                    task.scheduling_class.actor is not None
+                    and task.scheduling_class.actor.asynchronous
+                    for task in tasks
+                ),
                 "running": recorder.running_tasks(tasks, running),
             }
 

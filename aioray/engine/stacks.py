@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["collect"]
 
 LOOK_SECONDS = 0.01  # between two looks at what was written
-STILL_LOOKS = 10  # after so many without anything new, the last frame ends it
+STILL_LOOKS = 10  # without anything new, after which an asynchronous actor tells of no calls
 MOST_SECONDS = 2.0
 
 _BOTTOM = b'  File "<string>", line 1 in <module>\n'  # of a worker's main thread, the last one told
+_CUT = b"  ...\n"  # instead, if it is very deep
 _SILENT = "It does not answer: it is stopped, or waits in the kernel."
 _TOO_EARLY = "It is starting, or has ended just now."
 
@@ -41,7 +42,7 @@ def collect(
 ) -> None:
     """Hand `done` a row for each worker, on the loop's thread, within MOST_SECONDS.
 
-    describe: what else is known of a worker, now.
+    describe: what else is known of a worker, now; whether it is "asynchronous" in any case.
     """
     facts = {handle.id: describe(handle) for handle in handles}
     waiting = [handle for handle in handles if handle.ask_stack()]
@@ -54,7 +55,10 @@ def collect(
         text = handle.read_stack()
         still = still + 1 if text == before else 0
         seen[handle.id] = text, still
-        whole = text.endswith(STACK_END) or (still >= STILL_LOOKS and text.endswith(_BOTTOM))
+        looks = (
+            1 if text.endswith(_BOTTOM) and not facts[handle.id]["asynchronous"] else STILL_LOOKS
+        )
+        whole = text.endswith(STACK_END) or (still >= looks and text.endswith((_BOTTOM, _CUT)))
         if whole:
             handle.took_stack()
         return whole or handle.closed

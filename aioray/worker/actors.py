@@ -73,6 +73,7 @@ def become(server: Server, attempt: Attempt) -> bool:
     from .loops import Loops
 
     server.host = Loops(server, creation.lanes)
+    server.tell_calls_too()
     server.host.start(attempt)
     return True
 

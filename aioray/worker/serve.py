@@ -101,6 +101,7 @@ class Server:
         self.idle = "IDLE"  # the title when nothing runs
         self.title = ""
         self.resources: Any = None  # of the latest attempt
+        self.stacks = -1  # file for `tell_stacks`
         self.threads: str | None = None  # what this process has set; None: it is the user's
 
     def disown(self) -> None:
@@ -538,17 +539,26 @@ class Server:
     def tell_stacks(self, file: int) -> None:
         """Write all stacks there whenever the driver sends STACK_SIGNAL.
 
-        faulthandler does it in the signal handler itself, so also if this process is stuck. The
-        handler after that runs in the main thread, when the interpreter comes to it.
+        faulthandler does it in the signal handler itself, so also if this process is stuck, and has
+        the kernel begin system calls again that the signal has interrupted.
         """
 
         def told(_signum: int, _frame: Any) -> None:
-            calls = "" if self.host is None else self.host.stacks()
-            os.write(file, calls.encode(errors="replace") + STACK_END)
+            assert self.host is not None
+            os.write(file, self.host.stacks().encode(errors="replace") + STACK_END)
 
+        self.stacks = file
         signal.signal(STACK_SIGNAL, told)
-        faulthandler.register(STACK_SIGNAL, file=file, all_threads=True, chain=True)
+        faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
         os.write(file, b"\n")
+
+    def tell_calls_too(self) -> None:
+        """After the stacks, let the host tell of calls that are in no thread.
+
+        That handler runs in the main thread, which runs no user code then.
+        """
+        faulthandler.unregister(STACK_SIGNAL)
+        faulthandler.register(STACK_SIGNAL, file=self.stacks, all_threads=True, chain=True)
 
     def show(self, name: str) -> None:
         """Let `ps` tell what this process does."""
