@@ -328,6 +328,16 @@ def count_in_c(started):
     sum(range(10**18))
 
 
+def read_in_c(started, gate):
+    """What read(2) returns, called as by a library that does not begin again after a signal."""
+    fd = os.open(gate, os.O_RDONLY)
+    say(started, os.getpid())
+    try:
+        return ctypes.CDLL(None).read(fd, ctypes.create_string_buffer(1), 1)
+    finally:
+        os.close(fd)
+
+
 def backtrack(started):
     """A regular expression that takes longer than the universe."""
     say(started, os.getpid())

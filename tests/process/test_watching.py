@@ -83,6 +83,18 @@ async def test_asking_disturbs_neither_results_nor_interrupts(started, gate):
 
 
 @on_both_loops
+async def test_system_call_that_waits_goes_on(started, gate):
+    async with aioray.Engine(num_cpus=1) as engine:
+        ref = aioray.remote(jobs.read_in_c).remote(started.path, gate.path)
+        pid = int(await started.heard())
+        while functions((await stacks_of(engine))[pid]["threads"][0])[0] != "read_in_c":
+            pass  # it has only said so, or is about to
+        await stacks_of(engine)
+        gate.tell("x")
+        assert await ref == 1
+
+
+@on_both_loops
 async def test_calls_of_an_async_actor_show_what_they_await(started, notes):
     async with aioray.Engine(num_cpus=1) as engine:
         actor = aioray.remote(troupe.Chorus).remote()

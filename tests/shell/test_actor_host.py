@@ -47,7 +47,8 @@ PROGRAM = """
 import sys
 from aioray.wire import WorkerFds
 from aioray.worker import serve
-settings = {"job": "01000000", "node_id": "", "session": "", "namespace": "", "sets_threads": False}
+settings = {"job": "01000000", "node_id": "", "session": "", "namespace": "", "folder": ""}
+settings["sets_threads"] = False
 serve.main(WorkerFds(*map(int, sys.argv[1:])), settings, "ab" * 28, {}, b"")
 """
 
