@@ -55,10 +55,9 @@ def collect(
         text = handle.read_stack()
         still = still + 1 if text == before else 0
         seen[handle.id] = text, still
-        looks = (
-            1 if text.endswith(_BOTTOM) and not facts[handle.id]["asynchronous"] else STILL_LOOKS
-        )
-        whole = text.endswith(STACK_END) or (still >= looks and text.endswith((_BOTTOM, _CUT)))
+        quick = text.endswith(_BOTTOM) and not facts[handle.id]["asynchronous"]
+        is_through = text.endswith((_BOTTOM, _CUT)) and still >= (1 if quick else STILL_LOOKS)
+        whole = is_through or text.endswith(STACK_END)
         if whole:
             handle.took_stack()
         return whole or handle.closed
