@@ -71,7 +71,7 @@ from .inventory import list_objects
 from .lineage import entries_of
 from .objects import Objects
 from .recorder import Recorder
-from .reports import NODE_IP, describe, exception_builder
+from .reports import NODE_IP, describe, exception_builder, infeasible
 from .requests import Requests
 from .spill import SpillFolder
 from .stacks import collect
@@ -1178,33 +1178,14 @@ class Engine:
             self._requests_of_tasks.cancel_orphans(command.tasks)
 
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
-        cls = command.task.scheduling_class
-        needs = _in_whole_units(dict(cls.demand))
-        total = _in_whole_units(dict(self.settings.capacity))
-        if cls.reserves is None:
-            logger.warning(
-                "Task %s asks for %s, but this machine has %s in total: it will never run. Give "
-                "init() more num_cpus, num_gpus or resources, or ask for less.",
-                command.task.name,
-                needs,
-                total,
-            )
-        elif cls.reserves.nodes_wanted > 1:
-            logger.warning(
-                "The %s has %s bundles and the strategy STRICT_SPREAD, which needs as many "
-                "machines, and there is one: it will never be ready. Use another strategy.",
-                command.task.name,
-                cls.reserves.nodes_wanted,
-            )
-        else:
-            logger.warning(
-                "The %s asks for %s in its bundles together, but this machine has %s in total: it "
-                "will never be ready. Give init() more num_cpus, num_gpus or resources, or ask for "
-                "less.",
-                command.task.name,
-                needs,
-                total,
-            )
+        text = infeasible(
+            command.task,
+            _in_whole_units(dict(command.task.scheduling_class.demand)),
+            _in_whole_units(dict(self.settings.capacity)),
+        )
+        logger.warning("%s", text)
+        if self._recorder is not None:
+            self._recorder.event("WARNING", "TASK", text)
 
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():

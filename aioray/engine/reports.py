@@ -36,7 +36,7 @@ from ..failures import dependency_error, rebuild, summary
 from ..refs import StoredFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..core.messages import AttemptRecord
     from ..core.model import Task
@@ -51,6 +51,7 @@ __all__ = [
     "error_type",
     "exception_builder",
     "forgotten_actor",
+    "infeasible",
     "unreconstructable",
 ]
 
@@ -248,6 +249,27 @@ def forgotten_actor(ref: bytes) -> ActorDiedError:
         f"The actor died unexpectedly before finishing this task.\n\tactor_id: {actor_id}\n"
         f"{_ENDS[DeathCause.OUT_OF_SCOPE]}",
         actor_id=actor_id,
+    )
+
+
+def infeasible(task: Task, needs: Mapping[str, float], total: Mapping[str, float]) -> str:
+    """Why a task, or the reservation of a placement group, will wait for ever."""
+    group = task.scheduling_class.reserves
+    if group is None:
+        return (
+            f"Task {task.name} asks for {needs}, but this machine has {total} in total: it will "
+            f"never run. Give init() more num_cpus, num_gpus or resources, or ask for less."
+        )
+    if group.nodes_wanted > 1:
+        return (
+            f"The {task.name} has {group.nodes_wanted} bundles and the strategy STRICT_SPREAD, "
+            f"which needs as many machines, and there is one: it will never be ready. Use another "
+            f"strategy."
+        )
+    return (
+        f"The {task.name} asks for {needs} in its bundles together, but this machine has {total} "
+        f"in total: it will never be ready. Give init() more num_cpus, num_gpus or resources, or "
+        f"ask for less."
     )
 
 
