@@ -57,6 +57,8 @@ __all__ = [
     "IN_FILE",
     "IN_MEMORY",
     "LET_GO",
+    "LONGEST_MARK",
+    "LONGEST_NAME",
     "MAX_PACKET",
     "NOTE_ASKED",
     "NOTE_KEPT",
@@ -129,11 +131,12 @@ STACK_END = b"Stacks end.\n"
 
 OUTPUT_MARK = b"\x1b_aioray;"
 """Begins an invisible (APC) sequence in a worker's output, `ESC _ aioray;SEQ;NAME ESC \\`: what
-follows was written by this attempt. Sent before its first output only."""
+follows was written by this attempt, until the next mark says otherwise."""
 OUTPUT_MARK_END = b"\x1b\\"
+LONGEST_MARK = 4096  # bytes; PIPE_BUF, so that a pipe takes a mark whole
+LONGEST_NAME = 1000  # bytes
 PROGRESS = b"progress"
-"""Instead of SEQ: no change of attempt, but the state of a progress bar, as JSON in place of NAME.
-Shorter than PIPE_BUF, so that it is written whole."""
+"""Instead of SEQ: no other attempt, but the state of a progress bar, as JSON in place of NAME."""
 
 
 class Status(IntEnum):

@@ -317,12 +317,14 @@ class Crew:
         if len(self.names) > NAMES_KEPT:
             self.names.popitem(last=False)
         self.loop.add_reader(pidfd, self._died, handle)
+        keep: Callable[[int, int, bytes], None] | None = None
         if self.recorder is not None:
             self.recorder.forked(worker_id, pid)
+            keep = functools.partial(self.recorder.output, worker_id)
         printer = self._printer if self._settings.log_to_driver else None
         handle.readers = [
-            LineReader(self.loop, handle.stdout, pid, printer, to_stderr=False),
-            LineReader(self.loop, handle.stderr, pid, printer, to_stderr=True),
+            LineReader(self.loop, handle.stdout, pid, printer, keep, to_stderr=False),
+            LineReader(self.loop, handle.stderr, pid, printer, keep, to_stderr=True),
         ]
         if handle.kill_ordered:
             handle.kill()

@@ -1,9 +1,13 @@
-"""What workers print, brought to the driver's own stdout and stderr line by line.
+"""What workers print: kept for the history, and brought to the driver's own streams line by line.
 
 Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
-writes, or what a progress bar shows (see `wire.OUTPUT_MARK`), lines get their `(name pid=…)`
-prefix, nothing is lost, folded or merged. `Printer` writes them from a thread of its own, so that a
-slow terminal never holds up the loop.
+writes, or what a progress bar shows (see `wire.OUTPUT_MARK`). Whoever keeps output gets all other
+bytes as they were written, with the attempt's number. For the terminal they become lines with a
+`(name pid=…)` prefix; nothing is lost, folded or merged. `Printer` writes those from a thread of
+its own, so that a slow terminal never holds up the loop.
+
+What begins like a mark and is none is the user's. Of a mark that the end of the stream has cut off
+nobody knows whose it is, so it counts as output.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..wire import OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from ..wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .progress import display, parse
 
 if TYPE_CHECKING:
@@ -99,17 +103,29 @@ class LineReader:
         fd: int,
         pid: int,
         printer: Printer | None,
+        keep: Callable[[int, int, bytes], None] | None = None,
         *,
         to_stderr: bool,
     ) -> None:
+        """Listen to `fd`.
+
+        printer: takes the lines; None: nobody does. keep: called with the seq of the attempt that
+        has written (0: none has been announced yet), the stream (1 or 2) and the bytes, as they
+        come: parts of lines, or many lines.
+        """
         self.loop = loop
         self.fd = fd
         self.pid = pid
         self.printer = printer
+        self.keep = keep
         self.to_stderr = to_stderr
+        self.stream = 2 if to_stderr else 1
+        self.seq = 0
         self.name = "worker"
         self.tail: list[str] = []
-        self._rest = b""
+        self._shows_lines = printer is not None or to_stderr  # whose last ones explain a death
+        self._begun = b""  # maybe a mark
+        self._rest = b""  # of a line
         loop.add_reader(fd, self.read)
 
     def read(self) -> None:
@@ -133,52 +149,69 @@ class LineReader:
         self.loop.remove_reader(self.fd)
 
     def _take(self, data: bytes) -> None:
-        data = self._rest + data
-        lines: list[str] = []
-        while True:
-            mark = data.find(OUTPUT_MARK)
-            if mark < 0:
-                break
-            end = data.find(OUTPUT_MARK_END, mark)
-            if end < 0:
-                break  # the mark itself is not complete
-            kind, _, name = data[mark + len(OUTPUT_MARK) : end].partition(b";")
-            if kind == PROGRESS:
-                if self.printer is not None:
-                    self.printer.show_progress(self.pid, f"({self.name} pid={self.pid}) ", name)
-                data = data[:mark] + data[end + len(OUTPUT_MARK_END) :]  # maybe within a line
+        """Tell marks from output."""
+        data = self._begun + data
+        at = 0
+        while (mark := data.find(OUTPUT_MARK, at)) >= 0:
+            end = data.find(OUTPUT_MARK_END, mark, mark + LONGEST_MARK)
+            if end < 0 and len(data) - mark < LONGEST_MARK:
+                break  # it is not complete
+            content = data[mark + len(OUTPUT_MARK) : end] if end >= 0 else b""
+            kind, separator, name = content.partition(b";")
+            if not separator or b"\x1b" in content or not (kind == PROGRESS or kind.isdigit()):
+                beyond = mark + len(OUTPUT_MARK)
+                self._output(data[at:beyond])
+                at = beyond
                 continue
-            self._split(data[:mark], lines, whole=True)
-            self._print(lines)  # under the name of who wrote them
-            lines = []
-            self.name = name.decode(errors="replace")
-            data = data[end + len(OUTPUT_MARK_END) :]
+            self._output(data[at:mark])
+            at = end + len(OUTPUT_MARK_END)
+            if kind != PROGRESS:
+                self._announce(int(kind), name.decode(errors="replace"))
+            elif self.printer is not None:  # maybe within a line
+                self.printer.show_progress(self.pid, f"({self.name} pid={self.pid}) ", name)
         if mark < 0:
-            mark = len(data) - _begun_mark(data)
-        rest = self._split(data[:mark], lines, whole=mark > LONGEST_LINE)
-        self._rest = rest + data[mark:]
+            mark = len(data) - _begun_mark(data, at)
+        self._output(data[at:mark])
+        self._begun = data[mark:]
+
+    def _announce(self, seq: int, name: str) -> None:
+        """What follows is by this attempt."""
+        if seq != self.seq or name != self.name:
+            self._end_line()  # under the name of who wrote it
+            self.seq, self.name = seq, name
+
+    def _output(self, data: bytes) -> None:
+        if not data:
+            return
+        if self.keep is not None:
+            self.keep(self.seq, self.stream, data)
+        if not self._shows_lines:
+            return
+        *lines, rest = (self._rest + data).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            lines.append(rest)
+            rest = b""
+        self._rest = rest
         self._print(lines)
 
-    def _split(self, data: bytes, lines: list[str], *, whole: bool) -> bytes:
-        """Append the lines of `data`; the unfinished one too if `whole`, else return it."""
-        *complete, rest = data.split(b"\n")
-        if whole and rest:
-            complete.append(rest)
-            rest = b""
-        lines.extend(line.decode(errors="backslashreplace") for line in complete)
-        return rest
+    def _end_line(self) -> None:
+        """Print what there is of a line."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._print([rest])
 
     def _emit_rest(self) -> None:
         if self.printer is not None:
             self.printer.end_progress(self.pid)
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._print([rest.decode(errors="backslashreplace")])
+        begun, self._begun = self._begun, b""
+        self._output(begun)
+        self._end_line()
 
-    def _print(self, lines: list[str]) -> None:
-        if not lines:
+    def _print(self, pieces: list[bytes]) -> None:
+        if not pieces:
             return
-        self.tail = [*self.tail, *lines][-TAIL_LINES:]
+        lines = [piece.decode(errors="backslashreplace") for piece in pieces]
+        self.tail = [*self.tail, *lines[-TAIL_LINES:]][-TAIL_LINES:]
         if self.printer is not None:
             prefix = self._prefix()
             self.printer.write(
@@ -198,9 +231,9 @@ class LineReader:
         return f"{_CYAN}{text}{_PLAIN} " if colour else f"{text} "
 
 
-def _begun_mark(data: bytes) -> int:
-    """How many bytes at the end of `data` may be the beginning of a mark."""
-    for size in range(min(len(OUTPUT_MARK) - 1, len(data)), 0, -1):
+def _begun_mark(data: bytes, start: int) -> int:
+    """How many bytes at the end of `data`, of those from `start` on, may begin a mark."""
+    for size in range(min(len(OUTPUT_MARK) - 1, len(data) - start), 0, -1):
         if data.endswith(OUTPUT_MARK[:size]):
             return size
     return 0

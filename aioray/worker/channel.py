@@ -49,6 +49,7 @@ PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX
 
 _FD_SPACE = socket.CMSG_SPACE(struct.calcsize("i"))
 _monotonic = time.monotonic
+_write = os.write  # user code sees another, see `output`
 
 
 class TimeIsOver(Exception):  # noqa: N818  # no error: the asker says what it means
@@ -123,12 +124,12 @@ class Channel:
             # The header first: a driver that has seen a part of a frame reads on without a bell.
             # Rung before anything was written, it could look, find nothing, and never look again.
             view = memoryview(frame)
-            view = view[os.write(self._answers, view[: ANSWER.size]) :]
+            view = view[_write(self._answers, view[: ANSWER.size]) :]
             self.ring()
             while view:
-                view = view[os.write(self._answers, view) :]
+                view = view[_write(self._answers, view) :]
         else:
-            os.write(self._answers, frame)
+            _write(self._answers, frame)
         if not self.unrung_bytes:
             self.unrung_since = _monotonic()
         self.unrung_bytes += size

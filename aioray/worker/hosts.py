@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
+from . import output
 from .current import share
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Host:
         server.channel.read_for_all()
         server.channel.cancel = self.cancel
         share()
+        output.share()
 
     def make_lane(self, name: str, limit: int) -> Lane:
         """A lane for calls of this group, of which `limit` run at once."""

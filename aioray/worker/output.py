@@ -1,86 +1,272 @@
 """stdout and stderr of a worker, marked so that the driver knows which attempt wrote what.
 
 Room: child. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that
-a task starts. Python's own streams go through `MarkedFile`, which writes an invisible mark when
-another attempt than before writes first; what an actor prints bears its own name. Streams are
-flushed at the end of an attempt if they hold something.
+a task starts. An invisible mark goes ahead of what another attempt than before writes: through
+Python's own streams (`MarkedFile`), by `os.write`, or by a process that it starts. For the latter
+some functions of `os` announce the attempt first; an audit hook would do too, but slows every
+unpickling. What an actor prints bears its own name. Streams are flushed at the end of an attempt if
+they hold something.
+
+Where one attempt runs at a time a mark is written only when it changes. Where several may write,
+in an actor whose calls run side by side, in threads and in forked children, every piece has its own
+mark and is small enough for the pipe to take it whole; unfinished lines are held for each call.
+
+What nothing announces goes to the attempt that was announced last: what C code prints by itself,
+if its attempt has said nothing before and is known to be short (see `serve`); what a program prints
+that outlives the attempt, or beside which other calls of the actor print. A thread that a call of a
+concurrent actor has started belongs to no call.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
 
-from ..wire import OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from ..wire import LONGEST_MARK, LONGEST_NAME, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .current import place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import ReadableBuffer
 
-__all__ = ["flush", "install", "send_progress"]
+__all__ = ["announce", "flush", "install", "send_progress", "share"]
+
+_STARTERS = ("execv", "execve", "posix_spawn", "posix_spawnp", "system")
+_write = os.write
+_main = 0  # the thread that runs attempts
+_is_shared = False  # several may write at a time
 
 
 class MarkedFile(io.FileIO):
     """A descriptor that announces the attempt before its first output."""
 
-    seq = 0
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self.fd = fd
+        self.seq = 0  # that was announced last; 0: none, or others write too
+        self._pipe = _identity(fd)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all of `data`, after a mark if the writing attempt has changed."""
-        attempt = place.attempt
+        """Write all of `data`, after a mark if the writing attempt may have changed."""
         view = memoryview(data).cast("B")
-        if attempt is not None and attempt.seq != self.seq:
-            self.seq = attempt.seq
-            actor = place.actor
-            name = (attempt.name if actor is None else actor.shown).encode(errors="replace")
-            mark = b"%b%d;%b%b" % (OUTPUT_MARK, attempt.seq, name, OUTPUT_MARK_END)
-            _write_all(self.fileno(), mark + view.tobytes())
+        attempt = place.attempt
+        if _is_shared or get_ident() != _main:
+            seq = 0 if attempt is None else attempt.seq
+            if seq or _is_shared:
+                self.describe(seq, _name(), view)
+            else:
+                _write_all(self.fd, view)
+        elif attempt is not None and attempt.seq != self.seq and self._is_ours():
+            _write_all(self.fd, _mark(attempt.seq, _name()) + view.tobytes())
+            self.seq = attempt.seq  # not before: an interrupt may come between
         else:
-            _write_all(self.fileno(), view)
+            _write_all(self.fd, view)
         return view.nbytes
+
+    def describe(self, seq: int, name: str, view: memoryview) -> None:
+        """Write all of it in pieces that nobody's can tear, with a mark each."""
+        self.seq = 0
+        if not self._is_ours():
+            _write_all(self.fd, view)
+            return
+        mark = _mark(seq, name)
+        size = LONGEST_MARK - len(mark)
+        for start in range(0, len(view), size):
+            _write_all(self.fd, mark + view[start : start + size].tobytes())
+        self.seq = 0  # again: who saw it change meanwhile has been overtaken
+
+    def announce(self) -> None:
+        """Say who writes next, past this file."""
+        attempt = place.attempt
+        if attempt is not None and (_is_shared or attempt.seq != self.seq) and self._is_ours():
+            _write_all(self.fd, _mark(attempt.seq, _name()))
+            self.seq = attempt.seq if get_ident() == _main else 0
+
+    def show_progress(self, state: bytes) -> None:
+        """Write the mark of a progress bar, in one piece."""
+        if not self.closed and self._is_ours():
+            self.announce()
+            _write_all(self.fd, b"%b%b;%b%b" % (OUTPUT_MARK, PROGRESS, state, OUTPUT_MARK_END))
+
+    def _is_ours(self) -> bool:
+        """Whether the descriptor still is the pipe: user code may put a file in its place."""
+        return self._pipe is not None and _identity(self.fd) == self._pipe
+
+
+class _Text(io.TextIOWrapper):
+    """A stream of Python's own."""
+
+
+class _SharedText(_Text):
+    """The same where several attempts run: each has its own unfinished line."""
+
+    raw: MarkedFile
+    held: dict[tuple[int, int], str]  # by thread and seq
+
+    @property
+    def buffer(self) -> Any:
+        """Takes bytes, and holds none back: it would not know whose they are."""
+        return self.raw
+
+    def write(self, text: str, /) -> int:
+        """Write whole lines, and hold the last if it is unfinished and sys.stdout's."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        key = get_ident(), _seq()
+        line = self.held.pop(key, "") + text
+        ready = len(line)
+        if self.line_buffering:
+            ready = line.rfind("\n") + 1
+            if len(line) - ready > io.DEFAULT_BUFFER_SIZE:
+                ready = len(line)
+        if ready < len(line):
+            self.held[key] = line[ready:]
+        if ready:
+            self._send(key[1], line[:ready])
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what the asking call has left unfinished; what all have, if none asks."""
+        seq = _seq()
+        for key in list(self.held):
+            if key[1] == seq or seq == 0:
+                self._send(key[1], self.held.pop(key, ""))
+
+    def _send(self, seq: int, text: str) -> None:
+        data = text.encode(self.encoding, self.errors or "strict")
+        self.raw.describe(seq, _name(), memoryview(data))
+
+
+def _seq() -> int:
+    attempt = place.attempt
+    return 0 if attempt is None else attempt.seq
+
+
+def _name() -> str:
+    """What stands before the lines."""
+    if place.actor is not None:
+        return place.actor.shown
+    attempt = place.attempt
+    return "worker" if attempt is None else attempt.name
+
+
+def _mark(seq: int, name: str) -> bytes:
+    shown = name.replace("\x1b", "").encode(errors="replace")[:LONGEST_NAME]
+    return b"%b%d;%b%b" % (OUTPUT_MARK, seq, shown, OUTPUT_MARK_END)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """What the descriptor stands for; None: nothing."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[_write(fd, view) :]
 
 
-_raw_stdout: MarkedFile | None = None
+_stdout: MarkedFile
+_stderr: MarkedFile
 
 
 def send_progress(state: bytes) -> None:
-    """Tell the driver the state of a progress bar: JSON in ASCII, shorter than PIPE_BUF.
+    """Tell the driver the state of a progress bar: JSON in ASCII, shorter than a mark may be.
 
     Past the buffer of sys.stdout, which may hold a part of a line and may be replaced.
     """
-    assert _raw_stdout is not None
-    with contextlib.suppress(OSError, ValueError):  # closed by user code
-        _raw_stdout.write(b"%b%b;%b%b" % (OUTPUT_MARK, PROGRESS, state, OUTPUT_MARK_END))
+    _stdout.show_progress(state)
+
+
+def announce() -> None:
+    """Have what others write into our descriptors from now on counted as the asking attempt's."""
+    _stdout.announce()
+    _stderr.announce()
 
 
 def install() -> None:
-    """Replace sys.stdout and sys.stderr."""
-    global _raw_stdout
-    _raw_stdout = MarkedFile(1, "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(_raw_stdout),
+    """Replace sys.stdout and sys.stderr, and what writes or starts processes past them."""
+    global _stdout, _stderr, _main
+    _main = get_ident()
+    _stdout, _stderr = MarkedFile(1), MarkedFile(2)
+    sys.stdout = _Text(
+        io.BufferedWriter(_stdout),
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,
     )
     # Unbuffered: what is said before a crash explains it, also without a newline.
-    sys.stderr = io.TextIOWrapper(
-        MarkedFile(2, "w", closefd=False),  # as `python -u` does it
+    sys.stderr = _Text(
+        _stderr,  # as `python -u` does it
         encoding="utf-8",
         errors="backslashreplace",
         write_through=True,
     )
     sys.__stdout__ = sys.stdout  # type: ignore[misc]  # typeshed calls it final; it is not
     sys.__stderr__ = sys.stderr  # type: ignore[misc]
+    _announce_others()
+
+
+def share() -> None:
+    """From now on several attempts run at a time, and each may write."""
+    global _is_shared
+    _is_shared = True
+    for stream, raw in ((sys.__stdout__, _stdout), (sys.__stderr__, _stderr)):
+        if type(stream) is _Text and not stream.closed:
+            stream.flush()
+            stream.__class__ = _SharedText
+            assert isinstance(stream, _SharedText)
+            stream.raw, stream.held = raw, {}
+
+
+def _announce_others() -> None:
+    import _posixsubprocess  # built in
+
+    for name in _STARTERS:
+        setattr(os, name, _announcing(getattr(os, name), "os"))
+    start = _announcing(_posixsubprocess.fork_exec, "_posixsubprocess")
+    _posixsubprocess.fork_exec = start
+    subprocess: Any = sys.modules.get("subprocess")
+    if subprocess is not None:
+        subprocess._fork_exec = start
+    os.write = functools.wraps(os.write)(_write_announced)
+    os.write.__module__ = "os"  # pickled by name
+    os.register_at_fork(before=announce, after_in_child=_become_a_copy)
+
+
+def _announcing(function: Callable[..., Any], module: str) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        announce()
+        return function(*args, **kwargs)
+
+    wrapper.__module__ = module  # pickled by name
+    return wrapper
+
+
+def _write_announced(fd: int, data: ReadableBuffer, /) -> int:
+    if fd == 1:
+        return _stdout.write(data)
+    if fd == 2:
+        return _stderr.write(data)
+    return _write(fd, data)
+
+
+def _become_a_copy() -> None:
+    """In a process that an attempt has forked: the worker goes on to others meanwhile."""
+    global _is_shared
+    _is_shared = True
 
 
 def flush() -> None:
