@@ -69,6 +69,7 @@ __all__ = [
     "NOTE_YIELDED",
     "NUMBER",
     "OUTPUT_MARK",
+    "OUTPUT_MARK_BACK",
     "OUTPUT_MARK_END",
     "PAGE",
     "PAGE_DELIVERED",
@@ -131,7 +132,9 @@ STACK_END = b"Stacks end.\n"
 
 OUTPUT_MARK = b"\x1b_aioray;"
 """Begins an invisible (APC) sequence in a worker's output, `ESC _ aioray;SEQ;NAME ESC \\`: what
-follows was written by this attempt, until the next mark says otherwise."""
+follows was written by this attempt, until another mark says otherwise. With `+SEQ` only what comes
+before the next OUTPUT_MARK_BACK was."""
+OUTPUT_MARK_BACK = OUTPUT_MARK + b"-;\x1b\\"
 OUTPUT_MARK_END = b"\x1b\\"
 LONGEST_MARK = 4096  # bytes; PIPE_BUF, so that a pipe takes a mark whole
 LONGEST_NAME = 1000  # bytes

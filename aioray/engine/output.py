@@ -16,9 +16,10 @@ import contextlib
 import functools
 import os
 import queue
+import re
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .progress import display, parse
@@ -33,6 +34,7 @@ READ_SIZE = 64 * 1024
 TAIL_LINES = 20  # kept to explain a death
 LONGEST_LINE = 1024 * 1024  # bytes; a longer one is printed in parts
 FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
+_CONTENT = re.compile(rb"(\+?[0-9]+|-|%b);(.*)" % PROGRESS, re.DOTALL)  # of a mark
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
 
 
@@ -94,6 +96,11 @@ def _print(text: str, *, to_stderr: bool) -> None:
         stream.flush()
 
 
+class _Writer(NamedTuple):
+    seq: int  # of the attempt; 0: none
+    name: str
+
+
 class LineReader:
     """One stream of one worker."""
 
@@ -120,9 +127,8 @@ class LineReader:
         self.keep = keep
         self.to_stderr = to_stderr
         self.stream = 2 if to_stderr else 1
-        self.seq = 0
-        self.name = "worker"
         self.tail: list[str] = []
+        self._writer = self._announced = self._writer_of_rest = _Writer(0, "worker")
         self._shows_lines = printer is not None or to_stderr  # whose last ones explain a death
         self._begun = b""  # maybe a mark
         self._rest = b""  # of a line
@@ -157,36 +163,42 @@ class LineReader:
             if end < 0 and len(data) - mark < LONGEST_MARK:
                 break  # it is not complete
             content = data[mark + len(OUTPUT_MARK) : end] if end >= 0 else b""
-            kind, separator, name = content.partition(b";")
-            if not separator or b"\x1b" in content or not (kind == PROGRESS or kind.isdigit()):
+            found = None if b"\x1b" in content else _CONTENT.fullmatch(content)
+            if found is None:
                 beyond = mark + len(OUTPUT_MARK)
                 self._output(data[at:beyond])
                 at = beyond
                 continue
             self._output(data[at:mark])
             at = end + len(OUTPUT_MARK_END)
-            if kind != PROGRESS:
-                self._announce(int(kind), name.decode(errors="replace"))
-            elif self.printer is not None:  # maybe within a line
-                self.printer.show_progress(self.pid, f"({self.name} pid={self.pid}) ", name)
+            self._obey(*found.groups())
         if mark < 0:
             mark = len(data) - _begun_mark(data, at)
         self._output(data[at:mark])
         self._begun = data[mark:]
 
-    def _announce(self, seq: int, name: str) -> None:
-        """What follows is by this attempt."""
-        if seq != self.seq or name != self.name:
-            self._end_line()  # under the name of who wrote it
-            self.seq, self.name = seq, name
+    def _obey(self, kind: bytes, name: bytes) -> None:
+        """Do what a mark says."""
+        if kind == PROGRESS:  # maybe within a line
+            if self.printer is not None:
+                self.printer.show_progress(self.pid, f"({self._writer.name} pid={self.pid}) ", name)
+        elif kind == b"-":
+            self._writer = self._announced
+        else:
+            self._writer = _Writer(int(kind), name.decode(errors="replace"))
+            if not kind.startswith(b"+"):
+                self._announced = self._writer
 
     def _output(self, data: bytes) -> None:
         if not data:
             return
         if self.keep is not None:
-            self.keep(self.seq, self.stream, data)
+            self.keep(self._writer.seq, self.stream, data)
         if not self._shows_lines:
             return
+        if self._writer != self._writer_of_rest:
+            self._end_line()
+            self._writer_of_rest = self._writer
         *lines, rest = (self._rest + data).split(b"\n")
         if len(rest) > LONGEST_LINE:
             lines.append(rest)
@@ -213,15 +225,15 @@ class LineReader:
         lines = [piece.decode(errors="backslashreplace") for piece in pieces]
         self.tail = [*self.tail, *lines[-TAIL_LINES:]][-TAIL_LINES:]
         if self.printer is not None:
-            prefix = self._prefix()
+            prefix = self._prefix(self._writer_of_rest.name)
             self.printer.write(
                 "".join(f"{prefix}{line}\n" for line in lines), to_stderr=self.to_stderr
             )
 
-    def _prefix(self) -> str:
+    def _prefix(self, name: str) -> str:
         if os.environ.get("RAY_DISABLE_WORKER_LOG_PREFIX") == "1":
             return ""
-        text = f"({self.name} pid={self.pid})"
+        text = f"({name} pid={self.pid})"
         stream = sys.stderr if self.to_stderr else sys.stdout
         colour = os.environ.get("RAY_COLOR_PREFIX", "") != "0" and "NO_COLOR" not in os.environ
         try:

@@ -8,13 +8,13 @@ unpickling. What an actor prints bears its own name. Streams are flushed at the 
 they hold something.
 
 Where one attempt runs at a time a mark is written only when it changes. Where several may write,
-in an actor whose calls run side by side, in threads and in forked children, every piece has its own
-mark and is small enough for the pipe to take it whole; unfinished lines are held for each call.
+in an actor whose calls run side by side, in threads and in forked children, every piece is between
+marks of its own and so small that the pipe takes it whole; unfinished lines are held for each call.
 
 What nothing announces goes to the attempt that was announced last: what C code prints by itself,
 if its attempt has said nothing before and is known to be short (see `serve`); what a program prints
-that outlives the attempt, or beside which other calls of the actor print. A thread that a call of a
-concurrent actor has started belongs to no call.
+that outlives the attempt, or beside which another call of the actor starts one. A thread that a
+call of a concurrent actor has started belongs to no call.
 """
 
 from __future__ import annotations
@@ -26,20 +26,28 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ..wire import LONGEST_MARK, LONGEST_NAME, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from ..wire import (
+    LONGEST_MARK,
+    LONGEST_NAME,
+    OUTPUT_MARK,
+    OUTPUT_MARK_BACK,
+    OUTPUT_MARK_END,
+    PROGRESS,
+)
 from .current import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from _typeshed import ReadableBuffer
 
 __all__ = ["announce", "flush", "install", "send_progress", "share"]
 
 _STARTERS = ("execv", "execve", "posix_spawn", "posix_spawnp", "system")
-_write = os.write
+_write, _writev = os.write, os.writev
 _main = 0  # the thread that runs attempts
 _is_shared = False  # several may write at a time
+_is_copy = False  # this process is not the worker itself
 
 
 class MarkedFile(io.FileIO):
@@ -48,19 +56,15 @@ class MarkedFile(io.FileIO):
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "w", closefd=False)
         self.fd = fd
-        self.seq = 0  # that was announced last; 0: none, or others write too
+        self.seq = 0  # that was announced last; 0: none
         self._pipe = _identity(fd)
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data`, after a mark if the writing attempt may have changed."""
         view = memoryview(data).cast("B")
         attempt = place.attempt
-        if _is_shared or get_ident() != _main:
-            seq = 0 if attempt is None else attempt.seq
-            if seq or _is_shared:
-                self.describe(seq, _name(), view)
-            else:
-                _write_all(self.fd, view)
+        if _is_shared or (get_ident() != _main and attempt is not None):
+            self.describe(_seq(), _name(), view)
         elif attempt is not None and attempt.seq != self.seq and self._is_ours():
             _write_all(self.fd, _mark(attempt.seq, _name()) + view.tobytes())
             self.seq = attempt.seq  # not before: an interrupt may come between
@@ -70,22 +74,23 @@ class MarkedFile(io.FileIO):
 
     def describe(self, seq: int, name: str, view: memoryview) -> None:
         """Write all of it in pieces that nobody's can tear, with a mark each."""
-        self.seq = 0
         if not self._is_ours():
             _write_all(self.fd, view)
             return
-        mark = _mark(seq, name)
-        size = LONGEST_MARK - len(mark)
+        mark = _mark(seq, name, b"+")
+        size = LONGEST_MARK - len(mark) - len(OUTPUT_MARK_BACK)
         for start in range(0, len(view), size):
-            _write_all(self.fd, mark + view[start : start + size].tobytes())
-        self.seq = 0  # again: who saw it change meanwhile has been overtaken
+            piece = view[start : start + size].tobytes()
+            _write_all(self.fd, mark + piece + OUTPUT_MARK_BACK)
 
     def announce(self) -> None:
         """Say who writes next, past this file."""
         attempt = place.attempt
-        if attempt is not None and (_is_shared or attempt.seq != self.seq) and self._is_ours():
+        if attempt is None or _is_copy:
+            return
+        if (_is_shared or attempt.seq != self.seq) and self._is_ours():
             _write_all(self.fd, _mark(attempt.seq, _name()))
-            self.seq = attempt.seq if get_ident() == _main else 0
+            self.seq = attempt.seq
 
     def show_progress(self, state: bytes) -> None:
         """Write the mark of a progress bar, in one piece."""
@@ -157,9 +162,9 @@ def _name() -> str:
     return "worker" if attempt is None else attempt.name
 
 
-def _mark(seq: int, name: str) -> bytes:
+def _mark(seq: int, name: str, sort: bytes = b"") -> bytes:
     shown = name.replace("\x1b", "").encode(errors="replace")[:LONGEST_NAME]
-    return b"%b%d;%b%b" % (OUTPUT_MARK, seq, shown, OUTPUT_MARK_END)
+    return b"%b%b%d;%b%b" % (OUTPUT_MARK, sort, seq, shown, OUTPUT_MARK_END)
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
@@ -240,8 +245,10 @@ def _announce_others() -> None:
     subprocess: Any = sys.modules.get("subprocess")
     if subprocess is not None:
         subprocess._fork_exec = start
-    os.write = functools.wraps(os.write)(_write_announced)
-    os.write.__module__ = "os"  # pickled by name
+    for function, ours in ((os.write, _write_announced), (os.writev, _writev_announced)):
+        functools.update_wrapper(ours, function)
+        ours.__module__ = "os"  # pickled by name
+        setattr(os, ours.__name__, ours)
     os.register_at_fork(before=announce, after_in_child=_become_a_copy)
 
 
@@ -263,10 +270,16 @@ def _write_announced(fd: int, data: ReadableBuffer, /) -> int:
     return _write(fd, data)
 
 
+def _writev_announced(fd: int, buffers: Sequence[ReadableBuffer], /) -> int:
+    if fd in (1, 2):
+        announce()
+    return _writev(fd, buffers)
+
+
 def _become_a_copy() -> None:
     """In a process that an attempt has forked: the worker goes on to others meanwhile."""
-    global _is_shared
-    _is_shared = True
+    global _is_shared, _is_copy
+    _is_shared = _is_copy = True
 
 
 def flush() -> None:

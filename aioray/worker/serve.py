@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 __all__ = ["Server", "main"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
+LONG_SECONDS = 10e-3  # usually at least; then two system calls more do not matter
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
 THREADS = "OMP_NUM_THREADS"
@@ -185,13 +186,15 @@ class Server:
             return
         started = _monotonic()
         channel = self.channel
+        mean = self.mean_seconds.get(attempt.function, 1.0)
         if channel.unrung_bytes and (
-            started - channel.unrung_since > SHORT_SECONDS
-            or self.mean_seconds.get(attempt.function, 1.0) > SHORT_SECONDS
+            started - channel.unrung_since > SHORT_SECONDS or mean > SHORT_SECONDS
         ):
             channel.ring()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
         place.attempt = attempt
+        if mean > LONG_SECONDS:
+            output.announce()  # C code may print past all that does so when it must
         found = self.prepare(attempt, self.use, started)
         if found is not None:
             function, given = found
