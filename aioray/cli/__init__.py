@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "get": "aioray.cli.getting",
     "list": "aioray.cli.listing",
     "memory": "aioray.cli.memory",
+    "logs": "aioray.cli.logs",
     "sessions": "aioray.cli.sessions",
     "stack": "aioray.cli.stack",
     "status": "aioray.cli.status",
