@@ -175,7 +175,7 @@ def _print(
 ) -> None:
     """Write what has been printed to stdout."""
     session = target.session()  # once: while it is followed, another may become the newest
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     current: Part | None = None
     ends_line, found = True, False
     try:
