@@ -120,6 +120,12 @@ class Crew:
         """The workers whose processes are known to run."""
         return [handle for handle in self._workers.values() if handle.pid is not None]
 
+    def take_output(self) -> None:
+        """Take in what workers have printed until now, without waiting for the loop to find it."""
+        for handle in self._workers.values():
+            for reader in handle.readers:
+                reader.read()
+
     def unload(self, key: int) -> None:
         """Let all workers forget a function."""
         for handle in self._workers.values():

@@ -905,7 +905,10 @@ class Engine:
             done({"error": "ended"})
             return
         want = request.get("want") or []
-        running = {} if self._crew is None else self._crew.running()
+        running: dict[int, tuple[int, float]] = {}
+        if self._crew is not None:
+            running = self._crew.running()
+            self._crew.take_output()
         if "running" in want:
             tasks = self._core.tasks_in_flight(running)
             done({"running": recorder.running(tasks, running)})

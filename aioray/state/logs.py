@@ -294,11 +294,17 @@ def chunks(
     Raises what `look` and `select` do.
     """
     known: dict[tuple[int | None, int | None], int] = {}  # the last row that was read of each part
+    parts: list[Part] = []
     was_over = False
     while True:
         started = time.monotonic()
         with look() as view:
-            parts = select(view)
+            try:
+                parts = select(view)
+            except NoSuchLogError:
+                if view.alive or not known:
+                    raise
+                # The driver was killed before its history knew of this.
             for part in parts:
                 if part.worker is None and follow:
                     continue  # it will get to one

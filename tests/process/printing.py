@@ -18,6 +18,11 @@ def say(text):
     print(text)
 
 
+def say_pid():
+    print(os.getpid())
+    return os.getpid()
+
+
 def complain(text):
     print(text, file=sys.stderr)
 

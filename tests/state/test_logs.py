@@ -347,6 +347,21 @@ def test_follow_ends_with_the_session(history):
     assert history.looks == 3
 
 
+def test_follow_ends_with_a_driver_that_was_killed_before_it_could_note_the_attempt(history):
+    history.is_alive = True
+    history.running(1)
+    history.output(b"so far ")
+
+    def die():
+        history.output(b"the end")
+        history.is_alive = False
+
+    history.news = [die]
+    assert history.text(of_task(1), follow=True) == b"so far the end"
+    with pytest.raises(logs.NoSuchLogError):
+        history.text(of_task(1), follow=True)
+
+
 def test_one_look_where_nothing_is_followed(history):
     history.is_alive = True
     history.running(1)
