@@ -1,6 +1,6 @@
 """What a session's tasks, actors, workers and objects do: Ray's state API, under Ray's names.
 
-Room: facade. The functions are in `api`, the rows they return in `common`, the errors in
+Room: facade. The functions are in `api` and `logs`, the rows they return in `common`, the errors in
 `exception`. Each asks one session at one moment: in a driver or a worker its own, elsewhere the
 newest of this user on this machine, living or ended.
 """
@@ -29,11 +29,13 @@ from aioray.util.state.api import (
     summarize_objects,
     summarize_tasks,
 )
+from aioray.util.state.logs import get_log, list_logs
 
 __all__ = [
     "StateApiClient",
     "get_actor",
     "get_job",
+    "get_log",
     "get_node",
     "get_objects",
     "get_placement_group",
@@ -42,6 +44,7 @@ __all__ = [
     "list_actors",
     "list_cluster_events",
     "list_jobs",
+    "list_logs",
     "list_nodes",
     "list_objects",
     "list_placement_groups",
