@@ -70,14 +70,14 @@ def _stream_options(command: F) -> F:
 
 @click.group(name="logs", cls=_Logs)
 def command() -> None:
-    r"""Show what tasks, actors and workers have printed.
+    """Show what tasks, actors and workers have printed.
 
     \b
     aioray logs task ID                  each attempt of a task
     aioray logs actor ID|NAME            each process of an actor
     aioray logs worker PID               whatever ran in a worker
     aioray logs [cluster] [PATTERN]      the logs there are; the log itself if there is one only
-    """
+    """  # noqa: D301 - click wants the character
 
 
 @command.command(name="task")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from aioray.state.sessions import SessionError
+from aioray.util import state
 from aioray.util.state import logs as api
 from aioray.util.state.exception import RayStateApiException, ServerUnavailable
 
@@ -22,6 +25,17 @@ def history(monkeypatch):
     monkeypatch.setattr(api, "open_session", lambda address: Session())
     yield history
     history.connection.close()
+
+
+def test_names_and_parameters_are_rays():
+    assert list(inspect.signature(state.get_log).parameters) == [
+        "address", "node_id", "node_ip", "filename", "actor_id", "task_id", "pid", "follow", "tail",
+        "timeout", "suffix", "encoding", "errors", "submission_id", "attempt_number", "_interval",
+        "filter_ansi_code",
+    ]  # fmt: skip
+    assert list(inspect.signature(state.list_logs).parameters) == [
+        "address", "node_id", "node_ip", "glob_filter", "timeout",
+    ]  # fmt: skip
 
 
 def test_by_task_actor_file_and_pid(history):

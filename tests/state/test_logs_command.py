@@ -190,6 +190,12 @@ def test_errors(run, arguments, text, status):
     assert "Traceback" not in err
 
 
+def test_help_shows_its_examples_line_by_line(run):
+    out, err, status = run("--help")
+    assert (err, status) == ("", 0)
+    assert "  aioray logs task ID                  each attempt of a task\n" in out.decode()
+
+
 PROGRAM = """
 import sys
 from tests.state.printed import History, task_id

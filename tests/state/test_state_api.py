@@ -90,6 +90,8 @@ def test_names_and_parameters_are_rays() -> None:
         assert hasattr(state, name)
     common_names = ["address", "timeout", "_explain"]
     for name in state.__all__:
+        if name in {"get_log", "list_logs"}:  # see test_get_log
+            continue
         if name.startswith("list_"):
             assert list(inspect.signature(getattr(state, name)).parameters) == [
                 "address", "filters", "limit", "timeout", "detail", "raise_on_missing_output",
