@@ -270,6 +270,7 @@ class Registry:
         self.by_job: dict[bytes, Client] = {}
         self.default: Client | None = None
         self.connect: Callable[[], Client] | None = None  # in a worker: makes its client
+        self.measure: Callable[[], None] | None = None  # in a worker: sends what its board takes in
         self._lock = threading.Lock()
 
     def current(self) -> Client | None:
@@ -312,7 +313,7 @@ class Registry:
         for client in self.by_job.values():
             client.disown()
         self.by_job.clear()
-        self.default = self.connect = None
+        self.default = self.connect = self.measure = None
 
     def free_job_number(self) -> int:
         """The lowest job number that no open client has."""

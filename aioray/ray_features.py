@@ -85,7 +85,6 @@ NOT_IN_THIS_VERSION = {
     "experimental.set_resource": "resources that change while a session runs",
     "experimental.shuffle": "the shuffle example",
     "util.debugpy": "the remote debugger",
-    "util.metrics": "user metrics",
     "util.pdb": "the remote debugger",
     "util.rpdb": "the remote debugger",
     "util.tracing": "tracing",

@@ -24,7 +24,8 @@ A worker has these descriptors (`WorkerFds`):
   answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not
   need room that it was granted; it keeps looking at a value after the attempt that had it as an
   argument (said before the answer), or which it got by asking; it has let go of such views; it
-  holds refs, or has let go of them; its actor has saved its state. Their order is that in which
+  holds refs, or has let go of them; its actor has saved its state; user code has measured
+  something. Their order is that in which
   things happened: a ref that was found inside a value is said to be held before whatever kept it
   alive until then ends.
 - *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
@@ -62,6 +63,7 @@ __all__ = [
     "MAX_PACKET",
     "NOTE_ASKED",
     "NOTE_KEPT",
+    "NOTE_MEASURED",
     "NOTE_REFS",
     "NOTE_RELEASED",
     "NOTE_SAVED",
@@ -106,6 +108,7 @@ HELD = b"+"
 LET_GO = b"-"
 NOTE_SAVED = 22  # payload: the state of the actor after the call `seq`; counts if that is answered
 NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
+NOTE_MEASURED = 23  # payload: what user code has measured since the last such note, see `meters`
 GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
 STREAMING = -1  # instead of a number of returns: an ObjectRefGenerator
 DYNAMIC = -2  # one ref, to a DynamicObjectRefGenerator

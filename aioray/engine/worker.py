@@ -30,6 +30,7 @@ from ..wire import (
     MAX_PACKET,
     NOTE_ASKED,
     NOTE_KEPT,
+    NOTE_MEASURED,
     NOTE_REFS,
     NOTE_RELEASED,
     NOTE_SAVED,
@@ -124,6 +125,7 @@ class WorkerHandle:
         self.kill_ordered = False
         self.ready = False
         self._nudged = False  # the worker was told to read, as its socket is full
+        self._measures = False  # user code in it has done so
         self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, int | None, list[int]]] = deque()
@@ -212,6 +214,10 @@ class WorkerHandle:
                 os.close(fd_or_none)
         self._outbox.clear()
         self.page.close()
+        if self._measures:
+            from ..meters import board
+
+            board.drop(self.hex_id)
 
     # ------------------------------------------------------------ giving and taking back
 
@@ -523,6 +529,11 @@ class WorkerHandle:
         elif kind == NOTE_RELEASED:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)
+        elif kind == NOTE_MEASURED:
+            from ..meters import board
+
+            self._measures = True
+            board.merge(payload, self.hex_id)
 
     # ------------------------------------------------------------ signals
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..wire import WorkerFds
     from .interrupts import Interrupts
 
-__all__ = ["Channel", "TimeIsOver"]
+__all__ = ["Channel", "TimeIsOver", "note_frame"]
 
 RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
 PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
@@ -87,7 +87,7 @@ class Channel:
         # Noted by finalizers, in any thread at any moment, and sent before whatever comes next.
         self._refs: deque[bytes] = deque()  # HELD or LET_GO, and the id
         self._released: deque[int] = deque()  # views
-        self._later: deque[tuple[int, tuple[Any, ...]]] = deque()  # of `tell_later`
+        self._later: deque[Callable[[], bytes]] = deque()  # each makes a frame, or nothing
         self._disowned = False  # this is a copy in a forked process
 
     def disown(self) -> None:
@@ -111,7 +111,7 @@ class Channel:
 
     def note(self, kind: int, payload: bytes, seq: int = 0) -> None:
         """Tell the driver something that is no answer."""
-        self.write(_note(kind, payload, seq))
+        self.write(note_frame(kind, payload, seq))
 
     def ring(self) -> None:
         """Tell the driver that there is something to read."""
@@ -152,7 +152,11 @@ class Channel:
 
     def tell_later(self, verb: Ask, *arguments: Any) -> None:
         """Ask for something that gets no reply, with what is said next. For finalizers."""
-        self._later.append((int(verb), arguments))
+        self.note_later(lambda: note_frame(NOTE_ASKED, marshal.dumps((0, int(verb), arguments)), 0))
+
+    def note_later(self, make: Callable[[], bytes]) -> None:
+        """Send the frame that `make` returns then, if any, before whatever is said next."""
+        self._later.append(make)
 
     def tell_soon(self) -> None:
         """Say what has ended."""
@@ -178,14 +182,15 @@ class Channel:
         refs, released = self._refs, self._released
         if refs:
             count = len(refs)
-            self._write(_note(NOTE_REFS, b"".join([refs.popleft() for _ in range(count)]), 0))
-        while self._later:
-            asked = marshal.dumps((0, *self._later.popleft()))
-            self._write(_note(NOTE_ASKED, asked, 0))
+            self._write(note_frame(NOTE_REFS, b"".join([refs.popleft() for _ in range(count)]), 0))
+        for _ in range(len(self._later)):  # one that has nothing to say now may come again
+            frame = self._later.popleft()()
+            if frame:
+                self._write(frame)
         if released:
             count = len(released)
             numbers = [NUMBER.pack(released.popleft()) for _ in range(count)]
-            self._write(_note(NOTE_RELEASED, b"".join(numbers), 0))
+            self._write(note_frame(NOTE_RELEASED, b"".join(numbers), 0))
 
     # ------------------------------------------------------------ asking
 
@@ -459,7 +464,8 @@ class Channel:
 _OPEN = object()  # stands where a reply will
 
 
-def _note(kind: int, payload: bytes, seq: int) -> bytes:
+def note_frame(kind: int, payload: bytes, seq: int) -> bytes:
+    """A frame that is no answer."""
     return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload
 
 

@@ -639,6 +639,13 @@ def connect(server: Server) -> Client:
     return Connection(server.channel, server.objects)
 
 
+def measure(server: Server) -> None:
+    """From now on the driver is told what user code measures here."""
+    from .metering import Metering  # few tasks do
+
+    Metering(server.channel).begin()
+
+
 def main(
     fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, Any], hook: bytes
 ) -> NoReturn:
@@ -678,6 +685,7 @@ def main(
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
     registry.connect = lambda: connect(server)
+    registry.measure = lambda: measure(server)
     server.run()
     if server.host is not None:
         server.host.run()
