@@ -52,7 +52,7 @@ class Distribution(NamedTuple):
     total: float  # of all values
 
     @property
-    def count(self) -> int:
+    def seen(self) -> int:
         """How many values there were."""
         return sum(self.counts)
 

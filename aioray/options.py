@@ -266,6 +266,7 @@ class InitOptions:
     ignore_reinit_error: bool = False
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
     devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
+    tracing_startup_hook: str | None = None
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
     history: int = HISTORY  # beyond Ray: attempts that are remembered; 0: nothing is recorded
     # Computed: what can be handed out, in the form of TaskOptions.demand.
@@ -413,6 +414,15 @@ def _check_seed(option: str, value: Any) -> int:
     return value
 
 
+def _check_hook(option: str, value: Any) -> str:
+    expected = f'{option} must be a str like "module:function"'
+    if not isinstance(value, str):
+        raise TypeError(f"{expected}, got {show_typed(value)}")
+    if not all(value.partition(":")):
+        raise ValueError(f"{expected}, got {show(value)}")
+    return value
+
+
 _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "num_cpus": integer(0, none=None),
     "num_gpus": integer(0, none=None),
@@ -433,6 +443,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "preload": _check_preload,
     "retry_seed": _check_seed,
     "history": integer(0, none=None),
+    "_tracing_startup_hook": _check_hook,
 }
 # Ray's keywords without a meaning on one machine, and those refused above with a value.
 _INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(
@@ -457,7 +468,6 @@ _INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(
         "_redis_password",
         "_redis_username",
         "_system_config",
-        "_tracing_startup_hook",
     )
 )
 

@@ -87,7 +87,6 @@ NOT_IN_THIS_VERSION = {
     "util.debugpy": "the remote debugger",
     "util.pdb": "the remote debugger",
     "util.rpdb": "the remote debugger",
-    "util.tracing": "tracing",
 }
 
 

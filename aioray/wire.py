@@ -166,7 +166,7 @@ class Ask(IntEnum):
     """
 
     ROOM = 0  # * bytes, how many more results may be of this size; reply: [Place], or an error
-    SUBMIT = 1  # a call of a remote function, see `aioray.worker.client`
+    SUBMIT = 1  # a call of a remote function, see `aioray.worker.client`; last its trace, if any
     PUT = 2  # id, value
     GET = 3  # * ids, whether not to wait; reply: for each its value, Place, error, or None
     WAIT = 4  # * ids, how many, whether not to wait; reply: for each whether it is ready
@@ -210,6 +210,7 @@ class Attempt(NamedTuple):
     group: str  # id of the placement group that it runs in, in hexadecimal; or empty
     captures: bool  # whether what it submits runs in that group too
     role: Any  # of calls of actors, the plain tuple of a Role; None: it is a task
+    trace: Any  # what OpenTelemetry's propagators say of its span, pairs of str; None: no tracing
     payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments
     arguments: Any  # the values of top-level refs, each as bytes or as a Place
 

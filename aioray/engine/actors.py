@@ -87,6 +87,7 @@ class Known:
             self.group,
             definition.where.captures,
             tuple(Role(method.method, method.lane, method.interruptible)),
+            None,
         )
         retries_errors = method.max_retries != 0 and method.retry_rule is not False
         return Binding(
@@ -372,6 +373,7 @@ def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, .
         known.group,
         definition.where.captures,
         tuple(role),
+        None,
     )
 
 

@@ -189,7 +189,7 @@ class Crew:
             return
         handle.release_child_fds()
         self._workers[worker_id] = handle
-        if needs_setup(fields):
+        if needs_setup(fields) or self._settings.tracing_startup_hook:
             self._setups[worker_id] = Setup(setup_seconds(fields))
         self.loop.add_reader(handle.bell, self._bell_rang, handle)
 

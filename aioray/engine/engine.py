@@ -62,6 +62,7 @@ from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAsser
 from ..options import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids, load
+from ..startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known
@@ -265,6 +266,11 @@ class Engine:
         )
         identity["folder"] = self.folder.path
         identity["objects"] = folder.path
+        if self.settings.tracing_startup_hook:
+            run_startup_hook(self.settings.tracing_startup_hook)
+            identity["tracing_startup_hook"] = self.settings.tracing_startup_hook
+        if registry.traces or self.settings.tracing_startup_hook:
+            self.trace()
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
         requests = self._requests_of_tasks = Requests(
@@ -347,6 +353,16 @@ class Engine:
         """Let this engine serve the calls inside the `with` block."""
         return activate(self)
 
+    def trace(self) -> None:
+        """Make a span of each task from now on. See `aioray.util.tracing`."""
+        if self._submission.tracer is None:
+            from .tracing import Tracer
+
+            self._submission.tracer = Tracer(self.job, self._unix_offset, self._worker_name)
+
+    def _worker_name(self, worker_id: int) -> WorkerName | None:
+        return None if self._crew is None else self._crew.names.get(worker_id)
+
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
@@ -425,6 +441,8 @@ class Engine:
         self._requests.clear()
         self._pinned.clear()
         self._actors.close()
+        if self._submission.tracer is not None:
+            self._submission.tracer.close()
 
     # ------------------------------------------------------------ feeding the core
 
@@ -600,7 +618,7 @@ class Engine:
         return self._actors.pending_calls(actor.binary(), 0)
 
     def _name_of(self, worker: Worker) -> WorkerName | None:
-        return None if self._crew is None else self._crew.names.get(worker.id)
+        return self._worker_name(worker.id)
 
     def _do_report_actor(self, command: ReportActor) -> None:
         self._actors.changed(command.actor)
@@ -1033,6 +1051,8 @@ class Engine:
         assert objects is not None
         if self._recorder is not None:
             self._recorder.finished(command.results)
+        if self._submission.tracer is not None:
+            self._submission.tracer.finished(command.results)
         for task, payload in command.results:
             if task.actor is not None:
                 known: Known = task.actor.payload
@@ -1131,6 +1151,8 @@ class Engine:
         )
         if self._recorder is not None:
             self._recorder.failed(task, failure, stored)
+        if self._submission.tracer is not None:
+            self._submission.tracer.failed(task, failure, stored)
         if task.actor is not None:
             stored.seen = True  # its calls will tell
             return

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .actors import Actors
     from .engine import Engine
     from .objects import Objects
-    from .submission import Binding, Submission
+    from .submission import Binding, Submission, Trace
     from .worker import Item, WorkerHandle
 
 __all__ = ["Guest", "Requests"]
@@ -241,6 +241,7 @@ class Requests:
         max_retries: int,
         payload: bytes,
         arguments: list[bytes],
+        trace: Trace = (),
     ) -> None:
         parent = self._running(guest.handle.id, seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
@@ -264,6 +265,7 @@ class Requests:
             payload=value,
             entries=[self._entry(guest, found) for found in arguments] or None,
             held=self._contained(value),
+            trace=trace,
         )
         self._take_in(guest, task, entries, label)
 
@@ -286,6 +288,7 @@ class Requests:
         label: bytes,
         payload: bytes,
         arguments: list[bytes],
+        trace: Trace = (),
     ) -> None:
         value = guest.handle.find_stored(payload)
         try:
@@ -298,6 +301,7 @@ class Requests:
                 payload=value,
                 entries=[self._entry(guest, found) for found in arguments] or None,
                 held=self._contained(value),
+                trace=trace,
             )
         except ActorAlreadyExistsError as error:
             self._reply(guest, request, [_pickled(error)])
@@ -317,6 +321,7 @@ class Requests:
         label: bytes,
         payload: bytes,
         arguments: list[bytes],
+        trace: Trace = (),
     ) -> None:
         known = self._actors.find(actor)
         value = guest.handle.find_stored(payload)
@@ -338,6 +343,7 @@ class Requests:
             entries=[self._entry(guest, found) for found in arguments] or None,
             held=held,
             caller=guest.handle.id,
+            trace=trace,
         )
         self._take_in(guest, task, entries, label)
 

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import ids
@@ -41,9 +42,13 @@ if TYPE_CHECKING:
     from .actors import Actors, Known
     from .objects import Objects
     from .store import Stored
+    from .tracing import Tracer
 
 __all__ = ["Binding", "Submission", "unfinished", "values_of"]
 
+
+Trace = Sequence[tuple[str, str]]
+"""See wire.Attempt.trace."""
 
 _RESERVATION = Function(0, "placement_group")  # never runs
 
@@ -88,6 +93,7 @@ class Submission:
         self.class_for = class_for
         self.objects: Objects | None = None  # where large arguments go
         self.actors: Actors | None = None
+        self.tracer: Tracer | None = None  # None: tasks get no spans
         self._actor_numbers = itertools.count(1)
         self._numbers = itertools.count(1)
         self._labels = itertools.count(1)
@@ -157,6 +163,8 @@ class Submission:
         )
         if entries:
             task.dependencies = unfinished(entries)
+        if self.tracer is not None:
+            self.tracer.begin(task)
         if num_returns == 1:
             entry = task.returns = ObjectEntry(client, label, 1, task)
             return task, ObjectRef(entry)
@@ -241,6 +249,8 @@ class Submission:
             entries=entries,
             held=(captured, refs),
         )
+        if self.tracer is not None:
+            self.tracer.begin(creation)
         return creation, ObjectRef(entry)
 
     def adopt_actor(
@@ -254,6 +264,7 @@ class Submission:
         payload: Any,
         entries: list[ObjectEntry] | None,
         held: Any,
+        trace: Trace = (),
     ) -> tuple[Task, ObjectEntry]:
         """The same for a task that makes an actor. function: the class, and captured refs."""
         assert self.actors is not None
@@ -263,7 +274,7 @@ class Submission:
         except ValueError as error:  # its group is known no more: that was asked before
             scheduling_class, group = self.class_for(definition, depth, str(error))
         code, captured = function
-        return self.actors.add(
+        creation, entry = self.actors.add(
             definition,
             namespace,
             label,
@@ -276,6 +287,9 @@ class Submission:
             entries=entries,
             held=(captured, held),
         )
+        if self.tracer is not None:
+            self.tracer.adopt(creation, trace)
+        return creation, entry
 
     def bind_method(self, ref: bytes, definition: MethodDefinition) -> Binding:
         """What calls of a method of the actor with this ref have in common.
@@ -330,6 +344,7 @@ class Submission:
                 group,
                 definition.where.captures,
                 None,
+                None,
             ),
             definition.backpressure,
             captured,
@@ -353,11 +368,12 @@ class Submission:
         entries: list[ObjectEntry] | None,
         held: Any,
         caller: int = 0,
+        trace: Trace = (),
     ) -> tuple[Task, list[ObjectEntry]]:
         """The task of a call made by the task `parent`, and its entries.
 
         The task does not keep its entries alive: it goes on also if nobody wants its values.
-        held: refs inside the arguments. caller: see `Task.caller`.
+        held: refs inside the arguments. caller: see `Task.caller`. trace: of the calling code.
         """
         if binding.known is not None and self.actors is not None:
             self.actors.count_call(binding.known, caller)
@@ -378,6 +394,8 @@ class Submission:
         )
         if entries:
             task.dependencies = unfinished(entries)
+        if self.tracer is not None:
+            self.tracer.adopt(task, trace)
         mine = [
             ObjectEntry(self._client, label, index + 1, task)
             for index in range(1 if binding.num_returns < 0 else binding.num_returns)

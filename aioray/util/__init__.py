@@ -34,6 +34,7 @@ __all__ = [
     "remove_placement_group",
     "scheduling_strategies",
     "state",
+    "tracing",
 ]
 
 TYPE_CHECKING = False
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         queue,
         scheduling_strategies,
         state,
+        tracing,
     )
     from aioray.util.actor_pool import ActorPool
     from aioray.util.check_serialize import inspect_serializability
@@ -92,6 +94,7 @@ else:
             "queue",
             "scheduling_strategies",
             "state",
+            "tracing",
         }
     )
 

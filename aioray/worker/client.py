@@ -36,6 +36,7 @@ from ..calls import (
     serialize,
     serialize_call,
 )
+from ..client import registry
 from ..environments import WorkerEnvironment
 from ..exceptions import GetTimeoutError
 from ..generators import ObjectRefGenerator
@@ -262,6 +263,7 @@ class Connection:
                 retries,
                 payload,
                 [entry.binary() for entry in entries or ()],
+                *_trace(),
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -304,6 +306,7 @@ class Connection:
                 label,
                 payload,
                 [entry.binary() for entry in entries or ()],
+                *_trace(),
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -370,6 +373,7 @@ class Connection:
                 label,
                 self._keep(data),
                 [entry.binary() for entry in entries or ()],
+                *_trace(),
             )
             if definition.name:
                 self._ask(context.seq, Ask.CREATE_ACTOR, *arguments)
@@ -607,6 +611,15 @@ class Connection:
 
     def _info(self, what: str) -> Any:
         return self.channel.ask(self._asking().seq, Ask.INFO, what)
+
+
+def _trace() -> tuple[Any, ...]:
+    """What a call says last: the span that surrounds it, if there are spans."""
+    if not registry.traces:
+        return ()
+    from . import tracing
+
+    return (tracing.current(),)
 
 
 def _returned(found: list[ObjectRef[Any]], num_returns: int) -> Any:

@@ -112,10 +112,10 @@ class Server:
 
     # -- the environment
 
-    def enter(self, env: dict[str, Any], hook: bytes) -> None:
+    def enter(self, env: dict[str, Any], hook: bytes, tracing_hook: str | None) -> None:
         """Set up the runtime environment; if that fails, say why and end the process."""
         try:
-            setup.set_up(env, hook)
+            setup.set_up(env, hook, tracing_hook)
         except BaseException as error:  # noqa: BLE001 - a hook may raise anything
             from ..failures import capture
 
@@ -206,6 +206,8 @@ class Server:
             else:
                 self.call(attempt, function, given, self.use)
         place.attempt = place.function = None
+        if attempt.trace is not None:
+            self.tracing().leave()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
         if role is not None:
             if channel.cancelled:
@@ -221,6 +223,8 @@ class Server:
             self.set_threads(attempt.resources)
         if attempt.devices != self.devices.names:
             self.devices.show(attempt.devices)
+        if attempt.trace is not None:
+            self.tracing().enter(attempt.trace)
         try:
             function = self.functions.get(attempt.function)
             if function is None:
@@ -338,6 +342,13 @@ class Server:
         from . import actors
 
         return actors
+
+    @staticmethod
+    def tracing() -> Any:
+        """The module that knows the span of an attempt."""
+        from . import tracing
+
+        return tracing
 
     @staticmethod
     def coroutines() -> Any:
@@ -681,7 +692,7 @@ def main(
     server.show("IDLE")
     if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
         server.threads = os.environ[THREADS]
-    server.enter(env, hook)
+    server.enter(env, hook, settings.get("tracing_startup_hook"))
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
     registry.connect = lambda: connect(server)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["set_up"]
 
 
-def set_up(fields: dict[str, Any], hook: bytes) -> None:
-    """Change directory, extend sys.path, and run the hook.
+def set_up(fields: dict[str, Any], hook: bytes, tracing_hook: str | None = None) -> None:
+    """Change directory, extend sys.path, and run the hooks.
 
     fields: the whole environment. hook: pickled; empty: there is none, or `fields` has its name.
+    tracing_hook: see `aioray.startup_hook`.
     """
     places: dict[str, None] = {}
     working_dir = fields.get("working_dir")
@@ -44,6 +45,10 @@ def set_up(fields: dict[str, Any], hook: bytes) -> None:
         inherited = os.environ.get("PYTHONPATH")
         # For the interpreters that tasks start; as in Ray.
         os.environ["PYTHONPATH"] = os.pathsep.join([*places, *filter(None, [inherited])])
+    if tracing_hook is not None:
+        from ..startup_hook import run_startup_hook
+
+        run_startup_hook(tracing_hook)
     name = fields.get("worker_process_setup_hook")
     if name is not None:
         run: Callable[[], object] = load(hook) if hook else _find(name)

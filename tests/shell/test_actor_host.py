@@ -135,7 +135,7 @@ class Driver:
         payload = dump((args, {}))[0] if args else b""
         return Attempt(
             seq, key, label, attempt, (), f"{self.creation.class_name}.{role.method}", num_returns,
-            backpressure, False, (), "", False, tuple(role), payload, [],
+            backpressure, False, (), "", False, tuple(role), None, payload, [],
         )  # fmt: skip
 
     def call(

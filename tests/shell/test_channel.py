@@ -34,7 +34,7 @@ def ends():
 def test_idle_worker_does_not_block_where_another_thread_has_read_the_packet(ends):
     channel, driver, _ = ends
     channel.read_if_free()  # there is nothing
-    attempt = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, None, b"", [])
+    attempt = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, None, None, b"", [])
     driver.send(marshal.dumps(([], [attempt])))
     channel.read_if_free()
     assert [each.seq for each in channel.queue] == [1]

@@ -1,0 +1,135 @@
+"""Spans of tasks, for OpenTelemetry: one for each, from the call to the outcome.
+
+Room: shell; loaded when tracing is turned on, and then told by `submission` of each task, and by
+`engine` of each outcome before anybody else can know it. A span begins in the caller's context. The
+name under which workers know it travels in the attempts' message, so that what is done there has it
+as its parent. Spans end on the engine's thread: a processor that exports at once, instead of in a
+thread of its own like BatchSpanProcessor, holds up the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+
+from .. import __version__, ids
+from ..core.messages import FailureKind
+from ..exceptions import RayTaskError
+from ..failures import summary
+from .reports import describe, error_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from opentelemetry.trace import Span
+
+    from ..core.messages import AttemptRecord, Failure
+    from ..core.model import Task
+    from ..refs import StoredFailure
+    from .reports import WorkerName
+
+__all__ = ["Tracer"]
+
+
+class Tracer:
+    """The open spans of one engine."""
+
+    def __init__(
+        self,
+        job: bytes,
+        unix_offset: float,
+        name_of: Callable[[int], WorkerName | None],
+    ) -> None:
+        """unix_offset: what turns monotonic seconds into Unix seconds.
+
+        name_of: what a worker is called outside.
+        """
+        self._job = job
+        self._unix_offset = unix_offset
+        self._name_of = name_of
+        self._tracer = trace.get_tracer("aioray", __version__)
+        self._spans: dict[int, Span] = {}  # by number of the task
+
+    def begin(self, task: Task) -> None:
+        """The driver has called it, just now, in this thread and context."""
+        self._begin(task, None)
+
+    def adopt(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
+        """A worker has called it. surroundings: see `wire.Attempt.trace`."""
+        self._begin(task, propagate.extract(dict(surroundings), Context()))
+
+    def _begin(self, task: Task, context: Context | None) -> None:
+        attributes = {
+            "aioray.task_id": ids.task_id(self._job, task.label).hex(),
+            "aioray.task_name": task.name,
+            "aioray.function": task.function.name,
+        }
+        span = self._tracer.start_span(task.name, context, attributes=attributes)
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(span, context))
+        static, *rest = task.payload
+        task.payload = ((*static[:-1], tuple(carrier.items())), *rest)
+        self._spans[task.number] = span
+
+    def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
+        """These have their values."""
+        for task, _ in results:
+            span = self._spans.pop(task.number, None)
+            if span is not None:
+                self._tell(span, task.failures or ())
+                facts = self._facts(task.attempt, task.sent_to, task.seconds)
+                span.set_attributes(facts)
+                span.add_event("attempt", facts, self._unix_ns(task.started_at))
+                span.end()
+
+    def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
+        """This one has failed. stored: makes its error."""
+        span = self._spans.pop(task.number, None)
+        if span is None:
+            return
+        self._tell(span, failure.attempts)
+        if failure.kind is FailureKind.APPLICATION and failure.detail:
+            kind, _, message = summary(failure.detail).partition(": ")
+        else:
+            error = stored.build()
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            kind, message = type(cause).__name__, str(cause)
+        span.add_event("exception", {"exception.type": kind, "exception.message": message})
+        span.set_attribute("error.type", kind)
+        span.set_status(trace.StatusCode.ERROR, f"{kind}: {message}" if message else kind)
+        span.end()
+
+    def close(self) -> None:
+        """The engine has ended; what is open now was never submitted."""
+        while self._spans:
+            _, span = self._spans.popitem()
+            span.set_status(trace.StatusCode.ERROR, "the session was shut down")
+            span.end()
+
+    def _tell(self, span: Span, records: Iterable[AttemptRecord]) -> None:
+        """Of attempts that have failed."""
+        for record in records:
+            facts = self._facts(record.number, record.worker_id, record.duration)
+            span.set_attributes(facts)
+            facts["error.type"] = error_type(record.kind)
+            facts["aioray.ended"] = describe(record)
+            span.add_event("attempt", facts, self._unix_ns(record.started_at))
+
+    def _facts(
+        self, number: int, worker_id: int | None, seconds: float | None
+    ) -> dict[str, str | int | float]:
+        """What is told of an attempt, and in the end of the last one as attributes of the span."""
+        facts: dict[str, str | int | float] = {"aioray.attempt": number}
+        worker = None if worker_id is None else self._name_of(worker_id)
+        if worker is not None and worker.pid is not None:
+            facts["aioray.worker_pid"] = worker.pid
+        if seconds is not None:
+            facts["aioray.seconds"] = seconds
+        return facts
+
+    def _unix_ns(self, monotonic: float | None) -> int:
+        """The time of an attempt that began then; None, or 0: it never did."""
+        return int((monotonic + self._unix_offset if monotonic else time.time()) * 1e9)
