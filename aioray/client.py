@@ -271,6 +271,7 @@ class Registry:
         self.default: Client | None = None
         self.connect: Callable[[], Client] | None = None  # in a worker: makes its client
         self.measure: Callable[[], None] | None = None  # in a worker: sends what its board takes in
+        self.listeners: list[Any] = []  # of what engines record, see `aioray.state.keeper`
         self.traces = False  # tasks get spans, see `aioray.util.tracing`
         self._lock = threading.Lock()
 

@@ -159,6 +159,12 @@ class Board:
             finally:
                 self._lock.release()
 
+    def add_all(self, meter: Meter, tags: Tags, values: Sequence[float]) -> None:
+        """Count, set or observe several values, at once."""
+        with self._lock:
+            for value in values:
+                meter.take_in(tags, value)
+
     def _fold(self) -> None:
         samples = self._samples
         while samples:

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from ..client import Call
     from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass, Worker
+    from ..state.keeper import Listener
     from ..state.sessions import Session
     from .reports import WorkerName
     from .streams import Stream
@@ -98,6 +99,7 @@ __all__ = ["CancelRequest", "Engine"]
 logger = logging.getLogger("aioray")
 
 NONE = pickle.dumps(None, 5)
+FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
 
 
@@ -325,6 +327,7 @@ class Engine:
         )
         assert self._crew is not None
         self._crew.recorder = self._recorder
+        keeper.listeners.extend(registry.listeners)
         keeper.start()
 
     async def __aenter__(self) -> Self:
@@ -994,6 +997,55 @@ class Engine:
             }
 
         collect(self.loop, crew.handles(), describe, lambda rows: done({"stacks": rows}))
+
+    def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
+        """What `aioray.state.metering` says of now. On the engine's thread."""
+        if self._recorder is None or self._crew is None or self._objects is None:
+            return {}
+        found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
+        store = self._objects.store
+        total, free = self.cluster_resources(), self.available_resources()
+        resources: dict[tuple[str, ...], float] = {
+            (name, kind): amounts.get(name, 0.0)
+            for name in total
+            if not name.startswith("node:")
+            for kind, amounts in (("total", total), ("free", free))
+        }
+        return {
+            **found,
+            "resources": resources,
+            "object_store_bytes": {
+                ("used",): store.used,
+                ("capacity",): store.limit,
+                ("spilled",): store.spilled,
+            },
+        }
+
+    def ask_figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
+        """The same from any thread. Empty if the engine has ended, or its loop is blocked."""
+        if self.closed:
+            return {}
+        if threading.get_ident() == self._thread_id:
+            return self.figures()
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def tell() -> None:
+            try:
+                answer.set_result({} if self._closed else self.figures())
+            except Exception as error:  # noqa: BLE001 - whoever asks is told, not the session
+                answer.set_exception(error)
+
+        try:
+            self._post(tell)
+            found: dict[str, Mapping[tuple[str, ...], float]] = answer.result(FIGURES_SECONDS)
+        except (RuntimeError, TimeoutError):
+            return {}
+        return found
+
+    def listen(self, listener: Listener) -> None:
+        """Let somebody know what is recorded from now on; nothing is if `history` is 0."""
+        if self._recorder is not None:
+            self._recorder.keeper.listeners.append(listener)
 
     def _go_on(self, steps: Iterator[None], done: Callable[[], None]) -> None:
         """Do something long in small steps, so that the loop can do other things between them."""

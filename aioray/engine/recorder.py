@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
@@ -33,6 +34,7 @@ from .reports import (
 )
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..core.actors import Actor
@@ -54,6 +56,7 @@ _STATES = {
     TaskState.BACKOFF: _QUEUED,
     TaskState.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
 }
+_WORKING = ("IDLE", "BUSY")
 _DEATHS = {
     DeathCause.WORKER_DIED: "WORKER_DIED",
     DeathCause.TOO_OFTEN: "WORKER_DIED",
@@ -174,7 +177,8 @@ class Recorder:
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """This attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
-        self._failed(task, record, record.kind, functools.partial(_text_of, record))
+        text = functools.partial(_text_of, record)
+        self._failed(task, record, record.kind, text, self.keeper.retried)
 
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
         """This task has failed for good."""
@@ -182,7 +186,8 @@ class Recorder:
         if record is not None and record.number != task.attempt:
             record = None
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
-        self._failed(task, record, failure.kind, functools.partial(_text_of_error, stored.build))
+        text = functools.partial(_text_of_error, stored.build)
+        self._failed(task, record, failure.kind, text, self.keeper.failed)
 
     def actor_not_made(self, creation: Task) -> None:
         """The making of an actor has failed, and is tried again."""
@@ -196,6 +201,7 @@ class Recorder:
         record: AttemptRecord | None,
         kind: FailureKind,
         text: Callable[[], str],
+        rows: deque[tuple[Any, ...]],
     ) -> None:
         if task.scheduling_class.reserves is not None:
             self._group_changed(task)
@@ -216,7 +222,7 @@ class Recorder:
                 started = None
         elif task.seq:
             worker, seq, sent = task.sent_to, task.seq, task.sent_at
-        self.keeper.failed.append(
+        rows.append(
             (
                 self._kind(task),
                 label[0] if type(label) is tuple else label,
@@ -453,6 +459,30 @@ class Recorder:
             for task in tasks
             if (row := self._live_row(task, running)) is not None and row[-2]
         ]
+
+    def figures(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
+    ) -> dict[str, Counter[tuple[str, ...]]]:
+        """How many "tasks", "actors" and "workers" there are: by function or class, and state."""
+        counted: Counter[tuple[str, ...]] = Counter()
+        for task in tasks:
+            state = _STATES.get(task.state)
+            if task.worker is not None:
+                row = self._live_row(task, running)
+                state = None if row is None else row[-1]
+            if state is not None and task.scheduling_class.reserves is None:
+                counted[self.keeper.kinds[self._kind(task)]["func_or_class_name"], state] += 1
+        workers = [facts for number, facts in self._workers.items() if number]
+        return {
+            "tasks": counted,
+            "actors": Counter(
+                (facts["class_name"], facts["state"]) for facts in self._actors.values()
+            ),
+            "workers": Counter(
+                ("STARTING" if not facts["ready"] else _WORKING[facts["number"] in running],)
+                for facts in workers
+            ),
+        }
 
     def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
         cls = task.scheduling_class

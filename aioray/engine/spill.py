@@ -66,6 +66,14 @@ class SpillFolder:
         with contextlib.suppress(OSError):
             os.unlink(path)
 
+    def size(self) -> int:
+        """Bytes of all files."""
+        try:
+            with os.scandir(self.path) as entries:
+                return sum(entry.stat().st_size for entry in entries)
+        except OSError:  # there is none yet, or a file has just gone
+            return 0
+
     def close(self) -> None:
         """Remove the folder with all that is in it."""
         if self._made:

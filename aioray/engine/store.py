@@ -265,6 +265,11 @@ class Store:
     # ------------------------------------------------------------ what there is
 
     @property
+    def spilled(self) -> int:
+        """Bytes on disk."""
+        return self._folder.size()
+
+    @property
     def used(self) -> int:
         """Bytes of shared memory in use, in whole pages."""
         with self._room:

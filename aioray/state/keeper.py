@@ -42,12 +42,19 @@ class Listener(Protocol):
     """Somebody who wants to know what was just written. Called in the keeper's thread."""
 
     def attempts(
-        self, kinds: Mapping[int, dict[str, Any]], rows: Sequence[tuple[Any, ...]]
+        self,
+        kinds: Mapping[int, dict[str, Any]],
+        rows: Sequence[tuple[Any, ...]],
+        retried: Sequence[tuple[Any, ...]],
     ) -> None:
-        """These attempts have ended. rows: as in `schema.ATTEMPT_COLUMNS`.
+        """These attempts have ended. Rows are as in `schema.ATTEMPT_COLUMNS`, times monotonic.
 
-        Times are monotonic.
+        rows: with them their tasks have. retried: these have failed, and others follow.
         """
+        ...
+
+    def things(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+        """This has changed. rows: as in `schema`, with facts as they are."""
         ...
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
@@ -77,6 +84,7 @@ class Keeper:
         """
         self.done: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
         self.failed: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
+        self.retried: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)  # failed, not for good
         self.things: deque[tuple[str, str, dict[str, Any]]] = deque()
         self.events: deque[tuple[float, str, str, str]] = deque()
         self.output: deque[tuple[int, int, int, float, bytes]] = deque()
@@ -211,7 +219,9 @@ class Keeper:
         self.awake = False  # before looking: whatever comes from now on wakes again
         assert self._history is not None
         done, events = _taken(self.done), _taken(self.events)
+        retried = [self.finish_row(row) for row in _taken(self.retried)]
         failed = [self.finish_row(row) for row in _taken(self.failed)]
+        things = _taken(self.things)
         kinds = list(itertools.islice(self.kinds.items(), self._kinds_written, None))
         self._kinds_written += len(kinds)
         meta, output = self.meta, _taken(self.output)
@@ -219,9 +229,9 @@ class Keeper:
         self._history.write(
             Batch(
                 done=done,
-                failed=failed,
+                failed=[*retried, *failed],
                 kinds=kinds,
-                things=_taken(self.things),
+                things=things,
                 events=events,
                 output=output,
                 meta={} if meta is self._meta_written else meta,
@@ -229,9 +239,11 @@ class Keeper:
         )
         self._meta_written = meta
         for listener in self.listeners:
-            if done or failed:
+            if done or failed or retried:
                 ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)
-                listener.attempts(self.kinds, [*ended, *failed])
+                listener.attempts(self.kinds, [*ended, *failed], retried)
+            if things:
+                listener.things(things)
             if events:
                 listener.events(events)
 
