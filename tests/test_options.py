@@ -653,7 +653,6 @@ def test_bad_init_value_is_refused_by_name(option: str, value: Any, error: type[
         "_node_name",
         "_plasma_directory",
         "_system_config",
-        "_tracing_startup_hook",
     ],
 )
 def test_keyword_without_meaning_is_ignored(option: str) -> None:

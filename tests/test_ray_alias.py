@@ -127,7 +127,7 @@ def test_module_that_ray_has_not_either_is_an_ordinary_import_error() -> None:
         ("from ray import tune", r"ray\.tune \(Ray Tune\) needs a Ray cluster"),
         ("from ray import dag", r"ray\.dag .* not available in this version"),
         ("from ray.util import dask", r"ray\.util\.dask .* needs a Ray cluster"),
-        ("from ray.util import metrics", r"ray\.util\.metrics .* not available in this version"),
+        ("from ray.util import rpdb", r"ray\.util\.rpdb .* not available in this version"),
         ("from ray import nosuch", "cannot import name 'nosuch'"),
     ],
 )

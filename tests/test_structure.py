@@ -43,6 +43,7 @@ WORKER_MAY_IMPORT = (
     "aioray.generators",
     "aioray.ids",
     "aioray.linux",
+    "aioray.meters",
     "aioray.options",
     "aioray.placement",
     "aioray.ray_alias",
@@ -50,6 +51,7 @@ WORKER_MAY_IMPORT = (
     "aioray.runtime_context",
     "aioray.serializability",
     "aioray.serialization",
+    "aioray.startup_hook",
     "aioray.wire",
     "aioray.worker",
 )
@@ -144,11 +146,37 @@ def forbidden_in_core(item: Import) -> bool:
 
 def forbidden_in_worker(item: Import) -> bool:
     allowed = (*WORKER_MAY_IMPORT, "cloudpickle", "setproctitle", *sys.stdlib_module_names)
+    if item.importer == "aioray.worker.tracing":  # loaded by attempts that have a span
+        allowed += ("opentelemetry",)
     if item.for_types_only:
         allowed += ("_typeshed",)  # exists for type checkers only
     if item.for_types_only or item.inside_function:
         allowed += WORKER_MAY_IMPORT_LATE
     return not item.is_below(*allowed)
+
+
+def forbidden_extra(item: Import) -> bool:
+    """Whether this would load the libraries of an extra where nobody has asked for them."""
+    allowed = {
+        "opentelemetry": (
+            "aioray.engine.tracing",
+            "aioray.worker.tracing",
+            "aioray.util.tracing.setup_local_tmp_tracing",
+        ),
+        "prometheus_client": ("aioray.state.prometheus",),
+    }
+    late = item.inside_function or item.for_types_only
+    return any(
+        item.is_below(library) and item.importer not in importers and not late
+        for library, importers in allowed.items()
+    )
+
+
+def test_libraries_of_extras_are_imported_where_they_were_asked_for_only() -> None:
+    assert listed(filter(forbidden_extra, imports_below("aioray"))) == []
+    loaders = ("aioray.engine.tracing", "aioray.worker.tracing", "aioray.state.prometheus")
+    at_once = [i for i in imports_below("aioray") if not (i.inside_function or i.for_types_only)]
+    assert listed(i for i in at_once if i.is_below(*loaders)) == []
 
 
 def test_core_imports_only_pure_modules_and_itself() -> None:

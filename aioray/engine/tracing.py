@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from .. import __version__, ids
+from .. import ids
 from ..core.messages import FailureKind
 from ..exceptions import RayTaskError
 from ..failures import summary
@@ -50,7 +50,7 @@ class Tracer:
         self._job = job
         self._unix_offset = unix_offset
         self._name_of = name_of
-        self._tracer = trace.get_tracer("aioray", __version__)
+        self._tracer = trace.get_tracer("aioray")
         self._spans: dict[int, Span] = {}  # by number of the task
 
     def begin(self, task: Task) -> None:

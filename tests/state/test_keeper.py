@@ -46,14 +46,21 @@ class Listener:
     def __init__(self, count):
         self.left = count
         self.rows = []
+        self.retried = []
+        self.changed = []
         self.told = []
         self.enough = threading.Event()
 
-    def attempts(self, kinds, rows):
+    def attempts(self, kinds, rows, retried):
         self.kinds = dict(kinds)
         self.rows += rows
-        if len(self.rows) >= self.left:
+        self.retried += retried
+        if len(self.rows) + len(self.retried) >= self.left:
             self.enough.set()
+
+    def things(self, rows):
+        self.changed += rows
+        self.enough.set()
 
     def events(self, rows):
         self.told += rows
@@ -105,6 +112,20 @@ def test_what_a_caller_reads_is_up_to_date(start):
     keeper.done.append(attempt(1))  # without waking it
     keeper.failed.append(failure(2))
     assert reached(session)[0] == [1, 2]
+
+
+def test_listener_is_told_of_retries_apart_and_of_things(start):
+    keeper, _ = start()
+    listener = Listener(3)  # more than will come: what has changed is told of after attempts
+    keeper.listeners.append(listener)
+    keeper.retried.append(failure(1))
+    keeper.failed.append(failure(2))
+    keeper.things.append(("actor", "aa", {"state": "ALIVE"}))
+    keeper.wake()
+    assert listener.enough.wait(GUARD)
+    assert [row[1] for row in listener.rows] == [2]
+    assert [row[1] for row in listener.retried] == [1]
+    assert listener.changed == [("actor", "aa", {"state": "ALIVE"})]
 
 
 def test_what_it_is_given_is_written_without_being_asked_for(start):
