@@ -116,10 +116,11 @@ def init(address: str | None = None, **settings: Any) -> RayContext:
     workers find, a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace;
     log_to_driver=True: print what workers print; logging_level="info".
     ignore_reinit_error=False: keep the running session instead of complaining. _temp_dir: where the
-    session's folder goes, by default RAY_TMPDIR or the system's folder for temporary files. Beyond
-    Ray: preload, names of modules that workers find imported; retry_seed, for reproducible jitter;
-    history=100_000, how many attempts are remembered in that folder, 0 for none, and for no state
-    API. Ray's other keywords are accepted where they mean nothing on one machine.
+    session's folder goes, by default RAY_TMPDIR or the system's folder for temporary files.
+    _tracing_startup_hook: "module:function", run here and in workers, see `aioray.util.tracing`.
+    Beyond Ray: preload, names of modules that workers find imported; retry_seed, for reproducible
+    jitter; history=100_000, how many attempts are remembered in that folder, 0 for none, and for no
+    state API. Ray's other keywords are accepted where they mean nothing on one machine.
     Raises RuntimeError for an unknown keyword, or if a session is running; ConnectionError for
     address="auto"; UnsupportedFeatureError for the address of a cluster; ValueError and TypeError
     for settings that are out of range.

@@ -266,7 +266,7 @@ class InitOptions:
     ignore_reinit_error: bool = False
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
     devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
-    tracing_startup_hook: str | None = None
+    tracing_startup_hook: str | None = None  # "module:function", see `startup_hook`
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
     history: int = HISTORY  # beyond Ray: attempts that are remembered; 0: nothing is recorded
     # Computed: what can be handed out, in the form of TaskOptions.demand.

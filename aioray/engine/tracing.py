@@ -9,8 +9,10 @@ thread of its own like BatchSpanProcessor, holds up the engine.
 
 from __future__ import annotations
 
+import functools
+import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -33,9 +35,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracer"]
 
+logger = logging.getLogger("aioray")
+
+
+F = TypeVar("F", bound="Callable[..., None]")
+
+
+def _harmless(method: F) -> F:
+    """A span that fails, by a processor or propagator of the user's, is no reason to fail."""
+
+    @functools.wraps(method)
+    def guarded(*arguments: Any) -> None:
+        try:
+            method(*arguments)
+        except Exception:
+            logger.warning("A span could not be made or ended.", exc_info=True)
+
+    return cast("F", guarded)
+
 
 class Tracer:
-    """The open spans of one engine."""
+    """The open spans of one engine. Its methods raise nothing."""
 
     def __init__(
         self,
@@ -53,10 +73,12 @@ class Tracer:
         self._tracer = trace.get_tracer("aioray")
         self._spans: dict[int, Span] = {}  # by number of the task
 
+    @_harmless
     def begin(self, task: Task) -> None:
         """The driver has called it, just now, in this thread and context."""
         self._begin(task, None)
 
+    @_harmless
     def adopt(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
         """A worker has called it. surroundings: see `wire.Attempt.trace`."""
         self._begin(task, propagate.extract(dict(surroundings), Context()))
@@ -74,6 +96,7 @@ class Tracer:
         task.payload = ((*static[:-1], tuple(carrier.items())), *rest)
         self._spans[task.number] = span
 
+    @_harmless
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
         """These have their values."""
         for task, _ in results:
@@ -85,6 +108,7 @@ class Tracer:
                 span.add_event("attempt", facts, self._unix_ns(task.started_at))
                 span.end()
 
+    @_harmless
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
         """This one has failed. stored: makes its error."""
         span = self._spans.pop(task.number, None)
@@ -102,6 +126,7 @@ class Tracer:
         span.set_status(trace.StatusCode.ERROR, f"{kind}: {message}" if message else kind)
         span.end()
 
+    @_harmless
     def close(self) -> None:
         """The engine has ended; what is open now was never submitted."""
         while self._spans:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from opentelemetry import baggage, context, trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
@@ -219,6 +219,45 @@ async def test_baggage_travels_too(traced):
     finally:
         context.detach(token)
     assert await aioray.remote(spans.carried).remote() is None
+
+
+class Refusing(SpanProcessor):
+    def on_end(self, span):
+        raise OSError("no room")
+
+
+@everywhere
+async def test_processor_that_raises_harms_no_task(traced, caplog):
+    provider = trace.get_tracer_provider()
+    processors = provider._active_span_processor
+    processors._span_processors = (*processors._span_processors, Refusing())
+    try:
+        assert await aioray.remote(jobs.add).remote(1, 2) == 3
+        with pytest.raises(ValueError, match="boom"):
+            await aioray.remote(jobs.fail).remote("boom")
+    finally:
+        processors._span_processors = processors._span_processors[:-1]
+    assert {record.message for record in caplog.records if record.name == "aioray"} == {
+        "A span could not be made or ended."
+    }
+
+
+LOCAL = """
+import sys
+from opentelemetry import trace
+from aioray.startup_hook import run_startup_hook
+from aioray.util.tracing import setup_local_tmp_tracing
+setup_local_tmp_tracing.FOLDER = sys.argv[1]
+for _ in range(2):
+    run_startup_hook("ray.util.tracing.setup_local_tmp_tracing:setup_tracing")
+trace.get_tracer("x").start_span("written").end()
+"""
+
+
+def test_hook_of_ray_writes_to_files(drive, tmp_path):
+    driver = drive(LOCAL, tmp_path / "spans")
+    assert driver.finish() == (0, "", "")
+    assert json.loads((tmp_path / "spans" / f"{driver.pid}.txt").read_text())["name"] == "written"
 
 
 def test_span_of_one_attempt_is_not_left_to_the_next(session, exporter):
