@@ -2,7 +2,9 @@
 
 A comment before a block says what it is. `file: NAME` is a program. `output: COMMAND` is what the
 command prints, on stdout and stderr together; the order of lines is not compared, because the two
-streams and the output of workers meet by chance. What differs from run to run is blanked out.
+streams and the output of workers meet by chance. `session: NAME` is a shell's: commands, each after
+a `$`, run one after the other, with what each one prints. What differs from run to run is blanked
+out. `recorded: HOW` is a picture of a terminal, and not run.
 """
 
 from __future__ import annotations
@@ -36,12 +38,13 @@ ENVIRONMENT = {
 INTERPRETERS = {"python": [sys.executable], "aioray": [sys.executable, "-m", "aioray"]}
 
 BLOCKS = re.findall(
-    r"^(?:<!-- (file|output): ([^\n]+) -->\n)?```(\w+)\n(.*?)^```$",
+    r"^(?:<!-- (file|output|session|recorded): ([^\n]+) -->\n)?```(\w+)\n(.*?)^```$",
     README,
     re.MULTILINE | re.DOTALL,
 )
 PROGRAMS = {name: body for kind, name, _, body in BLOCKS if kind == "file"}
 OUTPUTS = {command: body for kind, command, _, body in BLOCKS if kind == "output"}
+SESSIONS = {name: body for kind, name, _, body in BLOCKS if kind == "session"}
 SERVED = OUTPUTS.pop("curl")
 
 VARYING = [
@@ -54,8 +57,15 @@ VARYING = [
 ]
 
 
+TABLES = [
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?", "TIME"),
+    (r"(?<=ID)  +\d{2,}", "  PID"),  # after that of a worker
+    (r" {2,}", "  "),  # columns are as wide as what is in them
+]
+
+
 def comparable(text: str) -> list[str]:
-    for pattern, blank in VARYING:
+    for pattern, blank in VARYING + TABLES:
         text = re.sub(pattern, blank, text)
     return sorted(line for line in text.splitlines() if not line.startswith("$ "))
 
@@ -68,8 +78,44 @@ def directory(tmp_path):
     return tmp_path
 
 
+def commands_of(body: str) -> dict[str, str]:
+    """The commands of a shell's session, and what each one prints."""
+    steps = re.split(r"^\$ (.*)\n", body, flags=re.MULTILINE)
+    return dict(zip(steps[1::2], steps[2::2], strict=True))
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_commands_print_what_the_readme_shows(name, directory) -> None:
+    folder = directory / "bin"
+    folder.mkdir()
+    for program, interpreter in INTERPRETERS.items():
+        script = folder / program
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(interpreter)} "$@"\n')
+        script.chmod(0o755)
+    environment = {
+        **ENVIRONMENT,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "RAY_TMPDIR": str(directory),
+    }
+    for command, expected in commands_of(SESSIONS[name]).items():
+        done = subprocess.run(
+            command,
+            shell=True,
+            check=False,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=GUARD_SECONDS,
+        )
+        assert comparable(done.stdout) == comparable(expected), command
+
+
 def test_every_program_is_shown_with_its_output() -> None:
-    ran = {word for command in OUTPUTS for word in shlex.split(command)}
+    commands = [*OUTPUTS, *(line for body in SESSIONS.values() for line in commands_of(body))]
+    ran = {word for command in commands for word in shlex.split(command)}
     assert set(PROGRAMS) - ran == {"service.py"}
     assert all(kind or language in {"sh", "text"} for kind, _, language, _ in BLOCKS)
 

@@ -39,6 +39,9 @@ __all__ = ["Frame", "Process", "command", "read_process"]
 PLAIN_COLUMNS = 160  # where there is no terminal
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+MIN_LINES = 2  # that a table has, however small the screen is
+
+_Lines = list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -108,20 +111,22 @@ class Frame:
                 pending[facts["actor_id"]] += 1
             if runs and record.worker is not None:
                 running[record.worker].append(record)
-        room = None if rows is None else max(3, (rows - 14) // 3)
-        parts: list[RenderableType] = [
-            self._head(view),
-            Text(),
-            self._workers(view, running, seconds, room),
-            Text(),
-            self._functions(functions, seconds, room),
-        ]
+        tables = [self._workers(view, running, seconds), self._functions(functions, seconds)]
         if view.actors:
-            parts += [Text(), self._actors(view, pending, room)]
+            tables.append(self._actors(view, pending))
+        head = self._head(view)
+        lengths = [len(lines) for _, lines in tables]
+        if rows is not None:
+            taken = len(head.plain.splitlines()) + 2 * len(tables) + 1  # blank lines and names
+            lengths = _shared_out(lengths, rows - taken)
+        parts: list[RenderableType] = [head]
+        for (table, lines), room in zip(tables, lengths, strict=True):
+            _fill(table, lines, room)
+            parts += [Text(), table]
         self._at = now
         return Group(*parts)
 
-    def _head(self, view: View) -> RenderableType:
+    def _head(self, view: View) -> Text:
         live, meta = view.live, view.meta
         total, free = live["resources"]["total"], live["resources"]["available"]
         used = ", ".join(
@@ -140,8 +145,8 @@ class Frame:
         )
 
     def _workers(
-        self, view: View, running: dict[int, list[Any]], seconds: float | None, room: int | None
-    ) -> RenderableType:
+        self, view: View, running: dict[int, list[Any]], seconds: float | None
+    ) -> tuple[Table, _Lines]:
         table = _table("PID", "CPU %", "RSS", "FOR", "RUNS", right=3)
         cpu: dict[int, float] = {}
         found = []
@@ -165,12 +170,11 @@ class Frame:
             row = (str(pid), f"{100 * share:.0f}", size(process.rss), since, what or "idle")
             found.append(((not records, -share, pid), row))
         self._cpu = cpu
-        _fill(table, [row for _, row in sorted(found)], room)
-        return table
+        return table, [row for _, row in sorted(found)]
 
     def _functions(
-        self, functions: dict[str, _Function], seconds: float | None, room: int | None
-    ) -> RenderableType:
+        self, functions: dict[str, _Function], seconds: float | None
+    ) -> tuple[Table, _Lines]:
         table = _table(
             "WAITING", "RUNNING", "FINISHED", "FAILED", "RETRIED", "PER S", "FUNCTION", right=6
         )
@@ -188,10 +192,9 @@ class Frame:
             row = (*map(str, numbers), rate, name)
             found.append(((-counts["RUNNING"], -counts["waiting"], -ended[name], name), row))
         self._ended = ended
-        _fill(table, [row for _, row in sorted(found)], room)
-        return table
+        return table, [row for _, row in sorted(found)]
 
-    def _actors(self, view: View, pending: Counter[str], room: int | None) -> RenderableType:
+    def _actors(self, view: View, pending: Counter[str]) -> tuple[Table, _Lines]:
         table = _table("PID", "PENDING", "RESTARTS", "STATE", "ACTOR", right=3)
         found = []
         for actor in view.actors:
@@ -207,8 +210,7 @@ class Frame:
                 f"{name} {actor['actor_id']}",
             )
             found.append(((-calls, actor["actor_id"]), row))
-        _fill(table, [row for _, row in sorted(found)], room)
-        return table
+        return table, [row for _, row in sorted(found)]
 
 
 def _table(*names: str, right: int) -> Table:
@@ -221,8 +223,18 @@ def _table(*names: str, right: int) -> Table:
     return table
 
 
-def _fill(table: Table, rows: list[tuple[str, ...]], room: int | None) -> None:
-    shown = rows if room is None or len(rows) <= room else rows[: room - 1]
+def _shared_out(wanted: list[int], room: int) -> list[int]:
+    """How many lines each table gets: what it wants, or an equal share of what is left."""
+    shares = [0] * len(wanted)
+    left = max(0, room)
+    for count, at in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        shares[at] = max(MIN_LINES, min(wanted[at], left // (len(wanted) - count)))
+        left -= shares[at]
+    return shares
+
+
+def _fill(table: Table, rows: _Lines, room: int) -> None:
+    shown = rows if len(rows) <= room else rows[: room - 1]
     for row in shown:
         table.add_row(*(Text(cell) for cell in row))
     if len(shown) < len(rows):
