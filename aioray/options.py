@@ -252,7 +252,7 @@ class InitOptions:
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] | None = field(default=None, hash=False)  # of the one node
     object_store_memory: int = MIN_STORE_MEMORY  # bytes of shared memory for large values
-    temp_dir: str | None = None  # where sessions have their folders; None: RAY_TMPDIR, or /tmp
+    temp_dir: str | None = None  # where sessions have their folders; None: as the system says
     spill_directory: str | None = None  # for values that do not fit; None: the session's folder
     disk_capacity_threshold: float = CAPACITY_THRESHOLD  # share of the disk that may be in use
     max_lineage_bytes: int = MAX_LINEAGE_BYTES  # arguments of finished tasks that are kept
@@ -327,6 +327,7 @@ def parse_init_options(
             share = min(share, largest // STORE_SPACE)
         values["object_store_memory"] = max(MIN_STORE_MEMORY, share)
     values["spill_directory"] = values.pop("object_spilling_directory", None)
+    values.setdefault("temp_dir", environ.get("RAY_TMPDIR") or None)
     if "history" not in values:
         values["history"] = int(_number_from(environ, *_HISTORY))
     values["max_lineage_bytes"] = int(_number_from(environ, *_LINEAGE))

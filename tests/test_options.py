@@ -502,17 +502,37 @@ def test_init_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "environ", "directory"),
+    ("given", "environ", "temp", "spill"),
     [
-        ({}, {}, None),
-        ({}, {"RAY_TMPDIR": "/c"}, "/c"),
-        ({"_temp_dir": "/b"}, {"RAY_TMPDIR": "/c"}, "/b"),
-        ({"_temp_dir": "/b", "object_spilling_directory": Path("/a")}, {}, "/a"),
-        ({"object_spilling_directory": "here"}, {}, os.path.abspath("here")),
+        ({}, {}, None, None),
+        ({}, {"RAY_TMPDIR": "/c"}, "/c", None),
+        ({"_temp_dir": "/b"}, {"RAY_TMPDIR": "/c"}, "/b", None),
+        ({"_temp_dir": "/b", "object_spilling_directory": Path("/a")}, {}, "/b", "/a"),
+        ({"object_spilling_directory": "here"}, {}, None, os.path.abspath("here")),
     ],
 )
-def test_place_of_spilled_values(given, environ, directory) -> None:
-    assert parse_init_options(None, given, environ=environ).spill_directory == directory
+def test_place_of_sessions_and_of_spilled_values(given, environ, temp, spill) -> None:
+    options = parse_init_options(None, given, environ=environ)
+    assert (options.temp_dir, options.spill_directory) == (temp, spill)
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "count"),
+    [
+        ({}, {}, 100_000),
+        ({}, {"RAY_task_events_max_num_task_in_gcs": "500"}, 500),
+        ({"history": 7}, {"RAY_task_events_max_num_task_in_gcs": "500"}, 7),
+        ({"history": 0}, {}, 0),
+    ],
+)
+def test_how_many_attempts_are_remembered(given, environ, count) -> None:
+    assert parse_init_options(None, given, environ=environ).history == count
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "many"])
+def test_history_is_a_number(wrong) -> None:
+    with pytest.raises((TypeError, ValueError), match="history"):
+        parse_init_options(None, {"history": wrong}, environ={})
 
 
 @pytest.mark.parametrize(
