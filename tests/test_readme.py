@@ -45,7 +45,12 @@ BLOCKS = re.findall(
 PROGRAMS = {name: body for kind, name, _, body in BLOCKS if kind == "file"}
 OUTPUTS = {command: body for kind, command, _, body in BLOCKS if kind == "output"}
 SESSIONS = {name: body for kind, name, _, body in BLOCKS if kind == "session"}
-SERVED = OUTPUTS.pop("curl")
+SERVED = {  # by service
+    command.removeprefix("curl "): OUTPUTS.pop(command)
+    for command in tuple(OUTPUTS)
+    if command.startswith("curl ")
+}
+RECORDED = {"crawl.py"}  # on a terminal
 
 VARYING = [
     (r"pid[= ]\d+", "pid=N"),
@@ -116,7 +121,7 @@ def test_commands_print_what_the_readme_shows(name, directory) -> None:
 def test_every_program_is_shown_with_its_output() -> None:
     commands = [*OUTPUTS, *(line for body in SESSIONS.values() for line in commands_of(body))]
     ran = {word for command in commands for word in shlex.split(command)}
-    assert set(PROGRAMS) - ran == {"service.py"}
+    assert set(PROGRAMS) - ran == {*(f"{name}.py" for name in SERVED), *RECORDED}
     assert all(kind or language in {"sh", "text"} for kind, _, language, _ in BLOCKS)
 
 
@@ -146,17 +151,21 @@ def test_commands_shown_are_those_that_run() -> None:
             assert body.splitlines()[0].removesuffix(" 2>&1 | tail -1") == f"$ {command}"
 
 
-def fetch(url: str) -> object:
+def fetch(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=GUARD_SECONDS) as response:
-            return json.load(response)
+            return response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
-            return json.load(error)
+            return error.read().decode()
 
 
-def test_service_answers_as_shown_and_leaves_nothing_after_sigterm(directory) -> None:
-    command = [sys.executable, "-m", "uvicorn", "service:app", "--port", "0"]
+CURL = re.compile(r"curl -sL? '?localhost:8000([^\s']+)'?(?: \| grep \^(\w+))?")
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_service_answers_as_shown_and_leaves_nothing_after_sigterm(name, directory) -> None:
+    command = [sys.executable, "-m", "uvicorn", f"{name}:app", "--port", "0"]
     with subprocess.Popen(
         command, cwd=directory, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     ) as server:
@@ -165,10 +174,15 @@ def test_service_answers_as_shown_and_leaves_nothing_after_sigterm(directory) ->
             assert server.stderr is not None
             log = iter(server.stderr.readline, "")
             port = next(m[1] for line in log if (m := re.search(r"http://[\d.]+:(\d+)", line)))
-            asked = re.findall(r"^\$ curl -s '?localhost:8000(\S+?)'?\n(.*)$", SERVED, re.MULTILINE)
-            assert len(asked) == SERVED.count("$ ")
-            for path, expected in asked:
-                assert fetch(f"http://127.0.0.1:{port}{path}") == json.loads(expected)
+            for asked, expected in commands_of(SERVED[name]).items():
+                request = CURL.fullmatch(asked)
+                assert request, asked
+                answer = fetch(f"http://127.0.0.1:{port}{request[1]}")
+                if request[2]:
+                    lines = [line for line in answer.splitlines() if line.startswith(request[2])]
+                    assert lines == expected.splitlines()
+                else:
+                    assert json.loads(answer) == json.loads(expected)
             workers = psutil.Process(server.pid).children(recursive=True)
             assert workers
             server.send_signal(signal.SIGTERM)
