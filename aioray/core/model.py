@@ -9,6 +9,7 @@ Resource amounts are integers in 1/10,000 of a unit, so that fractions add up ex
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Hashable
 from enum import Enum
@@ -37,6 +38,8 @@ __all__ = [
 
 Demand = tuple[tuple[str, int], ...]
 """Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
+
+_class_numbers = itertools.count(1)
 
 Environment = Hashable
 """What a worker process is made for, opaque here: only tasks of an equal one run in it."""
@@ -231,9 +234,9 @@ class SchedulingClass:
         "environment",
         "forbidden",
         "group",
-        "kinds",
         "leases",
         "limit",
+        "number",
         "passed_over_since",
         "queue",
         "reported_infeasible",
@@ -267,7 +270,7 @@ class SchedulingClass:
         self.leases = 0  # workers that hold its resources; of a lane: calls in flight
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
-        self.kinds: dict[Any, int] = {}  # the shell's: what it calls the tasks of this class
+        self.number = next(_class_numbers)  # tells it from all others, also from those gone
 
 
 class WorkerState(Enum):

@@ -68,19 +68,18 @@ from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known
 from .crew import Crew
 from .groups import Groups
-from .inventory import list_objects
 from .lineage import entries_of
 from .objects import Objects
+from .outlook import Outlook
 from .recorder import Recorder
 from .reports import NODE_IP, describe, exception_builder, infeasible
 from .requests import Requests
 from .spill import SpillFolder
-from .stacks import collect
 from .store import Stored
 from .submission import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -92,7 +91,6 @@ if TYPE_CHECKING:
     from ..state.sessions import Session
     from .reports import WorkerName
     from .streams import Stream
-    from .worker import WorkerHandle
 
 __all__ = ["CancelRequest", "Engine"]
 
@@ -222,6 +220,7 @@ class Engine:
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
+        self._outlook: Outlook | None = None
         self._activation: Any = None
         self._unix_offset = time.time() - time.monotonic()
         self._do: dict[type[Any], Callable[[Any], None]] = {
@@ -326,7 +325,18 @@ class Engine:
             }
         )
         assert self._crew is not None
+        assert self._objects is not None
+        assert self._requests_of_tasks is not None
         self._crew.recorder = self._recorder
+        self._outlook = Outlook(
+            self,
+            self._core,
+            self._crew,
+            self._recorder,
+            self._objects.store,
+            self._requests_of_tasks,
+            self._pinned,
+        )
         keeper.listeners.extend(registry.listeners)
         keeper.start()
 
@@ -881,9 +891,21 @@ class Engine:
         done: called with the answer, made of what JSON has, on the engine's thread.
         """
         try:
-            self._post(lambda: self._tell_state(request, done))
+            self._post(lambda: self._tell(request, done))
         except RuntimeError:  # the loop is closed
             done({"error": "ended"})
+
+    def _tell(
+        self,
+        request: dict[str, Any],
+        done: Callable[[dict[str, Any]], None],
+        *,
+        at_once: bool = False,
+    ) -> None:
+        if self._outlook is None or self._closed:
+            done({"error": "ended"})
+        else:
+            self._outlook.tell(request, done, at_once=at_once)
 
     def own_session(self) -> Session:
         """This session, to be looked at, from any thread."""
@@ -909,129 +931,26 @@ class Engine:
 
         if threading.get_ident() == self._thread_id:
             self._drain_inbox()
-            self._tell_state(request, complete, at_once=True)
+            self._tell(request, complete, at_once=True)
         else:
             self.ask_state(request, complete)
         return answered.result(timeout)
 
-    def _tell_state(
-        self,
-        request: dict[str, Any],
-        done: Callable[[dict[str, Any]], None],
-        *,
-        at_once: bool = False,
-    ) -> None:
-        recorder = self._recorder
-        if recorder is None or self._closed:
-            done({"error": "ended"})
-            return
-        want = request.get("want") or []
-        running: dict[int, tuple[int, float]] = {}
-        if self._crew is not None:
-            running = self._crew.running()
-            self._crew.take_output()
-        if "running" in want:
-            tasks = self._core.tasks_in_flight(running)
-            done({"running": recorder.running(tasks, running)})
-            return
-        answer: dict[str, Any] = {
-            "now": time.time(),
-            "tasks": [],
-            "running": {str(worker): seq for worker, (seq, _) in running.items()},
-            "resources": {
-                "total": self.cluster_resources(),
-                "available": self.available_resources(),
-            },
-            "store": {
-                "used": 0 if self._objects is None else self._objects.store.used,
-                "capacity": self.settings.object_store_memory,
-            },
-            "demands": [
-                [_in_whole_units(dict(cls.demand)), count] for cls, count in self._core.demands()
-            ],
-        }
-        if "stacks" in want:
-            self._tell_stacks(done, at_once=at_once)
-            return
-        steps = recorder.live(self._core.unfinished_tasks(), running, answer["tasks"])
-        if "objects" in want:
-            answer["objects"] = []
-            steps = itertools.chain(steps, self._list_objects(answer["objects"]))
-        if at_once:
-            deque(steps, 0)
-        self._go_on(steps, lambda: done(answer))
-
-    def _list_objects(self, rows: list[Any]) -> Iterator[None]:
-        """Append what `inventory` tells."""
-        requests, crew = self._requests_of_tasks, self._crew
-        handles = [] if crew is None else crew.handles()
-        guests = [] if requests is None else [requests.guest(handle) for handle in handles]
-        for some in list_objects(self, self._core.unfinished_tasks(), guests, self._pinned):
-            rows += some
-            yield
-
-    def _tell_stacks(self, done: Callable[[dict[str, Any]], None], *, at_once: bool) -> None:
-        """What each worker runs, and its stacks, see `stacks`."""
-        crew, recorder = self._crew, self._recorder
-        assert crew is not None
-        assert recorder is not None
-        assert self.loop is not None
-        if at_once:
-            done({"error": "the stacks of workers come only while the loop runs"})
-            return
-        running = crew.running()
-
-        def describe(handle: WorkerHandle) -> dict[str, Any]:
-            tasks = self._core.tasks_in_flight([handle.id])
-            return {
-                "worker_type": "WORKER",
-                "pid": handle.pid,
-                "worker_id": handle.hex_id,
-                "number": handle.id,
-                "asynchronous": any(
-                    task.scheduling_class.actor is not None
-                    and task.scheduling_class.actor.asynchronous
-                    for task in tasks
-                ),
-                "running": recorder.running_tasks(tasks, running),
-            }
-
-        collect(self.loop, crew.handles(), describe, lambda rows: done({"stacks": rows}))
-
-    def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.metering` says of now. On the engine's thread."""
-        if self._recorder is None or self._crew is None or self._objects is None:
-            return {}
-        found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
-        store = self._objects.store
-        total, free = self.cluster_resources(), self.available_resources()
-        resources: dict[tuple[str, ...], float] = {
-            (name, kind): amounts.get(name, 0.0)
-            for name in total
-            if not name.startswith("node:")
-            for kind, amounts in (("total", total), ("free", free))
-        }
-        return {
-            **found,
-            "resources": resources,
-            "object_store_bytes": {
-                ("used",): store.used,
-                ("capacity",): store.limit,
-                ("spilled",): store.spilled,
-            },
-        }
-
     def ask_figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """The same from any thread. Empty if the engine has ended, or its loop is blocked."""
-        if self.closed:
+        """What `aioray.state.metering` says of now, from any thread.
+
+        Empty if the engine has ended, or its loop is blocked.
+        """
+        outlook = self._outlook
+        if self.closed or outlook is None:
             return {}
         if threading.get_ident() == self._thread_id:
-            return self.figures()
+            return outlook.figures()
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def tell() -> None:
             try:
-                answer.set_result({} if self._closed else self.figures())
+                answer.set_result({} if self._closed else outlook.figures())
             except Exception as error:  # noqa: BLE001 - whoever asks is told, not the session
                 answer.set_exception(error)
 
@@ -1046,14 +965,6 @@ class Engine:
         """Let somebody know what is recorded from now on; nothing is if `history` is 0."""
         if self._recorder is not None:
             self._recorder.keeper.listeners.append(listener)
-
-    def _go_on(self, steps: Iterator[None], done: Callable[[], None]) -> None:
-        """Do something long in small steps, so that the loop can do other things between them."""
-        assert self.loop is not None
-        for _ in steps:
-            self.loop.call_soon(self._go_on, steps, done)
-            return
-        done()
 
     # ------------------------------------------------------------ client: what there is
 

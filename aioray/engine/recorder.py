@@ -9,12 +9,13 @@ slices, so that a long queue does not hold up the loop.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import platform
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from .. import ids
 from ..core.actors import ActorState, DeathCause
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+P = ParamSpec("P")
+logger = logging.getLogger("aioray")
+
+KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
 SLICE = 1_000  # tasks told in one go
 _QUEUED = "PENDING_NODE_ASSIGNMENT"
 _STATES = {
@@ -69,6 +74,19 @@ _DEATHS = {
 }
 
 
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """The same method, whose bugs the program does not suffer from: the history does."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            logger.exception("Something is missing in the history, which is a bug in aioray.")
+
+    return guarded
+
+
 class Recorder:
     """What one engine tells. On the engine's thread, but where it says otherwise."""
 
@@ -87,7 +105,9 @@ class Recorder:
         self._job = job
         self._node_id = node_id
         self._offset = unix_offset
+        self._kinds: dict[tuple[int, str, int], int] = {}  # by function, name, scheduling class
         self._last_kind = 0
+        self._old_kinds = 0  # no task gets this one, or one before it, any more
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
         keeper.finish_row = _with_text
@@ -137,6 +157,7 @@ class Recorder:
 
     # ------------------------------------------------------------ attempts
 
+    @_harmless
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
         """These tasks have their values."""
         keeper = self.keeper
@@ -174,12 +195,14 @@ class Recorder:
         if not keeper.awake:
             keeper.wake()
 
+    @_harmless
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """This attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
         text = functools.partial(_text_of, record)
         self._failed(task, record, record.kind, text, self.keeper.retried)
 
+    @_harmless
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
         """This task has failed for good."""
         record = failure.attempts[-1] if failure.attempts else None
@@ -243,12 +266,15 @@ class Recorder:
 
     def _kind(self, task: Task) -> int:
         """The number of what the attempts of this task have in common with others."""
-        kinds = task.scheduling_class.kinds
-        key = (task.function.key, task.name)
-        found: int | None = kinds.get(key)
+        key = (task.function.key, task.name, task.scheduling_class.number)
+        found = self._kinds.get(key)
         if found is None:
-            self._last_kind = found = kinds[key] = self._last_kind + 1
-            self.keeper.kinds[found] = self._facts(task)
+            if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
+                self.keeper.forget_kinds(self._old_kinds)
+                self._old_kinds = self._last_kind
+                self._kinds.clear()
+            self._last_kind = found = self._kinds[key] = self._last_kind + 1
+            self.keeper.add_kind(found, self._facts(task))
         return found
 
     def _facts(self, task: Task) -> dict[str, Any]:
@@ -274,25 +300,30 @@ class Recorder:
 
     # ------------------------------------------------------------ workers
 
+    @_harmless
     def launched(self, worker_id: int, hex_id: str) -> None:
         """A worker was ordered."""
         facts = _worker_facts(worker_id, hex_id, "WORKER")
         facts["launched"] = time.time()
         self._workers[worker_id] = facts
 
+    @_harmless
     def forked(self, worker_id: int, pid: int) -> None:
         """It has a process."""
         self._change(worker_id, pid=pid, forked=time.time())
 
+    @_harmless
     def ready(self, worker_id: int) -> None:
         """It takes attempts."""
         self._change(worker_id, ready=time.time())
 
+    @_harmless
     def start_failed(self, worker_id: int, report: StartReport) -> None:
         """It has not come up."""
         self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
         self.event("ERROR", "WORKER", f"A worker could not be started: {report.reason}")
 
+    @_harmless
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
         """Its process has been reaped."""
         detail = report.one_line()
@@ -321,6 +352,7 @@ class Recorder:
 
     # ------------------------------------------------------------ actors and groups
 
+    @_harmless
     def actor_changed(self, actor: Actor) -> None:
         """The state of an actor has changed."""
         known: Known = actor.payload
@@ -393,6 +425,7 @@ class Recorder:
             "ended": None,
         }
 
+    @_harmless
     def group_changed(self, group: Group) -> None:
         """The state of a placement group has changed."""
         facts = self._row_of_group(group)

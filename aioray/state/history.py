@@ -40,7 +40,7 @@ _TIMES = ("created", "ready", "sent", "started", "ended")
 class Batch:
     """What is written in one transaction."""
 
-    __slots__ = ("done", "events", "failed", "kinds", "meta", "output", "things")
+    __slots__ = ("done", "events", "failed", "kinds", "meta", "old_kinds", "output", "things")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Batch:
         done: Sequence[tuple[Any, ...]] = (),
         failed: Sequence[tuple[Any, ...]] = (),
         kinds: Sequence[tuple[int, dict[str, Any]]] = (),
+        old_kinds: int = 0,
         things: Sequence[tuple[str, str, dict[str, Any]]] = (),
         events: Sequence[tuple[float, str, str, str]] = (),
         output: Sequence[tuple[int, int, int, float, bytes]] = (),
@@ -56,11 +57,13 @@ class Batch:
         """Times of attempts are monotonic here.
 
         done: attempts that have their value, without the columns that tell of errors, and with the
-        seconds that it ran instead of the end. failed: the others, whole. The rest: see `schema`.
+        seconds that it ran instead of the end. failed: the others, whole. old_kinds: up to
+        this number only attempts that were written speak of them. The rest: see `schema`.
         """
         self.done = done
         self.failed = failed
         self.kinds = kinds
+        self.old_kinds = old_kinds
         self.things = things
         self.events = events
         self.output = output
@@ -81,6 +84,7 @@ class History:
         self._statements: dict[tuple[bool, int], str] = {}
         self._offset = repr(unix_offset)
         self._output_bytes = 0
+        self._old_kinds = 0  # up to which those that nobody speaks of were removed
         self._connection = self._open()
 
     @property
@@ -219,6 +223,12 @@ class History:
         if batch.things:
             ended = "AND json_extract(facts, '$.ended') IS NOT NULL"
             _keep_newest(connection, "things", THINGS_KEPT, ended)
+        if batch.old_kinds > self._old_kinds:
+            self._old_kinds = batch.old_kinds
+            connection.execute(
+                "DELETE FROM kinds WHERE id <= ? AND id NOT IN (SELECT kind FROM attempts)",
+                (batch.old_kinds,),
+            )
         self._output_bytes += sum(len(data) for *_, data in batch.output)
         while self._output_bytes > OUTPUT_BYTES:
             oldest = connection.execute(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import itertools
 import logging
 import os
 import selectors
@@ -88,7 +87,7 @@ class Keeper:
         self.things: deque[tuple[str, str, dict[str, Any]]] = deque()
         self.events: deque[tuple[float, str, str, str]] = deque()
         self.output: deque[tuple[int, int, int, float, bytes]] = deque()
-        self.kinds: dict[int, dict[str, Any]] = {}  # those known; only ever grows
+        self.kinds: dict[int, dict[str, Any]] = {}  # those that rows may speak of
         self.meta: dict[str, Any] = {}  # changed as a whole
         self.listeners: list[Listener] = []
         self.finish_row: Callable[[tuple[Any, ...]], tuple[Any, ...]] = lambda row: row
@@ -106,7 +105,8 @@ class Keeper:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="aioray-state", daemon=True)
         self._jobs: deque[Callable[[], None]] = deque()  # for the thread
-        self._kinds_written = 0
+        self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
+        self._old_kinds = 0  # see `forget_kinds`
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
 
@@ -132,6 +132,17 @@ class Keeper:
             self.output.append(row)
         if not self.awake:
             self.wake()
+
+    def add_kind(self, number: int, facts: dict[str, Any]) -> None:
+        """There are attempts of this kind from now on, see `schema`."""
+        self.kinds[number] = facts
+        self._new_kinds.append((number, facts))
+
+    def forget_kinds(self, newest: int) -> None:
+        """Kinds up to this number have no attempts but those that are written already."""
+        for number in [number for number in self.kinds if number <= newest]:
+            del self.kinds[number]
+        self._old_kinds = newest
 
     def close(self) -> None:
         """Write what is left, and end the thread. Idempotent."""
@@ -213,31 +224,37 @@ class Keeper:
 
     def _flush(self) -> None:
         """Write what has come since the last time."""
-        from .history import Batch
-
         self._running_changed |= self.awake
         self.awake = False  # before looking: whatever comes from now on wakes again
+        try:
+            self._write()
+        except Exception:
+            logger.exception("A part of the history was not written, which is a bug in aioray.")
+
+    def _write(self) -> None:
+        from .history import Batch
+
         assert self._history is not None
+        old_kinds = self._old_kinds  # before the rows: what comes later does not speak of them
         done, events = _taken(self.done), _taken(self.events)
         retried = [self.finish_row(row) for row in _taken(self.retried)]
         failed = [self.finish_row(row) for row in _taken(self.failed)]
-        things = _taken(self.things)
-        kinds = list(itertools.islice(self.kinds.items(), self._kinds_written, None))
-        self._kinds_written += len(kinds)
-        meta, output = self.meta, _taken(self.output)
+        things, output = _taken(self.things), _taken(self.output)
         self._output_taken += sum(len(row[-1]) for row in output)
+        meta, known = self.meta, self._meta_written
+        self._meta_written = meta
         self._history.write(
             Batch(
                 done=done,
                 failed=[*retried, *failed],
-                kinds=kinds,
+                kinds=_taken(self._new_kinds),
+                old_kinds=old_kinds,
                 things=things,
                 events=events,
                 output=output,
-                meta={} if meta is self._meta_written else meta,
+                meta={} if meta is known else meta,
             )
         )
-        self._meta_written = meta
         for listener in self.listeners:
             if done or failed or retried:
                 ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)

@@ -14,6 +14,7 @@ import pytest
 
 import aioray
 from aioray import client
+from aioray.engine import recorder
 from aioray.state.sessions import BlockedSessionError, find_session, sessions
 
 from .support import GUARD, ROOT, everywhere
@@ -192,7 +193,8 @@ asyncio.run(outer())
     assert started.hear() == "up"
     with pytest.raises(BlockedSessionError) as raised, find_session().view(timeout=0.1):
         pass
-    assert any("the_culprit" in thread["stack"] for thread in raised.value.threads)
+    frames = [frame for thread in raised.value.threads for frame in thread["frames"]]
+    assert "the_culprit" in [name for _, _, name in frames]
     driver.signal(signal.SIGKILL)
     driver.finish()
 
@@ -300,3 +302,43 @@ def test_command_lists_sessions(drive, root):
     assert name.endswith(f"_{pid}")
     assert state == "ended"
     assert len(listed) == 2
+
+
+def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeypatch):
+    monkeypatch.setattr(recorder, "KINDS_KEPT", 3)
+
+    @aioray.remote
+    def ok(x):
+        return x
+
+    aioray.init(num_cpus=1)
+    engine = client.registry.current()
+    names = [f"task {number}" for number in range(40)]
+    for name in names:
+        assert aioray.get(ok.options(name=name).remote(1)) == 1
+    with engine.own_session().view() as view:
+        assert [row[0] for row in rows(view)] == names
+    assert len(engine._recorder.keeper.kinds) <= 8
+    for name in names[:5]:
+        assert aioray.get(ok.options(name=name).remote(1)) == 1
+    with engine.own_session().view() as view:
+        assert [row[0] for row in rows(view)] == names + names[:5]
+    aioray.shutdown()
+
+
+def test_bug_in_telling_harms_nobody(monkeypatch, caplog):
+    def wrong(self, task):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(recorder.Recorder, "_facts", wrong)
+
+    @aioray.remote
+    def ok(x):
+        return x
+
+    aioray.init(num_cpus=1)
+    assert aioray.get([ok.remote(number) for number in range(3)]) == [0, 1, 2]
+    with client.registry.current().own_session().view() as view:
+        assert rows(view) == []
+    aioray.shutdown()
+    assert "a bug in aioray" in caplog.text

@@ -193,3 +193,15 @@ os.kill(os.getpid(), signal.SIGKILL)
     killed = subprocess.run([sys.executable, "-c", script], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [row[1] for row in read(tmp_path / FILE)] == list(range(20))
+
+
+def test_kinds_that_no_attempt_speaks_of_go_when_they_are_old(make, tmp_path):
+    history = make(kept=10)
+    history.write(Batch(kinds=[(number, {}) for number in range(1, 6)]))
+    rows = [(kind, *attempt(1)[1:]) for kind in (2, 4, 5)]
+    history.write(Batch(done=rows, old_kinds=4))
+    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [2, 4, 5]
+    history.write(Batch(done=[(5, *attempt(label)[1:]) for label in range(20)], old_kinds=4))
+    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [2, 4, 5]
+    history.write(Batch(old_kinds=5))
+    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [5]

@@ -84,7 +84,7 @@ def start(tmp_path, engine):
             folder if on_disk else None, engine.ask, attempts_kept=kept, unix_offset=0.0
         )
         keeper.meta = {"job": "01000000", "ended_at": None}
-        keeper.kinds[1] = {"name": "f", "creation": None}
+        keeper.add_kind(1, {"name": "f", "creation": None})
         keeper.start()
         started.append((keeper, folder))
         return keeper, Session("session_x_1", folder.path, alive=True, pid=os.getpid())

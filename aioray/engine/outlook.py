@@ -1,0 +1,174 @@
+"""What an engine tells to whoever looks at it: what is queued, runs, is held, is used, and where.
+
+Room: shell. It only looks. What takes long is told in slices, so that the loop can do other things
+between them; what goes wrong here is the answer, and harms nobody else. What has ended is not told
+here, but by the history.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ..core.scheduler import UNIT
+from .inventory import list_objects
+from .stacks import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from ..core.scheduler import Scheduler
+    from ..refs import ObjectEntry
+    from .crew import Crew
+    from .engine import Engine
+    from .recorder import Recorder
+    from .requests import Requests
+    from .store import Store
+    from .worker import WorkerHandle
+
+    Answer = dict[str, Any]
+
+__all__ = ["Outlook"]
+
+logger = logging.getLogger("aioray")
+
+
+class Outlook:
+    """One engine, seen from outside. On the engine's thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        core: Scheduler,
+        crew: Crew,
+        recorder: Recorder,
+        store: Store,
+        requests: Requests,
+        pinned: Collection[ObjectEntry],
+    ) -> None:
+        """pinned: what the engine keeps for the session."""
+        self._engine = engine
+        self._core = core
+        self._crew = crew
+        self._recorder = recorder
+        self._store = store
+        self._requests = requests
+        self._pinned = pinned
+
+    def tell(
+        self, request: Answer, done: Callable[[Answer], None], *, at_once: bool = False
+    ) -> None:
+        """Answer a question, see `Engine.ask_state`.
+
+        at_once: before this returns, however long the loop has to wait.
+        """
+        want = request.get("want") or []
+        try:
+            if "running" in want:
+                running = self._crew.running()
+                tasks = self._core.tasks_in_flight(running)
+                done({"running": self._recorder.running(tasks, running)})
+            elif "stacks" in want:
+                self._tell_stacks(done, at_once=at_once)
+            else:
+                answer: Answer = {}
+                steps = self._tell_state(answer, with_objects="objects" in want)
+                if at_once:
+                    deque(steps, 0)
+                self._go_on(steps, answer, done)
+        except Exception as bug:  # noqa: BLE001 - to look must harm nobody
+            _give_up(bug, done)
+
+    def _go_on(self, steps: Iterator[None], answer: Answer, done: Callable[[Answer], None]) -> None:
+        """Take one step, and the next ones after whatever else the loop has to do."""
+        try:
+            for _ in steps:
+                assert self._engine.loop is not None
+                self._engine.loop.call_soon(self._go_on, steps, answer, done)
+                return
+        except Exception as bug:  # noqa: BLE001 - the same
+            _give_up(bug, done)
+        else:
+            done(answer)
+
+    def _tell_state(self, answer: Answer, *, with_objects: bool) -> Iterator[None]:
+        engine, core = self._engine, self._core
+        running = self._crew.running()
+        self._crew.take_output()
+        unfinished = core.unfinished_tasks()
+        answer |= {
+            "now": time.time(),
+            "tasks": [],
+            "running": {str(worker): seq for worker, (seq, _) in running.items()},
+            "resources": {
+                "total": engine.cluster_resources(),
+                "available": engine.available_resources(),
+            },
+            "store": {"used": self._store.used, "capacity": engine.settings.object_store_memory},
+            "demands": [
+                [{name: amount / UNIT for name, amount in cls.demand}, count]
+                for cls, count in core.demands()
+            ],
+        }
+        yield from self._recorder.live(unfinished, running, answer["tasks"])
+        if with_objects:
+            answer["objects"] = []
+            guests = [self._requests.guest(handle) for handle in self._crew.handles()]
+            for some in list_objects(engine, core.unfinished_tasks(), guests, self._pinned):
+                answer["objects"] += some
+                yield
+
+    def _tell_stacks(self, done: Callable[[Answer], None], *, at_once: bool) -> None:
+        """What each worker runs, and its stacks, see `stacks`."""
+        if at_once:
+            done({"error": "the stacks of workers come only while the loop runs"})
+            return
+        running = self._crew.running()
+
+        def describe(handle: WorkerHandle) -> dict[str, Any]:
+            tasks = self._core.tasks_in_flight([handle.id])
+            actors = [task.scheduling_class.actor for task in tasks]
+            return {
+                "worker_type": "WORKER",
+                "pid": handle.pid,
+                "worker_id": handle.hex_id,
+                "number": handle.id,
+                "asynchronous": any(actor is not None and actor.asynchronous for actor in actors),
+                "running": self._recorder.running_tasks(tasks, running),
+            }
+
+        assert self._engine.loop is not None
+        collect(
+            self._engine.loop,
+            self._crew.handles(),
+            describe,
+            lambda rows: done({"stacks": rows}),
+        )
+
+    def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
+        """What `aioray.state.metering` says of now."""
+        engine, store = self._engine, self._store
+        found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
+        total, free = engine.cluster_resources(), engine.available_resources()
+        resources: dict[tuple[str, ...], float] = {
+            (name, kind): amounts.get(name, 0.0)
+            for name in total
+            if not name.startswith("node:")
+            for kind, amounts in (("total", total), ("free", free))
+        }
+        return {
+            **found,
+            "resources": resources,
+            "object_store_bytes": {
+                ("used",): store.used,
+                ("capacity",): store.limit,
+                ("spilled",): store.spilled,
+            },
+        }
+
+
+def _give_up(bug: Exception, done: Callable[[Answer], None]) -> None:
+    logger.error("What goes on could not be told, which is a bug in aioray.", exc_info=bug)
+    done({"error": f"it has failed to look, which is a bug in aioray: {bug!r}"})
