@@ -273,8 +273,9 @@ class Recorder:
                 self.keeper.forget_kinds(self._old_kinds)
                 self._old_kinds = self._last_kind
                 self._kinds.clear()
+            facts = self._facts(task)
             self._last_kind = found = self._kinds[key] = self._last_kind + 1
-            self.keeper.add_kind(found, self._facts(task))
+            self.keeper.add_kind(found, facts)
         return found
 
     def _facts(self, task: Task) -> dict[str, Any]:

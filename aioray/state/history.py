@@ -5,26 +5,25 @@ processes. The file is in write-ahead mode and not synced: what is committed sur
 the driver, and a crash of the machine may damage it. What cannot be written or is damaged is set
 aside with a warning, and history goes on in memory; it is never a reason to fail.
 
-A batch goes to SQLite as few statements of many rows: `executemany` would let go of the GIL, and
-wait for it again, once for every row, behind a driver that is busy.
+How attempts are written, and what is done if they come too fast, is in `insertion`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from .insertion import drop_packed, insert_done, insert_failed, pack, packed_count, unpack_one
 from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FILE", "Batch", "History"]
+__all__ = ["FILE", "Batch", "History", "open_file"]
 
 logger = logging.getLogger("aioray")
 
@@ -32,9 +31,7 @@ FILE = "history.db"
 OUTPUT_BYTES = 256 * 1024 * 1024  # of workers' output that one session keeps
 EVENTS_KEPT = 10_000
 THINGS_KEPT = 10_000  # changes of things; those that have not ended stay
-_PARAMETERS = 12_000  # of one statement; SQLite takes 32,766
-_DONE_COLUMNS = ATTEMPT_COLUMNS[:-2]  # of an attempt that has not failed
-_TIMES = ("created", "ready", "sent", "started", "ended")
+PACK_FROM = 1_000  # attempts in one batch that are packed: more than 2,000 a second
 
 
 class Batch:
@@ -81,8 +78,8 @@ class History:
         """
         self._path = None if folder is None else os.path.join(folder, FILE)
         self._attempts_kept = attempts_kept
-        self._statements: dict[tuple[bool, int], str] = {}
-        self._offset = repr(unix_offset)
+        self._offset = unix_offset
+        self._packed = 0  # attempts that are not rows yet
         self._output_bytes = 0
         self._old_kinds = 0  # up to which those that nobody speaks of were removed
         self._connection = self._open()
@@ -101,6 +98,28 @@ class History:
                 raise
             self._set_aside(error)
             self._write(batch)
+
+    def unpack(self, *, all_of_it: bool = True) -> bool:
+        """Make rows of what is packed, or of a part of it; whether something is left."""
+        if not self._packed:
+            return False
+        connection = self._connection
+        try:
+            connection.execute("BEGIN")
+            while unpack_one(connection) and all_of_it:
+                pass
+            self._packed = packed_count(connection)
+            self._keep_newest_attempts()
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._packed = 0
+            if self._path is None:
+                raise
+            self._set_aside(error)
+        return self._packed > 0
+
+    def _keep_newest_attempts(self) -> None:
+        _keep_newest(self._connection, "attempts", max(0, self._attempts_kept - self._packed))
 
     def write_running(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """These attempts are running now. Times are Unix seconds."""
@@ -140,7 +159,7 @@ class History:
         damaged, self._connection = self._connection, _create(":memory:")
         with contextlib.suppress(sqlite3.Error):
             damaged.execute("ROLLBACK")
-        for table in ("meta", "kinds", "things", "attempts", "events"):
+        for table in ("meta", "kinds", "things", "attempts", "packed", "events"):
             with contextlib.suppress(sqlite3.Error):
                 for row in damaged.execute(f"SELECT * FROM {table}"):
                     marks = ",".join("?" * len(row))
@@ -176,8 +195,12 @@ class History:
                     "INSERT OR REPLACE INTO things VALUES (?, ?, ?)",
                     [(*key, json.dumps(facts)) for key, facts in newest.items()],
                 )
-            self._insert(_DONE_COLUMNS, batch.done, runs=True)
-            self._insert(ATTEMPT_COLUMNS, batch.failed, runs=False)
+            if len(batch.done) >= PACK_FROM or (batch.done and self._packed):
+                pack(connection, batch.done, self._offset)
+                self._packed = drop_packed(connection, self._attempts_kept)
+            else:
+                insert_done(connection, batch.done, self._offset)
+            insert_failed(connection, batch.failed, self._offset)
             if batch.events:
                 connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", batch.events)
             if batch.output:
@@ -189,35 +212,10 @@ class History:
                 connection.execute("ROLLBACK")
             raise
 
-    def _insert(
-        self, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, runs: bool
-    ) -> None:
-        """Insert many attempts, with few statements. runs: see `_statement`."""
-        size = _PARAMETERS // len(columns)
-        for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            key = (runs, len(some))
-            sql = self._statements.get(key)
-            if sql is None:
-                sql = self._statement(columns, len(some), runs=runs)
-                if len(some) == size:
-                    self._statements[key] = sql
-            self._connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
-
-    def _statement(self, columns: Sequence[str], count: int, *, runs: bool) -> str:
-        """runs: the seconds that an attempt ran stand in the place of its end."""
-        numbers = {column: f"column{number}" for number, column in enumerate(columns, 1)}
-        sources = numbers | {column: f"{numbers[column]} + {self._offset}" for column in _TIMES}
-        if runs:
-            sources["ended"] = f"{numbers['started']} + {sources['ended']}"
-        rows = ",".join([f"({','.join('?' * len(columns))})"] * count)
-        chosen = ", ".join(sources[column] for column in columns)
-        return f"INSERT INTO attempts ({', '.join(columns)}) SELECT {chosen} FROM (VALUES {rows})"
-
     def _forget_old(self, batch: Batch) -> None:
         connection = self._connection
-        if batch.done or batch.failed:
-            _keep_newest(connection, "attempts", self._attempts_kept)
+        if (batch.done and not self._packed) or batch.failed:
+            self._keep_newest_attempts()
         if batch.events:
             _keep_newest(connection, "events", EVENTS_KEPT)
         if batch.things:
@@ -225,6 +223,8 @@ class History:
             _keep_newest(connection, "things", THINGS_KEPT, ended)
         if batch.old_kinds > self._old_kinds:
             self._old_kinds = batch.old_kinds
+            while unpack_one(connection):
+                self._packed = 0
             connection.execute(
                 "DELETE FROM kinds WHERE id <= ? AND id NOT IN (SELECT kind FROM attempts)",
                 (batch.old_kinds,),
@@ -238,6 +238,23 @@ class History:
             connection.execute("DELETE FROM output WHERE rowid <= ?", oldest[:1])
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('output_dropped', 'true')")
             self._output_bytes -= oldest[1]
+
+
+def open_file(path: str, *, ended: bool) -> sqlite3.Connection:
+    """Open a session's file, to be read; ended: nobody writes it. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if ended and version == VERSION and packed_count(connection):  # it was killed
+            connection.execute("BEGIN IMMEDIATE")
+            while unpack_one(connection):
+                pass
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _keep_newest(

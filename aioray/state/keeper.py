@@ -107,6 +107,7 @@ class Keeper:
         self._jobs: deque[Callable[[], None]] = deque()  # for the thread
         self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
         self._old_kinds = 0  # see `forget_kinds`
+        self._packed = False  # whether something is left to be unpacked
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
 
@@ -191,6 +192,8 @@ class Keeper:
         swept = folder is None
         while not self._closing:
             wait = None if due is None else max(0.0, due - time.monotonic())
+            if due is None and self._packed:
+                wait = 0.0
             if server is not None:
                 wait = server.shortest_wait(wait)
             for key, _ in selector.select(wait):
@@ -209,9 +212,12 @@ class Keeper:
                     sweep(folder.root)
             elif due is None and (self.awake or self._running_changed):
                 due = now + FLUSH_SECONDS
+            elif due is None:
+                self._unpack(all_of_it=False)  # there is time for it
         while self._jobs:
             self._jobs.popleft()()
         self._flush()
+        self._unpack()
         history.write_running(())
         history.close()
         if server is not None:
@@ -255,6 +261,7 @@ class Keeper:
                 meta={} if meta is known else meta,
             )
         )
+        self._packed = True  # maybe
         for listener in self.listeners:
             if done or failed or retried:
                 ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)
@@ -263,6 +270,10 @@ class Keeper:
                 listener.things(things)
             if events:
                 listener.events(events)
+
+    def _unpack(self, *, all_of_it: bool = True) -> None:
+        assert self._history is not None
+        self._packed = self._history.unpack(all_of_it=all_of_it)
 
     def _ask_for_running(self) -> None:
         """Note what is running, in case that the driver is killed."""
@@ -291,6 +302,7 @@ class Keeper:
             if "stacks" in answer:  # here the loop is seen where it waits, and not in its answering
                 answer["stacks"].append(own_stacks())
             self._flush()
+            self._unpack()
             assert self._history is not None
             if self._history.path is None:
                 answer["database"] = base64.b64encode(self._history.image()).decode()

@@ -4,7 +4,7 @@ Room: state; stdlib only. One file per session. Times are Unix seconds; ids as w
 compute them are not stored where a number says the same: a task's `label` is what its id is made
 of, see `aioray.ids.task_id`. What many attempts have in common is said once, in `kinds`. What
 attempts were running when somebody looked last is in `running`, for the case that a driver is
-killed.
+killed. What came too fast to become rows at once is in `packed`, see `insertion`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE kinds (id INTEGER PRIMARY KEY, facts TEXT);
 CREATE TABLE attempts ({", ".join(ATTEMPT_COLUMNS)});
+CREATE TABLE packed (count INTEGER, unix_offset REAL, checksum INTEGER, data BLOB);
 CREATE TABLE running ({", ".join(ATTEMPT_COLUMNS)});
 CREATE TABLE things (sort TEXT, id TEXT, facts TEXT, PRIMARY KEY (sort, id));
 CREATE TABLE events (at REAL, severity TEXT, source TEXT, message TEXT);

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .folders import found_sessions, is_alive, root_folder
-from .history import FILE
+from .history import FILE, open_file
 from .schema import VERSION
 from .server import connect
 from .view import View
@@ -143,8 +143,7 @@ class Session:
                 connection = sqlite3.connect(":memory:", isolation_level=None)
                 connection.deserialize(base64.b64decode(image))
             elif os.path.exists(path):
-                connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
-                connection.execute("PRAGMA query_only = ON")
+                connection = open_file(path, ended=not self.alive)
             else:
                 raise NoSessionError(
                     f"The session {self.name} has no history: it was started with history=0, or "

@@ -148,7 +148,7 @@ aioray.get(refs)
 def test_kill_9_of_the_driver_leaves_its_history(drive, pipes):
     started, never = pipes(2)
     script = """
-aioray.get([ok.remote(number) for number in range(500)])
+aioray.get([ok.remote(number) for number in range(3_000)])
 ref = wait.remote(sys.argv[2])
 with open(sys.argv[1], "w") as pipe: print("up", file=pipe)
 aioray.get(ref)
@@ -168,8 +168,8 @@ aioray.get(ref)
     assert not session.alive
     with session.view() as view:
         seen = rows(view)
-        assert seen.count(("ok", 0, "FINISHED", None)) == 500
-        assert seen[500:] == [("wait", 0, "FAILED", "OWNER_DIED")]
+        assert seen.count(("ok", 0, "FINISHED", None)) == 3_000
+        assert seen[3_000:] == [("wait", 0, "FAILED", "OWNER_DIED")]
         assert view.meta["ended_at"] is None
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioray.state import history as module
-from aioray.state.history import FILE, Batch, History
+from aioray.state.history import FILE, Batch, History, open_file
 from aioray.state.schema import ATTEMPT_COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_attempts_are_read_as_they_were_written_in_unix_seconds(make, tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 40)), min_size=1, max_size=4))
-def test_batches_of_any_size_are_written_whole_and_in_order(sizes):
+def test_batches_of_any_size_are_written_whole(sizes):
     history = History(None, attempts_kept=100_000, unix_offset=0.0)
     labels, number = [], 0
     for done, failed in sizes:
@@ -81,9 +81,11 @@ def test_batches_of_any_size_are_written_whole_and_in_order(sizes):
         number += done + failed
         labels.extend(row[1] for row in (*rows, *errors))
         history.write(Batch(done=rows, failed=errors))
+    assert history.unpack() is False
     copy = sqlite3.connect(":memory:")
     copy.deserialize(history.image())
-    assert [row[0] for row in copy.execute("SELECT label FROM attempts ORDER BY rowid")] == labels
+    assert [row[0] for row in copy.execute("SELECT label FROM attempts ORDER BY label")] == labels
+    assert copy.execute("SELECT count(*) FROM packed").fetchone() == (0,)
     copy.close()
     history.close()
 
@@ -121,6 +123,52 @@ def test_output_beyond_the_bound_goes_the_oldest_first_and_that_is_said(
     assert ("output_dropped", "true") in read(tmp_path / FILE, "meta")
 
 
+def test_attempts_that_come_too_fast_are_packed_and_become_rows_in_time(make, tmp_path):
+    history = make(kept=5_000)
+    history.write(Batch(done=[attempt(label) for label in range(3_500)]))
+    history.write(Batch(done=[attempt(3_500)]))  # what follows waits behind them
+    assert read(tmp_path / FILE) == []
+    assert [count for count, *_ in read(tmp_path / FILE, "packed")] == [1_000] * 3 + [500, 1]
+    assert history.unpack(all_of_it=False) is True
+    assert [row[1] for row in read(tmp_path / FILE)] == list(range(1_000))
+    assert history.unpack() is False
+    labels = [row[1] for row in read(tmp_path / FILE)]
+    assert labels == list(range(3_501))
+    history.write(Batch(done=[attempt(9_000)]))
+    assert [row[1] for row in read(tmp_path / FILE)] == [*labels, 9_000]
+    first, *_ = read(tmp_path / FILE)
+    assert first[6:11] == (1001.0, 1001.5, 1002.0, 1003.0, 1003.5)
+
+
+def test_what_is_packed_counts_among_what_is_kept(make, tmp_path):
+    history = make(kept=2_500)
+    history.write(Batch(done=[attempt(label) for label in range(900)]))
+    for start in range(10_000, 20_000, 2_000):
+        history.write(Batch(done=[attempt(start + index) for index in range(2_000)]))
+    assert sum(count for count, *_ in read(tmp_path / FILE, "packed")) == 3_000
+    assert history.unpack() is False
+    assert [row[1] for row in read(tmp_path / FILE)] == list(range(17_500, 20_000))
+
+
+def test_file_of_a_killed_session_is_unpacked_by_who_reads_it_and_damage_is_found(make, tmp_path):
+    make().write(Batch(done=[attempt(label) for label in range(2_000)]))
+    for _ in range(2):
+        reader = open_file(str(tmp_path / FILE), ended=True)
+        assert reader.execute("SELECT count(*), max(label) FROM attempts").fetchone() == (
+            2_000,
+            1_999,
+        )
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.execute("DELETE FROM attempts")
+        reader.close()
+    writer = sqlite3.connect(tmp_path / FILE)
+    writer.execute("INSERT INTO packed VALUES (1, 0.0, 12345, x'00')")
+    writer.commit()
+    writer.close()
+    with pytest.raises(sqlite3.DatabaseError, match="has changed"):
+        open_file(str(tmp_path / FILE), ended=True)
+
+
 def test_without_a_folder_all_is_in_memory(make, tmp_path):
     history = make(folder=None)
     history.write(Batch(meta={"job": "01"}))
@@ -145,6 +193,7 @@ def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_
     history.write(
         Batch(done=[attempt(label) for label in range(3_000)], meta={"job": "01"}, kinds=[(1, {})])
     )
+    history.unpack()
     history._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with open(tmp_path / FILE, "r+b") as file:
         file.seek(4096)
@@ -175,7 +224,7 @@ def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
     assert len(caplog.records) == 1
     copy = sqlite3.connect(":memory:")
     copy.deserialize(history.image())
-    assert copy.execute("SELECT count(*) FROM attempts").fetchone() == (10_000,)
+    assert copy.execute("SELECT sum(count) FROM packed").fetchone() == (10_000,)
     assert copy.execute("SELECT value FROM meta WHERE key = 'job'").fetchone() == ('"01"',)
     copy.close()
 

@@ -1,0 +1,129 @@
+"""How attempts get into the table: as rows, or packed first, when they come too fast.
+
+Room: state. A row costs SQLite about a microsecond, half of which is spent while nobody else can
+run Python. So a driver that ends tens of thousands of tasks a second packs them: a thousand to a
+blob, which takes a quarter of that, and survives a kill like rows do. They become rows when there
+is time, or when somebody wants to read them; what is too old by then never does.
+
+Rows go to SQLite as few statements of many rows: `executemany` would let go of the GIL, and wait
+for it again, once for every row, behind a driver that is busy. Times become Unix seconds there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import marshal
+import sqlite3
+import zlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .schema import ATTEMPT_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Rows = Sequence[tuple[Any, ...]]
+
+__all__ = [
+    "drop_packed",
+    "insert_done",
+    "insert_failed",
+    "pack",
+    "packed_count",
+    "unpack_one",
+]
+
+ROWS_OF_BLOB = 1_000  # little enough not to hold up other threads
+_PARAMETERS = 12_000  # of one statement; SQLite takes 32,766
+_DONE_COLUMNS = ATTEMPT_COLUMNS[:-2]  # of an attempt that has not failed
+_TIMES = ("created", "ready", "sent", "started", "ended")
+_FORMAT = 4  # of marshal, which every Python since 3.4 reads
+
+
+def insert_done(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
+    """Insert attempts that have their value.
+
+    rows: as in the table, without what tells of errors, and with the seconds that it ran instead of
+    the end. unix_offset: what makes Unix seconds of their times.
+    """
+    _insert(connection, _DONE_COLUMNS, rows, unix_offset, runs=True)
+
+
+def insert_failed(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
+    """Insert attempts that have failed. rows: as in the table."""
+    _insert(connection, ATTEMPT_COLUMNS, rows, unix_offset, runs=False)
+
+
+def pack(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
+    """Store what `insert_done` takes for later."""
+    for start in range(0, len(rows), ROWS_OF_BLOB):
+        some = rows[start : start + ROWS_OF_BLOB]
+        data = marshal.dumps(list(some), _FORMAT)
+        connection.execute(
+            "INSERT INTO packed VALUES (?, ?, ?, ?)",
+            (len(some), unix_offset, zlib.crc32(data), data),
+        )
+
+
+def packed_count(connection: sqlite3.Connection) -> int:
+    """How many attempts are packed."""
+    (count,) = connection.execute("SELECT COALESCE(SUM(count), 0) FROM packed").fetchone()
+    return int(count)
+
+
+def drop_packed(connection: sqlite3.Connection, kept: int) -> int:
+    """Drop the oldest blobs without which there are `kept` still; how many are there then."""
+    count = packed_count(connection)
+    while True:
+        first = connection.execute("SELECT rowid, count FROM packed ORDER BY rowid").fetchone()
+        if first is None or count - first[1] < kept:
+            return count
+        connection.execute("DELETE FROM packed WHERE rowid = ?", first[:1])
+        count -= first[1]
+
+
+def unpack_one(connection: sqlite3.Connection) -> bool:
+    """Make rows of the oldest blob, in the transaction that is open; False if there is none.
+
+    Raises sqlite3.DatabaseError if it is damaged.
+    """
+    first = connection.execute(
+        "SELECT rowid, unix_offset, checksum, data FROM packed ORDER BY rowid LIMIT 1"
+    ).fetchone()
+    if first is None:
+        return False
+    rowid, unix_offset, checksum, data = first
+    if zlib.crc32(data) != checksum:
+        raise sqlite3.DatabaseError("a part of it has changed since it was written")
+    insert_done(connection, marshal.loads(data), unix_offset)
+    connection.execute("DELETE FROM packed WHERE rowid = ?", (rowid,))
+    return True
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    columns: tuple[str, ...],
+    rows: Rows,
+    unix_offset: float,
+    *,
+    runs: bool,
+) -> None:
+    size = _PARAMETERS // len(columns)
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        make = _statement if len(some) == size else _statement.__wrapped__
+        sql = make(columns, len(some), repr(unix_offset), runs=runs)
+        connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
+
+
+@lru_cache(maxsize=4)
+def _statement(columns: tuple[str, ...], count: int, unix_offset: str, *, runs: bool) -> str:
+    """runs: the seconds that an attempt ran stand in the place of its end."""
+    numbers = {column: f"column{number}" for number, column in enumerate(columns, 1)}
+    sources = numbers | {column: f"{numbers[column]} + {unix_offset}" for column in _TIMES}
+    if runs:
+        sources["ended"] = f"{numbers['started']} + {sources['ended']}"
+    rows = ",".join([f"({','.join('?' * len(columns))})"] * count)
+    chosen = ", ".join(sources[column] for column in columns)
+    return f"INSERT INTO attempts ({', '.join(columns)}) SELECT {chosen} FROM (VALUES {rows})"
