@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import platform
 import sys
 import time
 from collections import Counter
@@ -123,7 +122,7 @@ class Recorder:
             "hostname": os.uname().nodename,
             "ip": NODE_IP,
             "entrypoint": " ".join(program),
-            "python": platform.python_version(),
+            "python": sys.version.partition(" ")[0],
             "started_at": now,
             "ended_at": None,
             **session,

@@ -18,8 +18,7 @@ import stat
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,8 +107,7 @@ class SessionFolder:
         self._mutex = threading.Lock()  # the other may be held by a thread that is not here
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A session that was found."""
 
     name: str

@@ -20,7 +20,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .stacks import own_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ __all__ = ["Keeper", "Listener"]
 
 logger = logging.getLogger("aioray")
 
+BEGIN_SECONDS = 0.2  # after the start of the session, whose first tasks are not to wait for this
 FLUSH_SECONDS = 0.5  # between the first fact and the writing of it
 OUTPUT_WAITING = 64 * 1024 * 1024  # bytes of output that may wait to be written; more is not kept
 CLOSE_SECONDS = 10.0  # that the end of a session waits for its history
@@ -98,6 +98,7 @@ class Keeper:
         self.awake = False  # whether it will write soon without being told
         self._closing = False
         self._ended = False
+        self._needed = threading.Event()
         self._ending = threading.Lock()
         self._asked_for_running = False
         self._running_changed = False  # something has happened since it was asked for
@@ -150,6 +151,7 @@ class Keeper:
         if self._closing:
             return
         self._closing = True
+        self._needed.set()
         os.eventfd_write(self._bell, 1)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
@@ -163,12 +165,14 @@ class Keeper:
         """Have something done by the thread, or not at all if it has ended. From any thread."""
         with self._ending:
             if not self._ended:
+                self._needed.set()
                 self._jobs.append(job)
                 os.eventfd_write(self._bell, 1)
 
     # ------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
+        self._needed.wait(BEGIN_SECONDS)
         from .folders import sweep
         from .history import History
         from .server import Server
@@ -300,6 +304,8 @@ class Keeper:
 
         def finish() -> None:
             if "stacks" in answer:  # here the loop is seen where it waits, and not in its answering
+                from .stacks import own_stacks
+
                 answer["stacks"].append(own_stacks())
             self._flush()
             self._unpack()
