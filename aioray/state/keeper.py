@@ -20,7 +20,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
