@@ -49,7 +49,7 @@ def run(request, tmp_path):
             request.param(program, tmp_path),
             capture_output=True,
             check=False,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | {"RAY_TMPDIR": str(tmp_path)},
             stdin=subprocess.DEVNULL,
             text=True,
             timeout=GUARD_SECONDS,
@@ -109,3 +109,101 @@ def test_exceptions_are_retried_once_if_asked_for_and_on_the_list(run) -> None:
     failed = first.count("FAILURE") + last.count("FAILURE AFTER RETRIES")
     assert failed <= len(ended) <= 6
     assert set(ended) <= {"raised RandomError: Failed!"}
+
+
+# The tables that Ray's documentation shows after these programs, but for ids and the pid of the
+# worker, a column that was added to them since.
+COLUMNS = [
+    "TASK_ID",
+    "ATTEMPT_NUMBER",
+    "NAME",
+    "STATE",
+    "JOB_ID",
+    "ACTOR_ID",
+    "TYPE",
+    "FUNC_OR_CLASS_NAME",
+    "PARENT_TASK_ID",
+    "NODE_ID",
+    "WORKER_ID",
+    "WORKER_PID",
+    "ERROR_TYPE",
+]
+DRIVER = "ffffffffffffffffffffffffffffffffffffffff01000000"
+SHAPES = {
+    "TASK_ID": r"[0-9a-f]{16}f{24}01000000",
+    "ATTEMPT_NUMBER": r"\d",
+    "NODE_ID": r"[0-9a-f]{56}",
+    "WORKER_ID": r"[0-9a-f]{56}",
+    "WORKER_PID": r"\d+",
+    "ACTOR_ID": "",
+    "JOB_ID": "01000000",
+    "TYPE": "NORMAL_TASK",
+    "PARENT_TASK_ID": DRIVER,
+}
+
+
+def listed(directory: Path, *arguments: str) -> list[dict[str, str]]:
+    """The rows of `aioray list tasks`, by column, after a program has ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", "aioray", "list", "tasks", *arguments],
+        capture_output=True,
+        check=True,
+        env=ENVIRONMENT | {"RAY_TMPDIR": str(directory)},
+        text=True,
+        timeout=GUARD_SECONDS,
+    )
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"======== List: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} ========", lines[1])
+    assert lines[2:4] == ["Stats:", "-" * 30]
+    assert lines[5:8] == ["", "Table:", "-" * 30]
+    head, *body = lines[8:-1]
+    assert head.split() == COLUMNS
+    assert lines[4] == f"Total: {len(body)}"
+    starts = [head.index(f" {column}") + 1 for column in COLUMNS]
+    rows = []
+    for number, line in enumerate(body):
+        assert int(line[: starts[0]]) == number
+        cells = [
+            line[start:end].strip()
+            for start, end in zip(starts, [*starts[1:], len(line)], strict=True)
+        ]
+        rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    for row in rows:
+        for column, shape in SHAPES.items():
+            assert re.fullmatch(shape, row[column]), (column, row)
+        assert row["NAME"] == row["FUNC_OR_CLASS_NAME"]
+    assert rows == sorted(rows, key=lambda row: (row["TASK_ID"], int(row["ATTEMPT_NUMBER"])))
+    return rows
+
+
+def test_failed_tasks_are_listed_as_in_the_documentation(run, tmp_path) -> None:
+    run("capture_failure.py")
+    rows = listed(tmp_path)
+    assert sorted(
+        (row["NAME"], row["ATTEMPT_NUMBER"], row["STATE"], row["ERROR_TYPE"]) for row in rows
+    ) == [
+        ("f", "0", "FAILED", "TASK_EXECUTION_EXCEPTION"),
+        ("f", "0", "FAILED", "TASK_EXECUTION_EXCEPTION"),
+        ("g", "0", "FAILED", "TASK_EXECUTION_EXCEPTION"),
+    ]
+    assert len({row["TASK_ID"] for row in rows}) == 3
+    assert len({row["NODE_ID"] for row in rows}) == 1
+
+
+def test_attempts_of_a_task_are_listed_as_in_the_documentation(run, tmp_path) -> None:
+    stdout, stderr = run("retry_crashed_worker.py")
+    rows = listed(tmp_path)
+    tasks = {row["TASK_ID"] for row in rows}
+    assert len(tasks) == 3
+    ends = []
+    for task in tasks:
+        *failed, last = mine = listed(tmp_path, "-f", f"task_id={task}")
+        assert mine == [row for row in rows if row["TASK_ID"] == task]
+        assert [row["ATTEMPT_NUMBER"] for row in mine] == ["0", "1"][: len(mine)]
+        for row in failed:
+            assert (row["STATE"], row["ERROR_TYPE"]) == ("FAILED", "WORKER_DIED")
+        assert (last["STATE"], last["ERROR_TYPE"]) in {("FINISHED", ""), ("FAILED", "WORKER_DIED")}
+        assert len({row["WORKER_ID"] for row in mine}) == len(mine)  # a dead worker's has no other
+        ends.append("SUCCESS" if last["STATE"] == "FINISHED" else "FAILURE")
+    assert sorted(ends) == sorted(stdout)
+    assert len(rows) - len(tasks) == len(stderr)
