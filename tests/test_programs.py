@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -142,8 +143,7 @@ SHAPES = {
 }
 
 
-def listed(directory: Path, *arguments: str) -> list[dict[str, str]]:
-    """The rows of `aioray list tasks`, by column, after a program has ended."""
+def aioray_list(directory: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "aioray", "list", "tasks", *arguments],
         capture_output=True,
@@ -152,23 +152,26 @@ def listed(directory: Path, *arguments: str) -> list[dict[str, str]]:
         text=True,
         timeout=GUARD_SECONDS,
     )
-    lines = done.stdout.splitlines()
-    assert re.fullmatch(r"======== List: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} ========", lines[1])
+    return done.stdout
+
+
+def listed(directory: Path, *arguments: str) -> list[dict[str, str]]:
+    """The rows of `aioray list tasks`, by column, after a program has ended."""
+    lines = aioray_list(directory, *arguments).splitlines()
+    assert re.fullmatch(r"=+ List: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} =+", lines[1])
     assert lines[2:4] == ["Stats:", "-" * 30]
     assert lines[5:8] == ["", "Table:", "-" * 30]
     head, *body = lines[8:-1]
     assert head.split() == COLUMNS
     assert lines[4] == f"Total: {len(body)}"
-    starts = [head.index(f" {column}") + 1 for column in COLUMNS]
-    rows = []
-    for number, line in enumerate(body):
-        assert int(line[: starts[0]]) == number
-        cells = [
-            line[start:end].strip()
-            for start, end in zip(starts, [*starts[1:], len(line)], strict=True)
-        ]
-        rows.append(dict(zip(COLUMNS, cells, strict=True)))
-    for row in rows:
+    found = json.loads(aioray_list(directory, *arguments, "--format", "json"))
+    rows = [
+        {column: str(row[column.lower()] or "") for column in COLUMNS}
+        | {"ATTEMPT_NUMBER": str(row["attempt_number"])}
+        for row in found
+    ]
+    for number, (row, line) in enumerate(zip(rows, body, strict=True)):
+        assert line.split() == [str(number), *filter(None, row.values())]
         for column, shape in SHAPES.items():
             assert re.fullmatch(shape, row[column]), (column, row)
         assert row["NAME"] == row["FUNC_OR_CLASS_NAME"]
