@@ -204,6 +204,13 @@ def test_client_is_independent_of_who_implements_and_who_uses_it() -> None:
     assert listed(i for i in imports if i.is_below(*sides)) == []
 
 
+def test_state_knows_no_engine_no_worker_and_no_face() -> None:
+    """Whoever looks at a session needs nothing of what has run it."""
+    imports = imports_below("aioray.state")
+    sides = ("aioray.core", "aioray.engine", "aioray.worker", "aioray.util", *FACE)
+    assert listed(i for i in imports if i.is_below(*sides)) == []
+
+
 def test_nobody_imports_the_command_line() -> None:
     inside = ("aioray.__main__", "aioray.cli")
     imports = imports_below("aioray")

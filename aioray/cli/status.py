@@ -137,7 +137,7 @@ def _states(view: View) -> Iterator[str]:
     yield _RULE
     yield from _counted(tasks)
     if retried:
-        yield f" {retried} failed attempts were retried"
+        yield f" {retried} retried after a failure"
     yield ""
     yield "Actors"
     yield _RULE

@@ -28,6 +28,7 @@ __all__ = ["FILE", "Batch", "History", "open_file"]
 logger = logging.getLogger("aioray")
 
 FILE = "history.db"
+_MEMORY = ":memory:"
 OUTPUT_BYTES = 256 * 1024 * 1024  # of workers' output that one session keeps
 EVENTS_KEPT = 10_000
 THINGS_KEPT = 10_000  # changes of things; those that have not ended stay
@@ -151,12 +152,12 @@ class History:
             except sqlite3.Error as error:
                 _warn(f"There will be no file of this session's history: {error}", self._path)
                 self._path = None
-        return _create(":memory:")
+        return _create(_MEMORY)
 
     def _set_aside(self, error: sqlite3.Error) -> None:
         """Begin anew in memory, with all that can still be read."""
         path, self._path = self._path, None
-        damaged, self._connection = self._connection, _create(":memory:")
+        damaged, self._connection = self._connection, _create(_MEMORY)
         with contextlib.suppress(sqlite3.Error):
             damaged.execute("ROLLBACK")
         for table in ("meta", "kinds", "things", "attempts", "packed", "events"):
@@ -266,6 +267,9 @@ def _keep_newest(
 
 
 def _create(path: str) -> sqlite3.Connection:
+    if path != _MEMORY:
+        with contextlib.suppress(OSError):  # SQLite will say what is wrong
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

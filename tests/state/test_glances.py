@@ -206,7 +206,7 @@ Tasks
  1 PENDING_NODE_ASSIGNMENT
  3 RUNNING
  1 SUBMITTED_TO_WORKER
- 1 failed attempts were retried
+ 1 retried after a failure
 
 Actors
 ---------------------------------------------------------------

@@ -169,6 +169,12 @@ def test_file_of_a_killed_session_is_unpacked_by_who_reads_it_and_damage_is_foun
         open_file(str(tmp_path / FILE), ended=True)
 
 
+def test_file_is_for_its_user_alone(make, tmp_path):
+    make().write(Batch(done=[attempt(1)]))
+    for name in os.listdir(tmp_path):
+        assert os.stat(tmp_path / name).st_mode & 0o777 == 0o600
+
+
 def test_without_a_folder_all_is_in_memory(make, tmp_path):
     history = make(folder=None)
     history.write(Batch(meta={"job": "01"}))
