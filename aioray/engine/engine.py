@@ -5,10 +5,10 @@ changes on the loop's thread, without locks. Other threads leave tasks and calls
 wake the loop once for many. A loop tick's submissions become one event, and answers that arrive
 together too.
 
-The engine takes no signals and installs no handlers; its only threads are one that prints, and one
-that works with the disk once shared memory is full. It ends with `shutdown`, with `async with`, or
-with its loop: a guard task notices when the loop's owner cancels everything, and then kills what is
-left at once.
+The engine takes no signals and installs no handlers; its only threads are one that keeps the
+history and answers for it, one that prints, and one that works with the disk once shared memory is
+full. It ends with `shutdown`, with `async with`, or with its loop: a guard task notices when the
+loop's owner cancels everything, and then kills what is left at once.
 """
 
 from __future__ import annotations
