@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from .schema import Record
+    from .record import Record
     from .view import View
 
 __all__ = [

@@ -24,7 +24,7 @@ from .. import ids
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .schema import Record
+    from .record import Record
     from .view import View
 
 __all__ = ["Source", "attempt_id", "driver_row", "source_of"]

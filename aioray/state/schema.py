@@ -9,9 +9,7 @@ killed. What came too fast to become rows at once is in `packed`, see `insertion
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-__all__ = ["ATTEMPT_COLUMNS", "SCHEMA", "VERSION", "Record"]
+__all__ = ["ATTEMPT_COLUMNS", "SCHEMA", "VERSION"]
 
 VERSION = 1  # of the tables; a file of another version is not read
 
@@ -42,22 +40,3 @@ CREATE TABLE events (at REAL, severity TEXT, source TEXT, message TEXT);
 CREATE TABLE output (worker INTEGER, seq INTEGER, stream INTEGER, at REAL, data BLOB);
 CREATE INDEX output_of ON output (worker, seq);
 """
-
-
-class Record(NamedTuple):
-    """One attempt of a task. The columns of `attempts`, and `state`."""
-
-    kind: int  # see `kinds`: a function with one set of options
-    label: int | bytes  # number among the driver's tasks, from 1; of all others the id
-    attempt: int  # from 0
-    parent: bytes | None  # id of the task that submitted it; None: the driver
-    worker: int | None  # the engine's number of the worker; None: it never got to one
-    seq: int | None  # of the attempt in that worker, as `output.seq`
-    created: float  # submitted, or the attempt before had ended
-    ready: float | None  # its arguments were there
-    sent: float | None  # to the worker
-    started: float | None  # running
-    ended: float | None  # None: it has not
-    error_type: str | None  # None: it has not failed
-    error_message: str | None
-    state: str  # Ray's names

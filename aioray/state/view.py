@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import ids
-from .schema import ATTEMPT_COLUMNS, Record
+from .record import Record
+from .schema import ATTEMPT_COLUMNS
 
 if TYPE_CHECKING:
     import sqlite3
