@@ -270,9 +270,12 @@ def _create(path: str) -> sqlite3.Connection:
     if path != _MEMORY:
         with contextlib.suppress(OSError):  # SQLite will say what is wrong
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=32
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA cache_size = -512")  # kB; it is written to, and hardly read
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
         for statement in filter(str.strip, SCHEMA.split(";")):

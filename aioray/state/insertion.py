@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ROWS_OF_BLOB = 1_000  # little enough not to hold up other threads
-_PARAMETERS = 12_000  # of one statement; SQLite takes 32,766
+_SIZES = (256, 16, 1)  # rows of one statement: few texts, which SQLite has prepared already
 _DONE_COLUMNS = ATTEMPT_COLUMNS[:-2]  # of an attempt that has not failed
 _TIMES = ("created", "ready", "sent", "started", "ended")
 _FORMAT = 4  # of marshal, which every Python since 3.4 reads
@@ -109,15 +109,16 @@ def _insert(
     *,
     runs: bool,
 ) -> None:
-    size = _PARAMETERS // len(columns)
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        make = _statement if len(some) == size else _statement.__wrapped__
-        sql = make(columns, len(some), repr(unix_offset), runs=runs)
-        connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
+    start = 0
+    for size in _SIZES:
+        while len(rows) - start >= size:
+            some = rows[start : start + size]
+            sql = _statement(columns, size, repr(unix_offset), runs=runs)
+            connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
+            start += size
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2 * len(_SIZES))
 def _statement(columns: tuple[str, ...], count: int, unix_offset: str, *, runs: bool) -> str:
     """runs: the seconds that an attempt ran stand in the place of its end."""
     numbers = {column: f"column{number}" for number, column in enumerate(columns, 1)}
