@@ -23,7 +23,7 @@ from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FILE", "Batch", "History", "open_file"]
+__all__ = ["FILE", "Batch", "History", "open_file", "open_image", "version_of"]
 
 logger = logging.getLogger("aioray")
 
@@ -242,12 +242,14 @@ class History:
 
 
 def open_file(path: str, *, ended: bool) -> sqlite3.Connection:
-    """Open a session's file, to be read; ended: nobody writes it. Raises sqlite3.Error."""
+    """Open a session's file, to be read. ended: nobody writes it any more.
+
+    Raises sqlite3.Error.
+    """
     connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if ended and version == VERSION and packed_count(connection):  # it was killed
-            connection.execute("BEGIN IMMEDIATE")
+        if ended and version_of(connection) == VERSION and packed_count(connection):
+            connection.execute("BEGIN IMMEDIATE")  # it was killed
             while unpack_one(connection):
                 pass
             connection.execute("COMMIT")
@@ -256,6 +258,23 @@ def open_file(path: str, *, ended: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def open_image(image: bytes) -> sqlite3.Connection:
+    """Open what `History.image` has given. Raises sqlite3.Error."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.deserialize(image)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Of the tables, see `schema`. Raises sqlite3.Error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _keep_newest(

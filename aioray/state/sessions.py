@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .folders import found_sessions, is_alive, root_folder
-from .history import FILE, open_file
+from .history import FILE, open_file, open_image, version_of
 from .schema import VERSION
 from .server import connect
 from .view import View
@@ -138,28 +138,28 @@ class Session:
 
     def _open(self, image: str | None) -> sqlite3.Connection:
         path = os.path.join(self.folder, FILE)
+        if image is None and not os.path.exists(path):
+            raise NoSessionError(
+                f"The session {self.name} has no history: it was started with history=0, or could "
+                f"not write it."
+            )
         try:
             if image is not None:
-                connection = sqlite3.connect(":memory:", isolation_level=None)
-                connection.deserialize(base64.b64decode(image))
-            elif os.path.exists(path):
-                connection = open_file(path, ended=not self.alive)
+                connection = open_image(base64.b64decode(image))
             else:
-                raise NoSessionError(
-                    f"The session {self.name} has no history: it was started with history=0, or "
-                    f"could not write it."
-                )
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+                connection = open_file(path, ended=not self.alive)
+            with contextlib.ExitStack() as stack:
+                stack.callback(connection.close)
+                if version_of(connection) != VERSION:
+                    raise SessionError(
+                        f"The history of {self.name} was written by another version of aioray."
+                    )
+                stack.pop_all()
         except sqlite3.Error as error:
             raise SessionError(
                 f"The history of {self.name} cannot be read: {error} ({path}). "
                 f"Remove the file if it is damaged."
             ) from error
-        if version != VERSION:
-            connection.close()
-            raise SessionError(
-                f"The history of {self.name} was written by another version of aioray."
-            )
         return connection
 
 

@@ -7,12 +7,13 @@ run; actors that live, died and never started; workers that ended in each way.
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
 from aioray import ids
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View
+
+from .memory import database
 
 JOB = ids.job_id(1)
 NODE = "0e" * 28
@@ -42,7 +43,7 @@ class History:
     """Collects what a session would have written, and gives a view of it."""
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:")
+        self.connection = database()
         self.connection.executescript(SCHEMA)
         self.kinds = 0
         self.alive = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 
 from aioray import ids
 from aioray.state import logs
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View
+
+from .memory import database
 
 JOB = ids.job_id(1)
 NODE = "0a" * ids.NODE_ID_SIZE
@@ -30,7 +31,7 @@ class History:
     """A history that is written as the test goes on, and can be looked at."""
 
     def __init__(self):
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = database()
         self.connection.executescript(SCHEMA)
         self.tasks = []  # unfinished
         self.is_alive = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,8 @@ from aioray.cli import figures, memory, stack, status
 from aioray.cli.top import Frame, Process
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View
+
+from .memory import database
 
 NOW = 1_000_000.0  # Unix seconds
 JOB = ids.job_id(1)
@@ -94,7 +95,7 @@ EVENTS = [
 
 
 def view(*, live=LIVE, events=EVENTS, things=None, attempts=ATTEMPTS, **meta):
-    connection = sqlite3.connect(":memory:")
+    connection = database()
     connection.executescript(SCHEMA)
     meta = {
         "session": "session_x",

@@ -18,6 +18,8 @@ from aioray.state import history as module
 from aioray.state.history import FILE, Batch, History, open_file
 from aioray.state.schema import ATTEMPT_COLUMNS
 
+from .memory import database
+
 ROOT = Path(__file__).parents[2]
 OFFSET = 1_000.0
 
@@ -82,11 +84,9 @@ def test_batches_of_any_size_are_written_whole(sizes):
         labels.extend(row[1] for row in (*rows, *errors))
         history.write(Batch(done=rows, failed=errors))
     assert history.unpack() is False
-    copy = sqlite3.connect(":memory:")
-    copy.deserialize(history.image())
+    copy = database(history.image())
     assert [row[0] for row in copy.execute("SELECT label FROM attempts ORDER BY label")] == labels
     assert copy.execute("SELECT count(*) FROM packed").fetchone() == (0,)
-    copy.close()
     history.close()
 
 
@@ -180,10 +180,8 @@ def test_without_a_folder_all_is_in_memory(make, tmp_path):
     history.write(Batch(meta={"job": "01"}))
     assert history.path is None
     assert os.listdir(tmp_path) == []
-    copy = sqlite3.connect(":memory:")
-    copy.deserialize(history.image())
+    copy = database(history.image())
     assert copy.execute("SELECT * FROM meta").fetchall() == [("job", '"01"')]
-    copy.close()
 
 
 def test_file_that_cannot_be_made_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
@@ -213,10 +211,8 @@ def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_
     assert (tmp_path / f"{FILE}.damaged").exists()
     assert len(caplog.records) == 1
     assert "set aside" in caplog.text
-    copy = sqlite3.connect(":memory:")
-    copy.deserialize(history.image())
+    copy = database(history.image())
     assert copy.execute("SELECT max(label) FROM attempts").fetchone() == (6_000,)
-    copy.close()
 
 
 def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
@@ -228,11 +224,9 @@ def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
     assert history.path is None
     assert "full" in caplog.text
     assert len(caplog.records) == 1
-    copy = sqlite3.connect(":memory:")
-    copy.deserialize(history.image())
+    copy = database(history.image())
     assert copy.execute("SELECT sum(count) FROM packed").fetchone() == (10_000,)
     assert copy.execute("SELECT value FROM meta WHERE key = 'job'").fetchone() == ('"01"',)
-    copy.close()
 
 
 def test_what_was_written_survives_kill_9(tmp_path):
