@@ -41,9 +41,22 @@ class Target:
     timeout: float  # seconds that the session may take to answer
 
     def session(self) -> Session:
-        """The session. Raises click.ClickException if there is none."""
+        """The session. Raises click.ClickException if there is none.
+
+        Says on stderr which one it is where somebody may have meant another.
+        """
         with answering():
-            return find_session(self.name, self.temp_dir)
+            chosen = find_session(self.name, self.temp_dir)
+        if self.name in (None, "auto", "local"):
+            others = sum(found.alive for found in sessions(self.temp_dir)) - chosen.alive
+            if others:
+                one = "another session runs" if others == 1 else f"{others} other sessions run"
+                click.echo(
+                    f"This is about {chosen.name}, the newest; {one} too. --session names one, "
+                    f"`aioray sessions` lists them.",
+                    err=True,
+                )
+        return chosen
 
     @contextlib.contextmanager
     def view(self, *want: str) -> Iterator[View]:

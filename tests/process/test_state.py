@@ -244,6 +244,36 @@ def test_sessions_side_by_side_and_one_after_the_other_are_told_apart():
     assert {session.name for session in sessions()} == set(engines)
 
 
+async def aioray_says(*arguments):
+    """What a command prints on stdout and on stderr."""
+    command = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "aioray",
+        *arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(command.communicate(), GUARD)
+    assert command.returncode == 0, err
+    return out.decode(), err.decode()
+
+
+async def test_command_says_which_session_it_is_about_if_several_run():
+    listing = ("list", "workers", "--format", "json")
+    async with aioray.Engine(num_cpus=1) as one:
+        alone, err = await aioray_says(*listing)
+        assert err == ""
+        async with aioray.Engine(num_cpus=1) as two:
+            newest, err = await aioray_says(*listing)
+            assert err.startswith(f"This is about {two.session}, the newest; another session runs")
+            assert newest != alone
+            named, err = await aioray_says(*listing, "--session", one.session)
+            assert err == ""
+            assert named == alone
+
+
 def test_nothing_is_recorded_if_nothing_is_to_be(root):
     @aioray.remote
     def ok(x):
