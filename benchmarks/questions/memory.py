@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "memory"
 ROUNDED_TO_ZERO = 0.5  # per cent; asking and answering is in it
+SETTLE_SECONDS = 2.0  # for what is done in the background after the last task
 CONTESTANTS = ("aioray", "ProcessPoolExecutor", "pebble", "loky", "ray")
 
 
@@ -68,7 +69,7 @@ def run(bench: Bench) -> None:
 def _idle(runner: Runner, seconds: float) -> tuple[float, float, float]:
     members = processes.tree(runner.pid)
     megabytes = processes.pss_kb(*members) / 1024
-    runner.ask("idle", seconds=0.2)
+    runner.ask("idle", seconds=SETTLE_SECONDS)
     before = processes.cpu_seconds(*members)
     runner.ask("idle", seconds=seconds)
     used = processes.cpu_seconds(*members) - before
