@@ -47,15 +47,14 @@ class Target:
         """
         with answering():
             chosen = find_session(self.name, self.temp_dir)
-        if self.name in (None, "auto", "local"):
-            others = sum(found.alive for found in sessions(self.temp_dir)) - chosen.alive
-            if others:
-                one = "another session runs" if others == 1 else f"{others} other sessions run"
-                click.echo(
-                    f"This is about {chosen.name}, the newest; {one} too. --session names one, "
-                    f"`aioray sessions` lists them.",
-                    err=True,
-                )
+        if chosen.others:
+            count = chosen.others
+            others = "another session runs" if count == 1 else f"{count} other sessions run"
+            click.echo(
+                f"This is about {chosen.name}, the newest; {others}. --session names one, "
+                f"`aioray sessions` lists them.",
+                err=True,
+            )
         return chosen
 
     @contextlib.contextmanager

@@ -74,6 +74,7 @@ class Session:
         self.folder = folder
         self.alive = alive
         self.pid = pid
+        self.others = 0  # sessions that run too, if this was found as the newest one
 
     def __repr__(self) -> str:
         return f"<Session {self.name} {'alive' if self.alive else 'ended'}>"
@@ -188,7 +189,9 @@ def find_session(name: str | None = None, temp_dir: str | None = None) -> Sessio
             f"the program has given as _temp_dir with --temp-dir."
         )
     if name in (None, "auto", "local"):
-        return found[0]
+        newest, *older = found
+        newest.others = sum(session.alive for session in older)
+        return newest
     fitting = [session for session in found if name in (session.name, str(session.pid))]
     if not fitting:
         raise NoSessionError(

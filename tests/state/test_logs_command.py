@@ -27,6 +27,8 @@ def run(history, monkeypatch):
     """Runs the command; what it has written to stdout and to stderr, and its exit status."""
 
     class Session:
+        others = 0
+
         def view(self, want=(), timeout=30.0):
             return history.look()
 
@@ -205,6 +207,8 @@ history.attempt(1)
 for number in range(2000):
     history.output(b"x" * 1000 + b"\\n")
 class Session:
+    others = 0
+
     def view(self, want=(), timeout=30.0):
         return history.look()
 common.find_session = lambda name, temp_dir: Session()
