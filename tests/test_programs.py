@@ -15,7 +15,7 @@ import aioray
 
 PROGRAMS = Path(__file__).parent / "programs"
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},
     "PYTHONPATH": str(Path(aioray.__file__).parent.parent),
 }
 GUARD_SECONDS = 50

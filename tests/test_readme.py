@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUARD_SECONDS = 50
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},
     # Else print() writes a line and its end apart, and what workers print may come in between.
     "PYTHONUNBUFFERED": "",
     "PYTHONPATH": str(Path(aioray.__file__).parent.parent),
