@@ -107,6 +107,7 @@ class Keeper:
         self._jobs: deque[Callable[[], None]] = deque()  # for the thread
         self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
         self._old_kinds = 0  # see `forget_kinds`
+        self._forgotten_kinds = 0  # up to which that has been done
         self._packed = False  # whether something is left to be unpacked
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
@@ -141,8 +142,6 @@ class Keeper:
 
     def forget_kinds(self, newest: int) -> None:
         """Kinds up to this number have no attempts but those that are written already."""
-        for number in [number for number in self.kinds if number <= newest]:
-            del self.kinds[number]
         self._old_kinds = newest
 
     def close(self) -> None:
@@ -273,6 +272,11 @@ class Keeper:
                 listener.things(things)
             if events:
                 listener.events(events)
+        if old_kinds > self._forgotten_kinds:
+            self._forgotten_kinds = old_kinds
+            for number in tuple(self.kinds):  # others may be added meanwhile
+                if number <= old_kinds:
+                    del self.kinds[number]
 
     def _unpack(self, *, all_of_it: bool = True) -> None:
         assert self._history is not None

@@ -317,3 +317,17 @@ def test_damaged_file_says_so(tmp_path):
     session = Session("session_x_1", str(tmp_path), alive=False, pid=1)
     with pytest.raises(SessionError, match="cannot be read"), session.view():
         pass
+
+
+def test_listener_knows_every_kind_that_it_is_told_of_and_old_ones_go_then(start):
+    keeper, _ = start()
+    listener = Listener(1)
+    keeper.listeners.append(listener)
+    keeper.add_kind(2, {"name": "g", "creation": None})
+    keeper.done.append((1, *attempt(1)[1:]))
+    keeper.forget_kinds(1)
+    keeper.wake()
+    assert listener.enough.wait(GUARD)
+    assert set(listener.kinds) == {1, 2}
+    keeper.close()
+    assert set(keeper.kinds) == {2}
