@@ -17,7 +17,15 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from .insertion import drop_packed, insert_done, insert_failed, pack, packed_count, unpack_one
+from .insertion import (
+    copy_packed,
+    drop_packed,
+    insert_done,
+    insert_failed,
+    pack,
+    packed_count,
+    unpack_one,
+)
 from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
 
 if TYPE_CHECKING:
@@ -80,7 +88,7 @@ class History:
         self._path = None if folder is None else os.path.join(folder, FILE)
         self._attempts_kept = attempts_kept
         self._offset = unix_offset
-        self._packed = 0  # attempts that are not rows yet
+        self.packed = 0  # attempts that are not rows yet
         self._output_bytes = 0
         self._old_kinds = 0  # up to which those that nobody speaks of were removed
         self._connection = self._open()
@@ -102,25 +110,24 @@ class History:
 
     def unpack(self, *, all_of_it: bool = True) -> bool:
         """Make rows of what is packed, or of a part of it; whether something is left."""
-        if not self._packed:
+        if not self.packed:
             return False
         connection = self._connection
         try:
             connection.execute("BEGIN")
             while unpack_one(connection) and all_of_it:
                 pass
-            self._packed = packed_count(connection)
+            self.packed = packed_count(connection)
             self._keep_newest_attempts()
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._packed = 0
             if self._path is None:
                 raise
             self._set_aside(error)
-        return self._packed > 0
+        return self.packed > 0
 
     def _keep_newest_attempts(self) -> None:
-        _keep_newest(self._connection, "attempts", max(0, self._attempts_kept - self._packed))
+        _keep_newest(self._connection, "attempts", max(0, self._attempts_kept - self.packed))
 
     def write_running(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """These attempts are running now. Times are Unix seconds."""
@@ -160,11 +167,15 @@ class History:
         damaged, self._connection = self._connection, _create(_MEMORY)
         with contextlib.suppress(sqlite3.Error):
             damaged.execute("ROLLBACK")
-        for table in ("meta", "kinds", "things", "attempts", "packed", "events"):
+        for table in ("meta", "kinds", "things", "attempts", "events"):
             with contextlib.suppress(sqlite3.Error):
                 for row in damaged.execute(f"SELECT * FROM {table}"):
                     marks = ",".join("?" * len(row))
                     self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+        with contextlib.suppress(sqlite3.Error):
+            copy_packed(damaged, self._connection)
+        self.packed = packed_count(self._connection)
+        self._output_bytes = 0
         with contextlib.suppress(sqlite3.Error):
             damaged.close()
         assert path is not None
@@ -196,9 +207,9 @@ class History:
                     "INSERT OR REPLACE INTO things VALUES (?, ?, ?)",
                     [(*key, json.dumps(facts)) for key, facts in newest.items()],
                 )
-            if len(batch.done) >= PACK_FROM or (batch.done and self._packed):
+            if len(batch.done) >= PACK_FROM or (batch.done and self.packed):
                 pack(connection, batch.done, self._offset)
-                self._packed = drop_packed(connection, self._attempts_kept)
+                self.packed = drop_packed(connection, self._attempts_kept)
             else:
                 insert_done(connection, batch.done, self._offset)
             insert_failed(connection, batch.failed, self._offset)
@@ -215,7 +226,7 @@ class History:
 
     def _forget_old(self, batch: Batch) -> None:
         connection = self._connection
-        if (batch.done and not self._packed) or batch.failed:
+        if (batch.done and not self.packed) or batch.failed:
             self._keep_newest_attempts()
         if batch.events:
             _keep_newest(connection, "events", EVENTS_KEPT)
@@ -225,7 +236,7 @@ class History:
         if batch.old_kinds > self._old_kinds:
             self._old_kinds = batch.old_kinds
             while unpack_one(connection):
-                self._packed = 0
+                self.packed = 0
             connection.execute(
                 "DELETE FROM kinds WHERE id <= ? AND id NOT IN (SELECT kind FROM attempts)",
                 (batch.old_kinds,),

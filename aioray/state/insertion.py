@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Rows = Sequence[tuple[Any, ...]]
 
 __all__ = [
+    "copy_packed",
     "drop_packed",
     "insert_done",
     "insert_failed",
@@ -83,6 +84,14 @@ def drop_packed(connection: sqlite3.Connection, kept: int) -> int:
         count -= first[1]
 
 
+def copy_packed(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy what is packed, but for what is damaged. Raises sqlite3.Error."""
+    for count, unix_offset, checksum, data in source.execute("SELECT * FROM packed ORDER BY rowid"):
+        if _is_sound(data, checksum):
+            row = (count, unix_offset, checksum, data)
+            target.execute("INSERT INTO packed VALUES (?, ?, ?, ?)", row)
+
+
 def unpack_one(connection: sqlite3.Connection) -> bool:
     """Make rows of the oldest blob, in the transaction that is open; False if there is none.
 
@@ -94,11 +103,15 @@ def unpack_one(connection: sqlite3.Connection) -> bool:
     if first is None:
         return False
     rowid, unix_offset, checksum, data = first
-    if zlib.crc32(data) != checksum:
+    if not _is_sound(data, checksum):
         raise sqlite3.DatabaseError("a part of it has changed since it was written")
     insert_done(connection, marshal.loads(data), unix_offset)
     connection.execute("DELETE FROM packed WHERE rowid = ?", (rowid,))
     return True
+
+
+def _is_sound(data: bytes, checksum: int) -> bool:
+    return zlib.crc32(data) == checksum
 
 
 def _insert(

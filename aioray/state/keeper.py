@@ -108,7 +108,6 @@ class Keeper:
         self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
         self._old_kinds = 0  # see `forget_kinds`
         self._forgotten_kinds = 0  # up to which that has been done
-        self._packed = False  # whether something is left to be unpacked
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
 
@@ -132,8 +131,7 @@ class Keeper:
             self.meta = {**self.meta, "output_dropped": True}
         else:
             self.output.append(row)
-        if not self.awake:
-            self.wake()
+        self.wake()
 
     def add_kind(self, number: int, facts: dict[str, Any]) -> None:
         """There are attempts of this kind from now on, see `schema`."""
@@ -194,7 +192,7 @@ class Keeper:
         swept = folder is None
         while not self._closing:
             wait = None if due is None else max(0.0, due - time.monotonic())
-            if due is None and self._packed:
+            if due is None and history.packed:
                 wait = 0.0
             if server is not None:
                 wait = server.shortest_wait(wait)
@@ -215,11 +213,11 @@ class Keeper:
             elif due is None and (self.awake or self._running_changed):
                 due = now + FLUSH_SECONDS
             elif due is None:
-                self._unpack(all_of_it=False)  # there is time for it
+                history.unpack(all_of_it=False)  # there is time for it
         while self._jobs:
             self._jobs.popleft()()
         self._flush()
-        self._unpack()
+        history.unpack()
         history.write_running(())
         history.close()
         if server is not None:
@@ -263,7 +261,6 @@ class Keeper:
                 meta={} if meta is known else meta,
             )
         )
-        self._packed = True  # maybe
         for listener in self.listeners:
             if done or failed or retried:
                 ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)
@@ -277,10 +274,6 @@ class Keeper:
             for number in tuple(self.kinds):  # others may be added meanwhile
                 if number <= old_kinds:
                     del self.kinds[number]
-
-    def _unpack(self, *, all_of_it: bool = True) -> None:
-        assert self._history is not None
-        self._packed = self._history.unpack(all_of_it=all_of_it)
 
     def _ask_for_running(self) -> None:
         """Note what is running, in case that the driver is killed."""
@@ -311,8 +304,8 @@ class Keeper:
 
                 answer["stacks"].append(own_stacks())
             self._flush()
-            self._unpack()
             assert self._history is not None
+            self._history.unpack()
             if self._history.path is None:
                 answer["database"] = base64.b64encode(self._history.image()).decode()
             reply(answer)

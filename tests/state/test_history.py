@@ -215,6 +215,33 @@ def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_
     assert copy.execute("SELECT max(label) FROM attempts").fetchone() == (6_000,)
 
 
+def test_packed_part_that_is_damaged_goes_and_the_others_become_rows(make, caplog):
+    history = make()
+    history.write(Batch(done=[attempt(label) for label in range(3_000)]))
+    history._connection.execute("UPDATE packed SET data = x'00' WHERE rowid = 2")
+    assert history.unpack() is True  # the file is set aside, with all that is sound
+    assert history.path is None
+    assert "has changed" in caplog.text
+    assert history.unpack() is False
+    copy = database(history.image())
+    labels = [label for (label,) in copy.execute("SELECT label FROM attempts ORDER BY rowid")]
+    assert labels == [*range(1_000), *range(2_000, 3_000)]
+
+
+def test_output_is_bounded_also_after_the_file_was_set_aside(make, monkeypatch):
+    monkeypatch.setattr(module, "OUTPUT_BYTES", 10_000)
+    history = make()
+    history.write(Batch(output=[(1, 0, 1, 0.0, b"x" * 10)] * 900))
+    history._connection.execute("PRAGMA max_page_count = 20")
+    history.write(Batch(failed=[failure(label, "x" * 1_000) for label in range(500)]))
+    assert history.path is None
+    for number in range(30):
+        history.write(Batch(output=[(1, number, 1, 0.0, b"x" * 10)] * 100))
+    copy = database(history.image())
+    (size,) = copy.execute("SELECT sum(length(data)) FROM output").fetchone()
+    assert 0 < size <= 10_000
+
+
 def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
     history = make()
     history.write(Batch(meta={"job": "01"}))
