@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..calls import ActorDefinition, MethodDefinition
     from ..client import Client
     from ..core.messages import Event
-    from ..core.model import Demand, SchedulingClass, Worker
+    from ..core.model import Demand, SchedulingClass
     from .reports import WorkerName
     from .store import Stored
 
@@ -116,7 +116,7 @@ class Actors:
         client: Client,
         feed: Callable[[Event], None],
         post: Callable[[Callable[[], None]], None],
-        name_of: Callable[[Worker], WorkerName | None],
+        name_of: Callable[[int], WorkerName | None],
     ) -> None:
         """feed: takes what the scheduler is to know. post: has something done on its thread.
 
@@ -278,7 +278,7 @@ class Actors:
         """The scheduler says that the state of an actor has changed."""
         known: Known = actor.payload
         if actor.worker is not None:
-            known.worker = self._name_of(actor.worker) or known.worker
+            known.worker = self._name_of(actor.worker.id) or known.worker
         if actor.state is ActorState.ALIVE:
             if not actor.max_restarts:
                 actor.creation.payload = known.payload = None

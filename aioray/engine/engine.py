@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from ..boot import Boot
     from ..client import Call
     from ..core.messages import Command, Event
-    from ..core.model import Demand, SchedulingClass, Worker
+    from ..core.model import Demand, SchedulingClass
     from ..state.keeper import Listener
     from ..state.sessions import Session
     from .reports import WorkerName
@@ -371,10 +371,7 @@ class Engine:
         if self._submission.tracer is None:
             from .tracing import Tracer
 
-            self._submission.tracer = Tracer(self.job, self._unix_offset, self._worker_name)
-
-    def _worker_name(self, worker_id: int) -> WorkerName | None:
-        return None if self._crew is None else self._crew.names.get(worker_id)
+            self._submission.tracer = Tracer(self.job, self._unix_offset, self._name_of)
 
     @property
     def closed(self) -> bool:
@@ -566,7 +563,7 @@ class Engine:
         if tasks:
             self._feed(TasksSubmitted(tasks))
             if self._recorder is not None:
-                self._recorder.woken()
+                self._recorder.keeper.wake()
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
@@ -630,8 +627,8 @@ class Engine:
         """How many calls of an actor the driver has made that have not ended."""
         return self._actors.pending_calls(actor.binary(), 0)
 
-    def _name_of(self, worker: Worker) -> WorkerName | None:
-        return self._worker_name(worker.id)
+    def _name_of(self, worker_id: int) -> WorkerName | None:
+        return None if self._crew is None else self._crew.names.get(worker_id)
 
     def _do_report_actor(self, command: ReportActor) -> None:
         self._actors.changed(command.actor)
@@ -1093,12 +1090,12 @@ class Engine:
             self._objects.revive(command.task)
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
-        task, failure, crew = command.task, command.failure, self._crew
+        task, failure = command.task, command.failure
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
         if death is not None:
             failure = dataclasses.replace(failure, detail=self._actors.end_of(death))
         names = [
-            None if record.worker_id is None or crew is None else crew.names.get(record.worker_id)
+            None if record.worker_id is None else self._name_of(record.worker_id)
             for record in failure.attempts
         ]
         entries = [] if task.actor is not None else entries_of(task, self)

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..core.actors import ActorState, DeathCause
@@ -24,6 +24,7 @@ from ..core.model import TaskState
 from ..core.scheduler import UNIT
 from ..environments import WorkerEnvironment
 from ..failures import rebuild
+from .harmless import harmless
 from .reports import (
     NODE_IP,
     ActorEnd,
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-P = ParamSpec("P")
-logger = logging.getLogger("aioray")
-
 KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
 SLICE = 1_000  # tasks told in one go
 _QUEUED = "PENDING_NODE_ASSIGNMENT"
@@ -73,17 +71,9 @@ _DEATHS = {
 }
 
 
-def _harmless(method: Callable[P, None]) -> Callable[P, None]:
-    """The same method, whose bugs the program does not suffer from: the history does."""
-
-    @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(*args, **kwargs)
-        except Exception:
-            logger.exception("Something is missing in the history, which is a bug in aioray.")
-
-    return guarded
+_harmless = harmless(
+    logging.ERROR, "Something is missing in the history, which is a bug in aioray."
+)
 
 
 class Recorder:
@@ -149,11 +139,6 @@ class Recorder:
         self.keeper.meta = {**self.keeper.meta, "ended_at": now}
         self.keeper.close()
 
-    def woken(self) -> None:
-        """Something has begun."""
-        if not self.keeper.awake:
-            self.keeper.wake()
-
     # ------------------------------------------------------------ attempts
 
     @_harmless
@@ -191,8 +176,7 @@ class Recorder:
                     task.seconds,
                 )
             )
-        if not keeper.awake:
-            keeper.wake()
+        keeper.wake()
 
     @_harmless
     def retried(self, task: Task, record: AttemptRecord) -> None:
@@ -228,13 +212,11 @@ class Recorder:
         if task.scheduling_class.reserves is not None:
             self._group_changed(task)
             return
-        now = time.monotonic()
-        label = task.label
-        parent = task.parent
         worker: int | None = None
         seq: int | None = None
         sent = started = None
-        number, created, ready, ended = task.attempt, task.created_at, task.ready_at, now
+        number, created, ready = task.attempt, task.created_at, task.ready_at
+        ended = time.monotonic()
         if record is not None and record.passage is not None:
             number, worker, started = record.number, record.worker_id, record.started_at
             created, ready, sent, seq = record.passage
@@ -244,12 +226,13 @@ class Recorder:
                 started = None
         elif task.seq:
             worker, seq, sent = task.sent_to, task.seq, task.sent_at
+        kind_number, label, parent = self._identity(task)
         rows.append(
             (
-                self._kind(task),
-                label[0] if type(label) is tuple else label,
+                kind_number,
+                label,
                 number,
-                None if parent is None else ids.task_id(self._job, parent.label),
+                parent,
                 worker,
                 seq,
                 created,
@@ -262,6 +245,15 @@ class Recorder:
             )
         )
         self.keeper.wake()
+
+    def _identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
+        """Its kind, its label as `schema` has it, and the id of its parent."""
+        label, parent = task.label, task.parent
+        return (
+            self._kind(task),
+            label[0] if isinstance(label, tuple) else label,
+            None if parent is None else ids.task_id(self._job, parent.label),
+        )
 
     def _kind(self, task: Task) -> int:
         """The number of what the attempts of this task have in common with others."""
@@ -522,7 +514,6 @@ class Recorder:
         state = _STATES.get(task.state)
         if state is None or cls.reserves is not None:
             return None  # it has ended during a pause, and is in the history
-        label, parent = task.label, task.parent
         worker: int | None = None
         seq: int | None = None
         sent = started = None
@@ -539,11 +530,12 @@ class Recorder:
             state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
         ready = task.ready_at if task.ready_at >= task.created_at else None
         offset = self._offset
+        kind, label, parent = self._identity(task)
         return [
-            self._kind(task),
-            label[0] if type(label) is tuple else label,
+            kind,
+            label,
             task.attempt,
-            None if parent is None else ids.task_id(self._job, parent.label),
+            parent,
             worker,
             seq,
             *(

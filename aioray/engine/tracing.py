@@ -9,10 +9,9 @@ thread of its own like BatchSpanProcessor, holds up the engine.
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -21,6 +20,7 @@ from .. import ids
 from ..core.messages import FailureKind
 from ..exceptions import RayTaskError
 from ..failures import summary
+from .harmless import harmless
 from .reports import describe, error_type
 
 if TYPE_CHECKING:
@@ -35,23 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracer"]
 
-logger = logging.getLogger("aioray")
-
-
-F = TypeVar("F", bound="Callable[..., None]")
-
-
-def _harmless(method: F) -> F:
-    """A span that fails, by a processor or propagator of the user's, is no reason to fail."""
-
-    @functools.wraps(method)
-    def guarded(*arguments: Any) -> None:
-        try:
-            method(*arguments)
-        except Exception:
-            logger.warning("A span could not be made or ended.", exc_info=True)
-
-    return cast("F", guarded)
+_harmless = harmless(logging.WARNING, "A span could not be made or ended.")
+"""A span that fails, by a processor or propagator of the user's, is no reason to fail."""
 
 
 class Tracer:

@@ -93,8 +93,7 @@ class View:
         actors = self._things("actor")
         if not self.alive:
             for facts in actors:
-                if facts["state"] != "DEAD":  # everything ended together, and nobody could say so
-                    facts["state"] = "DEAD"
+                facts["state"] = "DEAD"  # also if everything ended together, and nobody said so
         return actors
 
     @cached_property
