@@ -83,6 +83,21 @@ def directory(tmp_path):
     return tmp_path
 
 
+def printed_by(command: list[str], directory: Path, environment: dict[str, str]) -> str:
+    """What a command prints on stdout and stderr together."""
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=GUARD_SECONDS,
+    ).stdout
+
+
 def commands_of(body: str) -> dict[str, str]:
     """The commands of a shell's session, and what each one prints."""
     steps = re.split(r"^\$ (.*)\n", body, flags=re.MULTILINE)
@@ -103,19 +118,8 @@ def test_commands_print_what_the_readme_shows(name, directory) -> None:
         "RAY_TMPDIR": str(directory),
     }
     for command, expected in commands_of(SESSIONS[name]).items():
-        done = subprocess.run(
-            command,
-            shell=True,
-            check=False,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=GUARD_SECONDS,
-        )
-        assert comparable(done.stdout) == comparable(expected), command
+        printed = printed_by(["sh", "-c", command], directory, environment)
+        assert comparable(printed) == comparable(expected), command
 
 
 def test_every_program_is_shown_with_its_output() -> None:
@@ -128,18 +132,7 @@ def test_every_program_is_shown_with_its_output() -> None:
 @pytest.mark.parametrize("command", OUTPUTS)
 def test_program_prints_what_the_readme_shows(command, directory) -> None:
     program, *arguments = shlex.split(command)
-    done = subprocess.run(
-        [*INTERPRETERS[program], *arguments],
-        check=False,
-        cwd=directory,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=GUARD_SECONDS,
-    )
-    printed = done.stdout
+    printed = printed_by([*INTERPRETERS[program], *arguments], directory, ENVIRONMENT)
     if "| tail -1" in OUTPUTS[command]:
         printed = printed.splitlines()[-1]
     assert comparable(printed) == comparable(OUTPUTS[command])
