@@ -11,7 +11,9 @@ Imports little: asyncio and the engine come with the session, while its first pr
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
+import operator
 import os
 import sys
 import threading
@@ -397,12 +399,17 @@ def wait(
         raise TypeError(
             f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}"
         )
-    for ref in object_refs:
-        if not isinstance(ref, ObjectRef) and not _is_generator(ref):
-            raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
+    if set(map(type, object_refs)) <= {ObjectRef}:  # as nearly always, and there may be many
+        waited_for: list[ObjectRef[Any]] = object_refs
+    else:
+        either: list[Any] = list(object_refs)
+        for ref in either:
+            if not isinstance(ref, ObjectRef) and not _is_generator(ref):
+                raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
+        waited_for = [ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in either]
     if not object_refs:
         return [], []
-    if len(set(object_refs)) != len(object_refs):
+    if len({ref._entry for ref in waited_for}) != len(waited_for):
         raise ValueError("wait() requires a list of unique object refs.")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
         raise TypeError(f"num_returns must be an int, got {num_returns!r}")
@@ -414,19 +421,19 @@ def wait(
             f"{num_returns} > {len(object_refs)}"
         )
     limit = FOREVER if timeout is None else _seconds("timeout", timeout)
-    either: list[Any] = list(object_refs)
-    waited_for: list[ObjectRef[Any]] = [
-        ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in either
-    ]
-    owners = {ref._entry.owner() for ref in waited_for}
-    if len(owners) > 1:
+    owners = {ref._entry.client for ref in waited_for}
+    if None in owners or len(owners) > 1:
+        for ref in waited_for:
+            ref._entry.owner()  # raises if it has none
         raise ValueError("wait() takes refs of one engine at a time.")
-    found = owners.pop().wait(waited_for, num_returns, limit)
-    ready: list[ObjectRef[T]] = []
-    pending: list[ObjectRef[T]] = []
-    for ref, is_ready in zip(object_refs, found, strict=True):
-        (ready if is_ready and len(ready) < num_returns else pending).append(ref)
-    return ready, pending
+    found = waited_for[0]._entry.owner().wait(waited_for, num_returns, limit)
+    # Where refs are waited for one by one, most of this is for those that go on waiting: no loop.
+    places = itertools.compress(itertools.count(1), found)
+    end = next(itertools.islice(places, num_returns - 1, None), len(found))
+    looked_at = object_refs[:end]
+    ready = list(itertools.compress(looked_at, found))
+    pending = list(itertools.compress(looked_at, map(operator.not_, found)))
+    return ready, pending + object_refs[end:]
 
 
 def put(value: T, **unknown: Any) -> ObjectRef[T]:

@@ -21,6 +21,7 @@ import functools
 import itertools
 import logging
 import marshal
+import math
 import os
 import pickle
 import random
@@ -99,6 +100,9 @@ logger = logging.getLogger("aioray")
 NONE = pickle.dumps(None, 5)
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
+LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
+MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
+FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads that have ended
 
 
 class CancelRequest:
@@ -147,7 +151,56 @@ class _Countdown:
 
     def wait(self, timeout: float | None) -> bool:
         """Block; False if the time is over. Ctrl-C gets through."""
-        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, 4_000_000))
+        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, LONGEST_WAIT))
+
+
+class _Watch:
+    """Lets one thread wait again and again for some of many entries, watched in between.
+
+    The engine's thread calls it once for each entry that is ready. That may have been watched for
+    an earlier wait of the thread: whoever wakes looks again.
+    """
+
+    __slots__ = ("_gate", "hits", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.hits = 0  # how many entries were ready so far
+        self._gate: tuple[float, threading.Lock] = math.inf, threading.Lock()
+
+    def __call__(self) -> None:
+        self.hits += 1
+        goal, lock = self._gate
+        if self.hits >= goal and lock.locked():
+            lock.release()
+
+    def wait(self, goal: int, timeout: float | None) -> bool:
+        """Block until there were `goal` hits; False if the time is over. Ctrl-C gets through."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._gate = goal, lock
+        return self.hits >= goal or lock.acquire(
+            timeout=-1 if timeout is None else max(0.0, min(timeout, LONGEST_WAIT))
+        )
+
+    @classmethod
+    def begin(cls, watch: _Watch, entries: list[ObjectEntry]) -> None:
+        """Have these entries watched, on the engine's thread."""
+        for entry in entries:
+            if entry.outcome is not None:
+                watch()
+                continue
+            waiters = entry.waiters
+            if waiters is None:
+                entry.add_waiter(watch)
+            elif watch not in waiters:
+                if len(waiters) >= FEW_WAITERS:
+                    waiters[:] = [waiter for waiter in waiters if not cls._is_over(waiter)]
+                entry.add_waiter(watch)
+
+    @classmethod
+    def _is_over(cls, waiter: Callable[[], None]) -> bool:
+        return isinstance(waiter, cls) and not waiter.thread.is_alive()
 
 
 class Engine:
@@ -208,6 +261,7 @@ class Engine:
         self._submission.actors = self._actors
         self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
+        self._watches = threading.local()  # of each thread, one _Watch
         self._request_ids = itertools.count(1)
         self._requests: dict[int, CancelRequest] = {}
         self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
@@ -670,11 +724,43 @@ class Engine:
     ) -> list[bool]:
         """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
         self._refuse_on_loop("wait()", "`await asyncio.wait(refs)`")
-        pending = [ref._entry for ref in refs if ref._entry.outcome is None]
-        missing = num_returns - (len(refs) - len(pending))
-        if missing > 0:
-            self._block(pending, missing, timeout, stop_on_failure=False)
-        return [ref._entry.outcome is not None or self.look(ref._entry) for ref in refs]
+        entries = [ref._entry for ref in refs]
+        pending = [entry for entry in entries if entry.outcome is None]
+        missing = num_returns - (len(entries) - len(pending))
+        if missing > 0 and (timeout is None or timeout > 0):
+            if len(pending) < MANY_ENTRIES:
+                self._block(pending, missing, timeout, stop_on_failure=False)
+            else:
+                self._watch(pending, missing, timeout)
+        return [
+            entry.outcome is not None or (entry.index >= ids.SIGNAL_INDEX and self.look(entry))
+            for entry in entries
+        ]
+
+    def _watch(self, entries: list[ObjectEntry], count: int, timeout: float | None) -> None:
+        """Block until `count` of many entries have an outcome or the time is over.
+
+        A loop that waits for them one by one comes back with the rest: those stay watched in
+        between, so that a call costs little for each that goes on waiting.
+        """
+        watch: _Watch | None = getattr(self._watches, "watch", None)
+        if watch is None:
+            watch = self._watches.watch = _Watch()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = watch.hits  # before looking: who is ready later makes it more
+            pending = [entry for entry in entries if entry.outcome is None]
+            count -= len(entries) - len(pending)
+            if count <= 0:
+                return
+            entries = pending
+            # The lists change on the engine's thread: `begin` looks again there.
+            new = [entry for entry in entries if watch not in (entry.waiters or ())]
+            if new:
+                self._post(functools.partial(_Watch.begin, watch, new))
+            left = None if deadline is None else deadline - time.monotonic()
+            if not watch.wait(seen + count, left):
+                return
 
     def look(self, entry: ObjectEntry) -> bool:
         """Whether a signal has come; of anything else the outcome would be in the entry."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 
 import pytest
 
 import aioray
+from aioray.client import registry
+from aioray.engine.engine import MANY_ENTRIES
 from aioray.exceptions import GetTimeoutError
 
 from . import jobs
@@ -204,3 +207,84 @@ def test_wait_splits_refs_in_order(session, started, gate):
     assert aioray.wait([slow]) == ([slow], [])
     with pytest.raises(ValueError, match="bad"):
         aioray.get(failed)
+
+
+MANY = 60  # refs, of which most go on being watched between two waits
+
+
+def test_refs_are_watched_once_by_a_thread_that_waits_for_them_again_and_again(
+    session, started, gate
+):
+    """One by one costs little for each that goes on waiting: nothing is taken back or put twice."""
+    refs = [hold.remote(started.path, gate.path) for _ in range(MANY)]
+    for _ in range(3):
+        assert aioray.wait(refs, timeout=0.01) == ([], refs)
+    on_engine_thread(lambda: None)
+    assert {len(ref._entry.waiters) for ref in refs} == {1}
+    left = list(refs)
+    seen = []
+    for number in range(MANY):
+        gate.tell(str(number))
+        ready, left = aioray.wait(left)
+        seen += ready
+        if len(left) >= MANY_ENTRIES:
+            assert on_engine_thread(lambda: max(len(ref._entry.waiters or ()) for ref in refs)) == 1
+    assert sorted(seen, key=refs.index) == refs
+    aioray.get(refs)
+
+
+def test_several_of_many_refs_are_waited_for(session, started, gate):
+    quick = [same.remote(number) for number in range(MANY)]
+    slow = [hold.remote(started.path, gate.path) for _ in range(MANY)]
+    refs = [ref for pair in zip(slow, quick, strict=True) for ref in pair]
+    for count in (1, 7, MANY):
+        ready, left = aioray.wait(refs, num_returns=count, timeout=GUARD)
+        assert len(ready) == count
+        assert set(ready) <= set(quick)
+        assert sorted(ready + left, key=refs.index) == refs
+        assert ready == [ref for ref in refs if ref in set(ready)]
+    assert aioray.wait(refs, num_returns=MANY + 1, timeout=0.01) == (quick, slow)
+    for number in range(MANY):
+        gate.tell(str(number))
+    assert aioray.wait(refs, num_returns=2 * MANY, timeout=GUARD) == (refs, [])
+
+
+def test_threads_that_wait_for_the_same_refs_are_all_woken(session, started, gate):
+    refs = [hold.remote(started.path, gate.path) for _ in range(MANY)]
+    found = {}
+
+    def collect(name):
+        left, order = refs, []
+        while left:
+            ready, left = aioray.wait(left)
+            order += ready
+        found[name] = order
+
+    threads = [threading.Thread(target=collect, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in refs:
+        gate.tell()
+    for thread in threads:
+        thread.join(GUARD)
+    assert [sorted(order, key=refs.index) for order in found.values()] == [refs] * 3
+
+
+def test_watches_of_threads_that_have_ended_do_not_pile_up(session, started, gate):
+    refs = [hold.remote(started.path, gate.path) for _ in range(MANY)]
+    for _ in range(30):
+        thread = threading.Thread(target=aioray.wait, args=(refs,), kwargs={"timeout": 0.001})
+        thread.start()
+        thread.join()
+    assert on_engine_thread(lambda: max(len(ref._entry.waiters) for ref in refs)) <= 10
+    for _ in refs:
+        gate.tell()
+    aioray.get(refs)
+
+
+def on_engine_thread(look):
+    """What `look` returns there, when all that was asked of the engine before has been done."""
+    engine = registry.current()
+    answer = concurrent.futures.Future()
+    engine._post(lambda: answer.set_result(look()))
+    return answer.result(GUARD)
