@@ -200,13 +200,15 @@ class RayTaskError(RayError):
         except Exception as problem:  # noqa: BLE001 - runs code of the user's class
             import logging  # only here: children import this module, and few need it
 
+            from .printable import LINES, printable
+
             logging.getLogger("aioray").warning(
                 "A RayTaskError cannot be raised as an instance of its cause's class %s: making "
                 "the pair failed with %s: %s. It is raised as a plain RayTaskError, whose `cause` "
                 "is the original exception.",
-                type.__repr__(type(cause)),
-                type(problem).__name__,
-                problem,
+                printable(type.__repr__(type(cause))),
+                printable(type(problem).__name__),
+                printable(str(problem), LINES),
             )
             return self
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from . import ids
 from .client import registry
+from .printable import LINES, printable
 from .serialization import load, note_ref
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class StoredFailure:
             return
         if os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
             logger.error(
-                "Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): %s", self.build()
+                "Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): %s",
+                printable(str(self.build()), LINES),
             )
 
 

@@ -86,7 +86,7 @@ def bar(key="a", n=1, total=4, **more):
             bar(postfix="1 failed"),
             "a:  25%|█████               | 1/4 [00:02<00:06, 0.50it/s, 1 failed]",
         ),
-        (bar(total=None, desc="x\ny\x1b[J"), "x y [J: 1it [00:02, 0.50it/s]"),
+        (bar(total=None, desc="x\ny\x1b[J"), r"x\ny\x1b[J: 1it [00:02, 0.50it/s]"),
     ],
 )
 def test_line_of_a_bar(given, text):

@@ -46,6 +46,7 @@ WORKER_MAY_IMPORT = (
     "aioray.meters",
     "aioray.options",
     "aioray.placement",
+    "aioray.printable",
     "aioray.ray_alias",
     "aioray.refs",
     "aioray.runtime_context",

@@ -18,6 +18,7 @@ import click
 
 from aioray import __version__
 from aioray.cli.launch import CannotStartError, Launch
+from aioray.printable import LINES, printable
 
 __all__ = ["COMPLETE", "main"]
 
@@ -82,6 +83,7 @@ def main() -> None:
     try:
         outcome = aioray(standalone_mode=False, complete_var=COMPLETE)
     except click.ClickException as error:
+        error.message = printable(error.message, LINES)  # type: ignore[misc]  # here it is shown
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
@@ -92,5 +94,5 @@ def main() -> None:
     try:
         outcome.start()
     except CannotStartError as error:
-        click.echo(f"aioray run: {error}", err=True)
+        click.echo(f"aioray run: {printable(str(error), LINES)}", err=True)
         sys.exit(error.status)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aioray.printable import printable
 from aioray.state.filters import FilterFormatError, QueryError
 from aioray.state.sessions import SessionError, find_session, sessions
 
@@ -51,8 +52,8 @@ class Target:
             count = chosen.others
             others = "another session runs" if count == 1 else f"{count} other sessions run"
             click.echo(
-                f"This is about {chosen.name}, the newest; {others}. --session names one, "
-                f"`aioray sessions` lists them.",
+                f"This is about {printable(chosen.name)}, the newest; {others}. --session names "
+                f"one, `aioray sessions` lists them.",
                 err=True,
             )
         return chosen

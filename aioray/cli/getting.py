@@ -12,6 +12,7 @@ import click
 from aioray.cli import render
 from aioray.cli.common import session_options
 from aioray.cli.listing import BY_COMMAND, wanted_of
+from aioray.printable import printable
 from aioray.state.queries import get_rows
 
 if TYPE_CHECKING:
@@ -44,4 +45,4 @@ def command(*, resource: str, id: str | None, target: Target) -> None:  # noqa: 
     if rows:
         render.print_rows(kind, rows, form="yaml", detail=True)
     else:
-        click.echo(f"Resource with id={id} not found in the cluster.")
+        click.echo(f"Resource with id={printable(id)} not found in the cluster.")

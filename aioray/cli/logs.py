@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aioray.cli.common import answering, session_options
+from aioray.printable import printable
 from aioray.state import logs
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def cluster(*, pattern: str, target: Target, **options: Any) -> None:
     for group, found in groups.items():
         click.echo(f"{group}:")
         for name in found:
-            click.echo(f"- {name}")
+            click.echo(f"- {printable(name)}")
 
 
 def _one_of(first: str | None, second: str | None, what: str, *names: str) -> str:
@@ -193,7 +194,7 @@ def _print(
                     current is None or (part.worker, part.seq) != (current.worker, current.seq)
                 ):
                     out.write(b"" if ends_line else b"\n")
-                    out.write(f"==> {part.title} <==\n".encode(errors="replace"))
+                    out.write(f"==> {printable(part.title)} <==\n".encode())
                     ends_line = True
                 current = part
                 if not chunk.stream:
@@ -235,7 +236,7 @@ def _explain_silence(
     parts = select(view)
     if all(part.worker is None for part in parts):
         for part in parts:
-            click.echo(f"--- No process has run this: {part.title}. ---", err=True)
+            click.echo(f"--- No process has run this: {printable(part.title)}. ---", err=True)
     elif len(streams) == 1:
         (other,) = set(logs.BOTH) - set(streams)
         if any(logs.has_output(view, part, other) for part in parts):

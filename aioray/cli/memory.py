@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aioray.printable import printable
+
 from .common import session_options
 from .figures import UNITS, moment, session_name, size, store_use
 
@@ -125,7 +127,7 @@ def render(
             lines += (" | ".join(row) for row in table) if no_format else _aligned(table)
             lines.append("")
     lines += ["--- Aggregate object store stats across all nodes ---", *_store(view), ""]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _summary(rows: Sequence[dict[str, Any]], units: str) -> Iterator[str]:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aioray.printable import LINES, printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EMPTY",
     "SummaryLayout",
+    "as_json",
     "now",
     "on_terminal",
     "plain_table",
@@ -55,6 +58,9 @@ _STYLES = {  # of values that say how it goes
 }
 _EDGES = 3  # blanks that a column adds to a table on a terminal
 _PARAGRAPHS_AT_ONCE = 100
+_TEXT_COLUMNS = frozenset(
+    ("error_message", "exit_detail", "message", "state_message", "error", "call_site")
+)
 _STATE_COLUMNS = frozenset({"state", "status", "task_status", "severity", "exit_type"})
 
 
@@ -70,7 +76,7 @@ def on_terminal() -> bool:
 
 def warn(text: str) -> None:
     """Tell something beside the answer: on stderr."""
-    click.echo(f"Warning: {text}", err=True)
+    click.echo(f"Warning: {printable(text)}", err=True)
 
 
 # ------------------------------------------------------------ rows
@@ -95,13 +101,18 @@ def print_rows(
         if on_terminal():
             _draw_rows(header, stats, columns, shown)
             return
-        table = plain_table(columns, [[_cell(row[name]) for name in columns] for row in shown])
+        table = plain_table(columns, [_cells(row, columns) for row in shown])
         click.echo("\n".join(["", header, *stats, "", "Table:", "-" * 30, table, ""]))
+
+
+def as_json(value: Any) -> str:
+    """The value on one line, of printable ASCII alone."""
+    return json.dumps(value).replace("\x7f", "\\u007f")  # the one that `dumps` leaves as it is
 
 
 def print_json(value: Any) -> None:
     """Print it on one line."""
-    click.echo(json.dumps(value))
+    click.echo(as_json(value))
 
 
 def print_yaml(value: Any) -> None:
@@ -113,6 +124,8 @@ def _yaml(value: Any, **options: Any) -> str:
     import yaml
 
     text: str = yaml.dump(value, Dumper=_dumper(), allow_unicode=True, **options)
+    if not text.replace("\n", "").isprintable():  # of what is not ASCII YAML escapes all or nothing
+        text = yaml.dump(value, Dumper=_dumper(), allow_unicode=False, **options)
     return text
 
 
@@ -128,13 +141,17 @@ def _dumper() -> Any:
     return Dumper
 
 
-def _cell(value: Any) -> str:
-    """A value as it stands in a table; it may have several lines."""
+def _cell(column: str, value: Any) -> str:
+    """A value as it stands in a table, where it may have several lines unless it is a name."""
     if value is None:
         return ""
     if isinstance(value, dict):
         return _yaml(value).rstrip("\n") if value else "{}"
-    return str(value)
+    return printable(str(value), LINES if column in _TEXT_COLUMNS else "")
+
+
+def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    return [_cell(name, row[name]) for name in columns]
 
 
 # ------------------------------------------------------------ plain tables
@@ -210,18 +227,19 @@ def print_summary(summary: Mapping[str, Any], layout: SummaryLayout) -> None:
     click.echo("\n".join(lines))
     if layout.table_for_each:
         tables = [
-            f"{key}\n{plain_table(columns, [_cells(group, columns)], right=False, rule=True)}"
+            f"{printable(key)}\n"
+            f"{plain_table(columns, [_counted(group, columns)], right=False, rule=True)}"
             for key, group in groups.items()
         ]
         click.echo("\n\n\n\n".join(tables) + "\n")
     else:
-        cells = [_cells(group, columns) for group in groups.values()]
+        cells = [_counted(group, columns) for group in groups.values()]
         click.echo(plain_table(columns, cells, right=False) + "\n")
 
 
-def _cells(group: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+def _counted(group: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     return [
-        f"{group[name]:g}" if isinstance(group[name], float) else _cell(group[name])
+        f"{group[name]:g}" if isinstance(group[name], float) else _cell(name, group[name])
         for name in columns
     ]
 
@@ -237,7 +255,7 @@ def _draw_rows(
 ) -> None:
     """A table if the terminal is wide enough for one, else a paragraph for each row."""
     console = _console()
-    cells = [[_visible(_cell(row[name])) for name in columns] for row in rows]
+    cells = [_cells(row, columns) for row in rows]
     console.print(f"\n{header}", style="bold", highlight=False)
     console.print("\n".join(stats), highlight=False)
     if _width(columns, cells) > console.width and len(rows) > 1:
@@ -253,13 +271,6 @@ def _draw_rows(
     else:
         console.print(_rich_table(columns, cells))
     console.print()
-
-
-def _visible(cell: str) -> str:
-    """With what would steer the terminal written out: names and messages come from programs."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in cell
-    )
 
 
 def _print_same(console: Console, same: Sequence[tuple[str, str]]) -> None:
@@ -336,12 +347,12 @@ def _draw_summary(
 ) -> None:
     console, columns = _console(), layout.columns
     console.print("\n".join(lines), highlight=False)
-    cells = [[_visible(cell) for cell in _cells(group, columns)] for group in groups.values()]
+    cells = [_counted(group, columns) for group in groups.values()]
     if not layout.table_for_each:
         _print_wide(columns, cells)
         return
     for key, row in zip(groups, cells, strict=True):
-        text = f"\n{_visible(key)}"
+        text = f"\n{printable(key)}"
         console.print(text, style="bold", highlight=False, markup=False, soft_wrap=True)
         _print_wide(columns, [row])
 

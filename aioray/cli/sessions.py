@@ -9,6 +9,7 @@ import time
 
 import click
 
+from aioray.printable import printable
 from aioray.state.folders import root_folder
 from aioray.state.sessions import meta_of, sessions
 
@@ -24,7 +25,7 @@ def command(*, temp_dir: str | None) -> None:
     """
     found = sessions(temp_dir)
     if not found:
-        click.echo(f"No session in {root_folder(temp_dir)}")
+        click.echo(f"No session in {printable(root_folder(temp_dir))}")
         return
     rows = [("SESSION", "PID", "STATE", "STARTED", "LASTED", "PROGRAM")]
     for session in found:
@@ -41,8 +42,9 @@ def command(*, temp_dir: str | None) -> None:
                 meta.get("entrypoint", ""),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    table = [tuple(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
 

@@ -6,12 +6,14 @@ source lines are read here.
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aioray.printable import printable
 from aioray.state.sessions import BlockedSessionError
 
 from .common import answering, session_options
@@ -63,7 +65,9 @@ def render(rows: Sequence[dict[str, Any]], now: float, *, full: bool = False) ->
     """The text. now: Unix time. full: nothing is left out."""
     order = {"DRIVER": 0, "WORKER": 1}
     found = sorted(rows, key=lambda row: (order[row["worker_type"]], row.get("number", 0)))
-    return "\n\n".join("\n".join(_process(row, now, full=full)) for row in found)
+    return "\n\n".join(
+        "\n".join(printable(line, "\t") for line in _process(row, now, full=full)) for row in found
+    )
 
 
 def _process(row: dict[str, Any], now: float, *, full: bool) -> Iterator[str]:
@@ -101,6 +105,8 @@ def _frames(title: str, item: dict[str, Any], *, full: bool) -> Iterator[str]:
     yield f"  {title}:"
     for file, line, function in frames:
         yield f'    File "{file}", line {line}, in {function}'
-        source = linecache.getline(file, line).strip()
+        source = ""
+        with contextlib.suppress(ValueError):  # `compile` takes names that no file can have
+            source = linecache.getline(file, line).strip()
         if source:
             yield f"      {source}"

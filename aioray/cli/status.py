@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aioray.printable import printable
+
 from .common import session_options
 from .figures import moment, session_name, size, span, store_use
 
@@ -41,7 +43,7 @@ def command(target: Target, *, verbose: bool) -> None:
 
 def render(view: View, now: float, *, verbose: bool = False) -> str:
     """The text. now: Unix time."""
-    return "\n".join(_lines(view, now, verbose=verbose))
+    return "\n".join(map(printable, _lines(view, now, verbose=verbose)))
 
 
 def _lines(view: View, now: float, *, verbose: bool) -> Iterator[str]:

@@ -21,6 +21,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from aioray.printable import printable
+
 from .common import answering, session_options
 from .figures import session_name, size, span, store_use
 
@@ -137,12 +139,13 @@ class Frame:
         store = store_use(view)
         on_disk = f", {size(store.on_disk)} on disk" if store.on_disk else ""
         waiting = sum(count for _, count in live.get("demands", []))
-        return Text(
-            f"{session_name(view)}  up {span(live['now'] - meta['started_at'])}  "
-            f"driver pid {meta['pid']}\n"
-            f"Resources: {used or 'none'}; {waiting} requests wait\n"
-            f"Object store: {size(store.used)}/{size(store.capacity)}{on_disk}"
+        up = span(live["now"] - meta["started_at"])
+        lines = (
+            f"{session_name(view)}  up {up}  driver pid {meta['pid']}",
+            f"Resources: {used or 'none'}; {waiting} requests wait",
+            f"Object store: {size(store.used)}/{size(store.capacity)}{on_disk}",
         )
+        return Text("\n".join(map(printable, lines)))
 
     def _workers(
         self, view: View, running: dict[int, list[Any]], seconds: float | None
@@ -236,7 +239,7 @@ def _shared_out(wanted: list[int], room: int) -> list[int]:
 def _fill(table: Table, rows: _Lines, room: int) -> None:
     shown = rows if len(rows) <= room else rows[: room - 1]
     for row in shown:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     if len(shown) < len(rows):
         *blank, _ = table.columns
         table.add_row(*("" for _ in blank), Text(f"({len(rows) - len(shown)} more)"))
@@ -286,7 +289,7 @@ def _watch(
             took = time.monotonic() - began  # long histories must not keep a CPU busy
             if pressed(max(interval, 2 * took) - took) in ("q", "Q"):
                 return
-    click.echo(f"The session {session.name} has ended.")
+    click.echo(f"The session {printable(session.name)} has ended.")
 
 
 def _demand_life(view: View) -> None:

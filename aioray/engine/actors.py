@@ -20,6 +20,7 @@ from ..core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
 from ..core.messages import ActorKilled, ActorReleased
 from ..core.model import Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
+from ..printable import LINES, printable
 from ..refs import ObjectEntry, ObjectRef
 from ..wire import CREATION, Creation, Role
 from .reports import ActorEnd, ActorFacts, exception_builder
@@ -287,7 +288,7 @@ class Actors:
             left = actor.restarts_left
             logger.warning(
                 "Actor %s (%s) is made again, because its %s. Restarts left: %s.",
-                known.facts.class_name,
+                printable(known.facts.class_name),
                 known.facts.actor_id,
                 actor.loss.one_line(),
                 "any number" if left < 0 else left,
@@ -299,7 +300,7 @@ class Actors:
             assert actor.death is not None
             known.end = self._end(actor.death)
             if actor.death.cause not in WISHED:
-                logger.error("%s", known.end.notice())
+                logger.error("%s", printable(known.end.notice(), LINES))
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
         """What is known of this end, which holds no actor, so that old errors keep nothing."""

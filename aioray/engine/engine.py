@@ -61,6 +61,7 @@ from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..options import InitOptions, parse_init_options
+from ..printable import printable
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids, load
 from ..startup_hook import run_startup_hook
@@ -1238,10 +1239,10 @@ class Engine:
         logger.warning(
             "Task %s failed. There are %s retries remaining, so the task will be retried%s. "
             "Error: %s",
-            command.task.name,
+            printable(command.task.name),
             left,
             after,
-            describe(command.record),
+            printable(describe(command.record)),
         )
 
     def _do_report_orphans(self, command: ReportOrphans) -> None:

@@ -21,6 +21,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..printable import printable
 from ..wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .progress import display, parse
 
@@ -185,7 +186,7 @@ class LineReader:
         elif kind == b"-":
             self._writer = self._announced
         else:
-            self._writer = _Writer(int(kind), name.decode(errors="replace"))
+            self._writer = _Writer(int(kind), printable(name.decode(errors="replace")))
             if not kind.startswith(b"+"):
                 self._announced = self._writer
 

@@ -27,6 +27,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
@@ -56,21 +58,22 @@ class Bar:
 
     def text(self, columns: int) -> str:
         """The line, at most so many columns wide."""
-        head = f"{self.prefix}{self.desc}: " if self.desc else self.prefix
+        desc, unit = printable(self.desc), printable(self.unit)
+        head = printable(self.prefix) + (f"{desc}: " if desc else "")
         rate = self.n / self.elapsed if self.elapsed > 0 else 0.0
-        speed = f"{rate:.2f}{self.unit}/s" if self.n else f"?{self.unit}/s"
+        speed = f"{rate:.2f}{unit}/s" if self.n else f"?{unit}/s"
         if self.postfix:
-            speed += f", {self.postfix}"
+            speed += f", {printable(self.postfix)}"
         if not self.total or self.n > self.total:
-            tail = f"{_count(self.n)}{self.unit} [{_clock(self.elapsed)}, {speed}]"
-            return _fit(_printable(head + tail), columns)
+            tail = f"{_count(self.n)}{unit} [{_clock(self.elapsed)}, {speed}]"
+            return _fit(head + tail, columns)
         share = max(0.0, self.n / self.total)
         left = _clock((self.total - self.n) / rate) if rate > 0 else "?"
         head += f"{100 * share:3.0f}%|"
         tail = f"| {_count(self.n)}/{_count(self.total)} [{_clock(self.elapsed)}<{left}, {speed}]"
         width = max(0, min(BAR_WIDTH, columns - _width(head) - _width(tail)))
         full = int(share * width)
-        return _fit(_printable(f"{head}{'█' * full}{' ' * (width - full)}{tail}"), columns)
+        return _fit(f"{head}{'█' * full}{' ' * (width - full)}{tail}", columns)
 
 
 def parse(state: bytes, *, owner: int, prefix: str) -> Bar | None:
@@ -229,10 +232,6 @@ def _size(stream: TextIO) -> tuple[int, int]:
     except (OSError, ValueError):
         columns, rows = 80, 24
     return max(20, (columns or 80) - 1), max(4, rows or 24)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _width(text: str) -> int:

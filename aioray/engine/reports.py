@@ -33,6 +33,7 @@ from ..exceptions import (
     last_words,
 )
 from ..failures import dependency_error, rebuild, summary
+from ..printable import printable
 from ..refs import StoredFailure
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class ActorEnd:
         if self.creation is not None:
             return str(self.error())
         facts = self.facts
-        return f"Actor {facts.class_name} ({facts.actor_id}) has died. {self.one_line()}"
+        name = printable(facts.class_name)
+        return f"Actor {name} ({facts.actor_id}) has died. {self.one_line()}"
 
     @property
     def _how(self) -> dict[str, Any]:
@@ -254,20 +256,20 @@ def forgotten_actor(ref: bytes) -> ActorDiedError:
 
 def infeasible(task: Task, needs: Mapping[str, float], total: Mapping[str, float]) -> str:
     """Why a task, or the reservation of a placement group, will wait for ever."""
-    group = task.scheduling_class.reserves
+    group, name = task.scheduling_class.reserves, printable(task.name)
     if group is None:
         return (
-            f"Task {task.name} asks for {needs}, but this machine has {total} in total: it will "
+            f"Task {name} asks for {needs}, but this machine has {total} in total: it will "
             f"never run. Give init() more num_cpus, num_gpus or resources, or ask for less."
         )
     if group.nodes_wanted > 1:
         return (
-            f"The {task.name} has {group.nodes_wanted} bundles and the strategy STRICT_SPREAD, "
+            f"The {name} has {group.nodes_wanted} bundles and the strategy STRICT_SPREAD, "
             f"which needs as many machines, and there is one: it will never be ready. Use another "
             f"strategy."
         )
     return (
-        f"The {task.name} asks for {needs} in its bundles together, but this machine has {total} "
+        f"The {name} asks for {needs} in its bundles together, but this machine has {total} "
         f"in total: it will never be ready. Give init() more num_cpus, num_gpus or resources, or "
         f"ask for less."
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..actor_exit import SPECIAL_METHODS
 from ..calls import serialize
+from ..printable import printable
 from ..serialization import Pieces
 from ..wire import Creation, Role
 from .current import ThisActor, place
@@ -136,7 +137,7 @@ def _shown(instance: Any, class_name: str) -> str:
         text = repr(instance)
     except Exception:  # noqa: BLE001 - user code may raise anything
         return class_name
-    return " ".join(text.replace("\x1b", "").split()) or class_name
+    return printable(" ".join(text.split())) or class_name
 
 
 # ---------------------------------------------------------------- methods

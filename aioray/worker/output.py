@@ -26,6 +26,7 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ..printable import printable
 from ..wire import (
     LONGEST_MARK,
     LONGEST_NAME,
@@ -163,7 +164,7 @@ def _name() -> str:
 
 
 def _mark(seq: int, name: str, sort: bytes = b"") -> bytes:
-    shown = name.replace("\x1b", "").encode(errors="replace")[:LONGEST_NAME]
+    shown = printable(name).encode()[:LONGEST_NAME]  # with an escape in it, it would be no mark
     return b"%b%b%d;%b%b" % (OUTPUT_MARK, sort, seq, shown, OUTPUT_MARK_END)
 
 

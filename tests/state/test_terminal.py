@@ -48,7 +48,7 @@ def values_of(rows: list[dict], schema: Any, columns: list[str]) -> set[str]:
     for row in rows:
         shown = schema.humanify(row)
         for name in columns:
-            found.update(render._cell(shown[name]).split("\n"))
+            found.update(render._cell(name, shown[name]).split("\n"))
     return found - {""}
 
 
