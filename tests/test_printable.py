@@ -197,8 +197,8 @@ class _Printer(Printer):
         super().__init__()
         self.said = ""
 
-    def write(self, text, *, to_stderr):
-        self.said += text
+    def write(self, pid, prefix, lines, *, to_stderr):
+        self.said += "".join(f"{prefix}{line}\n" for line in lines)
 
 
 def test_prefix_of_a_line_is_clean_and_the_line_is_the_users():

@@ -3,8 +3,9 @@
 Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
 writes, or what a progress bar shows (see `wire.OUTPUT_MARK`). Whoever keeps output gets all other
 bytes as they were written, with the attempt's number. For the terminal they become lines with a
-`(name pid=…)` prefix; nothing is lost, folded or merged. `Printer` writes those from a thread of
-its own, so that a slow terminal never holds up the loop.
+`(name pid=…)` prefix; a line that has not ended for a while is shown as far as it goes. `Printer`
+writes those from a thread of its own, so that a slow terminal never holds up the loop, and folds
+equal lines of several workers (see `folding`).
 
 What begins like a mark and is none is the user's. Of a mark that the end of the stream has cut off
 nobody knows whose it is, so it counts as output.
@@ -14,26 +15,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import math
 import os
 import queue
 import re
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..printable import printable
 from ..wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from .folding import LineFolder
 from .progress import display, parse
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["LineReader", "Printer"]
 
 READ_SIZE = 64 * 1024
 TAIL_LINES = 20  # kept to explain a death
 LONGEST_LINE = 1024 * 1024  # bytes; a longer one is printed in parts
+UNFINISHED_SECONDS = 1.0  # after which a line without an end is printed, and at most twice that
 FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
 _CONTENT = re.compile(rb"(\+?[0-9]+|-|%b);(.*)" % PROGRESS, re.DOTALL)  # of a mark
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
@@ -43,13 +49,18 @@ class Printer:
     """Writes lines to sys.stdout and sys.stderr, in order, from one thread."""
 
     def __init__(self) -> None:
+        """Start nothing yet. Raises ValueError for variables of the environment that are wrong."""
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._with_bars: set[int] = set()  # pids of workers
+        self._folder = LineFolder.from_environment(os.environ)
 
-    def write(self, text: str, *, to_stderr: bool) -> None:
-        """Have `text`, whole lines, printed soon."""
-        self._do(functools.partial(_print, text, to_stderr=to_stderr))
+    def write(self, pid: int, prefix: str, lines: Sequence[str], *, to_stderr: bool) -> None:
+        """Have lines of the worker `pid` printed soon, each after `prefix`."""
+        self._do(functools.partial(self._write, pid, prefix, lines, to_stderr=to_stderr))
+
+    def _write(self, pid: int, prefix: str, lines: Sequence[str], *, to_stderr: bool) -> None:
+        _print(self._folder.take(pid, prefix, lines, time.monotonic(), to_stderr=to_stderr))
 
     def show_progress(self, pid: int, prefix: str, state: bytes) -> None:
         """Have a bar of this worker drawn as it says that it is."""
@@ -76,25 +87,43 @@ class Printer:
         self._jobs.put(job)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            deadline = self._folder.deadline()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                job = self._jobs.get(timeout=left)
+            except queue.Empty:
+                _print(self._folder.due(time.monotonic()))
+                continue
+            if job is None:
+                return
             job()
 
     def close(self) -> None:
         """Print what is left and end the thread."""
         for pid in list(self._with_bars):
             self.end_progress(pid)
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join(FLUSH_SECONDS)
-            self._thread = None
+        if self._thread is None:
+            self._flush()
+            return
+        self._jobs.put(self._flush)
+        self._jobs.put(None)
+        self._thread.join(FLUSH_SECONDS)
+        self._thread = None
+
+    def _flush(self) -> None:
+        """Print what is held back."""
+        _print(self._folder.due(math.inf))
 
 
-def _print(text: str, *, to_stderr: bool) -> None:
-    stream = sys.stderr if to_stderr else sys.stdout
-    # The program's stream may be closed or gone; its workers' lines have no other place.
-    with contextlib.suppress(OSError, ValueError, AttributeError), display.hidden():
-        stream.write(text)
-        stream.flush()
+def _print(lines: list[tuple[str, bool]]) -> None:
+    """Print lines, each with whether it is for stderr; those that follow each other in one go."""
+    for to_stderr, some in itertools.groupby(lines, lambda line: line[1]):
+        stream = sys.stderr if to_stderr else sys.stdout
+        # The program's stream may be closed or gone; its workers' lines have no other place.
+        with contextlib.suppress(OSError, ValueError, AttributeError), display.hidden():
+            stream.write("".join(text for text, _ in some))
+            stream.flush()
 
 
 class _Writer(NamedTuple):
@@ -133,6 +162,8 @@ class LineReader:
         self._shows_lines = printer is not None or to_stderr  # whose last ones explain a death
         self._begun = b""  # maybe a mark
         self._rest = b""  # of a line
+        self._lines = 0  # that have ended
+        self._timer: asyncio.TimerHandle | None = None  # until a line without an end is printed
         loop.add_reader(fd, self.read)
 
     def read(self) -> None:
@@ -154,6 +185,9 @@ class LineReader:
                 self._take(data)
         self._emit_rest()
         self.loop.remove_reader(self.fd)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _take(self, data: bytes) -> None:
         """Tell marks from output."""
@@ -205,12 +239,27 @@ class LineReader:
             lines.append(rest)
             rest = b""
         self._rest = rest
+        self._lines += len(lines)
         self._print(lines)
+        if rest and self._timer is None and self.printer is not None:
+            self._print_later()
+
+    def _print_later(self) -> None:
+        """Have what there is of a line printed, if it has no end by then."""
+        self._timer = self.loop.call_later(UNFINISHED_SECONDS, self._look_at_line, self._lines)
+
+    def _look_at_line(self, lines: int) -> None:
+        self._timer = None
+        if self._rest and lines == self._lines:
+            self._end_line()
+        elif self._rest:
+            self._print_later()
 
     def _end_line(self) -> None:
         """Print what there is of a line."""
         rest, self._rest = self._rest, b""
         if rest:
+            self._lines += 1
             self._print([rest])
 
     def _emit_rest(self) -> None:
@@ -227,9 +276,7 @@ class LineReader:
         self.tail = [*self.tail, *lines[-TAIL_LINES:]][-TAIL_LINES:]
         if self.printer is not None:
             prefix = self._prefix(self._writer_of_rest.name)
-            self.printer.write(
-                "".join(f"{prefix}{line}\n" for line in lines), to_stderr=self.to_stderr
-            )
+            self.printer.write(self.pid, prefix, lines, to_stderr=self.to_stderr)
 
     def _prefix(self, name: str) -> str:
         if os.environ.get("RAY_DISABLE_WORKER_LOG_PREFIX") == "1":

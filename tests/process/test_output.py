@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -57,7 +58,7 @@ aioray.shutdown(); aioray.init(num_cpus=3)
 tags = ["red", "green", "blue"]
 aioray.get([aioray.remote(jobs.print_lines).options(name=tag).remote(3000, tag) for tag in tags])
 """
-    out, _ = output(drive, body)
+    out, _ = output(drive, body, env={**os.environ, "RAY_DEDUP_LOGS": "0"})
     found = lines(out)
     for tag in ("red", "green", "blue"):
         mine = [line for name, line in found if name == tag]
@@ -110,3 +111,31 @@ sys.stdout.close(); os.close(1); os.open("/dev/null", os.O_WRONLY)
 run(jobs.speak, 'into the void'); assert run(jobs.add, 1, 2) == 3
 """
     assert output(drive, body)[1] == ""
+
+
+def test_equal_lines_of_several_workers_are_folded_into_one(drive):
+    body = """
+@aioray.remote(num_cpus=0)
+class Shard:
+    def look(self):
+        print("cache miss")
+shards = [Shard.remote() for _ in range(3)]
+aioray.get([shard.look.remote() for shard in shards])
+"""
+    out, err = output(drive, body)
+    (_, first), (_, folded) = lines(out)
+    assert first == "cache miss"
+    assert folded.startswith("cache miss [repeated 2x across cluster] (aioray folds")
+    assert err == ""
+
+
+def test_line_without_an_end_is_printed_while_the_program_goes_on(drive):
+    reading, writing = os.pipe()
+    body = "run(jobs.write_from_c, '...'); os.read(int(sys.argv[2]), 1)"
+    driver = drive(SCRIPT + body, "{}", reading, pass_fds=[reading])
+    try:
+        assert PREFIX.sub("", driver.process.stdout.readline().decode()) == "...\n"
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert driver.finish()[0] == 0

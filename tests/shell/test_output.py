@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import os
 from typing import NamedTuple
@@ -10,15 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioray.engine.output import TAIL_LINES, LineReader
+from aioray.engine.output import TAIL_LINES, UNFINISHED_SECONDS, LineReader
 from aioray.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_BACK, OUTPUT_MARK_END
 
 
 class Loop:
-    """Knows who listens."""
+    """Knows who listens, and what is to be done later."""
 
     def __init__(self):
         self.listening = set()
+        self.timers = []
+
+    def call_later(self, delay, callback, *args):
+        handle = TimerHandle(delay, functools.partial(callback, *args))
+        self.timers.append(handle)
+        return handle
+
+    def pass_time(self):
+        """Let every timer that is set now go off."""
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            if not timer.cancelled:
+                timer.callback()
 
     def add_reader(self, fd, _callback):
         self.listening.add(fd)
@@ -27,13 +42,23 @@ class Loop:
         self.listening.discard(fd)
 
 
+class TimerHandle:
+    def __init__(self, delay, callback):
+        assert delay == UNFINISHED_SECONDS
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self):
+        self.cancelled = True
+
+
 class Printer:
     def __init__(self):
         self.text = ""
         self.bars = []
 
-    def write(self, text, *, to_stderr):
-        self.text += text
+    def write(self, pid, prefix, lines, *, to_stderr):
+        self.text += "".join(f"{prefix}{line}\n" for line in lines)
 
     def show_progress(self, pid, prefix, state):
         self.bars.append((prefix, state))
@@ -146,6 +171,57 @@ def test_begun_mark_is_not_held_for_longer_than_a_mark_may_be():
     finally:
         os.close(reading)
         os.close(writing)
+
+
+@contextlib.contextmanager
+def a_reader():
+    """Writes to a reader, and gives what it has printed."""
+    loop, printer = Loop(), Printer()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    reader = LineReader(loop, reading, 7, printer, to_stderr=False)
+
+    def write(data):
+        os.write(writing, data)
+        reader.read()
+        return printer.text
+
+    try:
+        yield loop, printer, write
+        os.close(writing)
+        reader.finish()
+        assert not [timer for timer in loop.timers if not timer.cancelled]
+    finally:
+        os.close(reading)
+
+
+def test_line_without_an_end_is_printed_after_a_while():
+    with a_reader() as (loop, printer, write):
+        assert write(mark(3) + b"...") == ""
+        assert write(b".") == ""
+        loop.pass_time()
+        assert printer.text == "(f pid=7) ....\n"
+        loop.pass_time()
+        assert write(b"done\n") == "(f pid=7) ....\n(f pid=7) done\n"
+
+
+def test_line_is_not_torn_because_one_before_it_was_slow():
+    with a_reader() as (loop, printer, write):
+        write(mark(3) + b"slow")
+        assert write(b" line\nnext") == "(f pid=7) slow line\n"
+        loop.pass_time()
+        assert printer.text == "(f pid=7) slow line\n"
+        loop.pass_time()
+        assert printer.text == "(f pid=7) slow line\n(f pid=7) next\n"
+
+
+def test_line_that_ends_in_time_is_printed_once():
+    with a_reader() as (loop, printer, write):
+        write(mark(3) + b"one ")
+        write(b"line\n")
+        loop.pass_time()
+        assert printer.text == "(f pid=7) one line\n"
+        assert not loop.timers
 
 
 @pytest.mark.parametrize("to_stderr", [False, True])
