@@ -13,13 +13,18 @@ pickle "succeeds" on what lives in `__main__` by writing a name that no worker c
 bytes are searched for that name and cloudpickle, which takes definitions along, does it again. The
 same goes for modules registered with `cloudpickle.register_pickle_by_value`, and if any class has a
 serializer of its own (`aioray.util.register_serializer`).
+
+What is written is what the value shows: where a class would write the whole that a value is a part
+of, such as the table behind ten rows, `excerpts` says what to write instead.
 """
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import struct
+import sys
 import threading
 from collections import ChainMap
 from types import CodeType
@@ -54,6 +59,7 @@ _ID_SIZE = 28
 _ALIGN = 64  # bytes; what vector instructions like
 _CASTABLE = frozenset("bBhHiIlLqQnNfd?c")  # formats that a memoryview can be cast to
 _by_value = cloudpickle.list_registry_pickle_by_value
+_modules = sys.modules
 
 
 custom_reducers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
@@ -118,7 +124,14 @@ def dump(value: Any) -> tuple[bytes | Pieces, Sequence[Any]]:
     try:
         buffers: list[pickle.PickleBuffer] = []
         try:
-            data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+            if "torch" in _modules:
+                data = _by_pickle_with_tensors(value, buffers)
+            else:
+                data = pickle.dumps(value, 5, buffer_callback=buffers.append)
+            if buffers and "pyarrow" in _modules and any(map(_is_of_arrow, buffers)):
+                buffers.clear()
+                refs.clear()
+                data = _by_pickler_with(_REDUCERS, value, buffers)
             plain = b"_main__" not in data and not _by_value() and not custom_reducers
         except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
             plain = False
@@ -133,6 +146,46 @@ def dump(value: Any) -> tuple[bytes | Pieces, Sequence[Any]]:
     if len(data) > INLINE_LIMIT:
         return Pieces((data,), len(data)), refs
     return data, refs
+
+
+class _Excerpts(dict[type, "Callable[[Any], Any]"]):
+    """A table for picklers: the classes of what may be a part of something larger."""
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        if "pyarrow" in _modules or "torch" in _modules:
+            from .excerpts import reducer_for
+
+            reducer = reducer_for(cls)
+            if reducer is not None:
+                self[cls] = reducer
+                return reducer
+        raise KeyError(cls)
+
+
+_excerpts = _Excerpts()
+
+
+_REDUCERS: Final = ChainMap(copyreg.dispatch_table, _excerpts)
+
+
+def _by_pickle_with_tensors(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    """They lie inside the pickle with all their storage, so this is not to be done twice."""
+    tensor = getattr(_modules["torch"], "Tensor", None)
+    if tensor is None:  # it is being imported
+        return pickle.dumps(value, 5, buffer_callback=buffers.append)
+    return _by_pickler_with({**copyreg.dispatch_table, tensor: _excerpts[tensor]}, value, buffers)
+
+
+def _by_pickler_with(table: Any, value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    with io.BytesIO() as file:
+        pickler = pickle.Pickler(file, 5, buffer_callback=buffers.append)
+        pickler.dispatch_table = table
+        pickler.dump(value)
+        return file.getvalue()
+
+
+def _is_of_arrow(buffer: pickle.PickleBuffer) -> bool:
+    return type(buffer.raw().obj).__module__ == "pyarrow.lib"
 
 
 def dumps(value: Any) -> bytes:
@@ -185,6 +238,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         custom_reducers,
         {memoryview: _reduce_memoryview, CodeType: _reduce_code},
         cloudpickle.Pickler.dispatch_table,
+        _excerpts,
     )
 
 

@@ -752,3 +752,30 @@ class _LooksAtDevices:
 
 
 LOOKS_AT_DEVICES = _LooksAtDevices()
+
+
+def rows(table, start, count):
+    """Some rows of an Arrow table."""
+    return table.slice(start, count)
+
+
+def rows_one_by_one(table, count):
+    """The first rows of an Arrow table, each as a table."""
+    for number in range(count):
+        yield table.slice(number, 1)
+
+
+class KeepsRows:
+    """Keeps some rows of an Arrow table, and saves them."""
+
+    def __init__(self):
+        self._rows = None
+
+    def cut(self, table):
+        self._rows = table.slice(5, 10)
+
+    def __aioray_save__(self):
+        return self._rows
+
+    def __aioray_restore__(self, state):
+        self._rows = state

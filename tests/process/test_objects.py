@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import aioray
@@ -34,6 +35,9 @@ hold = aioray.remote(jobs.hold)
 keep = aioray.remote(jobs.keep)
 kept = aioray.remote(jobs.kept)
 drop = aioray.remote(jobs.drop)
+rows = aioray.remote(jobs.rows)
+rows_one_by_one = aioray.remote(jobs.rows_one_by_one)
+KeepsRows = aioray.remote(jobs.KeepsRows)
 
 MIB = 1024 * 1024
 LIMIT = 100 * 1024
@@ -307,6 +311,22 @@ async def test_put_once_and_given_to_many_tasks_is_stored_once():
     assert used() == PAGES
     assert await asyncio.gather(*tasks) == [expected] * 200
     assert used() == PAGES
+
+
+@everywhere
+async def test_ten_rows_of_a_table_are_stored_as_ten_rows():
+    table = pa.table({"number": jobs.numbers(COUNT)})
+    ref = aioray.put(table)
+    whole = used()
+    ten = table.slice(5, 10)
+    refs = [aioray.put(ten), rows.remote(ref, 5, 10), same.remote(ten), same.remote([ten])]
+    expected = [ten, ten, ten, [ten]]
+    refs += [item async for item in rows_one_by_one.remote(ref, 2)]
+    expected += [table.slice(0, 1), table.slice(1, 1)]
+    keeper = KeepsRows.options(max_restarts=1).remote()
+    await keeper.cut.remote(ref)
+    assert await asyncio.gather(*refs) == expected
+    assert await settled(whole) == whole
 
 
 # ---------------------------------------------------------------- how long they live
