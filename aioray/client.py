@@ -35,6 +35,7 @@ __all__ = [
     "RemoteCode",
     "StoredValue",
     "activate",
+    "refuse_to_block",
     "registry",
 ]
 
@@ -115,6 +116,10 @@ class Client(Protocol):
     @property
     def closed(self) -> bool:
         """Whether it has ended, or can do nothing more because its loop has."""
+        ...
+
+    def in_own_thread(self) -> bool:
+        """Whether the engine runs in this thread, so that nobody may wait here for it."""
         ...
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -324,6 +329,18 @@ class Registry:
 
 
 registry = Registry()
+
+
+def refuse_to_block(client: Client, what: str, instead: str) -> None:
+    """Raise RuntimeError where the engine runs: `what` would wait there for ever.
+
+    All that waits for an engine asks this first. instead: what async code does.
+    """
+    if client.in_own_thread():
+        raise RuntimeError(
+            f"{what} would block the event loop that the engine itself runs on, for ever. "
+            f"In async code use {instead}."
+        )
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from aioray.api import get, wait
+from aioray.client import refuse_to_block
 from aioray.experimental import tqdm_ray
 from aioray.generators import ObjectRefGenerator
 from aioray.refs import ObjectRef, StoredFailure
@@ -166,12 +167,8 @@ class Progress(Generic[T]):
     def _refuse_on_loop(self) -> None:
         refs = self._refs
         some = [refs.completed()] if isinstance(refs, ObjectRefGenerator) else refs[:1]
-        loop = asyncio._get_running_loop()
-        if loop is not None and any(ref._entry.owner().loop is loop for ref in some):
-            raise RuntimeError(
-                "Iterating over progress() would block the event loop that the engine itself runs "
-                "on, for ever. In async code use `async for`."
-            )
+        for ref in some:
+            refuse_to_block(ref._entry.owner(), "Iterating over progress()", "`async for`")
 
     def _value(self, ref: ObjectRef[Any]) -> Any:
         if self._yield_refs:

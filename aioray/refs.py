@@ -329,10 +329,14 @@ class ObjectRef(Generic[T_co]):
             return value
 
     def future(self) -> concurrent.futures.Future[T_co]:
-        """A concurrent.futures.Future of the value. Cancelling it does not cancel the task."""
-        import concurrent.futures
+        """A concurrent.futures.Future of the value. Cancelling it does not cancel the task.
 
-        future: concurrent.futures.Future[T_co] = concurrent.futures.Future()
+        On the engine's own event loop it can be awaited with asyncio.wrap_future, and waiting for
+        it raises RuntimeError.
+        """
+        from .futures import RefFuture
+
+        future: RefFuture[T_co] = RefFuture(self._entry)
         resolve_into(future, self._entry)
         return future
 

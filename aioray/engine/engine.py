@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids, linux
 from ..calls import serialize
-from ..client import activate, registry
+from ..client import activate, refuse_to_block, registry
 from ..core.actors import ActorDeath
 from ..core.groups import Group, GroupState
 from ..core.messages import (
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..boot import Boot
-    from ..client import Call
+    from ..client import Call, Client
     from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass
     from ..state.keeper import Listener
@@ -109,14 +109,20 @@ FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads th
 class CancelRequest:
     """A request to cancel; await it for what became of it, a `CancelOutcome`."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._future: concurrent.futures.Future[CancelOutcome] = concurrent.futures.Future()
 
     def __await__(self) -> Generator[Any, None, CancelOutcome]:
         return asyncio.wrap_future(self._future).__await__()
 
     def result(self, timeout: float | None = None) -> CancelOutcome:
-        """Block for the outcome, up to `timeout` seconds. Not for the engine's own loop."""
+        """Block for the outcome, up to `timeout` seconds; TimeoutError after that.
+
+        Raises RuntimeError on the engine's own loop: there `await` it.
+        """
+        if not self._future.done():
+            refuse_to_block(self._client, "result()", "`await aioray.cancel(ref)`")
         return self._future.result(timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -644,7 +650,7 @@ class Engine:
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> CancelRequest:
         """Ask for a cancel. See `aioray.api.cancel`."""
-        request = CancelRequest()
+        request = CancelRequest(self)
         if entry.task is None or entry.outcome is not None:
             request.resolve(CancelOutcome.FINISHED_FIRST)
             return request
@@ -706,7 +712,7 @@ class Engine:
         self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
     ) -> None:
         """Block until all refs have an outcome, or one has failed. See `aioray.client.Client`."""
-        self._refuse_on_loop("get()", "`await ref`, or `await asyncio.gather(*refs)`")
+        refuse_to_block(self, "get()", "`await ref`, or `await asyncio.gather(*refs)`")
         entries = [ref._entry for ref in refs]
         if at_hand:
             pending = [entry for entry in entries if not entry.at_hand]
@@ -724,7 +730,7 @@ class Engine:
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> list[bool]:
         """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
-        self._refuse_on_loop("wait()", "`await asyncio.wait(refs)`")
+        refuse_to_block(self, "wait()", "`await asyncio.wait(refs)`")
         entries = [ref._entry for ref in refs]
         pending = [entry for entry in entries if entry.outcome is None]
         missing = num_returns - (len(entries) - len(pending))
@@ -799,12 +805,9 @@ class Engine:
                     self._post(withdraw)
         return done
 
-    def _refuse_on_loop(self, what: str, instead: str) -> None:
-        if threading.get_ident() == self._thread_id and not self._closed:
-            raise RuntimeError(
-                f"{what} would block the event loop that the engine itself runs on, for ever. "
-                f"In async code use {instead}."
-            )
+    def in_own_thread(self) -> bool:
+        """Whether this is the engine's thread, and the engine has not ended."""
+        return threading.get_ident() == self._thread_id and not self._closed
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call back on the engine's thread."""

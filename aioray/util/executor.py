@@ -13,9 +13,10 @@ import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aioray.api import cancel
+from aioray.futures import RefFuture
 from aioray.refs import resolve_into
 from aioray.remote_function import remote
-from aioray.util.calls import name_of, refuse_on_loop
+from aioray.util.calls import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,11 @@ T = TypeVar("T")
 MAX_NAMES = 256  # of functions, whose options are kept ready
 
 
-class _TaskFuture(concurrent.futures.Future[T]):
+class _TaskFuture(RefFuture[T]):
     """The future of a task; cancelling it cancels the task."""
 
     def __init__(self, ref: ObjectRef[T]) -> None:
-        super().__init__()
+        super().__init__(ref._entry)
         self._ref = [ref]
 
     def cancel(self) -> bool:
@@ -57,7 +58,8 @@ class Executor(concurrent.futures.Executor):
     serialized. An argument that is an ObjectRef reaches it as its value.
 
     `future.cancel()` works until there is a result: a task that runs is interrupted, and then the
-    future does not tell how it ended. Errors are those of `aioray.get`: instances of the user's
+    future does not tell how it ended. On the event loop that the engine runs on, what would wait
+    for a future raises RuntimeError. Errors are those of `aioray.get`: instances of the user's
     own exception class too. Callbacks of a future run in the thread of the engine, and must be
     short. Beyond Ray.
     """
@@ -70,7 +72,7 @@ class Executor(concurrent.futures.Executor):
         self._call = remote(**task_options)(_call) if task_options else remote(_call)
         self._named = functools.lru_cache(MAX_NAMES)(self._name_call)
         self._lock = threading.Lock()
-        self._pending: set[concurrent.futures.Future[Any]] = set()
+        self._pending: set[RefFuture[Any]] = set()
         self._is_shut_down = False
 
     def _name_call(self, name: str) -> BoundOptions[Any] | RemoteFunction[..., Any]:
@@ -115,7 +117,7 @@ class Executor(concurrent.futures.Executor):
                 future.cancel()
         pending = [future for future in pending if not future.done()]
         if wait and pending:
-            refuse_on_loop("shutdown(wait=True)", "shutdown(wait=False), and await the futures")
+            pending[0].refuse_to_block("shutdown(wait=True)")
             concurrent.futures.wait(pending)
 
 

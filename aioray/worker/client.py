@@ -165,6 +165,10 @@ class Connection:
         self._function_keys = itertools.count(1)
         self._watches: dict[tuple[ObjectEntry, Callable[[], None]], tuple[int, int]] = {}
 
+    def in_own_thread(self) -> bool:
+        """False: the engine runs in the driver, and answers whoever waits here."""
+        return False
+
     def disown(self) -> None:
         """This is a copy in a process that a task has forked: it cannot use the channels."""
         self.closed = True

@@ -11,7 +11,8 @@ from typing import Any
 
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, PoolManagerMixin
 
-from aioray.api import cluster_resources
+from aioray.api import client_for_call, cluster_resources
+from aioray.client import refuse_to_block
 from aioray.util.multiprocessing.pool import Pool
 
 __all__ = ["RayBackend"]
@@ -62,6 +63,8 @@ class RayBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBackendBase):  # t
             from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        # joblib itself waits, in ways that cannot be stopped later.
+        refuse_to_block(client_for_call(), "joblib.Parallel", "tasks that you can await")
         self._pool = _SharedPool(n_jobs, ray_remote_args=self._ray_remote_args)
         return n_jobs
 

@@ -20,10 +20,10 @@ from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Po
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aioray.api import client_for_call, init
-from aioray.client import activate, registry
+from aioray.client import activate, refuse_to_block, registry
 from aioray.remote_function import remote
 from aioray.util import log_once
-from aioray.util.calls import name_of, on_engine_loop, refuse_on_loop
+from aioray.util.calls import name_of
 from aioray.util.multiprocessing.chunks import run_chunk, with_arguments, with_item, with_items
 from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain
 from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
@@ -295,8 +295,9 @@ class Pool:
             self._terminated = True
             self._finalizer.detach()
             self._dispatcher.abort()
-        if not on_engine_loop() and threading.current_thread() is not self._dispatcher.thread:
-            self._dispatcher.thread.join()
+        thread, client = self._dispatcher.thread, self._dispatcher.client
+        if threading.current_thread() is not thread and not client.in_own_thread():
+            thread.join()
 
     def join(self) -> None:
         """Wait until everything is done, also what readers of `imap` have not asked for yet.
@@ -308,7 +309,7 @@ class Pool:
             raise ValueError("Pool is still running")
         if not self._dispatcher.thread.is_alive():
             return
-        refuse_on_loop("Pool.join()", "tasks that you can await")
+        refuse_to_block(self._dispatcher.client, "Pool.join()", "tasks that you can await")
         for iterator in list(self._dispatcher.feeding):
             iterator.feed(float("inf"))
         self._dispatcher.thread.join()

@@ -15,7 +15,7 @@ import time
 from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Pool raises
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aioray.util.calls import refuse_on_loop
+from aioray.client import refuse_to_block
 from aioray.util.multiprocessing.chunks import with_item
 from aioray.util.multiprocessing.dispatch import Chunk, Job, Raised
 
@@ -123,7 +123,8 @@ class AsyncResult(Job, Generic[T]):
     def wait(self, timeout: float | None = None) -> None:
         """Wait until there is a result, or `timeout` seconds have passed."""
         if not self._event.is_set():
-            refuse_on_loop("AsyncResult.wait()", "a callback, or tasks that you can await")
+            client = self.pool._dispatcher.client
+            refuse_to_block(client, "AsyncResult.wait()", "a callback, or tasks that you can await")
             self._event.wait(timeout)
 
     def ready(self) -> bool:
@@ -243,5 +244,6 @@ class IMapIterator(Job):
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise TimeoutError
-        refuse_on_loop("An iterator of imap()", "tasks that you can await")
+        client = self.pool._dispatcher.client
+        refuse_to_block(client, "An iterator of imap()", "tasks that you can await")
         self._state.wait(left)

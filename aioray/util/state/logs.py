@@ -12,6 +12,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from aioray.client import refuse_to_block, registry
 from aioray.state import logs
 from aioray.state.sessions import SessionError
 from aioray.util.state.api import open_session
@@ -87,6 +88,10 @@ def get_log(
         return select(view)
 
     session = open_session(address)
+    if follow:
+        for client in registry.by_job.values():
+            if client.own_session().name == session.name:
+                refuse_to_block(client, "get_log(follow=True)", "get_log() without follow")
     with _answering():
         found = logs.chunks(
             lambda: session.view(timeout=timeout),
