@@ -45,10 +45,15 @@ class Devices:
         """Whether there is room for all of these, also on what is held back."""
         return Devices(self.free).take_all(amounts) is not None
 
-    def take(self, amount: int) -> Shares:
-        """Give out this amount. There must be room: see `count`."""
+    def next(self, amount: int) -> Shares:
+        """What `take` would give out. There must be room: see `count`."""
         shares = self._find(amount)
         assert shares is not None, (amount, self.free)
+        return shares
+
+    def take(self, amount: int) -> Shares:
+        """Give out this amount. There must be room: see `count`."""
+        shares = self.next(amount)
         self._deduct(shares)
         return shares
 

@@ -15,6 +15,8 @@ from collections.abc import Hashable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from .devices import UNIT
+
 if TYPE_CHECKING:
     from .actors import Actor, Traits
     from .devices import Shares
@@ -231,6 +233,7 @@ class SchedulingClass:
         "demand",
         "demands",
         "depth",
+        "devices_wanted",
         "environment",
         "forbidden",
         "group",
@@ -258,6 +261,7 @@ class SchedulingClass:
     ) -> None:
         self.demand = demand  # as it was asked for
         self.demands = (demand,) if demands is None else demands  # one of these is what it takes
+        self.devices_wanted = -(-dict(demand).get("GPU", 0) // UNIT)  # how many of its own it sees
         self.environment = environment
         self.depth = depth  # of the tasks that have submitted these; 0: the driver
         self.group = group  # on whose bundles it draws
@@ -304,6 +308,7 @@ class Worker:
         "served",
         "settled",
         "shares",
+        "shown",
         "stall_check",
         "state",
     )
@@ -319,6 +324,9 @@ class Worker:
         self.held: Demand = ()  # which these are
         self.shares: Shares = ()  # of which devices, and how much of each
         self.devices: tuple[str, ...] = ()  # their names
+        # Of the first attempts that it was given, and so of all; None: it was given none yet, or
+        # there are no devices.
+        self.shown: tuple[str, ...] | None = None
         self.functions: set[int] = set()  # keys of functions whose code it surely has
         self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
         self.reclaims: deque[int] = deque()  # newest seq at each order to reclaim, till answered

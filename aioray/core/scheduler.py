@@ -172,6 +172,7 @@ class Scheduler:
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
         "_actors",
+        "_apart",
         "_blocked_until",
         "_broken",
         "_classes",
@@ -233,6 +234,7 @@ class Scheduler:
         if devices is None:
             devices = [str(number) for number in range(self.total.get("GPU", 0) // UNIT)]
         self._devices: dict[str, Devices] = {"GPU": Devices(dict.fromkeys(devices, UNIT))}
+        self._apart = bool(devices)  # workers are kept apart by the devices that they were shown
         self._actors = Actors(self)
         self._groups: dict[str, Group] = {}  # those that hold their resources, by key
         self._placed = False  # a group, during this dispatch
@@ -553,7 +555,13 @@ class Scheduler:
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
             share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
-            worker = idle.pop()
+            if not self._apart:
+                worker = idle.pop()
+            elif (found := self._find_idle(idle, cls)) is not None:
+                worker = found
+                idle.remove(worker)
+            else:
+                break
             self._idle_count -= 1
             self._lease(worker, cls)
             free -= 1
@@ -573,6 +581,42 @@ class Scheduler:
             self._emptied(cls)
         elif not free:
             self._pass_over(cls, now)
+
+    def _find_idle(self, idle: Sequence[Worker], cls: SchedulingClass) -> Worker | None:
+        """The idle worker that is to have the next lease of this class; there must be room for it.
+
+        It was shown the same devices before, or none yet: a library that has looked for devices
+        once, or has found that there are none, stays with that for as long as its process lives.
+        """
+        shown: tuple[str, ...] = ()
+        for name, amount in self._next_demand(cls):
+            devices = self._devices.get(name)
+            if devices is not None:
+                shown = tuple(device for device, _ in devices.next(amount))
+        for wanted in (shown, None):
+            for worker in reversed(idle):
+                if worker.shown == wanted:
+                    return worker
+        return None
+
+    def _has_idle(self, cls: SchedulingClass) -> bool:
+        """Whether an idle worker could take this class, for which there is room."""
+        idle = self._idle.get(cls.environment)
+        if not idle:
+            return False
+        return not self._apart or self._find_idle(idle, cls) is not None
+
+    def _suits(self, worker: Worker, cls: SchedulingClass) -> bool:
+        """Whether what a worker was shown may, at some time, be what this class is to see."""
+        shown = worker.shown
+        if not shown or len(shown) != cls.devices_wanted:
+            return shown is None or len(shown) == cls.devices_wanted
+        return any(
+            self._devices[name].free.keys() >= set(shown)
+            for demand in cls.demands
+            for name, _ in demand
+            if name in self._devices
+        )
 
     def _emptied(self, cls: SchedulingClass) -> None:
         if type(cls.queue) is not deque:
@@ -686,7 +730,7 @@ class Scheduler:
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment
         if self._blocked_until.get(environment, 0.0) > now:
-            if environment in self._broken and not self._is_served(environment):
+            if environment in self._broken and not self._is_served(cls):
                 self._fail_waiting(cls, FailureKind.ENVIRONMENT, self._broken[environment])
             return
         more = self._worker_room()
@@ -707,13 +751,14 @@ class Scheduler:
         actors = self._actors.housed
         return MAX_WORKERS + self.blocked_workers + actors - len(self._workers)
 
-    def _is_served(self, environment: Environment) -> bool:
-        """Whether a worker of this environment is there, or on its way, and can take something."""
+    def _is_served(self, cls: SchedulingClass) -> bool:
+        """Whether a worker is there, or on its way, that can take what waits in this queue."""
         return any(
-            worker.environment == environment
+            worker.environment == cls.environment
             and worker.state not in LEAVING
             and not worker.blocked
             and worker.actor is None
+            and self._suits(worker, cls)
             for worker in self._workers.values()
         )
 
@@ -724,7 +769,7 @@ class Scheduler:
             self._fail(task, Failure(kind, report, attempts=attempts))
 
     def _make_room(self, now: float) -> None:
-        """Stop the worker that is idle longest: its environment is not the one that is wanted."""
+        """Stop the worker that is idle longest: it is not of the kind that is wanted."""
         if self._idle_count and not any(w.state in LEAVING for w in self._workers.values()):
             self._stop_idle(self._longest_idle()[0], now)
 
@@ -735,11 +780,15 @@ class Scheduler:
         self._starting[environment] = self._starting.get(environment, 0) + 1
         self._out.append(StartWorker(worker.id, environment))
 
+    def _next_demand(self, cls: SchedulingClass) -> Demand:
+        """What the next lease of a class takes. There must be room: see `_free_leases`."""
+        if len(cls.demands) == 1:
+            return cls.demands[0]
+        return next(each for each in cls.demands if self._room_for(each))
+
     def _lease(self, worker: Worker, cls: SchedulingClass) -> None:
-        """Give a worker what the class takes. There must be room: see `_free_leases`."""
-        demand = cls.demands[0]
-        if len(cls.demands) > 1:
-            demand = next(each for each in cls.demands if self._room_for(each))
+        """Give a worker what the class takes."""
+        demand = self._next_demand(cls)
         worker.lease, worker.held = cls, demand
         cls.leases += 1
         cls.passed_over_since = None
@@ -749,6 +798,8 @@ class Scheduler:
             if devices is not None:
                 worker.shares = devices.take(amount)
                 worker.devices = tuple(device for device, _ in worker.shares)
+        if self._apart:
+            worker.shown = worker.devices
         if cls.group is not None:
             cls.group.leases += 1
 
@@ -867,7 +918,11 @@ class Scheduler:
             if short:
                 if not held.isdisjoint(short):
                     return True
-            elif other.environment == cls.environment and other.reserves is None:
+            elif (
+                other.environment == cls.environment
+                and other.devices_wanted == cls.devices_wanted
+                and other.reserves is None
+            ):
                 return True  # it lacks nothing but a worker
         return False
 
@@ -925,7 +980,9 @@ class Scheduler:
             staying = sum(
                 1
                 for other in self._workers.values()
-                if other.state in (WorkerState.READY, WorkerState.STARTING) and other.actor is None
+                if other.state in (WorkerState.READY, WorkerState.STARTING)
+                and other.actor is None
+                and self._suits(other, task.scheduling_class)
             )
             room = min(self._kept_workers - staying, self._worker_room())
             if room > 0 and not self._closing:
@@ -1059,7 +1116,7 @@ class Scheduler:
         if not self._free_leases(cls):
             return False
         environment = cls.environment
-        return bool(self._idle.get(environment)) or (
+        return self._has_idle(cls) or (
             self._worker_room() > 0
             and not self._starting.get(environment)
             and self._blocked_until.get(environment, 0.0) <= now
@@ -1348,18 +1405,24 @@ class Scheduler:
             self._at(now + delay, self._dispatch)
             return
         self._blocked_until.pop(environment, None)
-        if any(
-            worker.environment == environment
+        others = [
+            worker
+            for worker in self._workers.values()
+            if worker.environment == environment
             and worker.state is not WorkerState.STARTING
             and not worker.blocked
             and worker.actor is None
-            for worker in self._workers.values()
-        ):
-            return  # others work on the queue: too few workers, but no dead end
-        for cls in tuple(self._waiting):
-            if cls.environment == environment:
-                self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
-        self._dispatch(now)
+        ]
+        dead_ends = [
+            cls
+            for cls in self._waiting
+            if cls.environment == environment
+            and not any(self._suits(worker, cls) for worker in others)
+        ]
+        for cls in dead_ends:
+            self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
+        if dead_ends or not others:  # else they work on the queue: too few workers, but no dead end
+            self._dispatch(now)
 
     def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:
         """Start no more of its workers for a while; what nobody else can run fails at once."""
@@ -1368,10 +1431,9 @@ class Scheduler:
         self._broken[environment] = report
         self._blocked_until[environment] = now + BROKEN_SECONDS
         self._at(now + BROKEN_SECONDS, self._dispatch)
-        if not self._is_served(environment):
-            for cls in tuple(self._waiting):
-                if cls.environment == environment:
-                    self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
+        for cls in tuple(self._waiting):
+            if cls.environment == environment and not self._is_served(cls):
+                self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
         self._dispatch(now)
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
@@ -1706,6 +1768,8 @@ class Scheduler:
                 ), worker
             assert worker.lease is not None or not (worker.held or worker.shares), worker
             assert tuple(name for name, _ in worker.shares) == worker.devices, worker
+            if worker.lease is not None:
+                assert worker.shown == (worker.devices if self._apart else None), worker
             for name, amount in worker.held:
                 if not (worker.blocked and _is_cpu(name)):
                     held[name] += amount

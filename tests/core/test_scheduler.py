@@ -56,6 +56,7 @@ from .support import (
 )
 
 OTHER = (("NAME", "value"),)  # an environment
+ON_NET = (("CPU", UNIT), ("net", UNIT))  # needs more than others do, but no process of its own
 
 PENDING = TaskState.PENDING_NODE_ASSIGNMENT
 SUBMITTED = TaskState.SUBMITTED_TO_WORKER
@@ -157,19 +158,19 @@ def test_worker_that_was_idle_last_is_used_first():
 
 
 def test_class_with_the_oldest_head_is_served_first():
-    core = Core(1, GPU=1)
+    core = Core(1, net=1)
     running = core.running()
-    on_gpu, plain, later_on_gpu = core.task(demand=ONE_GPU), core.task(), core.task(demand=ONE_GPU)
-    core.submit(plain, later_on_gpu)
-    core.submit(on_gpu)
-    # `on_gpu` is older than `plain`, but stands behind `later_on_gpu`.
+    on_net, plain, later_on_net = core.task(demand=ON_NET), core.task(), core.task(demand=ON_NET)
+    core.submit(plain, later_on_net)
+    core.submit(on_net)
+    # `on_net` is older than `plain`, but stands behind `later_on_net`.
     assert core.answer(1, answer(running)) == [
         ResolveValues([(running, "value")]),
         SendAttempts(1, [plain]),
     ]
     assert core.answer(1, answer(plain)) == [
         ResolveValues([(plain, "value")]),
-        SendAttempts(1, [later_on_gpu]),
+        SendAttempts(1, [later_on_net]),
     ]
 
 
@@ -812,9 +813,9 @@ def test_first_retry_goes_ahead_of_what_waits_and_the_second_behind():
 
 def test_task_that_always_fails_does_not_starve_another_class():
     """Bug: its old submission number put it in front for ever."""
-    core = Core(1, GPU=1)
+    core = Core(1, net=1)
     failing = core.running(max_retries=-1)
-    other = core.task(demand=ONE_GPU, max_retries=-1)
+    other = core.task(demand=ON_NET, max_retries=-1)
     core.submit(other)
     core.answer(1, answer(failing, Ended.RAISED_RETRYABLE))
     sent = []

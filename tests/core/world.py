@@ -160,6 +160,7 @@ class FakeWorker:
     several: dict[int, tuple[Task, bool]] = field(default_factory=dict)  # calls it runs at once,
     # and whether an argument was gone; only if its actor is not one that is sent calls ahead
     flagged: set[int] = field(default_factory=set)  # seqs of running calls that are cancelled
+    shown: tuple[str, ...] | None = None  # the GPUs that it sees; None: nobody has looked yet
 
     def runs(self) -> list[tuple[int, Task]]:
         """Whatever it runs."""
@@ -317,6 +318,9 @@ class World:
                 assert worker.actor is None
                 assert not any(other.actor for _, other in worker.claims)
                 self._check_devices(task)
+            assert task.worker is not None
+            assert worker.shown in (None, task.worker.devices), "other devices than before"
+            worker.shown = task.worker.devices
             worker.claims.append((task.seq, task))
         assert len(worker.claims) <= scheduler_module.MAX_IN_FLIGHT
 
@@ -488,6 +492,7 @@ class World:
                 for worker in self.workers.values()
                 if worker.up and worker.id in known and not known[worker.id].blocked
                 if known[worker.id].actor is None
+                if self._could_show(worker, task)
             ]
             if failure.kind is FailureKind.ENVIRONMENT:
                 staying = [worker for worker in staying if not is_leaving(worker)]
@@ -660,6 +665,17 @@ class World:
         if group is not None:
             assert {name for name, _ in shares} <= {n for share in group.shares for n, _ in share}
 
+    def _could_show(self, worker: FakeWorker, task: Task) -> bool:
+        """Whether what its process has seen can be what the task is given."""
+        if not worker.shown:
+            return worker.shown is None or not dict(task.scheduling_class.demand).get("GPU", 0)
+        wanted = dict(task.scheduling_class.demand).get("GPU", 0)
+        group = task.scheduling_class.group
+        shares = [] if group is None else [{name for name, _ in share} for share in group.shares]
+        return len(worker.shown) == -(-wanted // CPU) and (
+            group is None or any(share.issuperset(worker.shown) for share in shares)
+        )
+
     def _is_placed(self, group: Group) -> bool:
         """Whether it holds its resources, perhaps only because its workers are not dead yet."""
         return group.state is GroupState.CREATED or bool(group.leases)
@@ -691,7 +707,9 @@ class World:
             if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
                 cls = stuck.running[1].scheduling_class
                 assert not self.scheduler._free_leases(cls) or not any(
-                    is_idle(worker) and worker.environment == stuck.environment
+                    is_idle(worker)
+                    and worker.environment == stuck.environment
+                    and worker.shown in (None, () if stuck.shown == () else None)
                     for worker in self.workers.values()
                 ), stuck
 

@@ -79,12 +79,13 @@ def test_gpus_are_those_that_the_driver_may_use(cuda, amount):
 
 
 @pytest.mark.usefixtures("cuda")
-def test_worker_that_goes_on_without_gpus_sees_what_it_saw_before():
+def test_process_sees_the_same_gpus_as_long_as_it_lives():
     keeps = aioray.remote(max_calls=0, num_gpus=1)(jobs.where)
+    calls = [where, keeps, where, keeps]
     with aioray.init(num_cpus=1, num_gpus=1):
-        first, second, third = aioray.get([keeps.remote(), where.remote(), keeps.remote()])
-    assert first["pid"] == second["pid"] == third["pid"]
-    assert [first["variable"], second["variable"], third["variable"]] == ["0", None, "0"]
+        seen = [aioray.get(call.remote()) for call in calls]
+    assert [each["variable"] for each in seen] == [None, "0", None, "0"]
+    assert seen[0]["pid"] == seen[2]["pid"] != seen[1]["pid"] == seen[3]["pid"]
 
 
 @pytest.mark.usefixtures("cuda")
