@@ -8,13 +8,18 @@ part, SOCK_SEQPACKET, the out-of-memory counters, and the size of the memory.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import functools
 import os
 import resource
+import signal
 import sys
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 __all__ = [
     "MADV_POPULATE_WRITE",
@@ -22,7 +27,9 @@ __all__ = [
     "check_platform",
     "children",
     "die_with_parent",
+    "end_children",
     "give_pages_back",
+    "kill_children",
     "largest_file",
     "map_readable",
     "memory_size",
@@ -31,6 +38,8 @@ __all__ = [
     "sealed_memory_file",
     "unmap",
 ]
+
+KILL_AGAIN_SECONDS: Final = 0.01  # that processes which were killed have until they are looked for
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -87,9 +96,9 @@ def _prctl(option: int, value: int) -> None:
         _raise_errno(f"prctl({option})")
 
 
-def die_with_parent(signal: int, parent: int) -> bool:
-    """Ask for `signal` when the parent dies; False if `parent` is gone already."""
-    _prctl(_PR_SET_PDEATHSIG, signal)
+def die_with_parent(number: int, parent: int) -> bool:
+    """Ask for this signal when the parent dies; False if `parent` is gone already. 0: for none."""
+    _prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
 
 
@@ -103,8 +112,65 @@ def children() -> list[int]:
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
             return [int(pid) for pid in file.read().split()]
-    except OSError:  # kernel without CONFIG_PROC_CHILDREN, or no /proc
-        return []
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN, or no /proc
+        return _children_of_all()
+
+
+def _children_of_all() -> list[int]:
+    """The same, found among all processes."""
+    found = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                    # The name of the program is in parentheses, and may contain some.
+                    if int(file.read().rpartition(b")")[2].split()[1]) == os.getpid():
+                        found.append(int(name))
+    return found
+
+
+def kill_children(spare: Container[int] = ()) -> int:
+    """Kill the children of this process, each with its process group; how many that may be.
+
+    A whole group is killed at once: none of it can escape by forking meanwhile. What such a child
+    leaves behind comes to this process if it is a sub-reaper: call again when a child has ended.
+    spare: children that live on, and lead groups that do.
+    """
+    count = 0
+    for pid in children():
+        if pid not in spare:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                group = os.getpgid(pid)  # a child that is not reaped: its numbers are its own
+                if group not in spare and group != os.getpgrp():
+                    os.killpg(group, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has become root
+                os.kill(pid, signal.SIGKILL)
+                count += 1
+    return count
+
+
+def end_children() -> dict[int, int]:
+    """Kill and reap everything below this process, a sub-reaper; by pid, how its children ended.
+
+    For a process that does nothing else from now on. What may not be killed is left.
+    """
+    statuses: dict[int, int] = {}
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    while True:
+        are_left = kill_children() > 0
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return statuses
+            if pid == 0:
+                break
+            statuses[pid] = status
+            are_left = True
+        if not are_left:
+            return statuses
+        # An orphan that comes here alive is not announced.
+        signal.sigtimedwait([signal.SIGCHLD], KILL_AGAIN_SECONDS)
 
 
 def no_core_dumps() -> None:

@@ -108,7 +108,7 @@ class Crew:
 
     def pids(self) -> list[int]:
         """The process ids of the template and of the workers that are known to run."""
-        found = [] if self._template is None else [self._template.process.pid]
+        found = [] if self._template is None else [self._template.pid]
         return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
 
     def running(self) -> dict[int, tuple[int, float]]:
@@ -395,7 +395,11 @@ class Crew:
         return self._oom_kills > before
 
     def _template_ended(self, template: TemplateProcess) -> None:
-        """The template is dead, and its workers with it: not their children, so kill the groups."""
+        """The template is dead, and its workers with it.
+
+        Its guardian has ended all that they have started. If that was killed too, their process
+        groups are what can still be found.
+        """
         if template is not self._template:
             return
         self._template = None

@@ -2,6 +2,10 @@
 
 Room: shell. Started by exec with `subprocess`, reaped by its pidfd; never by SIGCHLD, which belongs
 to the host. What it says is described in `aioray.worker.template`.
+
+The driver's own child is the template's guardian (`aioray.worker.guardian`), which ends last, and
+in the way the template has. If one of the two has ended, the other is about to: it is killed only
+if it is not in time, for it could not end any more what is below it.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import asyncio
 import contextlib
 import marshal
 import os
+import select
+import signal
 import socket
-import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ __all__ = ["TemplateProcess"]
 
 MAX_MESSAGE = 64 * 1024  # bytes; a report is small, a preload's traceback may not be
 TAIL = 8 * 1024  # bytes of its output that are kept to explain a failure
-REAP_SECONDS = 2.0  # it kills and reaps its workers and leaves; longer means that it hangs
+REAP_SECONDS = 2.0  # that each of the two has to kill and reap all below it; longer: it hangs
 
 
 class TemplateProcess:
@@ -52,6 +58,9 @@ class TemplateProcess:
         self.control = boot.control
         self._output = boot.output
         self.pidfd = os.pidfd_open(self.process.pid)  # not reaped yet, so it is this process
+        self.pid = self.process.pid  # the guardian's, until the template has said its own
+        self._own_pidfd: int | None = None  # the template's
+        self._patience: asyncio.TimerHandle | None = None  # with what should have ended
         os.set_blocking(self._output, False)
         self.control.setblocking(False)
         with contextlib.suppress(OSError):  # dead already: its end will be told
@@ -84,11 +93,15 @@ class TemplateProcess:
                 data, ancillary = b"", []
             if not data:
                 self.loop.remove_reader(self.control)
+                self._one_has_ended()
                 return
             fds = array.array("i")
             for _, _, content in ancillary:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
             message = marshal.loads(data)
+            if "ready" in message:
+                self.pid, self._own_pidfd = message["ready"], fds[0]
+                continue
             if "broken" in message:
                 self.broken = message["broken"]
             self._on_message(self, message, fds[0] if fds else None)
@@ -110,11 +123,33 @@ class TemplateProcess:
             if not self._left.done():
                 self._left.set_result(None)
             return
-        self._readable()  # its last reports, before its end
+        self._readable()  # the last reports, before the end
         self._printed()
-        if not self._ended:
-            self.process.wait()
-            self._on_end(self)
+        if self._ended:
+            return
+        if self._own_pidfd is None or _has_ended(self._own_pidfd):
+            self._all_has_ended()
+        else:
+            self._one_has_ended()
+            self.loop.add_reader(self._own_pidfd, self._all_has_ended)
+
+    def _one_has_ended(self) -> None:
+        """The other is about to; it may have been stopped, and must not be waited for for ever."""
+        if self._patience is None and self._left is None and not self._ended:
+            self._signal_both(signal.SIGCONT)
+            self._patience = self.loop.call_later(REAP_SECONDS, self._signal_both, signal.SIGKILL)
+
+    def _all_has_ended(self) -> None:
+        if self._own_pidfd is not None:
+            self.loop.remove_reader(self._own_pidfd)
+        self.process.wait()
+        self._on_end(self)
+
+    def _signal_both(self, number: int) -> None:
+        for fd in (self._own_pidfd, self.pidfd):
+            if fd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, number)
 
     async def leave(self) -> None:
         """Tell it to end with all that it forked, and wait for that without blocking the loop."""
@@ -140,14 +175,24 @@ class TemplateProcess:
                 self.loop.remove_reader(source)
             if self._left is None:
                 self.loop.remove_reader(self.control)
+            if self._own_pidfd is not None:
+                self.loop.remove_reader(self._own_pidfd)
+        if self._patience is not None:
+            self._patience.cancel()
         if self._left is None:
             self._say_leave()
         self.control.close()
-        try:
-            self.process.wait(REAP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._signal_both(signal.SIGCONT)
+        deadline = time.monotonic() + REAP_SECONDS
+        for fd in (self._own_pidfd, self.pidfd):  # in this order: the other one ends what is left
+            if fd is not None:
+                if not _has_ended(fd, max(0.0, deadline - time.monotonic())):
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    deadline = time.monotonic() + REAP_SECONDS
+                if fd is not self.pidfd:
+                    os.close(fd)
+        self.process.wait()
         os.close(self._output)
         os.close(self.pidfd)
 
@@ -161,3 +206,10 @@ class TemplateProcess:
         )
         printed = f" Its last output:\n{self.tail()}" if self.tail() else ""
         return f"The template process, which forks the workers, {how}.{printed}"
+
+
+def _has_ended(pidfd: int, seconds: float = 0.0) -> bool:
+    """Whether a process has ended, or does so in time."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

@@ -2,19 +2,20 @@
 
 Room: child. Started once per engine by exec, never by a fork of the driver, so it is clean and has
 one thread; a fork of it is a worker five milliseconds later. It imports what workers need and what
-the user asked to preload, then waits for three things: requests from the driver, the end of a
-child, the end of the driver.
+the user asked to preload, then waits for four things: requests from the driver, the end of a
+child, the end of the driver, and that of its parent, the guardian.
 
 Requests and reports are marshalled dicts on a SOCK_SEQPACKET socket, with descriptors attached.
 Driver to template: first the settings, then {"fork": id, "worker_id", "env", "hook"} with
 `wire.WorkerFds`, at last {"leave"}.
-Template to driver: {"ready"}, or {"broken"} with the text of what went wrong in a preload;
-{"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the worker was
-reaped.
+Template to driver: {"ready": pid} with its pidfd, or {"broken"} with the text of what went wrong
+in a preload; {"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the
+worker was reaped.
 
-Nothing is left behind: workers die with the template (parent-death signal) and it dies when the
-driver's pidfd says so, or the socket is closed. Orphans of a dead worker come to the template,
-which is a sub-reaper, and every child that is not a worker is killed.
+Nothing is left behind: workers die with the template (parent-death signal), and it ends everything
+when the driver's pidfd or the guardian's says so, or the socket is closed. Orphans of a dead worker
+come to the template, which is a sub-reaper, and every child that is not a worker is killed. Who
+does that if it is the template that is killed, see `guardian`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import setproctitle
 
 from .. import linux, ray_alias
 from ..wire import WorkerFds
-from . import serve
+from . import guardian, serve
 
 __all__ = ["main"]
 
@@ -47,9 +48,13 @@ MAX_MESSAGE = 1024 * 1024  # bytes; settings carry sys.path
 class Template:
     """One template process."""
 
-    def __init__(self, control: socket.socket, driver: int) -> None:
+    def __init__(
+        self, control: socket.socket, driver: int, ward: guardian.Ward, on_hangup: Any
+    ) -> None:
         self.control = control
         self.driver = driver  # pidfd
+        self.guardian = ward
+        self.on_hangup = on_hangup  # what workers do at SIGHUP
         self.pid = os.getpid()
         self.worker_by_pid: dict[int, int] = {}
         self.settings: dict[str, Any] = {}
@@ -89,6 +94,9 @@ class Template:
         if settings is None:
             return
         self.settings = settings
+        with contextlib.suppress(OSError):  # it has just been killed
+            os.write(self.guardian.folders, marshal.dumps(self.folders()))
+        os.close(self.guardian.folders)
         sys.path[:] = settings["sys_path"]
         if settings["ray_alias"]:
             ray_alias.install()
@@ -105,11 +113,15 @@ class Template:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
         gc.freeze()  # workers share these pages; collecting would copy them
-        self.send({"ready": self.pid})
+        own = os.pidfd_open(self.pid)
+        self.send({"ready": self.pid}, [own])
+        os.close(own)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.driver, select.POLLIN)
+        poll.register(self.guardian.pidfd, select.POLLIN)
         poll.register(self.wake_reader, select.POLLIN)
+        linux.die_with_parent(0, self.guardian.pid)  # but do what it would have done
         patience: float | None = IDLE_MS
         while True:
             ready = {fd for fd, _ in poll.poll(patience)}
@@ -121,6 +133,8 @@ class Template:
                 continue
             if self.driver in ready:
                 self.driver_is_gone = True
+                return
+            if self.guardian.pidfd in ready:
                 return
             if self.wake_reader in ready:
                 with contextlib.suppress(BlockingIOError):
@@ -179,6 +193,7 @@ class Template:
         """In the forked child: let go of all that is the template's, then work."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, self.on_hangup)
         if not linux.die_with_parent(signal.SIGKILL, self.pid):
             os._exit(0)
         os.setpgid(0, 0)
@@ -186,6 +201,7 @@ class Template:
         linux.no_core_dumps()
         self.control.close()
         os.close(self.driver)
+        os.close(self.guardian.pidfd)
         os.close(self.wake_reader)
         os.close(self.wake_writer)
         env = request["env"]
@@ -210,43 +226,37 @@ class Template:
             worker_id = self.worker_by_pid.pop(pid, None)
             if worker_id is not None:
                 self.send({"exited": worker_id, "status": status, "max_rss_kb": usage.ru_maxrss})
-        self.kill_orphans()
+        linux.kill_children(spare=self.worker_by_pid)  # what dead workers have left
 
-    def kill_orphans(self) -> None:
-        """Kill every child that is not a worker: what dead workers left."""
-        for pid in linux.children():
-            if pid not in self.worker_by_pid:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+    def folders(self) -> list[str]:
+        """What is to be cleared if the driver cannot."""
+        return list({self.settings["folder"], os.path.dirname(self.settings["objects"])})
 
     def end(self) -> None:
         """Kill and reap everything below this process."""
         signal.set_wakeup_fd(-1)
-        while True:
-            for pid in {*linux.children(), *self.worker_by_pid}:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            try:
-                pid, _ = os.waitpid(-1, 0)
-            except ChildProcessError:
-                break
-            self.worker_by_pid.pop(pid, None)
-        if self.driver_is_gone and self.settings:
-            from ..state.folders import clear
-
-            for folder in {self.settings["folder"], os.path.dirname(self.settings["objects"])}:
-                clear(folder)
+        linux.end_children()
+        if self.driver_is_gone:
+            if self.settings:
+                guardian.clear_folders(self.folders())
+            # There is nothing left for it to do, and it may have been stopped.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.guardian.pidfd, signal.SIGKILL)
 
 
 def main(control_fd: int, driver_fd: int) -> None:
     """Be the template: `control_fd` is the socket to the driver, `driver_fd` its pidfd."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The kernel sends it to who is stopped when the parent ends.
+    on_hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.set_inheritable(control_fd, False)
     os.set_inheritable(driver_fd, False)
     linux.become_subreaper()
+    control = socket.socket(fileno=control_fd)
+    ward = guardian.part(driver_fd, control)
     setproctitle.setproctitle("aioray::template")
-    template = Template(socket.socket(fileno=control_fd), driver_fd)
+    template = Template(control, driver_fd, ward, on_hangup)
     try:
         template.run()
     finally:

@@ -10,7 +10,7 @@ import threading
 import psutil
 import pytest
 
-from .support import LOOPS, Driver, Pipe, Watch
+from .support import LOOPS, Driver, Lifeline, Pipe, Watch
 
 
 def _descriptors():
@@ -73,6 +73,14 @@ def started(pipes):
 def gate(pipes):
     """The pipe on which a task waits for the test."""
     return pipes()
+
+
+@pytest.fixture
+def lifeline(tmp_path):
+    """The pipe that processes keep open as long as they live."""
+    line = Lifeline(tmp_path / "lifeline")
+    yield line
+    line.close()
 
 
 @pytest.fixture

@@ -463,6 +463,65 @@ def start_descendants(started):
     time.sleep(FOREVER)
 
 
+KINDS = ("plain", "setsid", "daemon", "daemon_setsid", "group", "deaf", "session", "stopped")
+_SLEEP = [sys.executable, "-S", "-c", f"import time; time.sleep({FOREVER})"]
+_DEAF = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def start_every_kind(started, lifeline):
+    """Start a process of each of KINDS, and one that forks on and on; say the pids; wait.
+
+    All have the named pipe `lifeline` open, whose reader so knows whether one is left.
+    """
+    line = os.open(lifeline, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(line, b"begun")
+    inherit = {"pass_fds": [line]}
+    pids = [
+        subprocess.Popen(_SLEEP, **inherit).pid,
+        _forked(os.setsid),
+        _forked(lambda: None, twice=True),
+        _forked(os.setsid, twice=True),
+        _forked(lambda: os.setpgid(0, 0)),
+        _forked(lambda: [signal.signal(number, signal.SIG_IGN) for number in _DEAF]),
+        subprocess.Popen(_SLEEP, start_new_session=True, **inherit).pid,
+        _forked(lambda: os.kill(os.getpid(), signal.SIGSTOP)),
+    ]
+    _forked(lambda: _fork_on(line))
+    say(started, f"{os.getpid()} {os.getppid()} {' '.join(map(str, pids))}")
+    time.sleep(FOREVER)
+
+
+def _forked(prepare, *, twice=False):
+    """A process that prepares itself and waits. twice: forked by one that ends."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        if twice and os.fork():
+            os._exit(0)
+        os.write(writer, str(os.getpid()).encode())
+        prepare()
+        time.sleep(FOREVER)
+    pid = int(os.read(reader, 20))
+    os.close(reader)
+    os.close(writer)
+    if twice:
+        os.wait()
+    return pid
+
+
+def _fork_on(line):
+    """Live in one process after the other, each in a session of its own."""
+    while True:
+        try:
+            os.write(line, b".")
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            os._exit(0)  # the test has failed
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+
+
 def fork_and_die(started):
     """Die while a child lives that has inherited every pipe of the worker."""
     child = os.fork()

@@ -68,6 +68,28 @@ class Pipe:
         os.close(self.fd)
 
 
+class Lifeline:
+    """The reading end of a named pipe that processes keep open as long as they live."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        os.mkfifo(self.path)
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def is_let_go(self):
+        """Whether everybody who has had it is gone, after a bounded wait for that."""
+        while True:
+            ready, _, _ = select.select([self.fd], [], [], GUARD)
+            if not ready:
+                return False
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(self.fd, 65536):
+                    return True
+
+    def close(self):
+        os.close(self.fd)
+
+
 def _runner(test, names, run):
     """A test function that asks for the fixtures of `test` and for `names`, and calls `run`."""
 

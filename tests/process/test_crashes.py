@@ -164,13 +164,25 @@ async def test_template_that_is_killed_is_told_as_the_cause(started, gate):
 @everywhere
 async def test_template_that_is_killed_takes_the_processes_of_its_tasks_along(started, watch):
     ref = aioray.remote(max_retries=0)(jobs.start_descendants).remote(started.path)
-    worker, template, plain, _session, _daemon, forked = map(int, (await started.heard()).split())
-    family = watch(worker, template, plain, forked)
-    strays = watch(_session, _daemon)
+    worker, template, *descendants = map(int, (await started.heard()).split())
+    family = watch(worker, template, *descendants)
     os.kill(template, signal.SIGKILL)
     assert type(await error_of(ref)) is WorkerCrashedError
     assert family.survivors() == []
-    del strays  # a new session is out of reach once the template is gone; the fixture ends them
+
+
+@everywhere
+async def test_guardian_that_is_killed_loses_no_task_and_leaves_nobody(started, watch):
+    ref = aioray.remote(max_retries=1)(jobs.start_descendants).remote(started.path)
+    worker, template, *descendants = map(int, (await started.heard()).split())
+    guardian = psutil.Process(template).ppid()
+    family = watch(guardian, worker, template, *descendants)
+    os.kill(guardian, signal.SIGKILL)
+    again, other_template, *_ = map(int, (await started.heard()).split())
+    assert again != worker
+    assert other_template != template
+    assert family.survivors() == []
+    await aioray.cancel(ref)
 
 
 def test_plain_script_sees_a_crash(session):
@@ -179,4 +191,4 @@ def test_plain_script_sees_a_crash(session):
     assert info.value.signal == "SIGSEGV"
     assert not isinstance(info.value, RayTaskError)
     workers = [child.name() for child in psutil.Process().children()]
-    assert len(workers) == 1  # the template, which is the parent of all workers
+    assert len(workers) == 1  # the guardian, and below it the template with all workers

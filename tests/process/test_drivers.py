@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from . import jobs
@@ -47,6 +48,48 @@ def test_kill_9_of_the_driver_leaves_nobody(kind, drive, watch, started):
     assert len(family.fds) == 6
     driver.signal(signal.SIGKILL)
     assert family.survivors() == []
+
+
+STOP, CONT, KILL = signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL
+WAYS_TO_END = {
+    "the driver": [("driver", KILL)],
+    "the template": [("template", KILL)],
+    "the guardian": [("guardian", KILL)],
+    "the worker": [("worker", KILL)],
+    "driver, then template": [("driver", KILL), ("template", KILL)],
+    "template, then driver": [("template", KILL), ("driver", KILL)],
+    "driver and guardian": [("driver", KILL), ("guardian", KILL)],
+    "driver and worker": [("worker", KILL), ("driver", KILL)],
+    "the driver, with a stopped template": [("template", STOP), ("driver", KILL)],
+    "the driver, with a stopped guardian": [("guardian", STOP), ("driver", KILL)],
+    "the driver, with a stopped worker": [("worker", STOP), ("driver", KILL)],
+    "the guardian of a stopped template": [("template", STOP), ("guardian", KILL)],
+    "the template of a stopped guardian": [("guardian", STOP), ("template", KILL)],
+    "the worker, politely": [("worker", signal.SIGTERM)],
+    "the template, politely": [("template", signal.SIGTERM)],
+}
+START_EVERY_KIND = "aioray.remote(max_retries=0)(jobs.start_every_kind).remote(*sys.argv[1:])"
+
+
+@pytest.mark.parametrize("way", WAYS_TO_END)
+def test_nothing_that_a_task_has_started_outlives(way, drive, watch, started, lifeline):
+    """Whatever a process has done to live on, and whoever is killed: eight kinds, and one that
+    forks on and on, in a session of its own each time."""
+    body = INIT + f"ref = {START_EVERY_KIND}\n"
+    body += "aioray.wait([ref])\ntime.sleep(jobs.FOREVER)\n"
+    driver = drive(body, started.path, lifeline.path)
+    worker, template, *pids = map(int, started.hear().split())
+    assert len(pids) == len(jobs.KINDS)
+    guardian = psutil.Process(template).ppid()
+    victims = {"driver": driver.pid, "worker": worker, "template": template, "guardian": guardian}
+    family = watch(worker, *pids)
+    rest = watch(*{template, guardian} if ("driver", KILL) in WAYS_TO_END[way] else {})
+    for victim, number in WAYS_TO_END[way]:
+        os.kill(victims[victim], number)
+    names = dict(zip([worker, *pids], ["worker", *jobs.KINDS], strict=True))
+    assert [names[pid] for pid in family.survivors(5.0)] == []
+    assert rest.survivors() == []
+    assert lifeline.is_let_go()
 
 
 @pytest.mark.parametrize("job", ["hold_the_gil", "swallow_everything"])
