@@ -8,6 +8,10 @@ checkers, and a test compares the two. What the names do is written in their own
 A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
 left out silently, because `module has no attribute 'tune'` would read like a typing mistake.
 
+Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null: what
+is opened next, event loops too, would be given these numbers, be written to by whoever prints, and
+abort libuv when it is closed. `sys.stdout` and the others stay what they are.
+
 `aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever take
 the name of a public function: importing it would replace the function.
 """
@@ -141,6 +145,19 @@ else:
             "util",
         }
     )
+
+    def _fill_standard_descriptors():
+        import sys
+
+        if None in (sys.__stdin__, sys.__stdout__, sys.__stderr__):  # Python found one closed
+            import contextlib
+
+            from aioray.linux import fill_standard_descriptors
+
+            with contextlib.suppress(OSError):  # the start of an engine will say why
+                fill_standard_descriptors()
+
+    _fill_standard_descriptors()
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):

@@ -14,6 +14,8 @@ import socket
 import subprocess
 import sys
 
+from . import linux
+
 __all__ = ["Boot"]
 
 _CODE = (
@@ -27,6 +29,7 @@ class Boot:
 
     def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
         """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
+        linux.fill_standard_descriptors()  # which the template is to have too
         environ = {**os.environ, **dict(env_vars)}
         # If the user has not, workers set it to the CPUs that a task has reserved, as in Ray.
         self.sets_threads = "OMP_NUM_THREADS" not in environ

@@ -28,6 +28,7 @@ __all__ = [
     "children",
     "die_with_parent",
     "end_children",
+    "fill_standard_descriptors",
     "give_pages_back",
     "kill_children",
     "largest_file",
@@ -67,6 +68,27 @@ def check_platform() -> None:
             + (f", without os.{', os.'.join(missing)}" if missing else "")
             + ". Run it on Linux 5.4 or later (also in WSL 2 or a container)."
         )
+
+
+def fill_standard_descriptors() -> None:
+    """Open /dev/null as those of the descriptors 0, 1 and 2 that are closed, and leave it there.
+
+    Whatever is opened next would be one of them, read and written by everybody who means the
+    standard streams; so the C library does it in programs that change their user, and daemons do.
+    Raises OSError if there is none.
+    """
+    while True:
+        try:
+            for fd in range(3):
+                os.fstat(fd)
+        except OSError:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if fd > 2:  # another thread was faster
+                os.close(fd)
+                continue
+            os.set_inheritable(fd, True)  # as a standard stream is
+        else:
+            return
 
 
 @functools.cache

@@ -76,6 +76,9 @@ def main() -> None:
     that cannot be found, and otherwise as the script does: its exit status, 1 after a traceback,
     death by SIGINT after a KeyboardInterrupt.
     """
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:  # commands need not mind
+        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     if COMPLETE in os.environ:
         from aioray.cli.completion import install
 
@@ -91,6 +94,8 @@ def main() -> None:
         sys.exit(1)
     if not isinstance(outcome, Launch):  # --help and --version answer with an exit status
         sys.exit(outcome)
+    for name in closed:  # scripts may, as they find it with `python`
+        setattr(sys, name, None)
     try:
         outcome.start()
     except CannotStartError as error:

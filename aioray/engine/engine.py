@@ -308,6 +308,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         if self.loop is not None:
             raise RuntimeError("This engine was started before. Make a new Engine.")
+        linux.fill_standard_descriptors()  # they may have been closed since the import
         self.loop = loop
         self._thread_id = threading.get_ident()
         self.job = ids.job_id(registry.free_job_number())

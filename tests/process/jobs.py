@@ -543,6 +543,12 @@ def speak(text):
     print(text)
 
 
+def speak_and_return(value):
+    print("spoken")
+    print("spoken", file=sys.stderr)
+    return value
+
+
 def print_lines(count, tag="line"):
     for number in range(count):
         print(f"{tag} {number}")

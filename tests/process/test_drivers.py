@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -180,6 +181,65 @@ print(aioray.cancel(ref).result(10).name)
     started.hear()
     jobs.say(pipe)
     assert driver.finish()[:2] == (0, "INTERRUPTED\n")
+
+
+CLOSED = """
+def targets(pid="self"):
+    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)]
+streams = [sys.stdin is None, sys.stdout is None, sys.stderr is None]
+def look(kind, value):
+    (child,) = psutil.Process().children()
+    jobs.note(sys.argv[1], repr((kind, value, targets(), targets(child.pid)[0])))
+async def use():
+    async with aioray.Engine(num_cpus=1):
+        value = await aioray.remote(jobs.speak_and_return).remote(3)
+        look(type(asyncio.get_running_loop()).__module__.split(".")[0], value)
+for new_loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(use())
+for fd, is_closed in enumerate(streams):
+    if is_closed:
+        os.close(fd)  # what was filled at the import
+aioray.init(num_cpus=1)
+(value,) = aioray.progress([aioray.remote(jobs.speak_and_return).remote(3)])
+look("script", value)
+print("a line")
+aioray.shutdown()
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "01", "02", "12", "012"])
+def test_closed_standard_descriptors_are_filled(closed, drive, notes):
+    """In the driver, and so in the processes below it; nothing of aioray's may be given one."""
+    fds = [int(fd) for fd in closed]
+    before = "import asyncio, os, psutil, uvloop, aioray\nfrom tests.process import jobs\n"
+    driver = drive(before + CLOSED, notes, preexec_fn=lambda: [os.close(fd) for fd in fds])
+    status, out, err = driver.finish()
+    assert status == 0, err
+    assert "Error" not in err
+    lines = [ast.literal_eval(line) for line in jobs.notes(notes)]
+    assert [line[:2] for line in lines] == [("asyncio", 3), ("uvloop", 3), ("script", 3)]
+    for _, _, targets, childs_stdin in lines:
+        assert [targets[fd] for fd in fds] == ["/dev/null"] * len(fds)
+        assert childs_stdin == "/dev/null"
+    assert ("a line" in out) == (1 not in fds)
+
+
+@pytest.mark.parametrize("command", ["list tasks", "status", "logs", "sessions", "nonsense"])
+def test_commands_need_no_standard_streams(command, tmp_path):
+    """They end as with streams that nobody reads."""
+    argv = [sys.executable, "-m", "aioray", *command.split()]
+    environ = {**os.environ, "RAY_TMPDIR": str(tmp_path)}
+    given = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    usual = subprocess.run(argv, env=environ, timeout=GUARD, check=False, **given)
+    closed = subprocess.run(
+        argv,
+        env=environ,
+        timeout=GUARD,
+        check=False,
+        preexec_fn=lambda: os.closerange(0, 3),
+    )
+    assert closed.returncode == usual.returncode
 
 
 def test_no_descriptors_left_is_a_clear_error_or_waits_and_does_not_spin(drive):
