@@ -3,8 +3,9 @@
 Room: shared by driver and worker. One anonymous memory file, sparse and sealed against changes of
 its size; it is gone with the last process that has it open. Who may write where is decided by the
 driver alone (`aioray.engine.store`). What is read is mapped for reading only: no reader can change
-a value. It is written with `pwrite`, which finds new pages faster than faults in a mapping do; only
-where a process has copied to before, copying to a mapping of its own is faster still.
+a value. The whole is mapped once, or where addresses are scarce (ulimit -v) each value as long as
+it is looked at. It is written with `pwrite`, which finds new pages faster than faults in a mapping
+do; only where a process has copied to before, copying to a mapping of its own is faster still.
 
 What finds no room there is written to a file. Files are copied by their readers, never mapped: to
 read beyond the end of a mapping that was cut is deadly.
@@ -38,13 +39,16 @@ _BATCH = 1024  # pieces that one system call takes
 
 
 class _Mapping:
-    """The whole file, mapped for reading, until the last view is gone."""
+    """The file, or a part of it, mapped for reading until the last view is gone."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        """start: the first byte that is wanted; the mapping may begin before it."""
         self.address = 0
-        self._size = size
+        first = start - start % mmap.PAGESIZE
+        self.start = first
+        self._size = start + size - first
         self._unmap = linux.unmap  # at the interpreter's end the module may be gone before this
-        self.address = linux.map_readable(fd, size)
+        self.address = linux.map_readable(fd, first, self._size)
 
     def __del__(self) -> None:
         if self.address:
@@ -59,6 +63,7 @@ class Arena:
         self.fd = fd
         self.size = size
         self._mapping: _Mapping | None = None
+        self._is_scarce: bool | None = None  # too few addresses to map all of it; None: not known
         self._writable: mmap.mmap | None = None
         self._lock = threading.Lock()
         self._users = 0  # threads that use the descriptor now
@@ -67,7 +72,16 @@ class Arena:
     @classmethod
     def create(cls, size: int) -> Arena:
         """A new one. Raises OSError."""
-        return cls(linux.sealed_memory_file("aioray-objects", size), size)
+        try:
+            fd = linux.sealed_memory_file("aioray-objects", size)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the system refuses a file of {size:,} bytes of shared memory. "
+                f"Raise the limits (ulimit -f for the size of files, ulimit -n for their number), "
+                f"or give init() less object_store_memory",
+            ) from error
+        return cls(fd, size)
 
     def close(self) -> None:
         """Close the file. Views that exist stay usable; no new ones can be made."""
@@ -104,11 +118,40 @@ class Arena:
         mapping = self._mapping
         if mapping is None:
             with self._open() as fd:
-                mapping = self._mapping = _Mapping(fd, self.size)
+                mapping = self._map(fd, offset, size)
         # An array of ctypes is the one exporter of foreign memory that lets go of it by itself.
-        view = (ctypes.c_char * size).from_address(mapping.address + offset)
+        view = (ctypes.c_char * size).from_address(mapping.address + offset - mapping.start)
         view.owner = (owner, mapping)  # type: ignore[attr-defined]
         return view
+
+    def _map(self, fd: int, offset: int, size: int) -> _Mapping:
+        """Map all of it, or where that would leave too little for the program what is wanted."""
+        if not self.is_scarce:
+            with contextlib.suppress(OSError):
+                self._mapping = _Mapping(fd, 0, self.size)
+                return self._mapping
+        try:
+            return _Mapping(fd, offset, size)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the system refuses to map {size:,} bytes of shared memory, for "
+                f"a value that is looked at. Raise the limit of address space (ulimit -v), or look "
+                f"at fewer large values at a time",
+            ) from error
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether mapping all of it would take more than half of the addresses there are left."""
+        if self._is_scarce is None:
+            left = linux.addresses_left()
+            self._is_scarce = left is not None and self.size > left // 2
+        return self._is_scarce
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Copy of what lies there. Raises OSError, RuntimeError if the arena is closed."""
+        with self._open() as fd:
+            return os.pread(fd, size, offset)
 
     def write(self, offset: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Write the pieces one after the other.
@@ -138,6 +181,8 @@ class Arena:
         try:
             with self._open() as fd:
                 if self._writable is None:
+                    if self.is_scarce:
+                        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
                     self._writable = mmap.mmap(fd, self.size)
                 writable = self._writable
             if not mapped:

@@ -9,6 +9,7 @@ imports.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -17,6 +18,8 @@ import sys
 from . import linux
 
 __all__ = ["Boot"]
+
+SMALL = 4096  # characters of a variable, of which there is always room for some
 
 _CODE = (
     "import sys; sys.path[:] = {path!r}; "
@@ -30,6 +33,7 @@ class Boot:
     def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
         """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
         linux.fill_standard_descriptors()  # which the template is to have too
+        self.env_vars = env_vars
         environ = {**os.environ, **dict(env_vars)}
         # If the user has not, workers set it to the CPUs that a task has reserved, as in Ray.
         self.sets_threads = "OMP_NUM_THREADS" not in environ
@@ -49,25 +53,42 @@ class Boot:
                 driver = os.pidfd_open(os.getpid())
                 lent.callback(os.close, driver)
                 code = _CODE.format(path=self.sys_path, control=theirs.fileno(), driver=driver)
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", *_interpreter_flags(), "-c", code],
-                    stdin=subprocess.DEVNULL,
-                    stdout=writer,
-                    stderr=writer,
-                    pass_fds=(theirs.fileno(), driver),
-                    start_new_session=True,
-                    env=environ,
-                )
+                command = [sys.executable, "-P", *_interpreter_flags(), "-c", code]
+                fds = theirs.fileno(), driver
+                try:
+                    self.process = _start(command, writer, fds, environ)
+                except OSError as error:
+                    if error.errno != errno.E2BIG:
+                        raise
+                    # What is too large for a new program it sets itself, when it is told.
+                    small = {name: value for name, value in env_vars if len(value) < SMALL}
+                    environ = {"OMP_NUM_THREADS": "1", **os.environ, **small}
+                    self.process = _start(command, writer, fds, environ)
             stack.pop_all()
 
     def abandon(self) -> None:
         """End it, unless somebody has taken it over: the engine that it is for did not start."""
         if self.taken:
             return
+        self.taken = True
         self.control.close()
         os.close(self.output)
         self.process.kill()
         self.process.wait()
+
+
+def _start(
+    command: list[str], output: int, fds: tuple[int, ...], environ: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=fds,
+        start_new_session=True,
+        env=environ,
+    )
 
 
 def _interpreter_flags() -> list[str]:

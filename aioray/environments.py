@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerEnvironment", "extend", "needs_setup", "setup_seconds"]
 
-MAX_BYTES = 100_000  # of one environment: it travels to the template in one packet
-
 HOOK = "worker_process_setup_hook"
 _NEEDS_SETUP = ("working_dir", "py_modules", HOOK)
 
@@ -42,8 +40,7 @@ def extend(base: WorkerEnvironment, given: Mapping[str, Any] | None) -> WorkerEn
     """The environment that a checked `runtime_env` makes of another one, on top of which it is.
 
     Variables are merged by name, any other field takes the place of the one below.
-    Raises TypeError if the hook cannot be serialized; ValueError if it holds a ref, or if the
-    environment is too large to be told to a worker.
+    Raises TypeError if the hook cannot be serialized; ValueError if it holds a ref.
     Source: Ray documentation, "Runtime environment inheritance".
     """
     if not given:
@@ -58,12 +55,6 @@ def extend(base: WorkerEnvironment, given: Mapping[str, Any] | None) -> WorkerEn
     elif hook is not None:
         merged[HOOK], code = _name_of(hook), _pickled(hook)
     text = json.dumps({name: value for name, value in merged.items() if value}, sort_keys=True)
-    if len(text) + len(code) > MAX_BYTES:
-        raise ValueError(
-            f"This runtime_env has {len(text) + len(code):,} bytes, with its pickled hook, and "
-            f"more than {MAX_BYTES:,} cannot be told to a worker: let the hook read large data "
-            f"from a file."
-        )
     return WorkerEnvironment(text, code)
 
 

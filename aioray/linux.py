@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MADV_POPULATE_WRITE",
+    "addresses_left",
     "become_subreaper",
     "check_platform",
     "children",
@@ -264,15 +265,29 @@ def memory_size() -> int:
 # ---------------------------------------------------------------- shared memory
 
 
-def largest_file() -> int | None:
-    """Bytes up to which this process may make and map a memory file; None: no limit is set."""
-    files, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+def addresses_left() -> int | None:
+    """Bytes of address space that this process may still map; None: no limit is set (ulimit -v)."""
     addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if addresses == resource.RLIM_INFINITY:
+        return None
+    used = 0
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm", "rb") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    return max(0, addresses - used)
+
+
+def largest_file() -> int | None:
+    """Bytes up to which this process may make and map a memory file; None: no limit is set.
+
+    Programs, libraries and threads are to have room beside it, in the driver and in its workers.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    addresses = addresses_left()
     limits = []
     if files != resource.RLIM_INFINITY:
         limits.append(files)
-    if addresses != resource.RLIM_INFINITY:
-        limits.append(addresses // 2)  # it is not the only thing in there
+    if addresses is not None:
+        limits.append(addresses // 4)
     return min(limits, default=None)
 
 
@@ -286,29 +301,21 @@ def sealed_memory_file(name: str, size: int) -> int:
     try:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
-    except OSError as error:
+    except OSError:
         os.close(fd)
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: the system refuses {size:,} bytes of address space for shared "
-            f"memory. Raise the limit of file sizes (ulimit -f), or give init() less "
-            f"object_store_memory",
-        ) from error
+        raise
     return fd
 
 
-def map_readable(fd: int, size: int) -> int:
-    """Map a whole file for reading; its address.
+def map_readable(fd: int, start: int, size: int) -> int:
+    """Map a part of a file for reading; its address. start: a multiple of the size of a page.
 
     Not by the mmap module: objects of that duplicate the descriptor, and cannot serve as the base
     of views that end one by one. Raises OSError.
     """
-    address = _libc().mmap(None, size, _PROT_READ, _MAP_SHARED | _MAP_NORESERVE, fd, 0)
+    address = _libc().mmap(None, size, _PROT_READ, _MAP_SHARED | _MAP_NORESERVE, fd, start)
     if address is None or address == ctypes.c_void_p(-1).value:
-        _raise_errno(
-            f"The system refuses to map {size:,} bytes of address space for shared memory. Raise "
-            f"the limit (ulimit -v), or give init() less object_store_memory"
-        )
+        _raise_errno("mmap")
     return int(address)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = [
+    "HEAD_SIZE",
     "INLINE_LIMIT",
     "ArgumentSlot",
     "Pieces",
@@ -46,6 +47,8 @@ __all__ = [
     "dumps",
     "load",
     "note_ref",
+    "span_of_ids",
+    "split_ids",
 ]
 
 INLINE_LIMIT = 100 * 1024
@@ -267,15 +270,35 @@ def _container(data: bytes, buffers: list[pickle.PickleBuffer], refs: list[Any])
     return b"".join(pieces)
 
 
-def contained_ids(data: bytes | memoryview) -> list[bytes]:
-    """The ids of the refs inside a serialized value, without loading it."""
-    if not data or data[0] != _MARK:
-        return []
-    _, buffers, ids, _ = _HEADER.unpack_from(data)
-    start = _HEADER.size + 8 * buffers
-    return [
-        bytes(data[at : at + _ID_SIZE]) for at in range(start, start + ids * _ID_SIZE, _ID_SIZE)
-    ]
+HEAD_SIZE: Final = _HEADER.size
+"""Bytes at the beginning of a serialized value that tell where the ids of its refs are."""
+
+
+def span_of_ids(head: bytes) -> tuple[int, int]:
+    """Where in a serialized value the ids of the refs inside begin, and how many bytes they have.
+
+    head: its first HEAD_SIZE bytes. Raises struct.error if they are fewer, and it may have refs.
+    """
+    if not head or head[0] != _MARK:
+        return 0, 0
+    _, buffers, ids, _ = _HEADER.unpack_from(head)
+    return _HEADER.size + 8 * buffers, _ID_SIZE * ids
+
+
+def split_ids(data: bytes) -> list[bytes]:
+    """The ids that stand one after the other."""
+    return [data[at : at + _ID_SIZE] for at in range(0, len(data), _ID_SIZE)]
+
+
+def contained_ids(data: bytes) -> list[bytes]:
+    """The ids of the refs inside a serialized value, without loading it.
+
+    Raises ValueError or struct.error for what is no such value.
+    """
+    start, size = span_of_ids(data)
+    if start + size > len(data):
+        raise ValueError("a value that was cut off")
+    return split_ids(data[start : start + size])
 
 
 def load(data: bytes | memoryview) -> Any:

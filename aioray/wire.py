@@ -4,14 +4,12 @@ Room: shared by engine and worker; stdlib only, imports nothing of either.
 
 A worker has these descriptors (`WorkerFds`):
 
-- *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One packet is one
-  bundle, `marshal` of (codes, attempts); if it is large, the long byte strings lie in a memory file
-  that travels with the packet, and a (offset, size) pair stands where each was. A value that is
-  kept in the store is not sent: its `Place` is. A packet can also be a reply to something that the
-  worker has asked: `marshal` of (request, body, size); if it is large, the body is None, and a
-  memory file of that size with the marshalled body travels along. Or it names functions that are
-  not needed any more: `marshal` of a tuple of one list, of their keys. Or it tells an actor that a
-  call of it is cancelled: `marshal` of a tuple of one number, the seq.
+- *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One message of
+  `packets` is one bundle, (codes, attempts); of one large attempt the long byte strings lie in the
+  message's memory file, and an (offset, size) pair stands where each was. A value that is kept in
+  the store is not sent: its `Place` is. A message can also be a reply to something that the worker
+  has asked, (request, body); or name functions that are not needed any more, a tuple of one list,
+  of their keys; or tell an actor that a call of it is cancelled, a tuple of one number, the seq.
 - *arena*, the memory file of large values, see `aioray.arena`. A worker writes only where it was
   granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
@@ -58,9 +56,9 @@ __all__ = [
     "IN_FILE",
     "IN_MEMORY",
     "LET_GO",
+    "LONGEST_FRAME",
     "LONGEST_MARK",
     "LONGEST_NAME",
-    "MAX_PACKET",
     "NOTE_ASKED",
     "NOTE_KEPT",
     "NOTE_MEASURED",
@@ -83,6 +81,7 @@ __all__ = [
     "PLACE",
     "PLACE_MARK",
     "PROGRESS",
+    "REF_CHANGE",
     "STACK_END",
     "STACK_SIGNAL",
     "STREAMING",
@@ -95,9 +94,9 @@ __all__ = [
     "WorkerFds",
 ]
 
-MAX_PACKET = 64 * 1024  # bytes in a bundle's packet; above, a memory file is the faster way too
 CLAIM = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
+LONGEST_FRAME = 4 * 1024**3  # bytes of a payload; values of more than 100 KB are not part of it
 
 NOTE_ASKED = 16  # payload: marshal of (request, Ask, arguments); seq is the attempt's
 NOTE_UNUSED = 17  # payload: PAIR for each room, kind, and offset or name of the file
@@ -106,6 +105,7 @@ NOTE_RELEASED = 19  # payload: NUMBER for each view
 NOTE_REFS = 20  # payload: for each object that is held from now on or no longer, HELD or LET_GO, id
 HELD = b"+"
 LET_GO = b"-"
+REF_CHANGE = 1 + 28  # bytes of HELD or LET_GO, and the id
 NOTE_SAVED = 22  # payload: the state of the actor after the call `seq`; counts if that is answered
 NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
 NOTE_MEASURED = 23  # payload: what user code has measured since the last such note, see `meters`

@@ -540,8 +540,9 @@ def test_history_is_a_number(wrong) -> None:
     [
         ({}, None),
         ({resource.RLIMIT_FSIZE: 4_000_000}, 4_000_000),
-        ({resource.RLIMIT_AS: 4_000_000}, 2_000_000),
-        ({resource.RLIMIT_AS: 4_000_000, resource.RLIMIT_FSIZE: 1_000_000}, 1_000_000),
+        ({resource.RLIMIT_AS: 1 << 60}, (1 << 58, 1 << 57)),
+        ({resource.RLIMIT_AS: 1 << 60, resource.RLIMIT_FSIZE: 1_000_000}, 1_000_000),
+        ({resource.RLIMIT_AS: 4_000_000}, 0),  # less than is in use
     ],
 )
 def test_largest_file_is_what_ulimit_allows(monkeypatch, limits, largest) -> None:
@@ -549,7 +550,13 @@ def test_largest_file_is_what_ulimit_allows(monkeypatch, limits, largest) -> Non
         return limits.get(which, resource.RLIM_INFINITY), resource.RLIM_INFINITY
 
     monkeypatch.setattr(resource, "getrlimit", getrlimit)
-    assert linux.largest_file() == largest
+    found = linux.largest_file()
+    if isinstance(largest, tuple):  # a quarter of what is left
+        most, least = largest
+        assert found is not None
+        assert least < found < most
+    else:
+        assert found == largest
 
 
 @pytest.mark.parametrize(

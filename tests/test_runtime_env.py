@@ -21,7 +21,6 @@ from aioray import runtime_env as module
 from aioray import serialization
 from aioray.core.model import Environment
 from aioray.environments import (
-    MAX_BYTES,
     WorkerEnvironment,
     extend,
     needs_setup,
@@ -375,12 +374,6 @@ def test_hook_that_cannot_be_pickled_is_a_type_error_that_says_why() -> None:
 
     with pytest.raises(TypeError, match="Could not serialize the worker_process_setup_hook 'tests"):
         environment({"worker_process_setup_hook": bad})
-
-
-def test_environment_that_is_too_large_to_be_told_is_refused() -> None:
-    data = b"x" * MAX_BYTES
-    with pytest.raises(ValueError, match="let the hook read large data from a file"):
-        environment({"worker_process_setup_hook": lambda: data})
 
 
 @pytest.mark.parametrize(

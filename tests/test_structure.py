@@ -43,6 +43,7 @@ WORKER_MAY_IMPORT = (
     "aioray.generators",
     "aioray.ids",
     "aioray.linux",
+    "aioray.packets",
     "aioray.meters",
     "aioray.options",
     "aioray.placement",

@@ -52,7 +52,13 @@ from .model import SchedulingClass, TaskState, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .messages import ActorKilled, ActorReleased, AnswersReceived, WorkerExited
+    from .messages import (
+        ActorKilled,
+        ActorReleased,
+        AnswersReceived,
+        AttemptsNotSent,
+        WorkerExited,
+    )
     from .model import Environment, Task, Worker
     from .scheduler import Scheduler
 
@@ -334,8 +340,8 @@ class Actors:
 
     # ------------------------------------------------------------ answers
 
-    def answers(self, worker: Worker, event: AnswersReceived, now: float) -> None:
-        """What the worker of an actor has answered."""
+    def answers(self, worker: Worker, event: AnswersReceived | AttemptsNotSent, now: float) -> None:
+        """What the worker of an actor has answered, or is taken for its answers."""
         core, actor = self._core, worker.actor
         assert actor is not None
         results: list[tuple[Task, Any]] = []
@@ -344,7 +350,9 @@ class Actors:
         for answer in event.answers:
             task = worker.in_flight.pop(answer.seq, None)
             if task is None:
-                continue  # late news of an attempt that has an outcome already
+                if core._is_lying(worker):
+                    break
+                continue
             call = task.actor is None
             if call:
                 task.scheduling_class.leases -= 1

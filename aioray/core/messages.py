@@ -32,11 +32,13 @@ __all__ = [
     "Answer",
     "AnswersReceived",
     "AttemptRecord",
+    "AttemptsNotSent",
     "AttemptsReclaimed",
     "CancelCall",
     "CancelOutcome",
     "CancelRequested",
     "Command",
+    "DiscardWorker",
     "Ended",
     "Event",
     "Failure",
@@ -193,6 +195,14 @@ class AnswersReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptsNotSent:
+    """The system had no room for sending these attempts; each fails with the error that says so."""
+
+    worker_id: int
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptsReclaimed:
     """The worker had not yet claimed these attempts, and now it never can."""
 
@@ -214,6 +224,7 @@ class WorkerStartFailed:
     worker_id: int
     report: Any  # what is known of the reason, opaque here
     environment_failed: bool = False  # its environment is to blame: another would fail as well
+    scarce: bool = False  # the system is: it has no descriptor, process or memory left for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +337,7 @@ class ShutdownRequested:
 Event = (
     TasksSubmitted
     | AnswersReceived
+    | AttemptsNotSent
     | AttemptsReclaimed
     | WorkerReady
     | WorkerStartFailed
@@ -396,6 +408,15 @@ class CancelCall:
 
     worker_id: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardWorker:
+    """It has answered for an attempt that it does not have, so nothing it says can be trusted:
+    SIGKILL, and its exit counts as a crash.
+    """
+
+    worker_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,6 +510,7 @@ Command = (
     | InterruptWorker
     | CancelCall
     | KillWorker
+    | DiscardWorker
     | StopWorker
     | ResolveValues
     | ResolveFailure

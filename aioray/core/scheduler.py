@@ -66,10 +66,12 @@ from .messages import (
     Answer,
     AnswersReceived,
     AttemptRecord,
+    AttemptsNotSent,
     AttemptsReclaimed,
     CancelOutcome,
     CancelRequested,
     Command,
+    DiscardWorker,
     Ended,
     Event,
     Failure,
@@ -129,6 +131,8 @@ if TYPE_CHECKING:
 __all__ = ["UNIT", "IllegalMove", "Scheduler"]
 
 PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
+SCARCITY = (12, 60.0)  # tries, within how many seconds, to start a worker where there is no room
+SCARCITY_PAUSE = 1.0  # seconds between two tries after that, as long as others work
 MAX_IN_FLIGHT = 256  # attempts given to one worker, running one included; waking it is what costs
 MAX_BUNDLE = 64  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
@@ -195,6 +199,7 @@ class Scheduler:
         "_recent",
         "_reserved",
         "_rng",
+        "_scarcity",
         "_stalled",
         "_start_intensity",
         "_starting",
@@ -251,6 +256,7 @@ class Scheduler:
         self._starting: dict[Environment, int] = {}
         self._blocked_until: dict[Environment, float] = {}  # no starts before this time
         self._intensity: dict[Environment, RestartIntensity] = {}
+        self._scarcity: dict[Environment, RestartIntensity] = {}
         self._broken: dict[Environment, Any] = {}  # why its set-up failed last, while blocked
         self._stalled: dict[Worker, None] = {}
         self._timers: list[tuple[float, int, Callable[[float], None]]] = []
@@ -268,6 +274,7 @@ class Scheduler:
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             TasksSubmitted: self._on_submitted,
             AnswersReceived: self._on_answers,
+            AttemptsNotSent: self._on_not_sent,
             AttemptsReclaimed: self._on_reclaimed,
             WorkerReady: self._on_ready,
             WorkerStartFailed: self._on_start_failed,
@@ -1176,7 +1183,9 @@ class Scheduler:
         for answer in event.answers:
             task = in_flight.pop(answer.seq, None)
             if task is None:
-                continue  # late news of an attempt that has an outcome already
+                if self._is_lying(worker):
+                    break
+                continue
             if answer.ended is _ARGUMENT_LOST:
                 self._uncount_call(worker, task)
                 unstarted.append(task)
@@ -1202,6 +1211,37 @@ class Scheduler:
         if self._waiting or self._stalled or self._actors.calling:
             self._dispatch(now)
 
+    def expects(self, worker_id: int, seq: int) -> bool:
+        """Whether this worker may answer for this attempt."""
+        worker = self._workers.get(worker_id)
+        return worker is None or self._closing or seq in worker.in_flight
+
+    def _is_lying(self, worker: Worker) -> bool:
+        """Whether nothing counts that a worker says from now on.
+
+        It has answered for an attempt that it does not have, which no worker does; but a shutdown
+        gives attempts up that run.
+        """
+        if self._closing or worker.state is not WorkerState.READY:
+            return False
+        self._out.append(DiscardWorker(worker.id))
+        return True
+
+    def _on_not_sent(self, event: AttemptsNotSent, now: float) -> None:
+        worker = self._workers.get(event.worker_id)
+        if worker is None:
+            return
+        if worker.actor is not None:
+            self._actors.answers(worker, event, now)
+        else:
+            for answer in event.answers:
+                task = worker.in_flight.pop(answer.seq, None)
+                if task is not None:  # else the shutdown has given it up
+                    self._uncount_call(worker, task)
+                    self._failed_answer(task, worker, answer, now)
+            self._after_progress(worker, now)
+        self._dispatch(now)
+
     def _finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
         """The task has its value, which goes to the results that are about to be told."""
         self._move(task, TaskState.FINISHED)
@@ -1223,6 +1263,7 @@ class Scheduler:
             intensity = self._intensity.get(worker.environment)
             if intensity is not None:
                 intensity.succeeded()
+            self._scarcity.pop(worker.environment, None)
 
     @staticmethod
     def _record_of(task: Task, worker: Worker, answer: Answer, kind: FailureKind) -> AttemptRecord:
@@ -1390,38 +1431,49 @@ class Scheduler:
             if event.environment_failed:
                 self._environment_failed(worker.environment, event.report, now)
             else:
-                self._start_failed(worker.environment, event.report, now)
+                self._start_failed(worker.environment, event.report, now, scarce=event.scarce)
 
-    def _start_failed(self, environment: Environment, report: Any, now: float) -> None:
+    def _start_failed(
+        self, environment: Environment, report: Any, now: float, *, scarce: bool = False
+    ) -> None:
         if self._closing and not self._tasks:
             return
-        intensity = self._intensity.get(environment)
+        if scarce and self._blocked_until.get(environment, now) > now:
+            return  # several were to start at once: that is one try
+        counts = self._scarcity if scarce else self._intensity
+        intensity = counts.get(environment)
         if intensity is None:
-            intensity = RestartIntensity(*self._start_intensity)
-            self._intensity[environment] = intensity
+            tolerated = SCARCITY if scarce else self._start_intensity
+            intensity = counts[environment] = RestartIntensity(*tolerated)
         delay = intensity.failed(now)
-        if delay is not None:
+        others: list[Worker] = []
+        dead_ends: list[SchedulingClass] = []
+        if delay is None:
+            others = [
+                worker
+                for worker in self._workers.values()
+                if worker.environment == environment
+                and worker.state is not WorkerState.STARTING
+                and not worker.blocked
+                and worker.actor is None
+            ]
+            dead_ends = [
+                cls
+                for cls in self._waiting
+                if cls.environment == environment
+                and not any(self._suits(worker, cls) for worker in others)
+            ]
+            if scarce and others:
+                delay = SCARCITY_PAUSE
+        if delay is None:
+            self._blocked_until.pop(environment, None)
+        else:
             self._blocked_until[environment] = now + delay
             self._at(now + delay, self._dispatch)
-            return
-        self._blocked_until.pop(environment, None)
-        others = [
-            worker
-            for worker in self._workers.values()
-            if worker.environment == environment
-            and worker.state is not WorkerState.STARTING
-            and not worker.blocked
-            and worker.actor is None
-        ]
-        dead_ends = [
-            cls
-            for cls in self._waiting
-            if cls.environment == environment
-            and not any(self._suits(worker, cls) for worker in others)
-        ]
         for cls in dead_ends:
             self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
-        if dead_ends or not others:  # else they work on the queue: too few workers, but no dead end
+        # Else others work on the queue: too few workers, but no dead end.
+        if dead_ends or (delay is None and not others):
             self._dispatch(now)
 
     def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:

@@ -8,9 +8,11 @@ word, the kernel's out-of-memory counter, the last lines of stderr, the Python s
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -22,8 +24,10 @@ from ..boot import Boot
 from ..core.messages import (
     Answer,
     AnswersReceived,
+    AttemptsNotSent,
     AttemptsReclaimed,
     CancelCall,
+    DiscardWorker,
     Ended,
     InterruptWorker,
     KillWorker,
@@ -54,11 +58,32 @@ if TYPE_CHECKING:
     from .objects import Objects
     from .recorder import Recorder
     from .requests import Requests
+    from .worker import Item
 
 __all__ = ["Crew"]
 
+logger = logging.getLogger("aioray")
+
 NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
 REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
+LOOK_SECONDS = 1.0  # between two looks at what workers that are busy have not announced
+SEND_TRIES = 10  # to send something for which the system has no room
+SEND_PAUSE = 0.01, 0.5  # seconds after the first of them, which double, and the longest
+
+# What a system says that has no descriptor, process or memory left. It may have some soon.
+_SCARCE = frozenset(
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.ENOBUFS,
+        errno.ENOSPC,
+        errno.ETOOMANYREFS,
+    )
+)
+_NO_ROOM = _SCARCE | {errno.EFBIG, errno.EDQUOT}  # for a large message, which needs a file
+_GONE = frozenset((errno.EPIPE, errno.ECONNRESET))
 
 
 class Crew:
@@ -91,6 +116,8 @@ class Crew:
         requests.wait_for_socket = self._wait_for_socket
         self._workers: dict[int, WorkerHandle] = {}
         self._setups: dict[int, Setup] = {}  # of workers that are not ready, by their id
+        self._waiting: dict[int, int | asyncio.TimerHandle] = {}  # what sending waits for, by id
+        self._look: asyncio.TimerHandle | None = None
         self._printer = Printer()
         self._oom_kills = linux.oom_kills()
         self._template: TemplateProcess | None = None
@@ -102,6 +129,7 @@ class Crew:
             InterruptWorker: self._interrupt,
             CancelCall: self._cancel_call,
             KillWorker: self._kill,
+            DiscardWorker: self._answers_too_much,
             StopWorker: self._stop,
         }
         self._start_template(boot)
@@ -140,6 +168,9 @@ class Crew:
 
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         if self._template is not None:
             self._template.close()
             self._template = None
@@ -155,10 +186,10 @@ class Crew:
             setup.end()
         for reader in handle.readers:
             reader.finish()
+        self._stop_waiting(handle)
         if not self.loop.is_closed():
             for fd in (handle.bell, handle.answers):
                 self.loop.remove_reader(fd)
-            self.loop.remove_writer(handle.bundles)
             if handle.pidfd is not None:
                 self.loop.remove_reader(handle.pidfd)
         handle.close()
@@ -181,40 +212,114 @@ class Crew:
             environment = command.environment
             assert isinstance(environment, WorkerEnvironment)
             fields = environment.fields()
+            self.loop.add_reader(handle.bell, self._bell_rang, handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
             if handle is not None:
-                handle.close()
-            self._not_started(worker_id, StartReport(f"{type(error).__name__}: {error}"))
+                self._let_go(handle)
+            report = StartReport(f"{type(error).__name__}: {error}")
+            self._not_started(worker_id, report, scarce=error.errno in _SCARCE)
             return
         handle.release_child_fds()
+        handle.expects = functools.partial(self._requests.expects, worker_id)
         self._workers[worker_id] = handle
         if needs_setup(fields) or self._settings.tracing_startup_hook:
             self._setups[worker_id] = Setup(setup_seconds(fields))
-        self.loop.add_reader(handle.bell, self._bell_rang, handle)
 
     def _send(self, command: SendAttempts) -> None:
         handle = self._workers.get(command.worker_id)
         if handle is None:
             return
         missing = handle.send(command.tasks, values_of)
+        if self._look is None:
+            self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
         self._wait_for_socket(handle)
         if missing:
             answers = [Answer(task.seq, Ended.ARGUMENT_LOST, b"", 0.0, 0.0) for task in missing]
             self._feed(AnswersReceived(handle.id, answers))
 
     def _wait_for_socket(self, handle: WorkerHandle) -> None:
-        if handle.is_waiting:
-            self.loop.add_writer(handle.bundles, self._flush_bundles, handle)
+        """See to it that what could not be sent yet will be."""
+        if handle.is_waiting and handle.id not in self._waiting and not handle.discarded:
+            error = handle.trouble
+            if error is None:
+                fd = self._waiting[handle.id] = handle.full
+                self.loop.add_writer(fd, self._go_on_sending, handle)
+            elif error.errno in _GONE:  # its death, if that is why, will be heard of soon
+                self._try_later(handle, REPORT_SECONDS)
+            else:
+                first, longest = SEND_PAUSE
+                self._try_later(handle, min(longest, first * 2 ** (handle.tries - 1)))
 
-    def _flush_bundles(self, handle: WorkerHandle) -> None:
-        if handle.flush():
-            self.loop.remove_writer(handle.bundles)
+    def _try_later(self, handle: WorkerHandle, seconds: float) -> None:
+        self._waiting[handle.id] = self.loop.call_later(seconds, self._try_again, handle)
+
+    def _try_again(self, handle: WorkerHandle) -> None:
+        """Send what could not be sent, give it up, or give the worker up."""
+        error = handle.trouble
+        if error is None:
+            self._go_on_sending(handle)
+        elif error.errno in _GONE:
+            self._discard(handle, "it has closed the socket on which it gets its tasks")
+        elif error.errno not in _NO_ROOM:
+            self._discard(handle, f"nothing can be sent to it: {error}")
+        elif handle.tries <= SEND_TRIES:
+            self._go_on_sending(handle)
+        else:
+            self._give_up_sending(handle, error)
+
+    def _go_on_sending(self, handle: WorkerHandle) -> None:
+        self._stop_waiting(handle)
+        handle.flush()
+        self._wait_for_socket(handle)
+
+    def _give_up_sending(self, handle: WorkerHandle, error: OSError) -> None:
+        """The system has no room for the first message that waits, and will not have any."""
+        seqs = handle.drop_first()
+        if not seqs:
+            self._discard(handle, f"the system has no room for a message to it: {error}")
+            return
+        answers = [
+            Answer(seq, Ended.RAISED, self._requests.not_sent(handle.id, seq, error), 0.0, 0.0)
+            for seq in seqs
+        ]
+        self._feed(AttemptsNotSent(handle.id, answers))
+        if not handle.closed:
+            self._go_on_sending(handle)
+
+    def _stop_waiting(self, handle: WorkerHandle) -> None:
+        waits_for = self._waiting.pop(handle.id, None)
+        if waits_for is None:
+            return
+        if not isinstance(waits_for, int):
+            waits_for.cancel()
+        elif not self.loop.is_closed():
+            self.loop.remove_writer(waits_for)
+
+    def _discard(self, handle: WorkerHandle, reason: str) -> None:
+        """Kill a worker that cannot be worked with. Its exit tells why."""
+        if handle.discarded or handle.closed:
+            return
+        handle.discarded = reason
+        self._stop_waiting(handle)
+        for fd in (handle.bell, handle.answers):
+            self.loop.remove_reader(fd)
+        self._feed(WorkerDied(handle.id))  # or it would be given more
+        handle.kill()
+
+    def _answers_too_much(self, command: DiscardWorker) -> None:
+        handle = self._workers.get(command.worker_id)
+        if handle is not None:
+            why = "an answer for an attempt that it does not have"
+            handle.deaf = True
+            self._discard(handle, _wrote_garbage(f"the answers pipe: {why}"))
 
     def _reclaim(self, command: ReclaimAttempts) -> None:
         handle = self._workers.get(command.worker_id)
         seqs: Sequence[int] = () if handle is None else handle.reclaim()
         self._feed(AttemptsReclaimed(command.worker_id, seqs))
+        if handle is not None and handle.fault:
+            self._discard(handle, _wrote_garbage(handle.fault))
 
     def _poll(self, command: PollWorker) -> None:
         handle = self._workers.get(command.worker_id)
@@ -241,7 +346,9 @@ class Crew:
     def _stop(self, command: StopWorker) -> None:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
+            self._stop_waiting(handle)
             handle.stop()
+            self._wait_for_socket(handle)
 
     # ------------------------------------------------------------ answers
 
@@ -250,6 +357,8 @@ class Crew:
         self._read_answers(handle)
 
     def _read_answers(self, handle: WorkerHandle) -> None:
+        if handle.closed:
+            return
         was_in_mid_frame = handle.in_mid_frame
         items = handle.read_answers()
         if handle.in_mid_frame != was_in_mid_frame:
@@ -258,16 +367,43 @@ class Crew:
             else:
                 self.loop.add_reader(handle.answers, self._read_answers, handle)
         if not handle.ready and items:
-            self._take_hello(handle, items.pop(0))  # type: ignore[arg-type]
+            self._take_hello(handle, items.pop(0))
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
         for kind, some in itertools.groupby(items, type):
+            if handle.deaf and not handle.fault:
+                break  # what came before was garbage
             if kind is Answer:
                 self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
             else:
-                asked = functools.partial(self._requests.handle, handle, list(some))  # type: ignore[arg-type]
+                asked = functools.partial(self._ask, handle, list(some))  # type: ignore[arg-type]
                 self._feed(asked)
+        if handle.fault:
+            self._discard(handle, _wrote_garbage(handle.fault))
 
-    def _take_hello(self, handle: WorkerHandle, hello: Answer) -> None:
+    def _ask(self, handle: WorkerHandle, items: list[Item]) -> None:
+        try:
+            self._requests.handle(handle, items)
+        except Exception as error:
+            logger.warning("A worker's question could not be handled.", exc_info=True)
+            handle.deaf = True
+            self._discard(handle, _wrote_garbage(f"the answers pipe: a question ({error!r})"))
+
+    def _look_around(self) -> None:
+        """Read what workers in the midst of an attempt have not announced: they may be blocked.
+
+        Not by what aioray writes, which it announces in time.
+        """
+        self._look = None
+        for handle in tuple(self._workers.values()):
+            if not handle.closed and handle.running() is not None:
+                self._read_answers(handle)
+                if self._look is None:
+                    self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
+
+    def _take_hello(self, handle: WorkerHandle, hello: Answer | Item) -> None:
+        if not isinstance(hello, Answer) or hello.seq:
+            self._discard(handle, _wrote_garbage("the answers pipe: no greeting"))
+            return
         setup = self._setups.get(handle.id)
         if setup is not None:
             if hello.ended is not Ended.RETURNED:
@@ -291,9 +427,13 @@ class Crew:
             "ray_alias": getattr(sys.modules.get("ray"), "__name__", "") == "aioray",
         }
         boot = boot or Boot(self._settings.env_vars)
-        self._template = TemplateProcess(
-            self.loop, boot, settings, self._template_says, self._template_ended
-        )
+        try:
+            self._template = TemplateProcess(
+                self.loop, boot, settings, self._template_says, self._template_ended
+            )
+        except BaseException:
+            boot.abandon()
+            raise
         return self._template
 
     def _template_says(
@@ -307,16 +447,22 @@ class Crew:
         elif "exited" in message:
             self._exited(message["exited"], message["status"])
         elif "failed" in message:
-            self._start_failed(message["failed"], StartReport(message["reason"], template.tail()))
+            report = StartReport(message["reason"], template.tail())
+            scarce = message["errno"] in _SCARCE
+            self._start_failed(message["failed"], report, scarce=scarce)
         elif "broken" in message:
             for handle in tuple(self._workers.values()):
                 self._start_failed(handle.id, StartReport(message["broken"], template.tail()))
 
     def _forked(self, worker_id: int, pid: int, pidfd: int | None) -> None:
         handle = self._workers.get(worker_id)
-        if handle is None or pidfd is None:
+        if handle is None:
             if pidfd is not None:
                 os.close(pidfd)
+            return
+        if pidfd is None:  # it ends, as its channels do
+            text = f"{os.strerror(errno.EMFILE)}: its pidfd could not be received"
+            self._start_failed(worker_id, StartReport(text), scarce=True)
             return
         handle.pid, handle.pidfd = pid, pidfd
         self.names[worker_id] = WorkerName(handle.hex_id, pid)
@@ -337,16 +483,16 @@ class Crew:
         if worker_id in self._setups:
             self._setups[worker_id].begin(self.loop, handle)
 
-    def _start_failed(self, worker_id: int, report: StartReport) -> None:
+    def _start_failed(self, worker_id: int, report: StartReport, *, scarce: bool = False) -> None:
         handle = self._workers.pop(worker_id, None)
         if handle is not None:
             self._let_go(handle)
-            self._not_started(worker_id, report)
+            self._not_started(worker_id, report, scarce=scarce)
 
-    def _not_started(self, worker_id: int, report: StartReport) -> None:
+    def _not_started(self, worker_id: int, report: StartReport, *, scarce: bool = False) -> None:
         if self.recorder is not None:
             self.recorder.start_failed(worker_id, report)
-        self._feed(WorkerStartFailed(worker_id, report))
+        self._feed(WorkerStartFailed(worker_id, report, scarce=scarce))
 
     def _died(self, handle: WorkerHandle) -> None:
         """The process is dead; its template will say how, and if not, it is said without."""
@@ -374,6 +520,7 @@ class Crew:
             stderr_tail="\n".join(handle.readers[1].tail) if handle.readers else "",
             python_stack=handle.python_stack(),
             template_death=template_death,
+            discarded=handle.discarded,
         )
         setup = self._setups.get(worker_id)
         if self.recorder is not None:
@@ -411,3 +558,10 @@ class Crew:
                 self._exited(handle.id, None, death)
             else:
                 self._start_failed(handle.id, StartReport(death, template.tail()))
+
+
+def _wrote_garbage(where: str) -> str:
+    return (
+        f"it wrote something that is not aioray's into {where}. A task must leave alone "
+        f"descriptors that it has not opened"
+    )

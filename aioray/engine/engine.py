@@ -303,13 +303,21 @@ class Engine:
 
         boot: a template process that was started before, to save time; the engine takes it over.
 
-        Raises RuntimeError if there is no running loop or the engine was started before.
+        Raises RuntimeError if there is no running loop or the engine was started before; OSError if
+        the system has no room for it. Nothing is left open then.
         """
         loop = asyncio.get_running_loop()
         if self.loop is not None:
             raise RuntimeError("This engine was started before. Make a new Engine.")
         linux.fill_standard_descriptors()  # they may have been closed since the import
         self.loop = loop
+        try:
+            self._begin(loop, boot)
+        except BaseException:
+            self._close()
+            raise
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, boot: Boot | None) -> None:
         self._thread_id = threading.get_ident()
         self.job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
@@ -337,15 +345,17 @@ class Engine:
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
         requests = self._requests_of_tasks = Requests(
-            self, self._submission, objects, self._actors, self._feed, self._core.task_in_flight
+            self,
+            self._submission,
+            objects,
+            self._actors,
+            self._feed,
+            self._core.task_in_flight,
+            self._core.expects,
         )
-        try:
-            self._crew = self.crew_class(
-                loop, self._feed, self.settings, identity, objects, requests, boot
-            )
-        except BaseException:
-            objects.close()
-            raise
+        self._crew = self.crew_class(
+            loop, self._feed, self.settings, identity, objects, requests, boot
+        )
         self._do |= self._crew.orders
         if self.settings.history:
             self._record()
@@ -1107,7 +1117,7 @@ class Engine:
         for task, payload in command.results:
             if task.actor is not None:
                 known: Known = task.actor.payload
-                known.repr_name = load(payload)
+                known.repr_name = _text(payload)
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
                 self.store(task.returns, payload)
@@ -1123,9 +1133,12 @@ class Engine:
                 continue
             values = payload
             if type(payload) is bytes:
-                values = marshal.loads(payload) if len(returns) > 1 else [payload][: len(returns)]
+                values = _split(payload) if len(returns) > 1 else [payload][: len(returns)]
             elif type(payload) is Stored:
                 values = [payload]
+            if len(values) != len(returns):
+                error = ValueError(f"{len(values)} values instead of {len(returns)}")
+                values = [StoredFailure(functools.partial(_no_value, error))] * len(returns)
             # Those that a task has submitted are held by whoever wants them, if anybody does.
             entries = [ref() for ref in returns] if type(returns) is tuple else returns
             recoverable = False
@@ -1162,13 +1175,14 @@ class Engine:
             entry.lost = False
         elif entry.outcome is not None:
             return  # of a task that ran again because another value of it was lost
-        if type(outcome) is bytes:
-            if outcome[0] == 1:
-                entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
-        elif type(outcome) is Stored:
-            entry.contains = [
-                self.adopt(found) for found in contained_ids(outcome.view(from_disk=True))
-            ]
+        try:
+            if type(outcome) is bytes:
+                if outcome[0] == 1:
+                    entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
+            elif type(outcome) is Stored:
+                entry.contains = [self.adopt(found) for found in outcome.contained_ids()]
+        except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
+            outcome = StoredFailure(functools.partial(_no_value, error))
         entry.outcome = outcome
         waiters = entry.waiters
         if waiters is not None:
@@ -1270,6 +1284,30 @@ class Engine:
 
 def _internal_error(bug: Exception) -> RaySystemError:
     return RaySystemError(f"The engine has failed internally, which is a bug in aioray: {bug!r}")
+
+
+def _no_value(error: Exception) -> RaySystemError:
+    return RaySystemError(
+        f"What a worker has written as the value of this object is none ({error!r}): something "
+        f"that is not aioray has written to its channels."
+    )
+
+
+def _split(payload: bytes) -> list[Any]:
+    """The values of a task that has several, none if the payload is not made of them."""
+    try:
+        values = marshal.loads(payload)
+    except (EOFError, TypeError, ValueError):
+        return []
+    return values if isinstance(values, list) else []
+
+
+def _text(payload: Any) -> str:
+    """The repr of an actor, as far as it is one."""
+    try:
+        return str(load(payload))
+    except Exception:  # noqa: BLE001 - a worker may have written anything
+        return ""
 
 
 def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:

@@ -112,6 +112,7 @@ class DeathReport:
     stderr_tail: str = ""
     python_stack: str = ""
     template_death: str = ""  # if it died because the template did
+    discarded: str = ""  # why it was killed, if it could not be worked with
 
     @property
     def exit_code(self) -> int | None:
@@ -133,6 +134,8 @@ class DeathReport:
 
     def one_line(self) -> str:
         """How it ended, in a few words."""
+        if self.discarded:
+            return f"worker was killed: {self.discarded}"
         if self.oom_killed:
             return "worker died: out of memory, killed by the kernel"
         if self.template_death:
@@ -461,8 +464,11 @@ def _crash(
     facts: _Facts, report: DeathReport, attempts: tuple[AttemptInfo, ...]
 ) -> WorkerCrashedError:
     last = attempts[-1] if attempts else None
+    message = report.template_death or None
+    if report.discarded:
+        message = f"The worker was killed while executing this task: {report.discarded}."
     return WorkerCrashedError(
-        report.template_death or None,
+        message,
         exit_code=report.exit_code,
         signal=report.signal_name,
         pid=report.worker.pid,

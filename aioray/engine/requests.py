@@ -12,6 +12,8 @@ its questions has to wait, and when the last of those is answered.
 from __future__ import annotations
 
 import functools
+import math
+import os
 import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..core.messages import CancelRequested, TasksSubmitted, WorkerBlocked, WorkerUnblocked
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
+from ..failures import capture
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import contained_ids, dumps
-from ..wire import HELD, PLACE_MARK, Ask
-from .reports import forgotten_actor
+from ..serialization import contained_ids, dumps, load
+from ..wire import HELD, REF_CHANGE, Ask
+from .reports import NODE_IP, forgotten_actor
 from .store import Stored
 from .worker import RefsChanged, Saved, Yielded
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..calls import Definition, MethodDefinition
     from ..core.messages import Event
-    from ..core.model import Demand, Function, Task
+    from ..core.model import Function, Task
     from .actors import Actors
     from .engine import Engine
     from .objects import Objects
@@ -41,9 +44,47 @@ if TYPE_CHECKING:
 __all__ = ["Guest", "Requests"]
 
 BINDINGS_KEPT = 1_000  # of each worker; others are made again
-_CHANGE = 1 + 28  # bytes that one change of refs takes
-_MARK = bytes((PLACE_MARK,))
 _SUBMITTING = (Ask.SUBMIT, Ask.PUT, Ask.CALL_ACTOR, Ask.CREATE_ACTOR)
+
+
+_CALLED = (bytes, list, (tuple, type(None)))  # payload, arguments, trace
+# Of what types the arguments of each question are. The last ones of some may be missing.
+_SHAPES: dict[int, tuple[Any, ...]] = {
+    Ask.ROOM: (int, int),
+    Ask.SUBMIT: (int, bytes, bytes, int, *_CALLED),
+    Ask.PUT: (bytes, bytes),
+    Ask.GET: (list, bool),
+    Ask.WAIT: (list, int, bool),
+    Ask.LOOK: (int,),
+    Ask.FORGET: (int,),
+    Ask.CANCEL: (bytes, bool, bool, (int, float, type(None))),
+    Ask.PIN: (bytes,),
+    Ask.LOSE: (bytes,),
+    Ask.INFO: (str,),
+    Ask.FUNCTION: (int, str, bytes, list),
+    Ask.UNLOAD: (int,),
+    Ask.MORE: (int,),
+    Ask.CONSUMED: (bytes, int),
+    Ask.ABANDON: (bytes,),
+    Ask.PLACE: (bytes,),
+    Ask.ADD_GROUP: (bytes, list, str, str, bytes),
+    Ask.REMOVE_GROUP: (bytes,),
+    Ask.GROUP_READY: (bytes,),
+    Ask.CREATE_ACTOR: (int, bytes, bytes, *_CALLED),
+    Ask.CALL_ACTOR: (bytes, bytes, bytes, *_CALLED),
+    Ask.KILL_ACTOR: (bytes, bool),
+    Ask.GET_ACTOR: (str, (str, type(None))),
+    Ask.PENDING_CALLS: (bytes,),
+}
+_TOLD = frozenset(  # what INFO tells
+    (
+        "available_resources",
+        "cluster_resources",
+        "named_actors",
+        "nodes",
+        "placement_group_table",
+    )
+)
 
 
 class _Wait:
@@ -108,11 +149,14 @@ class Requests:
         actors: Actors,
         feed: Callable[[Event | functools.partial[None]], None],
         running: Callable[[int, int], Task | None],
+        expects: Callable[[int, int], bool],
     ) -> None:
         """feed: takes what the scheduler is to know, or what is to be done after that.
 
-        running: the task whose attempt, by worker id and seq, is in flight.
+        running: the task whose attempt, by worker id and seq, is in flight. expects: whether there
+        may be an answer of that.
         """
+        self.expects = expects
         self._engine = engine
         self._submission = submission
         self._objects = objects
@@ -158,22 +202,49 @@ class Requests:
         return guest
 
     def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
-        """Do what a worker has asked, in order."""
+        """Do what a worker has asked, in order.
+
+        Raises ValueError, or whatever else comes of it, for what no worker asks: end that one.
+        """
         guest = self.guest(handle)
-        for item in items:
-            if isinstance(item, RefsChanged):
-                self._change_refs(guest, item.changes)
-                continue
-            if isinstance(item, Yielded):
-                self._yielded(guest, item)
-                continue
-            if isinstance(item, Saved):
-                self._saved(guest, item)
-                continue
-            if self._new and item.verb not in _SUBMITTING:
-                self._submit_new()
-            self._do[item.verb](guest, item.seq, item.request, *item.arguments)
-        self._submit_new()
+        try:
+            for item in items:
+                if isinstance(item, RefsChanged):
+                    self._change_refs(guest, item.changes)
+                    continue
+                if isinstance(item, Yielded):
+                    self._yielded(guest, item)
+                    continue
+                if isinstance(item, Saved):
+                    self._saved(guest, item)
+                    continue
+                if self._new and item.verb not in _SUBMITTING:
+                    self._submit_new()
+                arguments = item.arguments
+                if not all(map(isinstance, arguments, _SHAPES[item.verb])):
+                    raise ValueError(f"{item.verb} of {arguments!r:.200}")
+                self._do[item.verb](guest, item.seq, item.request, *arguments)
+        finally:
+            self._submit_new()
+
+    def not_sent(self, worker_id: int, seq: int, error: OSError) -> bytes:
+        """The error of an attempt that could not be sent, as that of a function is told."""
+        task = self._running(worker_id, seq)
+        name = "" if task is None else task.name
+        problem = RaySystemError(
+            f"Task {name} could not be sent to its worker, as the system has no room for what goes "
+            f"with it: {error}. Look at the limits of this process (ulimit -a) for open files, the "
+            f"size of files and memory, or put large arguments into the object store, by put()."
+        )
+        return capture(
+            problem,
+            function_name=name,
+            proctitle=f"ray::{name}",
+            pid=os.getpid(),
+            ip=NODE_IP,
+            dumps=dumps,
+            loads=load,
+        )
 
     def gone(self, worker_id: int) -> None:
         """A worker is dead."""
@@ -206,8 +277,8 @@ class Requests:
     # ------------------------------------------------------------ refs
 
     def _change_refs(self, guest: Guest, changes: bytes) -> None:
-        for at in range(0, len(changes), _CHANGE):
-            identifier = changes[at + 1 : at + _CHANGE]
+        for at in range(0, len(changes), REF_CHANGE):
+            identifier = changes[at + 1 : at + REF_CHANGE]
             if ids.is_actor(identifier) and self._actors.lives_in(identifier, guest.handle.id):
                 continue
             if changes[at : at + 1] == HELD:
@@ -222,8 +293,8 @@ class Requests:
 
     def _contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
         """Refs to what a serialized value contains refs to."""
-        data = value if isinstance(value, bytes) else value.view(from_disk=True)
-        return [ObjectRef(self._engine.adopt(found)) for found in contained_ids(data)]
+        found = contained_ids(value) if isinstance(value, bytes) else value.contained_ids()
+        return [ObjectRef(self._engine.adopt(each)) for each in found]
 
     def _pin(self, guest: Guest, _seq: int, _request: int, identifier: bytes) -> None:
         self._engine.pin(self._entry(guest, identifier))
@@ -421,6 +492,8 @@ class Requests:
         guest.hold(identifier, entry)
 
     def _room(self, guest: Guest, _seq: int, request: int, size: int, more: int) -> None:
+        if size <= 0 or more < 0:
+            raise ValueError(f"room for {more} more values of {size} bytes")
         self._objects.give_room(guest.handle, request, size, more, self.wait_for_socket)
 
     def _cancel(
@@ -433,6 +506,8 @@ class Requests:
         recursive: bool,
         grace: float | None,
     ) -> None:
+        if grace is not None and not 0 <= grace < math.inf:
+            raise ValueError(f"a cancel with a grace of {grace} seconds")
         entry = self._entry(guest, identifier)
         asked = self._engine.cancel(entry, force=force, recursive=recursive, grace=grace)
         asked.when_known(lambda outcome: self._reply(guest, request, outcome.name))
@@ -441,6 +516,8 @@ class Requests:
         self._reply(guest, request, self._engine.lose(self._entry(guest, identifier)))
 
     def _info(self, guest: Guest, _seq: int, request: int, what: str) -> None:
+        if what not in _TOLD:
+            raise ValueError(f"a question about {what}")
         self._reply(guest, request, getattr(self._engine, what)())
 
     # ------------------------------------------------------------ generators
@@ -500,11 +577,14 @@ class Requests:
         _seq: int,
         request: int,
         identifier: bytes,
-        bundles: list[Demand],
+        bundles: list[Any],
         strategy: str,
         name: str,
         value: bytes,
     ) -> None:
+        for name_of, amount in (demand for bundle in bundles for demand in bundle):
+            if not isinstance(name_of, str) or not isinstance(amount, int) or amount < 0:
+                raise ValueError(f"a bundle of {amount!r} {name_of!r}")
         try:
             self._engine.create_placement_group(identifier, bundles, strategy, name, value)
         except (RuntimeError, ValueError) as error:

@@ -20,17 +20,20 @@ from __future__ import annotations
 
 import itertools
 import logging
+import mmap
 import threading
 import weakref
 from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from .. import linux
 from ..arena import Arena, is_whole, read_file
 from ..core.extents import Extents
 from ..exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from ..options import STORE_SPACE
 from ..refs import NotAtHand
+from ..serialization import HEAD_SIZE, span_of_ids, split_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +166,23 @@ class Stored:
         self._store.touch(self)
         return memoryview(view).cast("B").toreadonly()
 
+    def contained_ids(self) -> list[bytes]:
+        """The ids of the refs inside; none if it is lost. Neither maps it nor reads all of it."""
+        start, size = span_of_ids(self._read(0, HEAD_SIZE))
+        return split_ids(self._read(start, size)) if size else []
+
+    def _read(self, start: int, size: int) -> bytes:
+        extent, path = self.extent, self.path
+        size = max(0, min(size, self.size - start))
+        if extent is not None:
+            return self._store.arena.read(extent.offset + start, size)
+        try:
+            with open(path or "", "rb") as file:
+                file.seek(start)
+                return file.read(size)
+        except OSError:
+            return b""
+
 
 class _Shelf:
     """Values in memory that are to be treated alike; the one used last at the end."""
@@ -245,6 +265,9 @@ class Store:
         """
         self.limit = Extents.rounded(limit)
         space = STORE_SPACE * self.limit
+        largest = linux.largest_file()
+        if largest is not None:
+            space = max(self.limit, min(space, largest - largest % mmap.PAGESIZE))
         self.arena = Arena.create(space)
         self._extents = Extents(self.limit, space)
         self._notes = _Notes(tell)

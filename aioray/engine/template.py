@@ -10,18 +10,18 @@ if it is not in time, for it could not end any more what is below it.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import marshal
 import os
 import select
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import packets
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from ..boot import Boot
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TemplateProcess"]
 
-MAX_MESSAGE = 64 * 1024  # bytes; a report is small, a preload's traceback may not be
 TAIL = 8 * 1024  # bytes of its output that are kept to explain a failure
 REAP_SECONDS = 2.0  # that each of the two has to kill and reap all below it; longer: it hangs
 
@@ -45,7 +44,10 @@ class TemplateProcess:
         on_message: Callable[[TemplateProcess, dict[str, Any], int | None], None],
         on_end: Callable[[TemplateProcess], None],
     ) -> None:
-        """Take over a starting template and tell it its settings. Raises OSError."""
+        """Take over a starting template and tell it its settings.
+
+        Raises OSError; then the template is still its starter's.
+        """
         self.loop = loop
         self.broken: str | None = None  # why it will never fork
         self._on_message = on_message
@@ -53,29 +55,48 @@ class TemplateProcess:
         self._tail = b""
         self._ended = False
         self._left: asyncio.Future[None] | None = None  # done when it has left as it was told
-        boot.taken = True
         self.process = boot.process
-        self.control = boot.control
+        self.control: socket.socket = boot.control
         self._output = boot.output
-        self.pidfd = os.pidfd_open(self.process.pid)  # not reaped yet, so it is this process
         self.pid = self.process.pid  # the guardian's, until the template has said its own
         self._own_pidfd: int | None = None  # the template's
         self._patience: asyncio.TimerHandle | None = None  # with what should have ended
+        told = {
+            "sys_path": boot.sys_path,
+            "sets_threads": boot.sets_threads,
+            "env_vars": dict(boot.env_vars),
+        }
         os.set_blocking(self._output, False)
         self.control.setblocking(False)
-        with contextlib.suppress(OSError):  # dead already: its end will be told
-            told = {"sys_path": boot.sys_path, "sets_threads": boot.sets_threads}
-            self.control.send(marshal.dumps({**settings, **told}))
-        loop.add_reader(self.control, self._readable)
-        loop.add_reader(self._output, self._printed)
-        loop.add_reader(self.pidfd, self._exited)
+        with contextlib.ExitStack() as stack:
+            self.pidfd = os.pidfd_open(self.process.pid)  # not reaped yet, so it is this process
+            stack.callback(os.close, self.pidfd)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end will be told
+                self._say({**settings, **told})
+            for source, callback in (
+                (self.control, self._readable),
+                (self._output, self._printed),
+                (self.pidfd, self._exited),
+            ):
+                loop.add_reader(source, callback)
+                stack.callback(loop.remove_reader, source)
+            stack.pop_all()
+        boot.taken = True
 
     def fork(
         self, worker_id: int, hex_id: str, env: dict[str, Any], hook: bytes, fds: WorkerFds
     ) -> None:
         """Ask for a worker. Raises OSError if the request cannot be sent."""
         request = {"fork": worker_id, "worker_id": hex_id, "env": env, "hook": hook}
-        socket.send_fds(self.control, [marshal.dumps(request)], list(fds))
+        self._say(request, fds, worker_id)
+
+    def _say(self, message: dict[str, Any], fds: tuple[int, ...] = (), number: int = 0) -> None:
+        packet, enclosure = packets.pack(message, number=number)
+        try:
+            packets.send(self.control, packet, enclosure, fds)
+        finally:
+            if enclosure is not None:
+                enclosure.close()
 
     def tail(self) -> str:
         """The last lines that it printed."""
@@ -83,24 +104,23 @@ class TemplateProcess:
 
     def _readable(self) -> None:
         while True:
+            fds: list[int] = []
             try:
-                data, ancillary, _, _ = self.control.recvmsg(
-                    MAX_MESSAGE, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
-                )
+                message, fds, _ = packets.receive(self.control, 1)
             except BlockingIOError:
                 return
+            except packets.Cut as cut:  # a report of a fork, without its pidfd
+                message = cut.message
             except OSError:
-                data, ancillary = b"", []
-            if not data:
+                message = None
+            if message is None:
                 self.loop.remove_reader(self.control)
                 self._one_has_ended()
                 return
-            fds = array.array("i")
-            for _, _, content in ancillary:
-                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-            message = marshal.loads(data)
+            if type(message) is not dict:  # its text is lost, not that there is one
+                message = {"broken": "Why it does not work could not be received."}
             if "ready" in message:
-                self.pid, self._own_pidfd = message["ready"], fds[0]
+                self.pid, self._own_pidfd = message["ready"], fds[0] if fds else None
                 continue
             if "broken" in message:
                 self.broken = message["broken"]
@@ -163,7 +183,7 @@ class TemplateProcess:
 
     def _say_leave(self) -> None:
         with contextlib.suppress(OSError):  # it is dead already
-            self.control.send(marshal.dumps({"leave": True}))
+            self._say({"leave": True})
 
     def close(self) -> None:
         """End it with all that it forked, and reap it; a matter of milliseconds."""

@@ -34,7 +34,11 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="aioray-engine", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # no room for another thread
+            self.loop.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

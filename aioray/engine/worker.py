@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import marshal
+import math
 import mmap
 import os
 import signal
@@ -20,14 +21,18 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import linux
 from ..core.messages import Answer, Ended
+from ..packets import MAX_PACKET, Enclosure, pack, send
 from ..wire import (
     ANSWER,
     CLAIM,
     GOT,
+    HELD,
     IN_FILE,
     IN_MEMORY,
-    MAX_PACKET,
+    LET_GO,
+    LONGEST_FRAME,
     NOTE_ASKED,
     NOTE_KEPT,
     NOTE_MEASURED,
@@ -46,7 +51,9 @@ from ..wire import (
     PAIR,
     PLACE,
     PLACE_MARK,
+    REF_CHANGE,
     STACK_SIGNAL,
+    Status,
     WorkerFds,
 )
 from .store import Extent, Stored
@@ -64,13 +71,15 @@ __all__ = ["Asked", "Item", "RefsChanged", "WorkerHandle", "Yielded"]
 READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each time
 ANSWERS_PIPE = 256 * 1024  # bytes; wished for, not needed
 STACK_LIMIT = 64 * 1024  # bytes of a dying worker's stack that are read
-ALIGN = 64  # bytes, of what lies in a memory file
 
-_ENDED = tuple(Ended)  # in the order of wire.Status
+_ENDED = tuple(Ended)[: len(Status)]  # in the order of wire.Status
 _ASKED = Ended.ASKED_FOR_RETRY
+_NOTES = range(NOTE_ASKED, NOTE_MEASURED + 1)
 _DOUBLE = struct.Struct("<d")
 _MARK = bytes((PLACE_MARK,))
 _MARSHALLED = (b"[", b"\xdb")  # how a marshalled list begins; no value does
+_PLAIN = 0x80  # how nearly all values begin, see `aioray.serialization`
+_VALUES = (b"\x80", b"\x01", b"\x02")  # how any value begins that was sent
 
 
 class Asked(NamedTuple):
@@ -103,6 +112,10 @@ class Saved(NamedTuple):
     value: Any  # bytes or Stored
 
 
+class _Garbage(Exception):  # noqa: N818  # no error of ours: somebody else has written there
+    """What was read is not what a worker writes."""
+
+
 Item = Asked | RefsChanged | Yielded | Saved
 """What a worker says besides its answers, and in order with them."""
 
@@ -124,11 +137,20 @@ class WorkerHandle:
         self.pidfd: int | None = None
         self.kill_ordered = False
         self.ready = False
+        self.discarded = ""  # why it was killed: it cannot be worked with
+        self.expects: Callable[[int], bool] = bool  # whether an attempt has no answer yet
         self._nudged = False  # the worker was told to read, as its socket is full
         self._measures = False  # user code in it has done so
         self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
-        self._outbox: deque[tuple[bytes, int | None, list[int]]] = deque()
+        self._outbox: deque[tuple[bytes, Enclosure | None, list[int]]] = deque()
+        self._claims = b""  # of what was sent, for which the pipe had no room
+        self.trouble: OSError | None = None  # why the first in the outbox could not be sent
+        self.tries = 0  # of that
+        self._troubled: Any = None  # the one that was tried
+        self.fault = ""  # what there was in a pipe that no worker writes
+        self.deaf = False  # answers cannot be told from garbage any more
+        self._ended = False  # the answers pipe has no writer
         self._chunks: list[bytes] = []  # of a frame that is not whole yet
         self._have = 0
         self._need = ANSWER.size
@@ -142,6 +164,7 @@ class WorkerHandle:
             stack.callback(ours.close)
             stack.callback(theirs.close)
             ours.setblocking(False)
+            ours.shutdown(socket.SHUT_RD)  # who writes there gets an error, and does not wait
             claims_reader, claims_writer = map(own, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
             answers_reader, answers_writer = map(own, os.pipe2(os.O_CLOEXEC))
             stdout_reader, stdout_writer = map(own, os.pipe2(os.O_CLOEXEC))
@@ -151,8 +174,8 @@ class WorkerHandle:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(answers_reader, fcntl.F_SETPIPE_SZ, ANSWERS_PIPE)
             bell = own(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            page_fd = own(os.memfd_create("aioray-page"))
-            os.ftruncate(page_fd, PAGE_SIZE)
+            # Of a fixed size: the driver would die of looking at a page that was cut off.
+            page_fd = own(linux.sealed_memory_file("aioray-page", PAGE_SIZE + STACK_LIMIT))
             stacks_fd = own(os.memfd_create("aioray-stacks"))
             fcntl.fcntl(stacks_fd, fcntl.F_SETFL, os.O_APPEND)  # the worker's end is the same file
             self.page = mmap.mmap(page_fd, PAGE_SIZE)
@@ -209,10 +232,11 @@ class WorkerHandle:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
-        for _, fd_or_none, _ in self._outbox:
-            if fd_or_none is not None:
-                os.close(fd_or_none)
+        for _, enclosure, _ in self._outbox:
+            if enclosure is not None:
+                enclosure.close()
         self._outbox.clear()
+        self._troubled = None
         self.page.close()
         if self._measures:
             from ..meters import board
@@ -248,7 +272,7 @@ class WorkerHandle:
                     missing.append(task)
                     continue
                 args, *values = self._lend(task.seq, (args, *found))
-                weight += sum(len(value) for value in values if type(value) is bytes)
+                weight += sum(len(value) + 8 for value in values if type(value) is bytes)
             if type(args) is bytes:
                 weight += len(args)
             function = task.function
@@ -258,7 +282,7 @@ class WorkerHandle:
                 if code is not None:  # else it is a method, which the actor has
                     weight += len(code)
             if attempts and size + weight > MAX_PACKET:
-                self._post(marshal.dumps((codes, attempts)), None, seqs)
+                self._post((codes, attempts), seqs)
                 codes, attempts, seqs, size = [], [], [], 0
             if code is not None:
                 codes.append((function.key, code))
@@ -266,30 +290,42 @@ class WorkerHandle:
                 known.add(function.key)
             head = (task.seq, function.key, task.label, task.attempt, devices)
             if weight > MAX_PACKET:
-                self._post(*_in_memory_file(codes, (*head, *static), args, values), [task.seq])
+                enclosure = Enclosure()
+                place = enclosure.place
+                attempt = (*head, *static, place(args), [place(value) for value in values])
+                message = [(key, place(code)) for key, code in codes], [attempt]
+                self._post(message, [task.seq], enclosure)
                 codes, size = [], 0
                 continue
             attempts.append((*head, *static, args, values))
             seqs.append(task.seq)
             size += weight
         if attempts:
-            self._post(marshal.dumps((codes, attempts)), None, seqs)
+            self._post((codes, attempts), seqs)
         return missing
 
     def unload(self, key: int) -> None:
         """Let the worker forget a function that nobody can call any more."""
         if key in self._codes:
             self._codes.discard(key)
-            self._post(marshal.dumps(([key],)), None, [])
+            self._post(([key],), [])
 
     def cancel_call(self, seq: int) -> None:
         """Tell an actor that this call is cancelled."""
-        self._post(marshal.dumps((seq,)), None, [])
+        self._post((seq,), [])
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something waits until the socket takes more."""
-        return bool(self._outbox)
+        """Whether something waits: for `full`, or for better times if there is `trouble`."""
+        return bool(self._outbox or self._claims)
+
+    @property
+    def full(self) -> int:
+        """The descriptor that takes no more now."""
+        if self._claims:
+            assert self.claims_writer is not None
+            return self.claims_writer
+        return self.bundles.fileno()
 
     def _lend(self, seq: int, values: Sequence[bytes | Stored]) -> list[bytes | Place]:
         """Say where stored values lie, and keep them there until the attempt has ended."""
@@ -337,18 +373,7 @@ class WorkerHandle:
 
     def reply(self, request: int, body: Any) -> None:
         """Answer what the worker has asked. body: what marshal takes."""
-        packet = marshal.dumps((request, body, 0))
-        if len(packet) <= MAX_PACKET:
-            self._post(packet, None, [])
-            return
-        packet = marshal.dumps(body)
-        fd = os.memfd_create("aioray-reply")
-        try:
-            _write_all(fd, packet, 0)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._post(marshal.dumps((request, None, len(packet))), fd, [])
+        self._post((request, body), [])
 
     def place_of(self, request: int, value: Stored) -> Place:
         """Where a stored value lies that a reply gives; it stays there until that was looked at."""
@@ -359,58 +384,95 @@ class WorkerHandle:
         self._end_loan(GOT | request)
 
     def find_stored(self, payload: bytes) -> Any:
-        """A result, with the values that were written to room granted before in their places."""
+        """A result, with the values that were written to room granted before in their places.
+
+        Raises _Garbage if it is none.
+        """
+        if payload[:1] not in _MARSHALLED:
+            return self.find_value(payload)
+        values = marshal.loads(payload)
+        if type(values) is not list or not all(type(value) is bytes for value in values):
+            raise _Garbage("values that are none")
+        if self._room and any(value[:1] == _MARK for value in values):
+            return [self.find_value(value) for value in values]
+        return payload
+
+    def find_value(self, payload: bytes) -> bytes | Stored:
+        """The same where it can be one value only, or none."""
         mark = payload[:1]
         if mark == _MARK:
             return self._stored(payload)
-        if mark in _MARSHALLED:
-            values = marshal.loads(payload)
-            if any(value[:1] == _MARK for value in values):
-                return [self._stored(value) if value[:1] == _MARK else value for value in values]
+        if mark and mark not in _VALUES:
+            raise _Garbage(f"a value that begins with {mark!r}")
         return payload
 
     def _stored(self, place: bytes) -> Stored:
         _, kind, number, size = PLACE.unpack(place)
-        room = self._room.pop((kind, number))
+        room = self._room.pop((kind, number), None)
         if isinstance(room, Extent):
+            if size > room.size:
+                raise _Garbage("a value that is larger than the room for it")
             return self._store.adopt(size, room)
+        if room is None:
+            raise _Garbage("a value in a place that was not granted")
         return self._store.adopt_file(size, room)
 
-    def _post(self, packet: bytes, fd: int | None, seqs: list[int]) -> None:
-        self._outbox.append((packet, fd, seqs))
-        if len(self._outbox) == 1:
+    def _post(self, message: Any, seqs: list[int], enclosure: Enclosure | None = None) -> None:
+        self._outbox.append((*pack(message, enclosure), seqs))
+        if len(self._outbox) == 1 and not self._claims:
             self.flush()
 
-    def flush(self) -> bool:
-        """Send what waits; True if nothing is left."""
+    def flush(self) -> None:
+        """Send what waits, as far as possible: `is_waiting` says whether something is left."""
         outbox = self._outbox
-        while outbox:
-            packet, fd, seqs = outbox[0]
-            try:
-                if fd is None:
-                    self.bundles.send(packet)
-                else:
-                    socket.send_fds(self.bundles, [packet], [fd])
-                    os.close(fd)
-            except OSError:
-                # Full, or the worker is gone: its death will take these back.
-                self._nudge()
-                return False
-            self._nudged = False
-            outbox.popleft()
-            if seqs:
-                assert self.claims_writer is not None
-                os.write(self.claims_writer, struct.pack(f"<{len(seqs)}Q", *seqs))
-        return True
+        self.trouble = None
+        try:
+            if self._claims:
+                self._claim(self._claims)
+            while outbox and not self._claims:
+                packet, enclosure, seqs = outbox[0]
+                send(self.bundles, packet, enclosure)
+                self._nudged = False
+                outbox.popleft()
+                if seqs:
+                    self._claim(struct.pack(f"<{len(seqs)}Q", *seqs))
+        except BlockingIOError:
+            self._nudge()
+        except OSError as error:
+            first = outbox[0] if outbox else None
+            self.tries = self.tries + 1 if self._troubled is first else 1
+            self.trouble, self._troubled = error, first
+
+    def _claim(self, claims: bytes) -> None:
+        assert self.claims_writer is not None
+        written = 0
+        with contextlib.suppress(BlockingIOError):
+            written = os.write(self.claims_writer, claims)
+        self._claims = claims[written:]
+
+    def drop_first(self) -> list[int]:
+        """Give up what could not be sent, if that is attempts: which; else none, and it stays."""
+        if not self._outbox or not self._outbox[0][2]:
+            return []
+        _, enclosure, seqs = self._outbox.popleft()
+        if enclosure is not None:
+            enclosure.close()
+        for seq in seqs:
+            self._end_loan(seq)
+        return seqs
 
     def _nudge(self) -> None:
         """Have an idle worker read its packets: it looks at claims only, and gets none now."""
         if not self._nudged and self.claims_writer is not None:
             self._nudged = True
-            os.write(self.claims_writer, CLAIM.pack(0))
+            with contextlib.suppress(BlockingIOError):  # full of claims: it is not idle
+                os.write(self.claims_writer, CLAIM.pack(0))
 
     def reclaim(self) -> list[int]:
-        """Take back every attempt that the worker has not claimed. The kernel decides."""
+        """Take back every attempt that the worker has not claimed. The kernel decides.
+
+        What is no claim there is a `fault`.
+        """
         seqs: list[int] = []
         while True:
             try:
@@ -419,18 +481,22 @@ class WorkerHandle:
                 break
             if not data:
                 break
-            seqs.extend(struct.unpack(f"<{len(data) // 8}Q", data))
+            if len(data) % CLAIM.size:
+                self.fault = "the claims pipe: bytes that are no claim"
+            seqs.extend(_seqs_in(data))
+        seqs.extend(_seqs_in(self._claims))
+        self._claims = b""
         grants = []
-        for packet, fd, waiting in self._outbox:
+        for packet, enclosure, waiting in self._outbox:
             if not waiting:
-                grants.append((packet, fd, waiting))
+                grants.append((packet, enclosure, waiting))
+            elif enclosure is not None:
+                enclosure.close()
             seqs.extend(waiting)
-            if fd is not None:
-                os.close(fd)
         self._outbox.clear()
         self._outbox.extend(grants)
         if 0 in seqs:
-            seqs.remove(0)
+            seqs = [seq for seq in seqs if seq]
             self._nudged = False
             if grants:
                 self._nudge()
@@ -448,14 +514,23 @@ class WorkerHandle:
     def read_answers(self) -> list[Answer | Item]:
         """What the worker has answered, and asked, since the last call."""
         answers: list[Answer | Item] = []
-        while True:
+        while not self.deaf:
             try:
                 data = os.read(self.answers, READ_SIZE)
             except BlockingIOError:
                 break
             if not data:
+                self._ended = True
                 break
-            self._take(data, answers)
+            try:
+                self._take(data, answers)
+            except Exception as error:  # noqa: BLE001 - garbage can be of any kind
+                self._chunks.clear()
+                self._have = 0
+                why = str(error) if isinstance(error, _Garbage) else repr(error)
+                self.fault = f"the answers pipe: {why}"
+                self.deaf = True
+                break
             if len(data) < READ_SIZE and not self._have:
                 break
         return answers
@@ -463,9 +538,10 @@ class WorkerHandle:
     @property
     def in_mid_frame(self) -> bool:
         """Whether an answer has arrived in part: the rest will come without a bell."""
-        return self._have > 0
+        return self._have > 0 and not self._ended
 
     def _take(self, data: bytes, answers: list[Answer | Item]) -> None:
+        """Take frames apart. Raises _Garbage, or whatever parsing raises."""
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
@@ -482,11 +558,13 @@ class WorkerHandle:
                 break
             position = start + length
             if status >= NOTE_ASKED:
+                if started or duration or delay:
+                    raise _Garbage(f"a note of the kind {status} with times")
                 self._note(status, seq, data[start:position], answers)
                 continue
             payload: Any = data[start:position]
             ended = _ENDED[status]
-            if self._room and ended is Ended.RETURNED:
+            if not status and length and data[start] != _PLAIN:
                 payload = self.find_stored(payload)
             if self._loans:
                 self._end_loan(seq)
@@ -501,13 +579,31 @@ class WorkerHandle:
             self._have = len(rest)
             self._need = header
             if len(rest) >= header:
-                self._need += ANSWER.unpack_from(rest)[0]
+                self._need += self._check_begun(*ANSWER.unpack_from(rest))
+
+    def _check_begun(
+        self, length: int, seq: int, status: int, started: float, duration: float, delay: float
+    ) -> int:
+        """Return the length of a frame of which the rest is to come, if it is worth waiting for."""
+        if status in _NOTES:
+            plausible = not (started or duration or delay)
+        else:
+            plausible = status < len(_ENDED) and (self.expects(seq) if self.ready else not seq)
+        if length > LONGEST_FRAME or not plausible:
+            raise _Garbage(f"a frame of {length} bytes and the kind {status}, for attempt {seq}")
+        return length
 
     def _note(self, kind: int, seq: int, payload: bytes, answers: list[Answer | Item]) -> None:
-        """Take in a frame that is no answer."""
+        """Take in a frame that is no answer. Raises as `_take` does."""
         if kind == NOTE_ASKED:
-            answers.append(Asked(seq, *marshal.loads(payload)))
+            request, verb, arguments = marshal.loads(payload)
+            if type(request) is not int or type(verb) is not int or type(arguments) is not tuple:
+                raise _Garbage("a question that is none")
+            answers.append(Asked(seq, request, verb, arguments))
         elif kind == NOTE_REFS:
+            marks = payload[::REF_CHANGE]
+            if len(payload) % REF_CHANGE or marks.strip(HELD + LET_GO):
+                raise _Garbage("changes of refs that are none")
             answers.append(RefsChanged(payload))
         elif kind == NOTE_UNUSED:
             for key in PAIR.iter_unpack(payload):
@@ -521,11 +617,13 @@ class WorkerHandle:
             if seq & GOT:
                 self._end_loan(seq)
         elif kind == NOTE_SAVED:
-            self._saved[seq] = self.find_stored(payload)
+            if not self.expects(seq):
+                raise _Garbage(f"a state saved by attempt {seq}, which it does not have")
+            self._saved[seq] = self.find_value(payload)
         elif kind == NOTE_YIELDED:
             (number,) = NUMBER.unpack_from(payload)
             rest = payload[NUMBER.size :]
-            answers.append(Yielded(seq, number, self.find_stored(rest) if rest else None))
+            answers.append(Yielded(seq, number, self.find_value(rest) if rest else None))
         elif kind == NOTE_RELEASED:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)
@@ -534,6 +632,8 @@ class WorkerHandle:
 
             self._measures = True
             board.merge(payload, self.hex_id)
+        else:
+            raise _Garbage(f"a frame of the kind {kind}, which there is not")
 
     # ------------------------------------------------------------ signals
 
@@ -593,48 +693,17 @@ class WorkerHandle:
         """The attempt that it works on and since when, or None."""
         seq: int = PAGE.unpack_from(self.page, PAGE_RUNNING)[0]
         started: float = _DOUBLE.unpack_from(self.page, PAGE_STARTED)[0]
-        return (seq, started) if seq else None
+        # User code might have written there.
+        return (seq, started) if seq and math.isfinite(started) else None
 
     def python_stack(self) -> str:
         """What faulthandler wrote when a fatal signal came; empty if none did."""
         try:
-            return os.pread(self.page_fd, STACK_LIMIT, PAGE_SIZE).decode(errors="replace").strip()
+            found = os.pread(self.page_fd, STACK_LIMIT, PAGE_SIZE)
         except OSError:
             return ""
+        return found.strip(b"\0").decode(errors="replace").strip()
 
 
-def _write_all(fd: int, data: bytes, position: int) -> int:
-    """Write there; where that ends."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, position)
-        position += written
-        view = view[written:]
-    return position
-
-
-def _in_memory_file(
-    codes: list[tuple[int, bytes]],
-    head: tuple[Any, ...],
-    args: bytes | Place,
-    values: Sequence[bytes | Place],
-) -> tuple[bytes, int]:
-    """A bundle of one large attempt: the packet, and the memory file with its long strings."""
-    fd = os.memfd_create("aioray-bundle")
-    try:
-        position = 0
-
-        def lay(data: Any) -> Any:
-            nonlocal position
-            if type(data) is not bytes:
-                return data  # it lies elsewhere
-            start = position + -position % ALIGN
-            position = _write_all(fd, data, start)
-            return start, len(data)
-
-        places = [(key, lay(code)) for key, code in codes]
-        attempt = (*head, lay(args) if args else b"", [lay(value) for value in values])
-        return marshal.dumps((places, [attempt])), fd
-    except BaseException:
-        os.close(fd)
-        raise
+def _seqs_in(claims: bytes) -> tuple[int, ...]:
+    return struct.unpack_from(f"<{len(claims) // CLAIM.size}Q", claims)

@@ -149,7 +149,8 @@ class Keeper:
         self._closing = True
         self._needed.set()
         os.eventfd_write(self._bell, 1)
-        self._thread.join(CLOSE_SECONDS)
+        if self._thread.ident is not None:  # else there was no room for another thread
+            self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             logger.warning("The session's history was not written in %g s.", CLOSE_SECONDS)
         else:

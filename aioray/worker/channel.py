@@ -15,19 +15,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import marshal
-import mmap
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from .. import packets
 from ..wire import (
     ANSWER,
-    MAX_PACKET,
+    LONGEST_FRAME,
     NOTE_ASKED,
     NOTE_REFS,
     NOTE_RELEASED,
@@ -45,9 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "TimeIsOver", "note_frame"]
 
 RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
-PACKET_SPACE = 2 * MAX_PACKET  # room for one packet; the driver sends up to MAX_PACKET and a header
+LOST_SECONDS = 10.0  # that an attempt is waited for which was sent before its claim
+LOOK_MS = 100  # between two looks for it
 
-_FD_SPACE = socket.CMSG_SPACE(struct.calcsize("i"))
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 _monotonic = time.monotonic
 _write = os.write  # user code sees another, see `output`
 
@@ -121,6 +121,12 @@ class Channel:
     def _write(self, frame: bytes) -> None:
         size = len(frame)
         if self.unrung_bytes + size > RING_BYTES:
+            if size > LONGEST_FRAME:
+                raise ValueError(
+                    f"A message of {size:,} bytes cannot be sent to the driver, as the limit is "
+                    f"{LONGEST_FRAME:,}. Values of more than 100 KB do not count: return, or pass, "
+                    f"fewer and larger ones."
+                )
             # The header first: a driver that has seen a part of a frame reads on without a bell.
             # Rung before anything was written, it could look, find nothing, and never look again.
             view = memoryview(frame)
@@ -294,8 +300,13 @@ class Channel:
     # ------------------------------------------------------------ hearing
 
     def take(self, seq: int) -> Attempt:
-        """The attempt with this number. What stands before it was reclaimed by the driver."""
+        """The attempt with this number. What stands before it was reclaimed by the driver.
+
+        If there is none the process ends: somebody else has written to the claims, or has read what
+        belongs to them.
+        """
         queue = self.queue
+        deadline = 0.0
         while True:
             while queue:
                 attempt = queue.popleft()
@@ -304,10 +315,14 @@ class Channel:
             # It was sent before its number: it is there, unless another thread has just read it.
             if self.read_if_free():
                 continue
+            now = _monotonic()
+            deadline = deadline or now + LOST_SECONDS
+            if now > deadline:
+                _die(f"attempt {seq} was claimed, and never came")
             if self._reads_for_all:
-                self._poll.poll()
+                self._poll.poll(LOOK_MS)
             else:
-                self._pump(lambda: bool(queue), None, 0)
+                self._pump(lambda: bool(queue), deadline, 0)
 
     def _pump(self, done: Callable[[], bool], deadline: float | None, held: int) -> bool:
         """Read packets, or let another thread do it, until `done`; False if the time is over.
@@ -360,7 +375,7 @@ class Channel:
                 return False
             self._reading = True
         try:
-            self._receive(socket.MSG_DONTWAIT)
+            self._receive(_DONTWAIT)
         except BlockingIOError:
             return False
         finally:
@@ -403,22 +418,22 @@ class Channel:
             turn.release()
 
     def _receive(self, flags: int = 0) -> None:
-        """Read one packet: a bundle or a reply."""
-        data, ancillary, _, _ = self.bundles.recvmsg(
-            PACKET_SPACE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC | flags
-        )
-        if not data:
+        """Read one message: a bundle or a reply. If it is lost the process ends."""
+        try:
+            message, _, area = packets.receive(self.bundles, 0, flags)
+        except BlockingIOError:
+            raise
+        except Exception as error:  # noqa: BLE001 - nobody else would ever say that it was lost
+            _die(f"a message to this worker is lost ({type(error).__name__}: {error}). {_HINT}")
+        if message is None:
             os._exit(0)  # the driver is gone
-        fd = struct.unpack("i", ancillary[0][2][:4])[0] if ancillary else None
-        message = marshal.loads(data)
         if len(message) == 1:
             self._take_news(message[0])
-        elif len(message) == 3:
-            request, body, size = message
-            self._reply(request, body, size, fd)
+        elif type(message[0]) is int:
+            self._reply(*message)
         else:
             codes, attempts = message
-            self._bundle(codes, attempts, fd)
+            self._bundle(codes, attempts, area)
 
     def _take_news(self, news: list[int] | int) -> None:
         """Functions are not needed any more, or a call is cancelled."""
@@ -431,19 +446,15 @@ class Channel:
             self.code.pop(key, None)
             self.unload(key)
 
-    def _reply(self, request: int, body: Any, size: int, fd: int | None) -> None:
-        if fd is not None:
-            with _mapped(fd) as area:
-                body = marshal.loads(memoryview(area)[:size])
+    def _reply(self, request: int, body: Any) -> None:
         watcher = self._watchers.pop(request, None)
         if watcher is not None:
             watcher(request, body)
         elif request in self._replies:  # else it came too late
             self._replies[request] = body
 
-    def _bundle(self, codes: Any, attempts: Any, fd: int | None) -> None:
-        if fd is not None:
-            area = memoryview(_mapped(fd))
+    def _bundle(self, codes: Any, attempts: Any, area: memoryview | None) -> None:
+        if area is not None:
 
             def place_of(item: Any) -> Any:
                 if type(item) is not tuple or len(item) != 2:
@@ -461,6 +472,10 @@ class Channel:
         self.queue.extend(map(Attempt._make, attempts))
 
 
+_HINT = (
+    "A task may have used up this process's descriptors (ulimit -n) or addresses (ulimit -v), or "
+    "closed or read descriptors that it has not opened."
+)
 _OPEN = object()  # stands where a reply will
 
 
@@ -469,9 +484,8 @@ def note_frame(kind: int, payload: bytes, seq: int) -> bytes:
     return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload
 
 
-def _mapped(fd: int) -> mmap.mmap:
-    """A memory file that was sent along."""
-    try:
-        return mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-    finally:
-        os.close(fd)
+def _die(why: str) -> NoReturn:
+    """End this process, whose channels are out of order, whatever its threads are doing."""
+    with contextlib.suppress(OSError):
+        _write(2, f"aioray: {why}\n".encode(errors="replace"))
+    os._exit(1)

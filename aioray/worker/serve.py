@@ -37,6 +37,7 @@ from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
 from ..wire import (
     ANSWER,
     CLAIM,
+    LONGEST_FRAME,
     NOTE_SAVED,
     NOTE_UNUSED,
     NOTE_YIELDED,
@@ -618,9 +619,15 @@ def pack_returns(
         )
     if count == 1:
         return pack(value[0], attempt, "result", objects, use, refs)
-    return marshal.dumps(
+    data = marshal.dumps(
         [pack(item, attempt, f"result[{at}]", objects, use, refs) for at, item in enumerate(value)]
     )
+    if len(data) > LONGEST_FRAME:
+        raise ValueError(
+            f"The {count} results have {len(data):,} bytes without those of more than 100 KB each, "
+            f"and the limit is {LONGEST_FRAME:,}. Return fewer and larger ones."
+        )
+    return data
 
 
 def pack(
@@ -629,17 +636,19 @@ def pack(
     """Serialize one result. An error keeps its type, and is told which member is to blame."""
     try:
         data, found = dump(value)
-        refs.extend(found)
-        return objects.keep_result(data, use) if isinstance(data, Pieces) else data
     except Exception as error:
-        from ..exceptions import RayError
         from ..serializability import explain
-
-        if isinstance(error, RayError):
-            raise  # there is no room for it
 
         report = explain(value, label, dumps)
         error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")
+        raise
+    refs.extend(found)
+    if not isinstance(data, Pieces):
+        return data
+    try:
+        return objects.keep_result(data, use)
+    except Exception as error:
+        error.add_note(f"The result of {attempt.name} could not be stored.")
         raise
 
 

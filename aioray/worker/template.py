@@ -5,12 +5,12 @@ one thread; a fork of it is a worker five milliseconds later. It imports what wo
 the user asked to preload, then waits for four things: requests from the driver, the end of a
 child, the end of the driver, and that of its parent, the guardian.
 
-Requests and reports are marshalled dicts on a SOCK_SEQPACKET socket, with descriptors attached.
+Requests and reports are dicts, sent as `packets` does it, with descriptors attached.
 Driver to template: first the settings, then {"fork": id, "worker_id", "env", "hook"} with
 `wire.WorkerFds`, at last {"leave"}.
 Template to driver: {"ready": pid} with its pidfd, or {"broken"} with the text of what went wrong
-in a preload; {"forked": id, "pid"} with a pidfd, or {"failed"}; {"exited": id, "status"} after the
-worker was reaped.
+in a preload; {"forked": id, "pid"} with a pidfd, or {"failed": id, "reason", "errno"};
+{"exited": id, "status"} after the worker was reaped.
 
 Nothing is left behind: workers die with the template (parent-death signal), and it ends everything
 when the driver's pidfd or the guardian's says so, or the socket is closed. Orphans of a dead worker
@@ -20,8 +20,8 @@ does that if it is the template that is killed, see `guardian`.
 
 from __future__ import annotations
 
-import array
 import contextlib
+import errno
 import gc
 import importlib
 import marshal
@@ -35,14 +35,13 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from .. import linux, ray_alias
+from .. import linux, packets, ray_alias
 from ..wire import WorkerFds
 from . import guardian, serve
 
 __all__ = ["main"]
 
 IDLE_MS = 100  # without a request, until what is seldom needed is imported
-MAX_MESSAGE = 1024 * 1024  # bytes; settings carry sys.path
 
 
 class Template:
@@ -65,26 +64,19 @@ class Template:
 
     # -- talking to the driver
 
-    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        """Report something; if nobody listens any more, the next poll says so."""
-        data = marshal.dumps(message)
-        with contextlib.suppress(OSError):
-            if fds:
-                socket.send_fds(self.control, [data], fds)
-            else:
-                self.control.send(data)
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Report something; if nobody listens any more, the next poll says so. Raises OSError."""
+        packet, enclosure = packets.pack(message)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            packets.send(self.control, packet, enclosure, fds)
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message with its descriptors; None at the end."""
-        size = array.array("i").itemsize
-        data, ancillary, _, _ = self.control.recvmsg(
-            MAX_MESSAGE, socket.CMSG_SPACE(len(WorkerFds._fields) * size), socket.MSG_CMSG_CLOEXEC
-        )
-        fds = array.array("i")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(content[: len(content) - len(content) % size])
-        return (marshal.loads(data) if data else None), list(fds)
+        try:
+            message, fds, _ = packets.receive(self.control, len(WorkerFds._fields))
+        except packets.Cut as cut:  # a request for a fork: no other has descriptors
+            return {"cut": _number_of(cut.message)}, []
+        return message, fds
 
     # -- life
 
@@ -97,6 +89,7 @@ class Template:
         with contextlib.suppress(OSError):  # it has just been killed
             os.write(self.guardian.folders, marshal.dumps(self.folders()))
         os.close(self.guardian.folders)
+        os.environ.update(settings["env_vars"])
         sys.path[:] = settings["sys_path"]
         if settings["ray_alias"]:
             ray_alias.install()
@@ -114,7 +107,7 @@ class Template:
         signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
         gc.freeze()  # workers share these pages; collecting would copy them
         own = os.pidfd_open(self.pid)
-        self.send({"ready": self.pid}, [own])
+        self.send({"ready": self.pid}, (own,))
         os.close(own)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
@@ -147,7 +140,10 @@ class Template:
                     return
                 if "leave" in message:
                     return
-                self.fork(message, WorkerFds(*fds))
+                if "cut" in message:
+                    self.failed(message["cut"], OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+                else:
+                    self.fork(message, WorkerFds(*fds))
 
     def drain_until_closed(self) -> None:
         """Stay until the driver has read why nothing works: it must see a reason, not a death."""
@@ -173,7 +169,7 @@ class Template:
         except OSError as error:
             for fd in fds:
                 os.close(fd)
-            self.send({"failed": worker_id, "reason": f"fork: {error}"})
+            self.failed(worker_id, error, "fork: ")
             return
         if pid == 0:
             self.become_worker(request, fds)
@@ -182,12 +178,18 @@ class Template:
         self.worker_by_pid[pid] = worker_id
         try:
             pidfd = os.pidfd_open(pid)
+            try:
+                self.send({"forked": worker_id, "pid": pid}, (pidfd,))
+            finally:
+                os.close(pidfd)
         except OSError as error:
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
-            self.send({"failed": worker_id, "reason": f"pidfd_open: {error}"})
-            return
-        self.send({"forked": worker_id, "pid": pid}, [pidfd])
-        os.close(pidfd)
+            self.failed(worker_id, error, "its pidfd: ")
+
+    def failed(self, worker_id: int, error: OSError, where: str = "") -> None:
+        """Report that there is no such worker."""
+        reason = f"{where}{error}, in the template process"
+        self.send({"failed": worker_id, "reason": reason, "errno": error.errno})
 
     def become_worker(self, request: dict[str, Any], fds: WorkerFds) -> NoReturn:
         """In the forked child: let go of all that is the template's, then work."""
@@ -225,7 +227,9 @@ class Template:
             _, status, usage = os.wait4(pid, 0)
             worker_id = self.worker_by_pid.pop(pid, None)
             if worker_id is not None:
-                self.send({"exited": worker_id, "status": status, "max_rss_kb": usage.ru_maxrss})
+                report = {"exited": worker_id, "status": status, "max_rss_kb": usage.ru_maxrss}
+                with contextlib.suppress(OSError):  # its death is known without
+                    self.send(report)
         linux.kill_children(spare=self.worker_by_pid)  # what dead workers have left
 
     def folders(self) -> list[str]:
@@ -242,6 +246,12 @@ class Template:
             # There is nothing left for it to do, and it may have been stopped.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.guardian.pidfd, signal.SIGKILL)
+
+
+def _number_of(request: Any) -> int:
+    """The worker that a request was for which has lost its descriptors."""
+    number: int = request["fork"] if type(request) is dict else request
+    return number
 
 
 def main(control_fd: int, driver_fd: int) -> None:

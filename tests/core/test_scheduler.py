@@ -12,8 +12,10 @@ from aioray.core import scheduler as scheduler_module
 from aioray.core.messages import (
     Answer,
     AnswersReceived,
+    AttemptsNotSent,
     AttemptsReclaimed,
     CancelOutcome,
+    DiscardWorker,
     Ended,
     Failure,
     FailureKind,
@@ -1362,14 +1364,14 @@ def test_second_greeting_of_a_worker_is_ignored():
     assert task.worker.id == 1
 
 
-def test_answer_to_an_attempt_of_the_past_is_dropped():
+def test_answer_to_an_attempt_of_the_past_is_dropped_and_its_worker_discarded():
     """The attempt was taken back and is running elsewhere: its seq is another."""
     core = Core(2)
     first = core.running()
     old = answer(first, payload="old")
     core.exited(1)
     core.ready(2)
-    assert core.answer(2, old) == []
+    assert core.answer(2, old) == [DiscardWorker(2)]
     assert core.answer(2, answer(first, payload="new")) == [ResolveValues([(first, "new")])]
 
 
@@ -1379,7 +1381,7 @@ def test_late_answer_does_not_make_an_idle_worker_idle_twice():
     task = core.running()
     old = answer(task)
     core.answer(1, old)
-    assert core.answer(1, old) == []
+    assert core.answer(1, old) == [DiscardWorker(1)]
     one, two = core.tasks(2)
     assert core.submit(one, two) == [SendAttempts(1, [one]), StartWorker(2, ())]
 
@@ -1405,6 +1407,67 @@ def test_failed_starts_are_repeated_ever_later_and_then_fail_what_waits():
         ResolveFailure(dependent, lost_argument(task)),
     ]
     assert core.submit(core.task(), now=now) == [StartWorker(5, ())]  # with tries of its own
+
+
+def scarce(worker_id):
+    return WorkerStartFailed(worker_id, "no descriptors", scarce=True)
+
+
+def test_starts_that_fail_for_want_of_room_are_repeated_for_longer():
+    core = Core()
+    task = core.task()
+    core.submit(task)
+    now = 0.0
+    for worker_id in range(1, 13):
+        assert core(scarce(worker_id), now) == []
+        now, commands = core.tick()
+        assert commands == [StartWorker(worker_id + 1, ())]
+    assert now == pytest.approx(7.26)
+    assert core(scarce(13), now) == [
+        ResolveFailure(task, Failure(FailureKind.WORKER_STARTUP, "no descriptors")),
+    ]
+
+
+def test_starts_that_fail_for_want_of_room_together_count_as_one():
+    core = Core(3)
+    core.submit(*core.tasks(3))
+    assert [core(scarce(worker_id), 0.0) for worker_id in (1, 2, 3)] == [[], [], []]
+    due, commands = core.tick()
+    assert due == pytest.approx(0.02)
+    assert commands == [StartWorker(4, ()), StartWorker(5, ()), StartWorker(6, ())]
+
+
+def test_tasks_wait_for_a_worker_that_has_no_room_as_long_as_others_work():
+    core = Core(2)
+    core.running()
+    waiting = core.task()
+    assert core.submit(waiting) == [StartWorker(2, ())]
+    now = 0.0
+    for worker_id in range(2, 30):
+        assert core(scarce(worker_id), now) == []
+        due, commands = core.tick()
+        assert due <= now + 1.0
+        assert commands == [StartWorker(worker_id + 1, ())]
+        now = due
+    assert core.ready(30) == [SendAttempts(30, [waiting])]
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_attempts_that_cannot_be_sent_fail_and_leave_their_worker_to_others(closing):
+    core = Core()
+    task, next_one = core.tasks(2)
+    core.submit(task, next_one)
+    core.ready(1)
+    if closing:
+        core(ShutdownRequested(0.0))
+        assert core(AttemptsNotSent(1, [answer(task, ended=Ended.RAISED)])) == []
+        return
+    commands = core(AttemptsNotSent(1, [answer(task, ended=Ended.RAISED, payload="full")]))
+    [failure, sent] = commands
+    assert (failure.task, failure.failure.kind) == (task, FailureKind.APPLICATION)
+    assert failure.failure.detail == "full"
+    assert sent == SendAttempts(1, [next_one])
+    assert task.function.key not in core.scheduler._workers[1].functions
 
 
 def failed_starts(core, *worker_ids, now=0.0):

@@ -160,7 +160,7 @@ class Driver:
         self.process.send_signal(signal.SIGINT)
 
     def reply(self, request: int, body: Any) -> None:
-        self.socket.send(marshal.dumps((request, body, 0)))
+        self.socket.send(marshal.dumps((request, body)))
 
     # -- hearing
 

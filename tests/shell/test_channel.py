@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from aioray import packets
 from aioray.wire import PAGE_SIZE, Ask, WorkerFds
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
@@ -43,19 +44,15 @@ def test_idle_worker_does_not_block_where_another_thread_has_read_the_packet(end
 
 def test_reply_in_a_memory_file_arrives_whole(ends):
     channel, driver, _ = ends
-    body = marshal.dumps([b"x" * 200_000])
-    fd = os.memfd_create("reply")
-    os.write(fd, body)
     channel._replies[7] = None
-    socket.send_fds(driver, [marshal.dumps((7, None, len(body)))], [fd])
-    os.close(fd)
+    packets.send(driver, *packets.pack((7, [b"x" * 200_000])))
     channel.read_if_free()
     assert channel._replies == {7: [b"x" * 200_000]}
 
 
 def test_reply_to_what_was_forgotten_is_dropped(ends):
     channel, driver, _ = ends
-    driver.send(marshal.dumps((9, "late", 0)))
+    driver.send(marshal.dumps((9, "late")))
     channel.read_if_free()
     assert channel._replies == {}
 
@@ -65,7 +62,7 @@ def test_what_a_watcher_is_just_told_is_not_forgotten(ends):
     not hear of that: it would take back what the watcher has got."""
     channel, driver, reader = ends
     channel._watchers[3] = lambda request, _body: channel.forget(1, request)
-    driver.send(marshal.dumps((3, "body", 0)))
+    driver.send(marshal.dumps((3, "body")))
     channel.read_if_free()
     os.set_blocking(reader, False)
     with pytest.raises(BlockingIOError):
@@ -121,7 +118,7 @@ def test_other_threads_wait_for_the_one_that_reads_for_all(ends):
     for thread in threads:
         thread.start()
     for at in (1, 0):
-        driver.send(marshal.dumps((requests[at], f"reply {at}", 0)))
+        driver.send(marshal.dumps((requests[at], f"reply {at}")))
         assert channel.read_if_free()  # nobody else has taken it
         threads[at].join()
     assert found == ["reply 0", "reply 1"]
@@ -133,7 +130,7 @@ def test_nobody_else_watches_where_one_reads_for_all(ends):
     told = []
     request = channel.begin(1, Ask.INFO, "what", watcher=lambda _request, body: told.append(body))
     assert "aioray-replies" not in [thread.name for thread in threading.enumerate()]
-    driver.send(marshal.dumps((request, "reply", 0)))
+    driver.send(marshal.dumps((request, "reply")))
     channel.read_if_free()
     assert told == ["reply"]
 
