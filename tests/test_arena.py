@@ -188,6 +188,31 @@ def test_views_stay_usable_after_closing_and_the_mapping_goes_with_the_last(aren
     assert mappings(inode) == []
 
 
+@pytest.mark.parametrize("why", ["few addresses are left", "the whole is refused"])
+def test_values_are_mapped_one_by_one_where_all_of_it_cannot_be(arena, monkeypatch, why):
+    if why == "few addresses are left":
+        monkeypatch.setattr(linux, "addresses_left", lambda: SIZE)
+    else:
+        mapped = linux.map_readable
+
+        def refuse(fd, start, size):
+            if size == SIZE:
+                raise OSError(errno.ENOMEM, "mmap: no room")
+            return mapped(fd, start, size)
+
+        monkeypatch.setattr(linux, "map_readable", refuse)
+    inode = os.fstat(arena.fd).st_ino
+    arena.write(PAGE - 10, [b"0123456789abcdefghij"])
+    arena.copy(3 * PAGE, [b"copied"], 6, mapped=False)
+    one, two = arena.view(PAGE - 10, 20, None), arena.view(PAGE + 5, 3, None)
+    assert (bytes(one), bytes(two)) == (b"0123456789abcdefghij", b"fgh")
+    del two
+    assert len([mode for mode in mappings(inode) if mode == "r--s"]) == 1
+    del one
+    assert "r--s" not in mappings(inode)
+    assert bytes(arena.view(3 * PAGE, 6, None)) == b"copied"
+
+
 def test_mapping_that_the_system_refuses_is_an_error_and_can_be_tried_again(arena, monkeypatch):
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)

@@ -239,6 +239,10 @@ def environment(*names):
     return [os.environ[name] for name in names]
 
 
+def parent():
+    return os.getppid()
+
+
 def get_many(refs):
     return sum(len(value) for value in aioray.get(refs))
 
