@@ -157,6 +157,8 @@ class Status(IntEnum):
     NOT_STARTED = 6
     ARGUMENT_LOST = 7
     EXITED = 8
+    RAISED_CANCELLED = 9
+    RAISED_CANCELLED_RETRYABLE = 10
 
 
 class Ask(IntEnum):

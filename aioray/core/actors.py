@@ -366,7 +366,7 @@ class Actors:
             elif call and ended in _DROPPED and self._is_flagged(task):
                 record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
                 core._record(task, record)
-                core._fail(task, core._cancelled(task), CancelOutcome.INTERRUPTED)
+                core._fail_cancelled(task, CancelOutcome.INTERRUPTED)
             elif ended is Ended.RETURNED:
                 created = created or not call
                 core._finish(task, answer, results)
@@ -410,8 +410,8 @@ class Actors:
                 core._argument_lost(task)
                 if actor.state is not ActorState.DEAD:
                     self.waiting(actor)
-        elif task.scheduling_class.forbidden is not None:
-            self._fail_dead(_actor_of(task), task, CancelOutcome.NOT_STARTED)
+        elif task.scheduling_class.forbidden is not None and task.cancellation is None:
+            self._fail_dead(_actor_of(task), task)
         else:
             core._argument_lost(task)
             if task.state is TaskState.PENDING_ARGS_AVAIL:
@@ -451,7 +451,7 @@ class Actors:
         actor.worker = worker.actor = actor.creation.worker = None
         self.housed -= 1
         if actor.state is ActorState.DEAD:
-            self._fail_dead(actor, actor.creation, CancelOutcome.NOT_STARTED)
+            self._fail_dead(actor, actor.creation)
         elif actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)
 
@@ -541,15 +541,13 @@ class Actors:
             ]
         for task in (*waiting, actor.creation):
             if task.worker is None and task.number in core._tasks:
-                self._fail_dead(actor, task, CancelOutcome.NOT_STARTED)
+                self._fail_dead(actor, task)
 
-    def _fail_dead(
-        self, actor: Actor, task: Task, outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST
-    ) -> None:
+    def _fail_dead(self, actor: Actor, task: Task) -> None:
         """Fail a call of an actor that is no more, or its creation, with the reason."""
         failure = actor.lanes[0].forbidden
         assert failure is not None
-        self._core._fail(task, replace(failure, attempts=tuple(task.failures or ())), outcome)
+        self._core._fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     def end(self) -> None:
         """Everything is over: no actor comes back when its worker ends."""
@@ -630,18 +628,19 @@ class Actors:
         lane = task.scheduling_class
         lane.leases -= 1
         if task.cancellation is not None:
-            failure = core._cancelled(task)
-        elif lane.forbidden is not None:
-            failure = lane.forbidden
-        else:
+            kind = core._cancelled_kind(task)
+            core._record(task, core._record_of_crash(task, worker, event, kind, now))
+            core._fail_cancelled(task, CancelOutcome.KILLED)
+            return
+        failure = lane.forbidden
+        if failure is None:
             death = ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
             failure = Failure(FailureKind.ACTOR_UNAVAILABLE, death)
         record = core._record_of_crash(task, worker, event, failure.kind, now)
-        if task.cancellation is None and core._retry(task, record, 0.0, now):
+        if core._retry(task, record, 0.0, now):
             return
         core._record(task, record)
-        attempts = tuple(task.failures or ())
-        core._fail(task, replace(failure, attempts=attempts), CancelOutcome.KILLED)
+        core._fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     # ------------------------------------------------------------ cancelling
 

@@ -88,6 +88,8 @@ class Ended(Enum):
     NOT_STARTED = "not started"  # the interrupt came before the function's first line
     ARGUMENT_LOST = "argument lost"  # a value that it needs is gone; it was never entered
     EXITED = "exited"  # a method has ended its actor, which wants no restart
+    RAISED_CANCELLED = "raised a cancel"  # RAISED, and the error is that of a cancelled task
+    RAISED_CANCELLED_RETRYABLE = "raised a cancel, retryable"  # RAISED_RETRYABLE, likewise
 
 
 class Answer(NamedTuple):
@@ -123,8 +125,10 @@ class CancelOutcome(Enum):
     """What became of a request to cancel.
 
     `NOT_STARTED`: the function was not running and never will. `INTERRUPTED`: KeyboardInterrupt
-    ended it. `KILLED`: its worker was killed. `FINISHED_FIRST`: it had an outcome of its own before
-    the request took hold; that outcome stands.
+    ended it, or TaskCancelledError from a task that it waited for. `KILLED`: its worker was killed.
+    `FINISHED_FIRST`: it had an outcome of its own before the request took hold; that outcome
+    stands. What is cancelled already is so by whoever came first, and the later are told the same.
+    So the ref raises TaskCancelledError if and only if it is not `FINISHED_FIRST`.
     """
 
     NOT_STARTED = "not started"

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
+from .messages import CancelOutcome
 
 if TYPE_CHECKING:
     from .actors import Actor, Traits
@@ -103,7 +104,7 @@ class Function:
 class Cancellation:
     """How far the cancelling of one attempt has gone: requested, interrupted, to be killed."""
 
-    __slots__ = ("by_shutdown", "force", "interrupted", "recursive", "request_ids")
+    __slots__ = ("by_shutdown", "force", "interrupted", "outcome", "recursive", "request_ids")
 
     def __init__(self) -> None:
         self.request_ids: list[int] = []
@@ -111,6 +112,7 @@ class Cancellation:
         self.by_shutdown = False  # nobody asked, but the engine has to end
         self.force = False  # kill instead of interrupting: as asked, or the grace period is over
         self.interrupted = False  # at least one interrupt was ordered
+        self.outcome = CancelOutcome.FINISHED_FIRST  # of the task that has failed: how it came
 
 
 class Task:
@@ -213,6 +215,13 @@ class Task:
         self.seconds = 0.0  # and how long it ran
         self.failures: list[AttemptRecord] | None = None
         self.cancellation: Cancellation | None = None
+
+    @property
+    def cancel_outcome(self) -> CancelOutcome:
+        """What those are told who ask to cancel it when it is done."""
+        if self.cancellation is None:
+            return CancelOutcome.FINISHED_FIRST
+        return self.cancellation.outcome
 
     def __repr__(self) -> str:
         return f"<Task {self.number} {self.name} attempt {self.attempt} {self.state.name}>"

@@ -151,6 +151,9 @@ LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take n
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
 _ARGUMENT_LOST = Ended.ARGUMENT_LOST
+_OF_CANCEL = (Ended.RAISED_CANCELLED, Ended.RAISED_CANCELLED_RETRYABLE)
+_MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.ASKED_FOR_RETRY)
+_TOO_LATE = CancelOutcome.FINISHED_FIRST
 
 
 def _is_cpu(name: str) -> bool:
@@ -419,9 +422,10 @@ class Scheduler:
     ) -> None:
         """Fail the task and, one after the other, everything that waits for it.
 
-        outcome: what those are told who have asked to cancel the task.
+        outcome: what those are told who have asked to cancel the task, or do so from now on. It is
+        FINISHED_FIRST unless the failure is one of cancelling.
         """
-        self._fail_one(task, failure)
+        self._fail_one(task, failure, outcome)
         if task.cancellation is not None:
             self._report_cancel(task.cancellation, outcome)
         work = [task]
@@ -433,8 +437,16 @@ class Scheduler:
                     self._fail_one(dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream))
                     work.append(dependent)
 
-    def _fail_one(self, task: Task, failure: Failure) -> None:
+    def _fail_one(
+        self, task: Task, failure: Failure, outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST
+    ) -> None:
         cls = task.scheduling_class
+        if failure.upstream is not None and failure.upstream.cancel_outcome is not _TOO_LATE:
+            outcome = CancelOutcome.NOT_STARTED  # it was cancelled along with that
+        if outcome is not _TOO_LATE:
+            if task.cancellation is None:
+                task.cancellation = Cancellation()
+            task.cancellation.outcome = outcome
         if cls.actor is not None:
             self._actors.drop(task)
         elif task.state is _PENDING:
@@ -479,7 +491,7 @@ class Scheduler:
             elif parent is not None and task.actor is None and self._takes_children_along(parent):
                 task.cancellation = Cancellation()
                 task.cancellation.recursive = True
-                self._fail(task, self._cancelled(task))
+                self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
             elif call and task.scheduling_class.forbidden is not None:
                 self._enqueue(task)  # its actor is dead, whatever it may wait for
             elif task.dependencies:
@@ -1162,7 +1174,7 @@ class Scheduler:
             if task.number not in self._tasks:
                 continue  # it was to make an actor that nobody wants any more
             if task.cancellation is not None:
-                self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+                self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
             else:
                 self._enqueue(task, front=True)
 
@@ -1278,12 +1290,19 @@ class Scheduler:
         )
 
     def _failed_answer(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
+        """An attempt has ended without a value: try again, or fail the task.
+
+        If it was to be cancelled, and raises that one which it waited for was, that is how the
+        cancel has reached it: a recursive one is after both, and either may hear of it first.
+        """
         ended = answer.ended
-        interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED)
+        of_cancel = ended in _OF_CANCEL
+        interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED) or (
+            of_cancel and task.cancellation is not None
+        )
         kind = self._cancelled_kind(task) if interrupted else FailureKind.APPLICATION
         record = self._record_of(task, worker, answer, kind)
-        retry = ended in (Ended.RAISED_RETRYABLE, Ended.ASKED_FOR_RETRY)
-        if retry and task.cancellation is None:
+        if ended in _MAY_RETRY and task.cancellation is None:
             if ended is Ended.ASKED_FOR_RETRY:
                 delay = answer.delay or 0.0
             else:
@@ -1291,12 +1310,11 @@ class Scheduler:
             if self._retry(task, record, delay, now):
                 return
         self._record(task, record)
-        outcome = CancelOutcome.FINISHED_FIRST
-        detail = answer.payload
-        if ended is Ended.INTERRUPTED:
-            outcome = CancelOutcome.INTERRUPTED
-        elif ended is Ended.NOT_STARTED:
+        outcome, detail = CancelOutcome.INTERRUPTED, answer.payload
+        if ended is Ended.NOT_STARTED:
             outcome, detail = CancelOutcome.NOT_STARTED, None
+        if kind is FailureKind.SHUTDOWN or not (interrupted or of_cancel):
+            outcome = _TOO_LATE
         self._fail(task, Failure(kind, detail, attempts=tuple(task.failures or ())), outcome)
 
     # ------------------------------------------------------------ retries
@@ -1394,7 +1412,7 @@ class Scheduler:
         task.worker = None
         task.seq = 0
         if task.cancellation is not None:
-            self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+            self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
         self._out.append(Revive(task))
@@ -1537,9 +1555,12 @@ class Scheduler:
             if self._retry(task, record, delay, now):
                 return
         self._record(task, record)
+        if cancelled:
+            self._fail_cancelled(task, CancelOutcome.KILLED)
+            return
         attempts = tuple(task.failures or ())
         detail = event.report if kind is FailureKind.WORKER_DIED else None
-        self._fail(task, Failure(kind, detail, attempts=attempts), CancelOutcome.KILLED)
+        self._fail(task, Failure(kind, detail, attempts=attempts))
 
     @staticmethod
     def _record_of_crash(
@@ -1559,8 +1580,12 @@ class Scheduler:
             return FailureKind.SHUTDOWN
         return FailureKind.CANCELLED
 
-    def _cancelled(self, task: Task) -> Failure:
-        return Failure(self._cancelled_kind(task), attempts=tuple(task.failures or ()))
+    def _fail_cancelled(self, task: Task, outcome: CancelOutcome) -> None:
+        """Fail a task because it was to be cancelled, which has happened in this way."""
+        failure = Failure(self._cancelled_kind(task), attempts=tuple(task.failures or ()))
+        if failure.kind is not FailureKind.CANCELLED:
+            outcome = _TOO_LATE  # it was the shutdown's doing
+        self._fail(task, failure, outcome)
 
     def _on_cancel(self, event: CancelRequested, now: float) -> None:
         task = event.task
@@ -1568,7 +1593,7 @@ class Scheduler:
         # making of an actor, which can be killed.
         done = task.state in (TaskState.FINISHED, TaskState.FAILED)
         if done or task.scheduling_class.reserves is not None or task.actor is not None:
-            self._out.append(ReportCancel(event.request_id, CancelOutcome.FINISHED_FIRST))
+            self._out.append(ReportCancel(event.request_id, task.cancel_outcome))
             return
         family = [task]
         if event.recursive:
@@ -1579,6 +1604,7 @@ class Scheduler:
             if member.cancellation is None:
                 member.cancellation = Cancellation()
             member.cancellation.recursive |= event.recursive
+            member.cancellation.by_shutdown = False  # no longer only that
         task.cancellation.request_ids.append(event.request_id)  # type: ignore[union-attr]
         for member in family:
             self._cancel(member, event, now)
@@ -1590,7 +1616,7 @@ class Scheduler:
         if cancellation is None or task.number not in self._tasks:
             return  # it has failed together with one before
         if worker is None:
-            self._fail(task, self._cancelled(task), CancelOutcome.NOT_STARTED)
+            self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return
         if task.scheduling_class.actor is None:  # what has state is not killed for one call
             cancellation.force = cancellation.force or event.force
@@ -1708,8 +1734,7 @@ class Scheduler:
             cls = task.scheduling_class
             concerned = cls.group is group or cls.reserves is group
             if concerned and task.worker is None and task.number in self._tasks:
-                failure = replace(_REMOVED, attempts=tuple(task.failures or ()))
-                self._fail(task, failure, CancelOutcome.NOT_STARTED)
+                self._fail(task, replace(_REMOVED, attempts=tuple(task.failures or ())))
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
@@ -1769,8 +1794,11 @@ class Scheduler:
                 self._actors.taken_back(task, worker)
                 if task.number not in self._tasks:
                     return  # it was to make an actor that nobody wants any more
-        failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
-        self._fail(task, failure, CancelOutcome.KILLED)
+        if task.cancellation is not None:
+            self._fail_cancelled(task, CancelOutcome.KILLED)
+        else:
+            failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
+            self._fail(task, failure)
 
     def _end_workers(self, now: float) -> None:
         """Every task is resolved: end the workers, and say so when the last is reaped."""

@@ -663,7 +663,7 @@ class Engine:
         """Ask for a cancel. See `aioray.api.cancel`."""
         request = CancelRequest(self)
         if entry.task is None or entry.outcome is not None:
-            request.resolve(CancelOutcome.FINISHED_FIRST)
+            request.resolve(_cancel_outcome(entry))
             return request
         request_id = next(self._request_ids)
         self._requests[request_id] = request
@@ -1308,6 +1308,18 @@ def _text(payload: Any) -> str:
         return str(load(payload))
     except Exception:  # noqa: BLE001 - a worker may have written anything
         return ""
+
+
+def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
+    """What those are told who ask for a cancel when the ref has its value, or error."""
+    task = entry.task
+    if task is not None and (
+        isinstance(entry.outcome, StoredFailure)
+        or (task.stream is not None and entry.index < ids.FIRST_ITEM)  # its last item is the error
+    ):
+        outcome: CancelOutcome = task.cancel_outcome
+        return outcome
+    return CancelOutcome.FINISHED_FIRST
 
 
 def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:

@@ -453,7 +453,7 @@ class Server:
 
     def judge(self, error: BaseException, attempt: Attempt) -> tuple[Status, float]:
         """What the error means for retrying, and the delay that it asks for."""
-        from ..exceptions import DoNotRetry, RayTaskError, RetryTask
+        from ..exceptions import DoNotRetry, RayTaskError, RetryTask, TaskCancelledError
 
         if isinstance(error, KeyboardInterrupt):
             return Status.INTERRUPTED, 0.0
@@ -461,24 +461,33 @@ class Server:
             return Status.ASKED_FOR_RETRY, error.delay
         if isinstance(error, DoNotRetry):
             return Status.FORBADE_RETRY, 0.0
+        retryable = self.may_retry(error, attempt)
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, TaskCancelledError):  # of a task that this one has waited for
+            cancelled = Status.RAISED_CANCELLED_RETRYABLE, Status.RAISED_CANCELLED
+            return cancelled[not retryable], 0.0
+        return (Status.RAISED_RETRYABLE if retryable else Status.RAISED), 0.0
+
+    def may_retry(self, error: BaseException, attempt: Attempt) -> bool:
+        """Whether `retry_exceptions` allows another attempt after this error."""
+        from ..exceptions import RayTaskError
+
         rule = attempt.retry_rule
         if isinstance(rule, bool):
-            return (Status.RAISED_RETRYABLE if rule else Status.RAISED), 0.0
+            return rule
         try:
             allowed = self.rules.get(rule)
             if allowed is None:
                 allowed = self.rules[rule] = load(rule)
             cause = error.cause if isinstance(error, RayTaskError) else error
             if isinstance(allowed, tuple):  # which may name RayTaskError, or what a child raised
-                matches = isinstance(error, allowed) or isinstance(cause, allowed)
-            else:
-                matches = allowed(cause)
+                return isinstance(error, allowed) or isinstance(cause, allowed)
+            return bool(allowed(cause))
         except Exception as broken:  # noqa: BLE001 - user code may raise anything
             error.add_note(
                 f"aioray: not retried, because retry_exceptions itself failed: {broken!r}"
             )
-            matches = False
-        return (Status.RAISED_RETRYABLE if matches else Status.RAISED), 0.0
+        return False
 
     # -- answering
 

@@ -1099,7 +1099,7 @@ def test_everybody_who_cancels_gets_one_report():
     assert core.answer(1, answer(task, Ended.INTERRUPTED))[1:] == reported(
         CancelOutcome.INTERRUPTED, 1, 2, 3
     )
-    assert core.cancel(task, 4) == reported(CancelOutcome.FINISHED_FIRST, 4)
+    assert core.cancel(task, 4) == reported(CancelOutcome.INTERRUPTED, 4)
 
 
 def test_force_kills_and_the_task_is_not_retried():
@@ -1305,7 +1305,7 @@ def test_dead_worker_is_neither_interrupted_nor_killed():
     assert core.reclaimed(1) == []
     assert core.timer(0.05) == []
     assert core(ShutdownRequested(), 0.1) == [
-        ResolveFailure(task, shut_down()),
+        ResolveFailure(task, cancelled()),
         *reported(CancelOutcome.KILLED, 1, 2),
     ]
     assert core(WorkerExited(1, "died"), 0.2) == [Stopped()]
@@ -2099,7 +2099,7 @@ def test_cancel_during_the_drain_is_reported_as_what_happened():
     core.timer(5.0)
     assert core(ShutdownRequested(), 5.5) == [
         KillWorker(1),
-        ResolveFailure(task, shut_down()),
+        ResolveFailure(task, cancelled()),
         *reported(CancelOutcome.KILLED),
     ]
 

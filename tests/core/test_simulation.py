@@ -22,6 +22,7 @@ from aioray.core.messages import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
+    CancelOutcome,
     Ended,
 )
 from aioray.core.retries import RetryPolicy
@@ -55,7 +56,7 @@ POLICIES = (
     RetryPolicy(0.05),
     RetryPolicy(0.02, jitter=False, time_budget=0.3),
 )
-LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
+LOSSES = {  # what comes of lost values in long walks, or they show nothing
     "revived",
     "argument",
     GONE,
@@ -64,7 +65,10 @@ LOSSES = {  # what comes of lost values in a long walk, or it shows nothing
     LOST_RETRIES_DISABLED,
 }
 RESTARTS = (None, None, RestartPolicy(0, 2.0), RestartPolicy(1, 1.0, 0.3, 2.0, 0.5))
-ENDS = {each.name for each in (*ActorState, *DeathCause)}  # of actors in a long walk, as above
+ENDS = {each.name for each in (*ActorState, *DeathCause)}  # of actors, likewise
+REMOVALS = {"placed", "failed", "killed"}  # of placement groups
+CANCELS = {each.name for each in CancelOutcome}
+CANCELS |= {f"{name} before" for name in CANCELS}  # of what was done already
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
 
@@ -475,7 +479,15 @@ def walk(world: World, events: int) -> None:
             things.append((8, partial(world.lose, world.one_of(world.values))))
         if world.gone:
             things.append((4, partial(world.want, world.one_of(world.gone))))
-        for weight, tasks in ((2, unfinished), (5, world.claimed())):
+        recent = list(world.tasks.values())[-200:]
+        done = [task for task in recent[-40:] if task.number in world.outcomes]
+        stopped = [task for task in recent if world.was_stopped(task)]
+        for weight, tasks in (
+            (2, unfinished),
+            (5, world.claimed()),
+            (0.5, done),
+            (2, stopped),
+        ):
             if tasks:
                 force, grace = chance.random() < 0.3, chance.choice((None, 0.0, 0.03))
                 recursive = chance.random() < 0.5
@@ -495,11 +507,23 @@ def test_short_walk_into_a_shutdown_leaves_nothing_behind(seed):
     world.finish()
 
 
-def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands():
-    world = World(1, meddling=0.3)
-    walk(world, 20_000)
+@pytest.mark.parametrize("seed", range(10))
+def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands(seed):
+    world = World(seed, meddling=0.3)
+    walk(world, 2_000)
     world.finish()
-    assert set(world.losses) == LOSSES
-    assert set(world.actor_events) == ENDS
-    assert set(world.group_events) == {"placed", "failed", "killed"}
-    assert replay(world, 1) == world.log
+    assert replay(world, seed) == world.log
+
+
+def test_walks_come_upon_everything():
+    missing = [set(LOSSES), set(ENDS), set(REMOVALS), set(CANCELS)]
+    for seed in range(100, 130):
+        world = World(seed, meddling=0.3)
+        walk(world, 1_000)
+        world.finish()
+        seen = world.losses, world.actor_events, world.group_events, world.cancel_events
+        for names, here in zip(missing, seen, strict=True):
+            names.difference_update(here)
+        if not any(missing):
+            break
+    assert not any(missing)

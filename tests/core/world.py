@@ -99,6 +99,7 @@ KEPT = 3  # idle workers that are kept: one for each CPU
 MAX_WORKERS = 3  # in a world, so that environments compete for workers as well
 SHORT = 1e-5  # seconds inside a function that is worth prefetching
 LONG = 0.5
+OF_CANCEL = (Ended.RAISED_CANCELLED, Ended.RAISED_CANCELLED_RETRYABLE)
 GONE = "its code is gone"  # why the shell, now and then, forbids that a task runs again
 
 
@@ -223,6 +224,9 @@ class World:
         self._families: set[int] = set()  # tasks that were cancelled with what they submit
         self._cancelled: set[int] = set()  # tasks that somebody has asked to cancel in time
         self._condemned: set[int] = set()  # of these: to be killed if nothing else helps
+        self._late: set[int] = set()  # requests to cancel what was done already
+        self.cancel_events: Counter[str] = Counter()  # what came of cancels, likewise
+        self._told: list[int] = []  # reports of cancels that are to be compared with what is there
         self._never_again: set[int] = set()  # tasks whose cancel was reported as NOT_STARTED
         self._started: Counter[int] = Counter()  # attempts entered or claimed, by task
         self._last_answer: dict[int, Answer] = {}  # by task
@@ -283,6 +287,7 @@ class World:
                 self._meddle()
                 self._do[type(command)](command)
         self._check_workers()
+        self._check_cancels()
         for key in tuple(self._dropped):
             if key in self._dropped and not self._is_called(key):
                 del self._dropped[key]
@@ -563,6 +568,7 @@ class World:
         assert command.request_id in self.cancels
         assert command.request_id not in self.reports
         self.reports[command.request_id] = command.outcome
+        self._told.append(command.request_id)
         number = self.cancels[command.request_id].task.number
         if command.outcome is CancelOutcome.NOT_STARTED:
             self._never_again.add(number)
@@ -575,7 +581,35 @@ class World:
         elif command.outcome is CancelOutcome.INTERRUPTED:
             last = self._last_answer[number]
             flagged = [seq for worker in self.workers.values() for seq in worker.flagged]
-            assert last.ended is Ended.INTERRUPTED or last.seq in flagged
+            ends = (Ended.INTERRUPTED, *OF_CANCEL)
+            assert last.ended in ends or last.seq in flagged or command.request_id in self._late
+
+    def _check_cancels(self) -> None:
+        """Who has asked for a cancel was told what the ref says."""
+        told, self._told = self._told, []
+        for request_id in told:
+            task, outcome = self.cancels[request_id].task, self.reports[request_id]
+            if task.scheduling_class.reserves is not None or task.actor is not None:
+                continue  # it is no work that could be cancelled
+            found = self.outcomes.get(task.number)
+            if found is None:  # its value was lost since, and it runs again
+                assert task.number in self._ever
+            cancelled = isinstance(found, Failure) and self._is_of_cancel(task, found)
+            assert (outcome is not CancelOutcome.FINISHED_FIRST) == cancelled, (task, found)
+            self.cancel_events[outcome.name] += 1
+            if request_id in self._late:
+                self.cancel_events[f"{outcome.name} before"] += 1
+
+    def _is_of_cancel(self, task: Task, failure: Failure) -> bool:
+        """Whether awaiting the task raises TaskCancelledError."""
+        if failure.kind is FailureKind.DEPENDENCY:
+            upstream = failure.upstream
+            assert upstream is not None
+            error = self.outcomes[upstream.number]
+            return isinstance(error, Failure) and self._is_of_cancel(upstream, error)
+        if failure.kind is FailureKind.APPLICATION:
+            return self._last_answer[task.number].ended in OF_CANCEL
+        return failure.kind is FailureKind.CANCELLED
 
     def _do_report_orphans(self, command: ReportOrphans) -> None:
         for task in command.tasks:
@@ -713,6 +747,14 @@ class World:
                     for worker in self.workers.values()
                 ), stuck
 
+    def was_stopped(self, task: Task) -> bool:
+        """Whether a cancel has ended it while it ran."""
+        stops = (CancelOutcome.INTERRUPTED, CancelOutcome.KILLED)
+        return any(
+            outcome in stops and self.cancels[request_id].task is task
+            for request_id, outcome in self.reports.items()
+        )
+
     def claimed(self) -> list[Task]:
         """The tasks that run or have run, as far as their answer was not read yet."""
         return [
@@ -843,7 +885,11 @@ class World:
     @staticmethod
     def _possible(task: Task, ended: Ended) -> Ended:
         """An end that an attempt of this task can come to: this one, or else another."""
-        retryable = ended in (Ended.RAISED_RETRYABLE, Ended.ASKED_FOR_RETRY)
+        retryable = ended in (
+            Ended.RAISED_RETRYABLE,
+            Ended.RAISED_CANCELLED_RETRYABLE,
+            Ended.ASKED_FOR_RETRY,
+        )
         if task.actor is not None:
             return Ended.RAISED if retryable or ended is Ended.FORBADE_RETRY else ended
         if not is_call(task):
@@ -1062,6 +1108,8 @@ class World:
         request_id = len(self.cancels) + 1
         event = CancelRequested(task, request_id, force, grace, recursive)
         self.cancels[request_id] = event
+        if task.number in self.outcomes:
+            self._late.add(request_id)
         is_work = task.scheduling_class.reserves is None and task.actor is None
         family = [task.number] if is_work else []
         for member in family:

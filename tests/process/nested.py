@@ -529,3 +529,39 @@ def submit_after_failing_to():
     except TypeError:
         return aioray.get(fresh.remote("second"))
     return None
+
+
+def get_what_is_cancelled():
+    """Raise the TaskCancelledError of a child. It is on a single CPU: the child has not begun."""
+    ref = same.remote(None)
+    aioray.cancel(ref)
+    return aioray.get(ref)
+
+
+async def await_what_is_cancelled():
+    ref = same.remote(None)
+    aioray.cancel(ref)
+    return await ref
+
+
+def yield_and_get_what_is_cancelled():
+    yield 1
+    yield get_what_is_cancelled()
+
+
+class GetsWhatIsCancelled:
+    def get(self):
+        return get_what_is_cancelled()
+
+
+class AwaitsWhatIsCancelled:
+    async def get(self):
+        return await await_what_is_cancelled()
+
+
+def raise_another_cancel_when_interrupted(started, gate):
+    """What a parent does whose child hears of a recursive cancel first."""
+    try:
+        jobs.hold(started, gate)
+    except KeyboardInterrupt:
+        return get_what_is_cancelled()

@@ -171,6 +171,43 @@ async def test_recursive_cancel_ends_the_whole_family(started, gate):
         await nested.same.remote(None)
 
 
+async def raised_by(how):
+    """A ref whose error is the TaskCancelledError of a task that it has waited for."""
+    if how == "task":
+        return aioray.remote(nested.get_what_is_cancelled).remote()
+    if how == "coroutine":
+        return aioray.remote(nested.await_what_is_cancelled).remote()
+    if how == "generator":
+        items = aioray.remote(nested.yield_and_get_what_is_cancelled).remote()
+        await anext(items)
+        return await anext(items)
+    asynchronous = how == "asynchronous method"
+    of = nested.AwaitsWhatIsCancelled if asynchronous else nested.GetsWhatIsCancelled
+    return aioray.remote(of).options(num_cpus=0).remote().get.remote()
+
+
+@pytest.mark.parametrize("how", ["task", "coroutine", "generator", "method", "asynchronous method"])
+@everywhere(num_cpus=1)
+async def test_who_cancels_what_has_failed_by_another_cancel_is_told_that_it_is_cancelled(how):
+    ref = await raised_by(how)
+    assert isinstance(await error_of(ref), TaskCancelledError)
+    assert await aioray.cancel(ref) is CancelOutcome.INTERRUPTED
+
+
+@everywhere(num_cpus=1)
+async def test_cancelled_parent_that_raises_the_cancel_of_its_child_was_interrupted(started, gate):
+    """Bug: it was told FINISHED_FIRST, although the ref raises TaskCancelledError."""
+    parent = aioray.remote(nested.raise_another_cancel_when_interrupted).remote(
+        started.path, gate.path
+    )
+    await started.heard()
+    assert await aioray.cancel(parent) is CancelOutcome.INTERRUPTED
+    error = await error_of(parent)
+    assert isinstance(error, TaskCancelledError)
+    assert [attempt.error_type for attempt in error.attempts] == ["TASK_CANCELLED"]
+    assert await aioray.cancel(parent) is CancelOutcome.INTERRUPTED
+
+
 @everywhere
 async def test_what_a_cancelled_task_submits_never_runs(started, gate, notes):
     submit = aioray.remote(nested.submit_when_interrupted)
