@@ -25,6 +25,7 @@ import math
 import os
 import pickle
 import random
+import signal
 import threading
 import time
 import uuid
@@ -550,21 +551,30 @@ class Engine:
                     for command in commands:
                         do[type(command)](command)
                 events.popleft()
-        except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug here
-            self._fail_everything(error, commands)
-            return
+        except BaseException as error:
+            # A bug here, or an interrupt that has left things half done: nobody may wait for ever.
+            if self._fail_everything(error, commands):
+                return
+            raise
         finally:
             self._feeding = False
         deadline = self._core.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
             self._set_timer(deadline)
 
-    def _fail_everything(self, bug: Exception, commands: Sequence[Command] = ()) -> None:
+    def _fail_everything(self, error: BaseException, commands: Sequence[Command] = ()) -> bool:
         """The engine itself has failed: every ref gets an error, every process its end.
 
-        commands: those that were being carried out; some were not.
+        commands: those that were being carried out; some were not. False: it was interrupted, and
+        the error is somebody else's.
         """
-        logger.critical("aioray has failed internally and ends this session.", exc_info=bug)
+        is_bug = isinstance(error, Exception) and not _is_of_a_signal(error)
+        if is_bug:
+            text = f"The engine has failed internally, which is a bug in aioray: {error!r}"
+            logger.critical("aioray has failed internally and ends this session.", exc_info=error)
+        else:
+            text = _interrupted(error)
+            logger.error("%s", text)
         tasks = list(self._core.unfinished_tasks())
         for command in commands:
             if type(command) is ResolveFailure:
@@ -579,9 +589,10 @@ class Engine:
         self._inbox.clear()
         for task in tasks:
             if task.actor is None and not isinstance(task.returns, StoredFailure | None):
-                stored = StoredFailure(functools.partial(_internal_error, bug))
+                stored = StoredFailure(functools.partial(RaySystemError, text))
                 self._store_failure(task, entries_of(task, self), stored)
         self._close()
+        return is_bug
 
     def _set_timer(self, deadline: float) -> None:
         if self._timer is not None:
@@ -629,8 +640,9 @@ class Engine:
                 tasks = []
             try:
                 item()  # type: ignore[operator]  # the rest are callables
-            except Exception as error:  # noqa: BLE001 - nobody may wait for ever because of a bug
-                self._fail_everything(error)
+            except BaseException as error:
+                if self._closed or not self._fail_everything(error):
+                    raise
                 return
         if tasks:
             self._feed(TasksSubmitted(tasks))
@@ -1282,8 +1294,25 @@ class Engine:
             self._stopped.set_result(None)
 
 
-def _internal_error(bug: Exception) -> RaySystemError:
-    return RaySystemError(f"The engine has failed internally, which is a bug in aioray: {bug!r}")
+def _is_of_a_signal(error: BaseException) -> bool:
+    """Whether a handler of a signal has raised it, in the midst of whatever went on."""
+    handlers = {signal.getsignal(number) for number in signal.valid_signals()}
+    codes = {getattr(getattr(each, "__func__", each), "__code__", None) for each in handlers}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _interrupted(error: BaseException) -> str:
+    return (
+        f"This session has ended: {error!r} was raised into the engine while it worked, as by a "
+        f"handler of a signal, and what it did is half done. Let such handlers raise nothing in "
+        f"the thread of the event loop: add them with loop.add_signal_handler(), or use init() in "
+        f"a plain script, where the engine has a thread of its own."
+    )
 
 
 def _no_value(error: Exception) -> RaySystemError:

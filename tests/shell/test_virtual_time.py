@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -346,6 +347,52 @@ def test_a_bug_in_the_engine_ends_the_session_instead_of_hanging(
     with caplog.at_level(logging.CRITICAL, "aioray"):
         play(story)
     assert "failed internally" in caplog.text
+
+
+class AlarmError(Exception):
+    pass
+
+
+class LimitReached(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [AlarmError, LimitReached, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_into_the_engine_is_told_from_a_bug(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bug: an alarm in the midst of the scheduler's work was told to be a bug of aioray's."""
+
+    def ring(_signum: int, _frame: Any) -> None:
+        raise error("time is up")
+
+    async def story(engine: FakeEngine) -> None:
+        waiting = scripted(Hang()).remote()
+        await asyncio.sleep(1.0)
+        handle = engine._core.handle
+
+        def interrupted(core: Any, event: Any, at: float) -> Any:
+            signal.raise_signal(signal.SIGUSR1)
+            return handle(event, at)
+
+        monkeypatch.setattr(type(engine._core), "handle", interrupted)
+        late = scripted(Return(1)).remote()
+        with pytest.raises(error, match="time is up"):
+            engine._drain_inbox()
+        for ref in (waiting, late):
+            with pytest.raises(RaySystemError, match="handler of a signal") as raised:
+                await ref
+            assert "bug" not in str(raised.value)
+        assert engine.closed
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with caplog.at_level(logging.ERROR, "aioray"):
+            play(story)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert "time is up" in caplog.text
+    assert "internally" not in caplog.text
 
 
 @pytest.mark.parametrize("awaited", [True, False])
