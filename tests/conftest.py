@@ -1,4 +1,5 @@
-"""The sessions of tests have their folders apart from those of whoever runs the tests."""
+"""What holds for all tests: folders of sessions apart from those of whoever runs them, and no
+limits that depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "aioray", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("aioray")
 
 _VARIABLE = "RAY_TMPDIR"
 _made = pytest.StashKey[str]()

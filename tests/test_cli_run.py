@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 # The children use the aioray that is under test, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(aioray.__file__).parent.parent)}
 AIORAY = (sys.executable, "-m", "aioray")
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 
 
 @pytest.fixture

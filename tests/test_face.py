@@ -29,7 +29,7 @@ def in_fresh_process(code: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=250,
     )
     return done.stdout
 

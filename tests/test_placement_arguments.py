@@ -175,7 +175,7 @@ print(PlacementGroupSchedulingStrategy.__module__)
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=250,
     )
     assert done.stdout.split() == [
         "Bundles",

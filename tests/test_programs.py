@@ -18,7 +18,7 @@ ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},
     "PYTHONPATH": str(Path(aioray.__file__).parent.parent),
 }
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 RETRY = re.compile(
     r"Task potentially_fail failed\. There are 1 retries remaining, so the task will be retried\. "
     r"Error: (?P<how>.*)"

@@ -28,7 +28,7 @@ import aioray
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},
     # Else print() writes a line and its end apart, and what workers print may come in between.

@@ -172,7 +172,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(VALUES)
 def test_every_value_comes_back(value):
     data = joined(value)

@@ -130,20 +130,30 @@ QUESTIONS = [(program, question) for program in RECORDED for question in RECORDE
 
 
 @functools.cache
-def answers(program: str) -> dict[str, Any]:
+def run(program: str) -> dict[str, Any] | str:
+    """The answers to all questions of a program; or, as that is kept too, why there are none."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "aioray.json"
-        subprocess.run(
-            [sys.executable, "-m", "aioray", "run", str(HERE / program), str(output)],
-            check=True,
-            capture_output=True,
-            timeout=100,
-        )
+        command = [sys.executable, "-m", "aioray", "run", str(HERE / program), str(output)]
+        try:
+            done = subprocess.run(command, check=False, capture_output=True, timeout=500)
+        except subprocess.TimeoutExpired as late:
+            said = (late.stderr or b"").decode(errors="replace")
+            return f"{program} has not come to its end in {late.timeout} s:\n{said}"
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            return f"{program} has ended with status {done.returncode}:\n{said}"
         result: dict[str, Any] = json.loads(output.read_text())
     return result
 
 
-@pytest.mark.timeout(120)  # the first question to a program waits for all its answers
+def answers(program: str) -> dict[str, Any]:
+    found = run(program)
+    assert not isinstance(found, str), found
+    return found
+
+
+@pytest.mark.timeout(600)  # the first question to a program waits for all its answers
 @pytest.mark.parametrize(("program", "question"), QUESTIONS)
 def test_aioray_answers_as_ray_does(program: str, question: str) -> None:
     ours, theirs = answers(program)[question], RECORDED[program][question]
@@ -151,6 +161,21 @@ def test_aioray_answers_as_ray_does(program: str, question: str) -> None:
         assert ours != theirs, "no longer a difference: take it off the list"
     else:
         assert ours == theirs
+
+
+def test_program_that_fails_is_not_run_for_each_of_its_questions(monkeypatch) -> None:
+    """Bug: each question waited anew for a program that had not come to its end."""
+    runs: list[Any] = []
+
+    def too_slow(command: Any, **options: Any) -> None:
+        runs.append(command)
+        raise subprocess.TimeoutExpired(command, options["timeout"], stderr=b"where it is")
+
+    monkeypatch.setattr(subprocess, "run", too_slow)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="where it is"):
+            answers("none.py")
+    assert len(runs) == 1
 
 
 def test_every_difference_is_a_question() -> None:

@@ -370,10 +370,9 @@ class Arena(RuleBasedStateMachine):
 
 
 TestArena = Arena.TestCase
-TestArena.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestArena.settings = settings(max_examples=150, stateful_step_count=50)
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=30),
     order=st.randoms(use_true_random=False),

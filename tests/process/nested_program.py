@@ -24,7 +24,7 @@ from aioray.testing import lose
 from . import jobs
 
 LARGE = 100 * 1024 // 8  # numbers, from which on they lie in the store
-GUARD = 60.0  # seconds; a get that lasts longer hangs
+GUARD = 100.0  # seconds; a get that lasts longer hangs
 DEPTH = 3
 
 

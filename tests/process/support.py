@@ -19,7 +19,7 @@ import uvloop
 import aioray
 
 ROOT = Path(__file__).parents[2]
-GUARD = 20.0  # seconds; a wait that lasts longer has failed
+GUARD = 100.0  # seconds; a wait that lasts longer has failed, on any machine
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -173,7 +173,7 @@ class Driver:
 
     def finish(self):
         """Wait for its end: exit status, stdout, stderr."""
-        out, err = self.process.communicate(timeout=3 * GUARD)
+        out, err = self.process.communicate(timeout=2 * GUARD)
         return self.process.returncode, out.decode(), err.decode()
 
     def close(self):

@@ -23,7 +23,7 @@ from aioray.exceptions import ActorDiedError, ActorUnavailableError, RayActorErr
 from aioray.util.actor_pool import ActorPool
 from aioray.util.queue import Queue
 
-GUARD = 20.0  # seconds
+GUARD = 100.0  # seconds
 
 pytestmark = pytest.mark.usefixtures("session")
 

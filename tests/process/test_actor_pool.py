@@ -14,6 +14,7 @@ from aioray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskErro
 from aioray.util.actor_pool import ActorPool
 
 from . import jobs
+from .support import GUARD
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -269,7 +270,7 @@ def test_the_results_of_one_call_come_together(pool):
 def test_the_results_of_one_call_come_in_time_and_in_any_order(pool):
     """Ray raises TypeError in its `wait`."""
     pool.submit(both, 1)
-    assert pool.get_next(timeout=60) == [1, 2]
+    assert pool.get_next(timeout=GUARD) == [1, 2]
     assert sorted(pool.map_unordered(both, [1, 5])) == [[1, 2], [5, 6]]
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 
 import pytest
 
@@ -220,9 +219,8 @@ async def test_storm_of_cancels_hits_only_those_that_were_meant(seed, notes):
         await asyncio.gather(*[quick.remote(os.devnull, number) for number in range(40)])
         pids = engine.pids()
         refs, requests = {}, {}
-        end = time.monotonic() + 8.0
         number = 0
-        while number < 4_000 and time.monotonic() < end:
+        while number < 2_000:
             burst = [(number + i, quick.remote(notes, number + i)) for i in range(20)]
             number += 20
             refs.update(burst)
@@ -235,7 +233,7 @@ async def test_storm_of_cancels_hits_only_those_that_were_meant(seed, notes):
                     await asyncio.sleep(0)
             if rng.random() < 0.5:
                 await asyncio.wait([ref for _, ref in burst])
-        assert len(requests) > 1_000
+        assert len(requests) > 500
         outcomes = {one: await request for one, request in requests.items()}
         for one, ref in refs.items():
             outcome = outcomes.get(one, CancelOutcome.FINISHED_FIRST)

@@ -13,6 +13,7 @@ from aioray.util import as_completed
 from aioray.util.multiprocessing import Pool
 
 from . import jobs, util_jobs
+from .support import GUARD
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -104,7 +105,7 @@ def test_each_result_goes_on_to_the_next_stage_as_it_comes():
         done, loading = ray.wait(loading)
         adding += [add_up.remote(ref) for ref in done]
     while adding:
-        done, adding = ray.wait(adding, num_returns=min(4, len(adding)), timeout=20)
+        done, adding = ray.wait(adding, num_returns=min(4, len(adding)), timeout=GUARD)
         total += sum(ray.get(done))
     assert total == sum(sum(range(number)) for number in range(30))
 

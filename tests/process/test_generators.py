@@ -22,7 +22,7 @@ from aioray.testing import lose
 from aioray.util.annotations import RayDeprecationWarning
 
 from . import jobs, yielding
-from .support import everywhere
+from .support import GUARD, everywhere
 from .test_errors import error_of
 from .test_objects import COUNT, settled, used
 
@@ -283,12 +283,12 @@ async def test_item_lost_while_its_task_goes_on_is_computed_again_after_that(sta
     first = await anext(generator)
     await started.heard()
     lose(first)
-    reading = asyncio.ensure_future(asyncio.wait_for(first, 20)) if wanted == "at once" else None
+    reading = asyncio.ensure_future(asyncio.wait_for(first, GUARD)) if wanted == "at once" else None
     await asyncio.sleep(0)
     gate.tell()
     second = await (await anext(generator))
     assert await generator.completed() is None
-    value = await (reading or asyncio.wait_for(first, 20))
+    value = await (reading or asyncio.wait_for(first, GUARD))
     assert np.array_equal(value, jobs.numbers(COUNT, 0))
     assert np.array_equal(second, jobs.numbers(COUNT, 1))
 

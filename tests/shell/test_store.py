@@ -26,7 +26,7 @@ from aioray.state.folders import SessionFolder
 
 PAGE = 4096
 PAGES = 64  # what fits in memory
-GUARD = 20.0  # seconds; a wait that lasts longer has failed
+GUARD = 100.0  # seconds; a wait that lasts longer has failed
 GONE = 99_999_999  # beyond any pid
 
 

@@ -18,7 +18,7 @@ from tests.state.history import a_session
 
 AIORAY = (sys.executable, "-m", "aioray")
 ROOT = Path(aioray.__file__).parent.parent
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 
 
 @pytest.mark.parametrize(

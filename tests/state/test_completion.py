@@ -16,7 +16,7 @@ from aioray.cli import aioray as commands
 
 ROOT = Path(aioray.__file__).parent.parent
 CALL = "import sys; sys.argv[0] = 'aioray'; from aioray.cli import main; main()"
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 
 
 @pytest.fixture

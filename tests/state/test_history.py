@@ -72,7 +72,7 @@ def test_attempts_are_read_as_they_were_written_in_unix_seconds(make, tmp_path):
     assert (failed["error_type"], failed["error_message"]) == ("WORKER_DIED", "why")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 40)), min_size=1, max_size=4))
 def test_batches_of_any_size_are_written_whole(sizes):
     history = History(None, attempts_kept=100_000, unix_offset=0.0)

@@ -19,7 +19,7 @@ from aioray.state.sessions import BlockedSessionError, NoSessionError, Session, 
 
 from .test_history import attempt, failure
 
-GUARD = 20.0
+GUARD = 100.0
 
 
 class Engine:

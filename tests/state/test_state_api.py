@@ -45,7 +45,7 @@ from aioray.util.state.common import (
 from aioray.util.state.exception import RayStateApiException, ServerUnavailable
 
 ROOT = Path(aioray.__file__).parent.parent
-GUARD_SECONDS = 50
+GUARD_SECONDS = 250
 
 
 @aioray.remote
