@@ -18,6 +18,7 @@ them, are never raised on one machine, and say so.
 from __future__ import annotations
 
 import math
+import sys
 import types
 import weakref
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ class RayTaskError(RayError):
     `except RayTaskError` both catch it. `cause` is the original exception, `args` is `(cause,)`,
     and `str` is the traceback of the worker. Attributes not defined here are those of the cause,
     so `error.code` works. Where names meet (`pid`, `attempts`, …) they are those of the task.
+    Where the original means something else than failure to Python (see `is_control_flow`), it is
+    raised as plain RayTaskError: `raise StopIteration` in a task must not end a loop of the caller.
 
     Also raised when an argument of the task is the result of another one that failed; `cause` is
     then the original exception of that one. Not raised when the worker process died:
@@ -189,11 +192,14 @@ class RayTaskError(RayError):
         """Return this error as an instance of the class of its cause, too.
 
         Returns self where that is so already (the cause is a plain Exception or RayError, or there
-        is none). Where the pair cannot be made, for example because the cause's class refuses to
-        be subclassed, returns self and logs a warning; `cause` still has the original.
+        is none), and where it must not be so: see `is_control_flow`. Where the pair cannot be made,
+        for example because the cause's class refuses to be subclassed, returns self and logs a
+        warning; `cause` still has the original.
         """
         cause = self.cause
         if self._is_dual or cause is None or _holds(RayTaskError.__mro__, type(cause)):
+            return self
+        if is_control_flow(cause):
             return self
         try:
             return _make_dual(self, cause)
@@ -222,6 +228,21 @@ class RayTaskError(RayError):
             if name in _OWN or name not in copied or value is not copied[name]
         }
         return (_restore_dual, (state,))
+
+
+_CONTROL_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInterrupt, SystemExit)
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether who catches an error of this class takes it for something of his own.
+
+    The end of an iteration, of a generator or of the program, or the cancelling of the awaiter
+    (`asyncio.CancelledError`; that of concurrent.futures is an error like others). Raised at the
+    caller of a task, it would be silence where an error was.
+    """
+    loaded = sys.modules.get("asyncio.exceptions")  # if it is one of these, somebody has loaded it
+    kinds = _CONTROL_FLOW if loaded is None else (*_CONTROL_FLOW, loaded.CancelledError)
+    return any(_holds(kinds, each) for each in type(error).__mro__)
 
 
 _OWN = frozenset(RayTaskError.__annotations__) - {"_is_dual"} | {"attempts"}

@@ -2,6 +2,8 @@
 
 # ruff: noqa: N818 - the names say what is odd about them
 
+import asyncio
+import concurrent.futures
 import copy
 import gc
 import inspect
@@ -289,10 +291,7 @@ CAUSES = [
     FileNotFoundError(2, "no such file", "name"),
     unicode_error(),
     SyntaxError("invalid", ("f.py", 1, 2, "a b", 1, 3)),
-    StopIteration(7),
-    SystemExit(3),
-    KeyboardInterrupt(),
-    GeneratorExit(),
+    concurrent.futures.CancelledError("of a future"),
     ImportError("no", name="n", path="p"),
     ExceptionGroup("group", [ValueError(1), TypeError(2)]),
     Native(5, "s"),
@@ -356,8 +355,6 @@ def test_the_pair_answers_for_the_attributes_of_the_cause():
     error = pair(Native(5, "s"))
     assert (error.code, error.slotted, error.twice) == (5, "s", 10)
     assert pair(OSError(2, "no such file", "name")).errno == 2
-    assert pair(StopIteration(7)).value == 7
-    assert pair(SystemExit(3)).code == 3
     assert pair(ImportError("no", name="n")).name == "n"
     assert pair(unicode_error()).object == b"\xff"
     assert pair(FrozenError(3)).code == 3
@@ -412,6 +409,39 @@ def test_no_pair_is_made_where_the_class_of_the_cause_is_a_base_already(cause, c
     error = RayTaskError("f", TEXT, cause)
     assert error.as_instanceof_cause() is error
     assert not caplog.records
+
+
+class Exhausted(StopIteration):
+    pass
+
+
+class Stopped(asyncio.CancelledError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        StopIteration(7),
+        Exhausted(7),
+        StopAsyncIteration(),
+        GeneratorExit(),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        asyncio.CancelledError("x"),
+        Stopped("x"),
+    ],
+    ids=lambda cause: type(cause).__name__,
+)
+def test_no_pair_is_made_of_what_would_not_be_taken_for_an_error(cause, caplog):
+    error = RayTaskError("f", TEXT, cause).as_instanceof_cause()
+    assert type(error) is RayTaskError
+    assert error.cause is cause
+    assert error.args == (cause,)
+    assert getattr(error, "value", 7) == 7
+    assert not caplog.records
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again.cause) is type(cause)
 
 
 def test_making_a_pair_of_a_pair_changes_nothing():

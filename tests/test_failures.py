@@ -368,9 +368,10 @@ def test_classes_of_main_come_over_by_value():
 
 
 @pytest.mark.parametrize("exc", [StopIteration(5), GeneratorExit("g"), SystemExit(3)])
-def test_exceptions_that_mean_something_to_python_are_carried_like_others(exc):
+def test_exceptions_that_mean_something_to_python_are_carried_as_causes(exc):
     error = brought_over(exc)
-    assert isinstance(error, type(exc))
+    assert type(error) is RayTaskError
+    assert type(error.cause) is type(exc)
     assert error.cause.args == exc.args
 
 

@@ -43,7 +43,7 @@ def as_completed(
     pending: Any = refs  # `wait` says what is wrong with them
     while len(pending):
         done, pending = _wait_for_some(pending, chunk_size, timeout, options)
-        yield from done if yield_obj_refs else map(get, done)
+        yield from done if yield_obj_refs else (get(ref) for ref in done)
 
 
 def map_unordered(
@@ -72,11 +72,11 @@ def map_unordered(
     pending: list[Any] = []
     while True:
         room = None if backpressure_size is None else backpressure_size - len(pending)
-        pending.extend(map(fn.remote, islice(rest, room)))
+        pending.extend([fn.remote(item) for item in islice(rest, room)])
         if not pending:
             return
         done, pending = _wait_for_some(pending, chunk_size, timeout, options)
-        yield from done if yield_obj_refs else map(get, done)
+        yield from done if yield_obj_refs else (get(ref) for ref in done)
 
 
 def _check_chunk_size(chunk_size: int, options: dict[str, Any]) -> None:

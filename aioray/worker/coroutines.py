@@ -2,7 +2,8 @@
 
 Room: child; loaded by the first task that needs it, because asyncio takes long to load. A cancel
 arrives in the coroutine as CancelledError, as it would in any asyncio program; if that leaves it,
-the attempt was interrupted. What it has left running ends with the attempt.
+the attempt was interrupted. One that nobody has asked for is an error like others. What it has left
+running ends with the attempt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["iterate", "run"]
 
 
 def run(coroutine: Coroutine[Any, Any, Any], interrupts: Interrupts) -> Any:
-    """Run a coroutine to its end. Raises KeyboardInterrupt where that raises CancelledError."""
+    """Run a coroutine to its end. Raises KeyboardInterrupt if a cancel has ended it."""
     try:
         with asyncio.Runner() as runner:
             return _step(runner, coroutine, interrupts)
@@ -45,10 +46,19 @@ def iterate(items: AsyncGenerator[Any, None], interrupts: Interrupts) -> Iterato
 def _step(runner: asyncio.Runner, awaitable: Any, interrupts: Interrupts) -> Any:
     loop = runner.get_loop()
     task = asyncio.ensure_future(_wait_for(awaitable), loop=loop)
-    interrupts.instead = lambda: loop.call_soon_threadsafe(task.cancel)
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    interrupts.instead = interrupt
     try:
         return loop.run_until_complete(task)
     except asyncio.CancelledError as error:
+        if not interrupted:
+            raise
         raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
     finally:
         interrupts.instead = None

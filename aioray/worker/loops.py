@@ -200,18 +200,17 @@ class _Lane:
             elif type(value) is GeneratorType:
                 value = Items(value)
         except asyncio.CancelledError as raised:
-            error = KeyboardInterrupt().with_traceback(raised.__traceback__)
+            error = raised
+            if attempt.seq in server.channel.cancelled:  # else it is an error of the method's own
+                error = KeyboardInterrupt().with_traceback(raised.__traceback__)
         except BaseException as raised:  # noqa: BLE001 - user code may raise anything
             error = raised
         finally:
             call.inside = False
         duration = time.monotonic() - started
         args, kwargs = (), {}
-        try:
-            # Without a state: where calls run side by side, there is none that is after a call.
-            server.settle(attempt, value, error, None, started, duration, use)
-        finally:
-            error = None  # breaks the cycle of traceback and frame
+        # Without a state: where calls run side by side, there is none that is after a call.
+        server.settle(attempt, value, error, None, started, duration, use)
 
     async def _produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
         """Do what `Server.produce` does; others run while it waits for room, or between items."""

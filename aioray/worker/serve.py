@@ -237,7 +237,7 @@ class Server:
                 given = self.load_arguments(attempt, use)
         except ArgumentLost:
             self.answer(attempt.seq, Status.ARGUMENT_LOST, b"", started, 0.0, use)
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self.answer_error(attempt, error, Status.RAISED, started, use)
         else:
             return function, given
@@ -309,7 +309,7 @@ class Server:
             try:
                 payload = pack_returns(value, attempt, self.objects, use, refs)
                 value = None
-            except Exception as failure:  # noqa: BLE001 - user code may raise anything
+            except BaseException as failure:  # noqa: BLE001 - user code may raise anything
                 self.objects.failed(use)
                 self.answer_error(
                     attempt, failure, Status.RAISED, started, use, duration, 0.0, state
@@ -419,7 +419,9 @@ class Server:
         def value_of(item: Any) -> Any:
             return self.load(values[item.index], use) if type(item) is ArgumentSlot else item
 
-        return [tuple(map(value_of, args)), {key: value_of(item) for key, item in kwargs.items()}]
+        # No `map`, which a StopIteration out of `__setstate__` would end.
+        given = [value_of(item) for item in args]
+        return [tuple(given), {key: value_of(item) for key, item in kwargs.items()}]
 
     def load(self, value: Any, use: Use) -> Any:
         """Deserialize what was sent, or lies in the store. Raises ArgumentLost."""

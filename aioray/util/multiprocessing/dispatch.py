@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aioray.api import cancel, client_for_call, get
 from aioray.client import activate
-from aioray.exceptions import RayTaskError, TaskCancelledError
+from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.failures import rebuild
 from aioray.serializability import explain
 from aioray.serialization import Pieces, dump, dumps
@@ -99,9 +99,14 @@ def dump_or_explain(value: Any, name: str) -> tuple[Any, Any]:
 
 
 def plain(error: Exception) -> Exception:
-    """The user's own exception, with the traceback of the worker as its cause."""
+    """The user's own exception, with the traceback of the worker as its cause.
+
+    The error as it is where that would end an iteration of the reader's.
+    """
     cause = error.cause if isinstance(error, RayTaskError) else None
     if not isinstance(error, RayTaskError) or not isinstance(cause, Exception):
+        return error
+    if is_control_flow(cause):
         return error
     cause.__cause__ = RemoteTraceback(f'\n"""\n{error.traceback_str}\n"""')
     return cause
