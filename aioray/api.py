@@ -318,7 +318,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     loop that the engine runs on, where only `await ref` can work.
     Source: Ray API reference, ray.get.
     """
-    from .refs import NotAtHand, ObjectRef, StoredFailure
+    from .exceptions import RayError
+    from .refs import ObjectRef
 
     if _is_generator(object_refs):
         return object_refs  # as in Ray: iterate over it
@@ -330,17 +331,34 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     elif isinstance(object_refs, list):
         refs = object_refs
         single = False
-        for ref in refs:
-            if not isinstance(ref, ObjectRef):
-                raise TypeError(
-                    f"Attempting to call `get` on the value {ref!r}, which is not an ray.ObjectRef."
-                )
+        _check_refs(refs)
     else:
         raise ValueError(
             f"Invalid type of object refs: {type(object_refs).__name__}. `get` takes an ObjectRef "
             f"or a list of ObjectRefs."
         )
-    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        values = _values_of(refs, None if timeout is None else time.monotonic() + timeout)
+    except RayError as error:
+        # Who keeps the error, and so this frame, does not keep the values of the others.
+        del object_refs, refs
+        raise error.with_traceback(None)  # noqa: B904 - it is the same
+    return values[0] if single else values
+
+
+def _check_refs(refs: list[Any]) -> None:
+    from .refs import ObjectRef
+
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(
+                f"Attempting to call `get` on the value {ref!r}, which is not an ray.ObjectRef."
+            )
+
+
+def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
+    from .refs import NotAtHand, StoredFailure
+
     _wait_for(refs, deadline)
     entries = [ref._entry for ref in refs]
     if any(entry.outcome is None for entry in entries):
@@ -356,7 +374,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         except NotAtHand:  # on disk, or lost again
             late = refs[len(values)]
             late._entry.owner().get([late], _left(deadline), at_hand=True)
-    return values[0] if single else values
+    return values
 
 
 def _left(deadline: float | None) -> float | None:

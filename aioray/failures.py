@@ -8,7 +8,8 @@ from outside as `dumps` and `loads`. Decides nothing: what is retried is known e
 against BaseException, and whatever fails is replaced: a text by a placeholder, a cause that does
 not survive pickling by UnserializableException. `rebuild` runs in the driver. The bytes between
 them are the pickle of a `_Record`, whose members are plain data; the cause is in it as bytes, so
-that the text can be read without running any code of the user's.
+that the text can be read without running any code of the user's. `release` lets go of what an
+exception that was captured would keep alive.
 
 Wart: a SystemExit or KeyboardInterrupt raised by an exception's own `__str__` is swallowed here.
 The worker must hold back real interrupts while it handles frames, as it does anyway.
@@ -16,10 +17,12 @@ The worker must hold back real interrupts while it handles frames, as it does an
 
 from __future__ import annotations
 
+import gc
 import pickle
+import sys
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
 
 from aioray.exceptions import (
     AttemptInfo,
@@ -31,6 +34,7 @@ from aioray.serialization import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType, TracebackType
 
 __all__ = [
     "MAX_SUMMARY_CHARS",
@@ -38,6 +42,7 @@ __all__ = [
     "capture",
     "dependency_error",
     "rebuild",
+    "release",
     "summary",
 ]
 
@@ -47,6 +52,12 @@ _MAX_NOTES = 100
 _MAX_NESTED = 100  # RayTaskErrors within each other; more is a cycle
 
 _DEPENDENCY_LINE = "At least one of the input arguments for this task could not be computed:"
+_SUSPENDABLE = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR of inspect
+_traceback, _cause, _context = (
+    BaseException.__dict__[name] for name in ("__traceback__", "__cause__", "__context__")
+)
+_members: Any = BaseExceptionGroup.__dict__["exceptions"]
+
 _OWN_MODULE = "aioray.exceptions."
 _SHOWN_MODULE = "ray.exceptions."  # the name programs and Ray's users know
 
@@ -169,6 +180,46 @@ def _pickle(
     except BaseException as problem:  # noqa: BLE001 - runs code of the user's exception
         return None, _one_line(*_name_and_text(problem))
     return data, ""
+
+
+def release(error: BaseException) -> None:
+    """Empty the frames that an exception keeps, and those that led to it, and forget them.
+
+    What was local to them would live until the cyclic collector comes: a frame that has its own
+    exception in a variable is held by it. And an exception that somebody keeps, to raise it again,
+    would hold the frames of every attempt. Frames that still run, or wait, are left alone.
+    """
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        chain += (_cause.__get__(each), _context.__get__(each))
+        if isinstance(each, BaseExceptionGroup):
+            chain += _members.__get__(each)
+        entry: TracebackType | None = _traceback.__get__(each)
+        _traceback.__set__(each, None)
+        while entry is not None:
+            if not _waits(entry.tb_frame):
+                with suppress(RuntimeError):  # it runs
+                    entry.tb_frame.clear()
+            entry = entry.tb_next
+
+
+def _waits(frame: FrameType) -> bool:
+    """Whether a generator or coroutine would go on here, which `clear` would end.
+
+    From Python 3.13 on `clear` itself refuses. Before, only the frame of one that has ended owns
+    what it refers to, its code for one.
+    """
+    code = frame.f_code
+    return (
+        sys.version_info < (3, 13)
+        and bool(code.co_flags & _SUSPENDABLE)
+        and all(each is not code for each in gc.get_referents(frame))
+    )
 
 
 # --------------------------------------------------------------------------- in the driver

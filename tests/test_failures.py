@@ -2,6 +2,7 @@
 
 # ruff: noqa: N818 - the names say what is hostile
 
+import gc
 import os
 import pickle
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import traceback
+import weakref
 
 import cloudpickle
 import pytest
@@ -27,6 +29,7 @@ from aioray.failures import (
     capture,
     dependency_error,
     rebuild,
+    release,
     summary,
 )
 
@@ -921,3 +924,137 @@ def test_an_error_captured_in_one_process_is_rebuilt_in_another():
         raise error
     assert (caught.value.errno, caught.value.filename) == (2, "name")
     assert caught.value.pid not in (None, os.getpid())
+
+
+# --------------------------------------------------------------------------- what is let go
+
+
+class Thing:
+    pass
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def failed(function):
+    """The exception of a function, and a weak reference to what was in a variable of it."""
+    thing = Thing()
+    weak = weakref.ref(thing)
+    try:
+        function(thing)
+    except BaseException as error:  # noqa: BLE001 - of whatever class
+        return error, weak
+    raise AssertionError
+
+
+def holds_its_error(thing):
+    error = ValueError(len([thing]))
+    raise error
+
+
+def holds_its_traceback(thing):
+    try:
+        raise ValueError(len([thing]))
+    except ValueError:
+        held = sys.exc_info()  # noqa: F841
+        raise
+
+
+def has_a_cause(thing):
+    try:
+        holds_its_error(thing)
+    except ValueError as error:
+        cause = error  # noqa: F841
+        raise KeyError from error
+
+
+def has_a_group(thing):
+    errors = []
+    for fail in (holds_its_error, has_a_cause):
+        try:
+            fail(thing)
+        except Exception as error:  # noqa: BLE001 - of whatever class
+            errors.append(error)
+    raise BaseExceptionGroup("both", [KeyboardInterrupt(), ExceptionGroup("inner", errors)])
+
+
+def is_caught_in_a_circle(thing):
+    first, second = ValueError(len([thing])), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def hides_its_traceback(thing):
+    class Hidden(Exception):
+        kept = thing
+
+        @property
+        def __traceback__(self):
+            raise AttributeError
+
+    error = Hidden()
+    Hidden.kept = None
+    raise error
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        holds_its_error,
+        holds_its_traceback,
+        has_a_cause,
+        has_a_group,
+        is_caught_in_a_circle,
+        hides_its_traceback,
+    ],
+)
+def test_released_error_holds_nothing_of_the_frames_that_it_has_left(function, no_collector):
+    error, weak = failed(function)
+    assert weak() is not None
+    release(error)
+    assert BaseException.__traceback__.__get__(error) is None
+    assert weak() is None
+
+
+def test_release_leaves_generators_alone_that_can_go_on(no_collector):
+    def generator():
+        mine = Thing()
+        try:
+            raise ValueError
+        except ValueError as error:
+            yield error
+        yield mine
+
+    items = generator()
+    release(next(items))
+    assert isinstance(next(items), Thing)
+
+
+def test_release_leaves_frames_alone_that_run(no_collector):
+    thing = Thing()
+    try:
+        raise ValueError
+    except ValueError as error:
+        release(error)
+    assert isinstance(thing, Thing)
+
+
+def test_error_that_is_raised_again_after_its_release_tells_where_anew():
+    kept = ValueError("kept")
+
+    def raises():
+        raise kept
+
+    lengths = []
+    for _ in range(3):
+        try:
+            raises()
+        except ValueError as error:
+            lengths.append(len(traceback.extract_tb(error.__traceback__)))
+            release(error)
+    assert lengths == [2, 2, 2]

@@ -66,10 +66,9 @@ protected(ObjectRefGenerator.__del__)
 
 
 class _Context:
-    """The attempt that asks, and what it has counted."""
+    """The attempt that asks, and what it has counted. It outlives that, and holds nothing of it."""
 
     def __init__(self, attempt: Attempt | None) -> None:
-        self.attempt = attempt
         self.seq = 0 if attempt is None else attempt.seq
         self.number = 0 if attempt is None else attempt.attempt
         # Its placement group, and whether that is for what it submits as well.
@@ -179,7 +178,9 @@ class Connection:
         """The context of the attempt that runs now."""
         attempt = place.attempt
         context = self._context
-        return context if attempt is context.attempt else self._context_of(attempt)
+        if attempt is not None and attempt.seq == context.seq:
+            return context
+        return self._context_of(attempt)
 
     def _context_of(self, attempt: Attempt | None) -> _Context:
         if attempt is None:
@@ -191,7 +192,7 @@ class Connection:
                     call.asker = _Context(attempt)
                 context: _Context = call.asker
                 return context
-            if attempt is not self._context.attempt:
+            if attempt.seq != self._context.seq:
                 self._context = _Context(attempt)
             return self._context
 

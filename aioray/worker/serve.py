@@ -303,6 +303,10 @@ class Server:
         if state is not None and state.error is not None:
             value = None
             self.objects.failed(use)
+            if error is not None:
+                from ..failures import release
+
+                release(error)
             self.answer_error(attempt, state.error, Status.RAISED, started, use, duration)
         elif error is None:
             refs: list[Any] = []
@@ -331,11 +335,8 @@ class Server:
             raise error
         else:
             self.objects.failed(use)  # an item may have been written, and not told of
-            try:
-                status, delay = self.judge(error, attempt)
-                self.answer_error(attempt, error, status, started, use, duration, delay, state)
-            finally:
-                error = None  # breaks the cycle of traceback and frame
+            status, delay = self.judge(error, attempt)
+            self.answer_error(attempt, error, status, started, use, duration, delay, state)
 
     @staticmethod
     def actors() -> Any:
@@ -504,8 +505,8 @@ class Server:
         delay: float = 0.0,
         state: State | None = None,
     ) -> None:
-        """Write how the attempt failed. state: see `answer`."""
-        from ..failures import capture
+        """Write how the attempt failed, and let nothing of it live on. state: see `answer`."""
+        from ..failures import capture, release
 
         payload = capture(
             error,
@@ -519,6 +520,7 @@ class Server:
             task_id=ids.task_id(place.job, attempt.label).hex(),
             actor=self.this_actor(),
         )
+        release(error)
         self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
 
     def this_actor(self) -> tuple[str, str] | None:
