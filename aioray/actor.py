@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from . import ids
-from .actor_exit import SPECIAL_METHODS, ActorExit
+from .actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
 from .actor_options import (
     MethodOptions,
     is_ordered,
@@ -157,6 +157,11 @@ class ActorCode:
                 f"actor's state and one to take it back, or none"
             )
         return all(has)
+
+    @functools.cached_property
+    def shuts_down(self) -> bool:
+        """Whether it has the hook that is called when an actor ends."""
+        return callable(getattr(self.function, SHUTDOWN, None))
 
     def meta_of(self, options: ActorOptions) -> bytes:
         """The packed `ActorMeta` of actors that are made with these options.

@@ -1,17 +1,30 @@
-"""What every actor can do, besides the methods of its class.
+"""What every actor can do, besides the methods of its class, and how it ends.
 
-Room: shared by face and worker, so light: the face takes the signatures of the special methods from
-here, the worker runs them, and it recognises the exception that ends an actor.
+Room: shared by face, engine and worker, so light: the face takes the signatures of the special
+methods from here, the worker runs them, and it recognises the exception that ends an actor.
 """
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["SPECIAL_METHODS", "ActorExit"]
+__all__ = ["SHUTDOWN", "SPECIAL_METHODS", "ActorExit", "shutdown_seconds"]
+
+SHUTDOWN = "__ray_shutdown__"
+"""The hook of an actor's class that is called when the actor ends, unless it is killed or dies."""
+
+
+def shutdown_seconds() -> float:
+    """How long that hook may take: 30 seconds, as in Ray, unless the variable of Ray's is set."""
+    try:
+        return float(os.environ.get("RAY_actor_graceful_shutdown_timeout_ms", "30000")) / 1000  # noqa: SIM112
+    except ValueError:
+        return 30.0
 
 
 class ActorExit(SystemExit):

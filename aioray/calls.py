@@ -85,6 +85,7 @@ class ActorDefinition(NamedTuple):
     lanes: tuple[tuple[str, int], ...]  # see wire.Creation; the default one comes first
     max_pending_calls: int  # -1: unlimited
     saves_every: int  # see wire.Creation
+    shuts_down: bool  # its class has a hook for the end, see `actor_exit`
     meta: bytes  # see client.ActorCode
 
 
@@ -159,6 +160,7 @@ def define_actor(
         lanes=lanes_of(options, asynchronous=asynchronous),
         max_pending_calls=options.max_pending_calls or -1,
         saves_every=options.checkpoint_every if code.saves else 0,
+        shuts_down=code.shuts_down,
         meta=code.meta_of(options),
     )
 

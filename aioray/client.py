@@ -64,6 +64,11 @@ class ActorCode(RemoteCode, Protocol):
         """Whether it has the hooks that save its state."""
         ...
 
+    @property
+    def shuts_down(self) -> bool:
+        """Whether it has the hook that is called when an actor ends."""
+        ...
+
     def meta_of(self, options: ActorOptions) -> bytes:
         """The pickled `aioray.actor.ActorMeta`, what handles are made of."""
         ...

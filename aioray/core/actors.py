@@ -47,7 +47,7 @@ from .messages import (
     ResolveValues,
     SendAttempts,
 )
-from .model import SchedulingClass, TaskState, WorkerState
+from .model import STOP_SECONDS, SchedulingClass, TaskState, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -134,6 +134,7 @@ class Actor:
         "released",
         "restarts_left",
         "state",
+        "stop_seconds",
         "worker",
     )
 
@@ -151,6 +152,7 @@ class Actor:
         max_restarts: int = 0,
         policy: RestartPolicy | None = None,
         payload: Any = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         """Begin unborn.
 
@@ -158,6 +160,7 @@ class Actor:
         lanes: how many calls may run at once in each concurrency group, the default one first.
         ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
         also the CPUs that its creation took as long as it lives. counts_calls: `done` is wanted.
+        stop_seconds: how long its worker may take to end once it was asked to leave.
         """
         self.key = key
         self.creation = creation
@@ -171,6 +174,7 @@ class Actor:
         assert self.ahead or not ordered
         self.keeps_cpus = keeps_cpus
         self.counts_calls = counts_calls
+        self.stop_seconds = stop_seconds
         self.max_restarts = max_restarts  # -1: unlimited
         self.restarts_left = max_restarts
         self.num_restarts = 0

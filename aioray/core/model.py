@@ -39,6 +39,8 @@ __all__ = [
     "WorkerState",
 ]
 
+STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
+
 Demand = tuple[tuple[str, int], ...]
 """Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
 

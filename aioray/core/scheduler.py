@@ -107,6 +107,7 @@ from .messages import (
     WorkerUnblocked,
 )
 from .model import (
+    STOP_SECONDS,
     Cancellation,
     Demand,
     Environment,
@@ -141,7 +142,6 @@ LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
-STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
 BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
 MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
@@ -1083,7 +1083,8 @@ class Scheduler:
             if self._workers.get(worker.id) is worker:
                 self._kill(worker)
 
-        self._at(now + STOP_SECONDS, insist)
+        actor = worker.actor
+        self._at(now + (STOP_SECONDS if actor is None else actor.stop_seconds), insist)
 
     def _kill(self, worker: Worker) -> None:
         if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):

@@ -16,9 +16,10 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
+from ..actor_exit import shutdown_seconds
 from ..core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
 from ..core.messages import ActorKilled, ActorReleased
-from ..core.model import Function, Task
+from ..core.model import STOP_SECONDS, Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..printable import LINES, printable
 from ..refs import ObjectEntry, ObjectRef
@@ -182,6 +183,7 @@ class Actors:
             max_restarts=definition.max_restarts,
             policy=definition.restart_policy,
             payload=known,
+            stop_seconds=STOP_SECONDS + (shutdown_seconds() if definition.shuts_down else 0.0),
         )
         entry = ObjectEntry(self._client, label, 1)
         entry.outcome = _VALUE

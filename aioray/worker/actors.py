@@ -8,12 +8,14 @@ Some methods are every actor's, unless its class has its own: they are Ray's, an
 
 from __future__ import annotations
 
+import faulthandler
 import functools
+import sys
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
-from ..actor_exit import SPECIAL_METHODS
+from ..actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ..calls import serialize
 from ..printable import printable
 from ..serialization import Pieces
@@ -31,6 +33,7 @@ __all__ = [
     "State",
     "become",
     "become_host",
+    "end",
     "find",
     "is_due",
     "is_wished",
@@ -154,6 +157,51 @@ def _method(instance: Any, name: str) -> Callable[..., Any]:
 def is_wished(error: SystemExit) -> bool:
     """Whether the actor means to end; else it has crashed. Source: Ray; None is no 0 there."""
     return isinstance(error.code, int) and error.code == 0
+
+
+# ---------------------------------------------------------------- ending
+
+
+def end(server: Server) -> None:
+    """Run the hook that the class may have for the end, and let go of the actor, for `__del__`.
+
+    The hook runs between attempts, in the main thread, a coroutine on the actor's loop. If it
+    raises, that is told, and the actor ends all the same. If it takes too long, faulthandler writes
+    where it is and ends the process, also if it is stuck in C code.
+    """
+    if server.host is None:
+        place.attempt = place.function = None
+    instance, server.instance = server.instance, None
+    server.functions.clear()  # methods
+    faulthandler.dump_traceback_later(shutdown_seconds(), exit=True)
+    try:
+        hook = getattr(instance, SHUTDOWN, None)
+        value = hook() if callable(hook) else None
+        if type(value) is CoroutineType:
+            if server.host is None:
+                server.coroutines().run(value, server.interrupts)
+            else:
+                server.host.run_hook(value)
+    except SystemExit:
+        pass  # it ends anyway
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        _tell(error)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _tell(error: BaseException) -> None:
+    import traceback
+
+    from ..failures import release
+
+    assert place.actor is not None
+    lines = traceback.format_exception(error)
+    sys.stderr.write(
+        f"The hook {SHUTDOWN} of {place.actor.class_name} has failed. The actor ends all the same."
+        f"\n{''.join(lines)}"
+    )
+    release(error)
 
 
 # ---------------------------------------------------------------- state

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import select
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
 from . import output
 from .current import share
 
 if TYPE_CHECKING:
+    from types import CoroutineType
+
     from ..wire import Attempt
     from .serve import Server
 
@@ -80,6 +82,8 @@ class Host:
             for (seq,) in CLAIM.iter_unpack(claims):
                 if seq:
                     self.start(channel.take(seq))
+        if self._has_left:  # who has is still about to say so, and holds the actor until then
+            os.eventfd_read(self._wake)
         channel.read_for_all(begin=False)  # hooks that run at exit may ask
         if self._reason is not None:
             raise self._reason
@@ -89,6 +93,10 @@ class Host:
         self._running.add(attempt.seq)
         self.server.show(attempt.name)
         self.lanes[attempt.role[_LANE]].start(attempt)
+
+    def run_hook(self, coroutine: CoroutineType[Any, Any, Any]) -> None:
+        """Run the coroutine that a hook of the actor has returned, when all else has ended."""
+        self.server.coroutines().run(coroutine, self.server.interrupts)
 
     def stacks(self) -> str:
         """Where calls are that wait, and so are in no thread, as faulthandler would write it."""

@@ -47,6 +47,12 @@ class Loops(Host):
             assert isinstance(lane, _Lane)
             lane.cancel(seq)
 
+    def run_hook(self, coroutine: CoroutineType[Any, Any, Any]) -> None:
+        """Run it on the loop of the default group, to which belongs what the actor has made."""
+        lane = self.lanes[""]
+        assert isinstance(lane, _Lane)
+        lane.run(coroutine)
+
     def stacks(self) -> str:
         """See `Host.stacks`. What is running has its stack in the thread of its loop."""
         lines: list[str] = []
@@ -79,11 +85,12 @@ def _frames_of(waiting: Any) -> list[FrameType]:
 class _Call:
     """A call that runs on a loop."""
 
-    __slots__ = ("attempt", "inside", "task")
+    __slots__ = ("attempt", "inside", "reason", "task")
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.inside = False  # user code, where it can be cancelled
+        self.reason: BaseException | None = None  # to end the process
         self.task: asyncio.Task[None]
 
 
@@ -122,6 +129,11 @@ class _Lane:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._cancel, seq)
 
+    def run(self, coroutine: CoroutineType[Any, Any, Any]) -> None:
+        """Run a coroutine of no call, and wait for its end."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
     # -- the loop's thread
 
     def _work(self) -> None:
@@ -159,6 +171,8 @@ class _Lane:
             now = time.monotonic()
             server.answer_error(attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, Use())
         self._host.ended(attempt)
+        if call.reason is not None:
+            self._host.leave(call.reason)
         if not self._rings:
             self._rings = True
             asyncio.get_running_loop().call_soon(self._ring)
@@ -180,7 +194,7 @@ class _Lane:
             if found is not None:
                 await self._call(call, *found, use)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._host.leave(error)
+            call.reason = error
 
     async def _call(self, call: _Call, function: Any, given: list[Any], use: Use) -> None:
         """Do what `Server.call` does, on a loop."""

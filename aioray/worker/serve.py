@@ -719,7 +719,13 @@ def main(
     server.channel.ring()
     registry.connect = lambda: connect(server)
     registry.measure = lambda: measure(server)
-    server.run()
-    if server.host is not None:
-        server.host.run()
-    sys.exit(0)
+    reason: SystemExit | None = None
+    try:
+        server.run()
+        if server.host is not None:
+            server.host.run()
+    except SystemExit as error:
+        reason = error.with_traceback(None)  # its frames hold the actor
+    if server.instance is not None:
+        server.actors().end(server)
+    raise reason or SystemExit(0)

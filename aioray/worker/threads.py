@@ -31,8 +31,8 @@ class Threads(Host):
         """The threads of a concurrency group."""
         return _Lane(self, name or "default", limit)
 
-    def execute(self, attempt: Attempt) -> None:
-        """Run one call and answer, in a thread and a context of its own."""
+    def execute(self, attempt: Attempt) -> BaseException | None:
+        """Run one call and answer, in a thread and a context of its own; why to end the process."""
         server = self.server
         running.set(Running(attempt))
         use = Use()
@@ -47,7 +47,8 @@ class Threads(Host):
             self.ended(attempt)
             server.channel.ring()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self.leave(error)
+            return error
+        return None
 
 
 class _Lane:
@@ -72,6 +73,9 @@ class _Lane:
     def _work(self) -> None:
         while True:
             attempt = self._attempts.get()
-            Context().run(self._host.execute, attempt)
+            reason = Context().run(self._host.execute, attempt)
             del attempt
+            if reason is not None:  # and this thread holds nothing of the actor any more
+                self._host.leave(reason)
+                return
             self._idle.release()

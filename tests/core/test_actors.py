@@ -652,6 +652,14 @@ def test_a_worker_that_does_not_leave_is_killed():
     assert core.timer(STOP_SECONDS) == [KillWorker(1)]
 
 
+def test_a_worker_that_may_take_longer_to_leave_is_killed_later():
+    core = Core()
+    actor = core.alive(stop_seconds=35.0)
+    core.release(actor)
+    assert core.timer(STOP_SECONDS) == []
+    assert core.timer(35.0) == [KillWorker(1)]
+
+
 def test_a_kill_ends_it_at_once_and_what_runs_when_it_is_dead():
     core = Core()
     actor = core.alive(max_restarts=-1)

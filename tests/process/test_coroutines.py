@@ -54,11 +54,11 @@ async def test_value_of_a_coroutine_that_refuses_stands(started):
 
 
 @everywhere
-async def test_cancelled_error_of_its_own_means_cancelled_and_cancels_no_awaiter():
+async def test_cancelled_error_of_its_own_is_an_error_and_cancels_no_awaiter():
     ref = aioray.remote(yielding.raise_cancelled).remote()
     error = await error_of(ref)
-    assert isinstance(error, TaskCancelledError)
-    assert not isinstance(error, asyncio.CancelledError)
+    assert type(error) is RayTaskError
+    assert type(error.cause) is asyncio.CancelledError
 
 
 @everywhere

@@ -195,3 +195,47 @@ class Crowd:
         while not context.is_canceled():
             pass
         return "seen"
+
+
+class Releasing:
+    """Notes how it ends."""
+
+    def __init__(self, path, how=None, other=None):
+        self.path, self.how, self.other = path, how, other
+        atexit.register(note, path, "left")
+
+    def pid(self):
+        return os.getpid()
+
+    def end(self, fate):
+        Player.meet(fate)
+
+    def hear(self, word):
+        return word
+
+    def __ray_shutdown__(self):
+        note(self.path, "shut down")
+        print("goodbye")
+        if self.how == "raise":
+            raise ValueError("cannot be released")
+        if self.how == "exit":
+            sys.exit(5)
+        if self.how == "hang":
+            listen(self.path + "-never")
+        if self.how == "ask":
+            ref = aioray.put([self.other.hear.remote("asked")])
+            note(self.path, aioray.get(aioray.get(ref)[0]))
+
+    def __del__(self):
+        note(self.path, "deleted")
+
+
+class ReleasingAsync(Releasing):
+    async def pid(self):
+        self.loop = asyncio.get_running_loop()
+        return os.getpid()
+
+    async def __ray_shutdown__(self):
+        await asyncio.sleep(0)
+        same = self.loop is asyncio.get_running_loop()
+        note(self.path, "shut down" if same else "shut down elsewhere")
