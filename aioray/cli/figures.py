@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from aioray.state.folders import OBJECTS
+from aioray.state.folders import OBJECTS, check_ours
 
 if TYPE_CHECKING:
     from aioray.state.view import View
@@ -64,13 +65,13 @@ def store_use(view: View) -> StoreUse:
     store = view.live.get("store", {})
     on_disk = 0
     if view.session is not None:
-        with (
-            contextlib.suppress(OSError),
-            os.scandir(os.path.join(view.session.folder, OBJECTS)) as files,
-        ):
-            for file in files:
-                with contextlib.suppress(OSError):  # gone this moment
-                    on_disk += file.stat().st_size
+        folder = os.path.join(view.session.folder, OBJECTS)
+        with contextlib.suppress(OSError):
+            check_ours(folder, stat.S_IFDIR)
+            with os.scandir(folder) as files:
+                for file in files:
+                    with contextlib.suppress(OSError):  # gone this moment
+                        on_disk += file.stat(follow_symlinks=False).st_size
     return StoreUse(store.get("used", 0), store.get("capacity", 0), on_disk)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..arena import disk_full, not_written, write_file
 from ..exceptions import OutOfDiskError
-from ..state.folders import OBJECTS, sweep
+from ..state.folders import OBJECTS, make_folder, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ class SpillFolder:
     def _make(self) -> None:
         self._session.make()
         sweep(self._session.root)
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        make_folder(self.path)
         self._made = True
 
     def _check_capacity(self, size: int) -> None:

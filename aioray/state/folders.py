@@ -5,6 +5,9 @@ RAY_TMPDIR say, else the system's folder for temporary files. A session's name e
 its driver, and its `lock` is held while it lives, which decides where pids mean nothing, in other
 containers. What a session leaves is its history; what it needs only while it lives goes with it,
 or is swept by the next one if everything was killed.
+
+TEMP is everybody's, so somebody else may have made what stands there. Whoever opens, reads or
+removes anything asks `check_ours` first: the driver, the template, readers and commands.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -25,12 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OBJECTS",
+    "SHORTAGES",
     "SOCKET",
     "Found",
     "SessionFolder",
+    "check_ours",
     "clear",
     "found_sessions",
     "is_alive",
+    "make_folder",
     "root_folder",
     "sweep",
 ]
@@ -40,7 +47,32 @@ OBJECTS = "objects"  # values that did not fit into memory
 KEPT_BYTES = 1024 * 1024 * 1024  # of all ended sessions together
 KEPT_SESSIONS = 100  # ended ones
 NEW_SECONDS = 10.0  # for which a folder without a lock may become that of a session
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # which pass
 _LOCK = "lock"
+_NAME = re.compile(r"[A-Za-z0-9_.:-]*_[0-9]{1,10}", re.ASCII)
+_SORTS = {stat.S_IFDIR: "folder", stat.S_IFREG: "plain file", stat.S_IFSOCK: "socket"}
+
+
+def check_ours(path: str, sort: int) -> os.stat_result:
+    """Raise unless this is a `stat.S_IFDIR`, `S_IFREG` or `S_IFSOCK` that is this user's alone.
+
+    No link is followed. Returns what is known of it. Raises FileNotFoundError if it is not there,
+    and PermissionError, which says what to do, if it is something else, belongs to somebody else,
+    or others may write to it.
+    """
+    return _checked(os.lstat(path), path, sort)
+
+
+def _checked(found: os.stat_result, path: str, sort: int) -> os.stat_result:
+    if stat.S_IFMT(found.st_mode) != sort:
+        why = f"it is no {_SORTS[sort]}"
+    elif found.st_uid != os.getuid():
+        why = f"it belongs to somebody else (uid {found.st_uid})"
+    elif found.st_mode & 0o022:
+        why = "somebody else could write there"
+    else:
+        return found
+    raise PermissionError(errno.EPERM, f"{why}: remove it, or use another folder", path)
 
 
 def root_folder(temp_dir: str | None = None, environ: Mapping[str, str] | None = None) -> str:
@@ -78,14 +110,9 @@ class SessionFolder:
                 raise RuntimeError("This engine is shut down. Start another one.")
             if self._lock_fd is not None:
                 return
-            os.makedirs(self.root, mode=0o700, exist_ok=True)
-            found = os.lstat(self.root)
-            if not _is_ours(found):
-                raise PermissionError(
-                    errno.EPERM, "somebody else could write there: remove it", self.root
-                )
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
-            fd = _open_lock(self.path)
+            for folder in (self.root, self.path):
+                make_folder(folder)
+            fd = _open_lock(self.path, os.O_CREAT)
             fcntl.flock(fd, fcntl.LOCK_EX)
             self._lock_fd = fd
 
@@ -120,10 +147,23 @@ class Found(NamedTuple):
         return int(self.name.rpartition("_")[2])
 
 
+def make_folder(path: str) -> None:
+    """Make a folder of this user's own, unless it is there. Raises what `check_ours` does."""
+    with contextlib.suppress(FileExistsError):
+        os.makedirs(path, mode=0o700)
+    check_ours(path, stat.S_IFDIR)
+
+
 def found_sessions(root: str) -> list[Found]:
-    """The sessions in this folder, the newest first."""
+    """The sessions in this folder, the newest first.
+
+    Raises PermissionError if it is not this user's alone. What is not in it is no session.
+    """
     try:
+        check_ours(root, stat.S_IFDIR)
         names = os.listdir(root)
+    except PermissionError:
+        raise
     except OSError:
         return []
     # The name begins with the time, and ends with the pid, which is no time.
@@ -136,7 +176,10 @@ def found_sessions(root: str) -> list[Found]:
 
 
 def sweep(root: str) -> None:
-    """Remove what sessions have left that were killed, and the oldest of those that ended."""
+    """Remove what sessions have left that were killed, and the oldest of those that ended.
+
+    Raises PermissionError if the folder is not this user's alone.
+    """
     kept, size = 0, 0
     for found in found_sessions(root):
         if found.alive or _may_be_new(found):
@@ -165,7 +208,14 @@ def _may_be_new(found: Found) -> bool:
 
 
 def clear(path: str) -> None:
-    """Remove what is of no use when the session is over, and the folder if that was all."""
+    """Remove what is of no use when the session is over, and the folder if that was all.
+
+    Nothing is touched in a folder that is not this user's alone.
+    """
+    try:
+        check_ours(path, stat.S_IFDIR)
+    except OSError:
+        return
     shutil.rmtree(os.path.join(path, OBJECTS), ignore_errors=True)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(path, SOCKET))
@@ -175,13 +225,14 @@ def clear(path: str) -> None:
 
 
 def _is_session(name: str) -> bool:
-    return name.rpartition("_")[2].isdigit()
+    return _NAME.fullmatch(name) is not None
 
 
 def is_alive(path: str) -> bool | None:
-    """Whether somebody holds the lock of this session; None if there is no such session."""
+    """Whether somebody holds the lock of this session; None if there is none of this user."""
     try:
-        fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC)
+        check_ours(path, stat.S_IFDIR)
+        fd = _open_lock(path)
     except OSError:
         return None
     try:
@@ -193,13 +244,18 @@ def is_alive(path: str) -> bool | None:
     return False
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
-
-
 def _size(path: str) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
 
 
-def _open_lock(folder: str) -> int:
-    return os.open(os.path.join(folder, _LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _open_lock(folder: str, flags: int = 0) -> int:
+    """The lock's file, open. Raises OSError, as `check_ours` does; waits for nobody."""
+    path = os.path.join(folder, _LOCK)
+    flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o600)
+    try:
+        _checked(os.fstat(fd), path, stat.S_IFREG)
+    except PermissionError:
+        os.close(fd)
+        raise
+    return fd

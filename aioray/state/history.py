@@ -15,11 +15,15 @@ import json
 import logging
 import os
 import sqlite3
+import stat
 from typing import TYPE_CHECKING, Any
 
+from ..printable import printable
+from .folders import SHORTAGES, check_ours
 from .insertion import (
     copy_packed,
     drop_packed,
+    has_packed,
     insert_done,
     insert_failed,
     pack,
@@ -29,13 +33,17 @@ from .insertion import (
 from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["FILE", "Batch", "History", "open_file", "open_image", "version_of"]
+__all__ = ["DAMAGE", "FILE", "Batch", "History", "open_file", "open_image", "version_of"]
 
 logger = logging.getLogger("aioray")
 
 FILE = "history.db"
+DAMAGE = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""What reading a damaged file raises: SQLite's errors, which quote it, and sizes that are lies."""
+FILES = 3  # that SQLite opens for it
+LONGEST_VALUE = 256 * 1024 * 1024  # bytes that are read at once, of a text or of output
 _MEMORY = ":memory:"
 OUTPUT_BYTES = 256 * 1024 * 1024  # of workers' output that one session keeps
 EVENTS_KEPT = 10_000
@@ -75,12 +83,18 @@ class Batch:
         self.output = output
         self.meta = meta or {}
 
+    def apart(self) -> Iterator[Batch]:
+        """A batch for each of its parts, what others speak of first."""
+        for part in ("meta", "kinds", "things", "done", "failed", "events", "output", "old_kinds"):
+            if value := getattr(self, part):
+                yield Batch(**{part: value})
+
 
 class History:
     """The history of one session that is being written. For one thread."""
 
     def __init__(self, folder: str | None, *, attempts_kept: int, unix_offset: float) -> None:
-        """Begin an empty history.
+        """Begin an empty history. Raises OSError if there are no descriptors for its file now.
 
         folder: where the file goes; None: it stays in memory. attempts_kept: older ones go.
         unix_offset: what makes Unix seconds of monotonic ones.
@@ -102,7 +116,7 @@ class History:
         """Add a batch."""
         try:
             self._write(batch)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             if self._path is None:
                 raise
             self._set_aside(error)
@@ -120,7 +134,7 @@ class History:
             self.packed = packed_count(connection)
             self._keep_newest_attempts()
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             if self._path is None:
                 raise
             self._set_aside(error)
@@ -137,13 +151,21 @@ class History:
             self._connection.execute("DELETE FROM running")
             self._connection.executemany(f"INSERT INTO running VALUES ({marks})", rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error:  # the next batch will find out, and say so
+        except DAMAGE:  # the next batch will find out, and say so
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
     def image(self) -> bytes:
         """The whole database, as `sqlite3.Connection.deserialize` takes it."""
         return self._connection.serialize()
+
+    def finish(self) -> None:
+        """The session is over: nothing runs any more, and all are to find rows."""
+        try:
+            self.unpack()
+            self.write_running(())
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -157,22 +179,23 @@ class History:
             try:
                 return _create(self._path)
             except sqlite3.Error as error:
+                _check_descriptors()
                 _warn(f"There will be no file of this session's history: {error}", self._path)
                 self._path = None
         return _create(_MEMORY)
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
+    def _set_aside(self, error: Exception) -> None:
         """Begin anew in memory, with all that can still be read."""
         path, self._path = self._path, None
         damaged, self._connection = self._connection, _create(_MEMORY)
         with contextlib.suppress(sqlite3.Error):
             damaged.execute("ROLLBACK")
         for table in ("meta", "kinds", "things", "attempts", "events"):
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*DAMAGE):
                 for row in damaged.execute(f"SELECT * FROM {table}"):
                     marks = ",".join("?" * len(row))
                     self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*DAMAGE):
             copy_packed(damaged, self._connection)
         self.packed = packed_count(self._connection)
         self._output_bytes = 0
@@ -199,8 +222,10 @@ class History:
                     [(key, json.dumps(value)) for key, value in batch.meta.items()],
                 )
             if batch.kinds:
-                rows = [(number, json.dumps(facts)) for number, facts in batch.kinds]
-                connection.executemany("INSERT OR REPLACE INTO kinds VALUES (?, ?)", rows)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO kinds VALUES (?, ?)",
+                    [(number, json.dumps(facts)) for number, facts in batch.kinds],
+                )
             if batch.things:
                 newest = {(sort, name): facts for sort, name, facts in batch.things}
                 connection.executemany(
@@ -212,9 +237,10 @@ class History:
                 self.packed = drop_packed(connection, self._attempts_kept)
             else:
                 insert_done(connection, batch.done, self._offset)
-            insert_failed(connection, batch.failed, self._offset)
+            insert_failed(connection, list(map(_storable, batch.failed)), self._offset)
             if batch.events:
-                connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", batch.events)
+                rows = map(_storable, batch.events)
+                connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             if batch.output:
                 connection.executemany("INSERT INTO output VALUES (?, ?, ?, ?, ?)", batch.output)
             self._forget_old(batch)
@@ -255,11 +281,17 @@ class History:
 def open_file(path: str, *, ended: bool) -> sqlite3.Connection:
     """Open a session's file, to be read. ended: nobody writes it any more.
 
-    Raises sqlite3.Error.
+    Raises sqlite3.Error; PermissionError if it is not a file of this user alone, and
+    FileNotFoundError.
     """
+    check_ours(path, stat.S_IFREG)
+    for suffix in ("-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            check_ours(path + suffix, stat.S_IFREG)
     connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
     try:
-        if ended and version_of(connection) == VERSION and packed_count(connection):
+        _distrust(connection)
+        if ended and version_of(connection) == VERSION and has_packed(connection):
             connection.execute("BEGIN IMMEDIATE")  # it was killed
             while unpack_one(connection):
                 pass
@@ -276,16 +308,37 @@ def open_image(image: bytes) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.deserialize(image)
+        _distrust(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _distrust(connection: sqlite3.Connection) -> None:
+    """Expect anything of a database that somebody else has written, or a bad disk has changed."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.text_factory = _text
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
 def version_of(connection: sqlite3.Connection) -> int:
     """Of the tables, see `schema`. Raises sqlite3.Error."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
+
+
+def _storable(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """With texts that SQLite takes: it knows no halves of surrogate pairs."""
+    return tuple(
+        value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for value in row
+    )
 
 
 def _keep_newest(
@@ -307,6 +360,7 @@ def _create(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA cache_size = -512")  # kB; it is written to, and hardly read
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")  # there may be no descriptor for a file
         connection.execute("BEGIN")
         for statement in filter(str.strip, SCHEMA.split(";")):
             connection.execute(statement)
@@ -318,5 +372,19 @@ def _create(path: str) -> sqlite3.Connection:
     return connection
 
 
+def _check_descriptors() -> None:
+    """Raise OSError if it is for want of them that SQLite, which does not say, opens no file."""
+    fds = []
+    try:
+        for _ in range(FILES):
+            fds.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - one by one
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def _warn(what: str, path: str) -> None:
-    logger.warning("%s (%s).", what, path)
+    logger.warning("%s (%s).", printable(what), printable(path))

@@ -11,23 +11,23 @@ for it again, once for every row, behind a driver that is busy. Times become Uni
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import marshal
 import sqlite3
 import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from . import packing
 from .schema import ATTEMPT_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    Rows = Sequence[tuple[Any, ...]]
+    from .packing import Rows
 
 __all__ = [
     "copy_packed",
     "drop_packed",
+    "has_packed",
     "insert_done",
     "insert_failed",
     "pack",
@@ -35,11 +35,9 @@ __all__ = [
     "unpack_one",
 ]
 
-ROWS_OF_BLOB = 1_000  # little enough not to hold up other threads
 _SIZES = (256, 16, 1)  # rows of one statement: few texts, which SQLite has prepared already
 _DONE_COLUMNS = ATTEMPT_COLUMNS[:-2]  # of an attempt that has not failed
 _TIMES = ("created", "ready", "sent", "started", "ended")
-_FORMAT = 4  # of marshal, which every Python since 3.4 reads
 
 
 def insert_done(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
@@ -58,13 +56,18 @@ def insert_failed(connection: sqlite3.Connection, rows: Rows, unix_offset: float
 
 def pack(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
     """Store what `insert_done` takes for later."""
-    for start in range(0, len(rows), ROWS_OF_BLOB):
-        some = rows[start : start + ROWS_OF_BLOB]
-        data = marshal.dumps(list(some), _FORMAT)
+    for start in range(0, len(rows), packing.ROWS_AT_ONCE):
+        some = rows[start : start + packing.ROWS_AT_ONCE]
+        data = packing.dump(some)
         connection.execute(
             "INSERT INTO packed VALUES (?, ?, ?, ?)",
             (len(some), unix_offset, zlib.crc32(data), data),
         )
+
+
+def has_packed(connection: sqlite3.Connection) -> bool:
+    """Whether attempts are packed."""
+    return connection.execute("SELECT 1 FROM packed LIMIT 1").fetchone() is not None
 
 
 def packed_count(connection: sqlite3.Connection) -> int:
@@ -86,10 +89,10 @@ def drop_packed(connection: sqlite3.Connection, kept: int) -> int:
 
 def copy_packed(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Copy what is packed, but for what is damaged. Raises sqlite3.Error."""
-    for count, unix_offset, checksum, data in source.execute("SELECT * FROM packed ORDER BY rowid"):
-        if _is_sound(data, checksum):
-            row = (count, unix_offset, checksum, data)
-            target.execute("INSERT INTO packed VALUES (?, ?, ?, ?)", row)
+    for row in source.execute(_SELECT_PACKED):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            _, rows = _unpacked(*row[1:])
+            target.execute("INSERT INTO packed VALUES (?, ?, ?, ?)", (len(rows), *row[2:]))
 
 
 def unpack_one(connection: sqlite3.Connection) -> bool:
@@ -97,21 +100,34 @@ def unpack_one(connection: sqlite3.Connection) -> bool:
 
     Raises sqlite3.DatabaseError if it is damaged.
     """
-    first = connection.execute(
-        "SELECT rowid, unix_offset, checksum, data FROM packed ORDER BY rowid LIMIT 1"
-    ).fetchone()
+    first = connection.execute(f"{_SELECT_PACKED} LIMIT 1").fetchone()
     if first is None:
         return False
-    rowid, unix_offset, checksum, data = first
-    if not _is_sound(data, checksum):
-        raise sqlite3.DatabaseError("a part of it has changed since it was written")
-    insert_done(connection, marshal.loads(data), unix_offset)
-    connection.execute("DELETE FROM packed WHERE rowid = ?", (rowid,))
+    unix_offset, rows = _unpacked(*first[1:])
+    insert_done(connection, rows, unix_offset)
+    connection.execute("DELETE FROM packed WHERE rowid = ?", first[:1])
     return True
 
 
-def _is_sound(data: bytes, checksum: int) -> bool:
-    return zlib.crc32(data) == checksum
+_SELECT_PACKED = (
+    "SELECT rowid, count, unix_offset, checksum, "
+    f"CASE WHEN length(data) <= {packing.SIZE} THEN data END FROM packed ORDER BY rowid"
+)
+
+
+def _unpacked(count: Any, unix_offset: Any, checksum: Any, data: Any) -> tuple[float, Rows]:
+    """Offset and rows of a blob. Raises sqlite3.DatabaseError if it is damaged."""
+    try:
+        if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
+            raise ValueError("its checksum is another one")
+        rows = packing.load(data, len(_DONE_COLUMNS))
+        if len(rows) != count or not isinstance(unix_offset, float):
+            raise ValueError("it is not as it was told")
+    except ValueError as error:
+        raise sqlite3.DatabaseError(
+            f"a part of it has changed since it was written: {error}"
+        ) from error
+    return unix_offset, rows
 
 
 def _insert(
@@ -126,18 +142,24 @@ def _insert(
     for size in _SIZES:
         while len(rows) - start >= size:
             some = rows[start : start + size]
-            sql = _statement(columns, size, repr(unix_offset), runs=runs)
-            connection.execute(sql, tuple(itertools.chain.from_iterable(some)))
+            sql = _statement(columns, size, runs=runs)
+            connection.execute(sql, (*itertools.chain.from_iterable(some), unix_offset))
             start += size
 
 
 @lru_cache(maxsize=2 * len(_SIZES))
-def _statement(columns: tuple[str, ...], count: int, unix_offset: str, *, runs: bool) -> str:
-    """runs: the seconds that an attempt ran stand in the place of its end."""
+def _statement(columns: tuple[str, ...], count: int, *, runs: bool) -> str:
+    """Its last parameter is what makes Unix seconds of times.
+
+    runs: the seconds that an attempt ran stand in the place of its end.
+    """
     numbers = {column: f"column{number}" for number, column in enumerate(columns, 1)}
-    sources = numbers | {column: f"{numbers[column]} + {unix_offset}" for column in _TIMES}
+    sources = numbers | {column: f"{numbers[column]} + unix_offset" for column in _TIMES}
     if runs:
         sources["ended"] = f"{numbers['started']} + {sources['ended']}"
     rows = ",".join([f"({','.join('?' * len(columns))})"] * count)
     chosen = ", ".join(sources[column] for column in columns)
-    return f"INSERT INTO attempts ({', '.join(columns)}) SELECT {chosen} FROM (VALUES {rows})"
+    return (
+        f"INSERT INTO attempts ({', '.join(columns)}) SELECT {chosen} FROM (VALUES {rows}), "
+        f"(SELECT ? AS unix_offset)"
+    )

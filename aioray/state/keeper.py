@@ -5,7 +5,9 @@ them a moment later, many at a time. Whoever asks is given what is going on by t
 as its loop comes to it, and everything else by the file, which is brought up to date before the
 answer goes out. If the engine's loop is blocked, the answer says so, and where.
 
-The thread starts with the session and ends with it; nothing waits for it but the end.
+The thread starts with the session and ends with it; nothing waits for it but the end. It outlives
+whatever goes wrong in what it does: that is told once, and the next thing is done. It polls with
+`poll`, which needs no descriptor of its own, and begins when there are those that it needs.
 """
 
 from __future__ import annotations
@@ -20,11 +22,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..printable import LINES, printable
+from .folders import SHORTAGES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .folders import SessionFolder
-    from .history import History
+    from .history import Batch, History
+    from .server import Server
 
 __all__ = ["Keeper", "Listener"]
 
@@ -34,6 +40,8 @@ BEGIN_SECONDS = 0.2  # after the start of the session, whose first tasks are not
 FLUSH_SECONDS = 0.5  # between the first fact and the writing of it
 OUTPUT_WAITING = 64 * 1024 * 1024  # bytes of output that may wait to be written; more is not kept
 CLOSE_SECONDS = 10.0  # that the end of a session waits for its history
+IDLE_SECONDS = 5.0  # between two looks at what there is, if nobody rings: the bell may be broken
+PAUSE_SECONDS = 0.5  # before something is tried again for which there were no descriptors
 
 
 class Listener(Protocol):
@@ -110,6 +118,16 @@ class Keeper:
         self._forgotten_kinds = 0  # up to which that has been done
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
+        self._selector = selectors.PollSelector()
+        self._due: float | None = None  # when to write
+        self._server: Server | None = None
+        self._serve_at = (
+            None if folder is None else 0.0
+        )  # when to try to listen; None: not any more
+        self._is_swept = folder is None
+        self._is_deaf = False  # the program has closed the bell
+        self._stopping = threading.Event()
+        self._told: set[tuple[str, type[BaseException]]] = set()  # what has gone wrong
 
     # ------------------------------------------------------------ for the engine
 
@@ -121,7 +139,7 @@ class Keeper:
         """Have what the deques hold written soon."""
         if not (self.awake or self._closing):
             self.awake = True
-            os.eventfd_write(self._bell, 1)
+            self._ring()
 
     def keep_output(self, row: tuple[int, int, int, float, bytes]) -> None:
         """Have output written soon, or drop it if the disk does not keep up."""
@@ -148,7 +166,8 @@ class Keeper:
             return
         self._closing = True
         self._needed.set()
-        os.eventfd_write(self._bell, 1)
+        self._stopping.set()
+        self._ring()
         if self._thread.ident is not None:  # else there was no room for another thread
             self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
@@ -156,7 +175,8 @@ class Keeper:
         else:
             with self._ending:
                 self._ended = True
-                os.close(self._bell)
+                with contextlib.suppress(OSError):
+                    os.close(self._bell)
 
     def do(self, job: Callable[[], None]) -> None:
         """Have something done by the thread, or not at all if it has ended. From any thread."""
@@ -164,130 +184,207 @@ class Keeper:
             if not self._ended:
                 self._needed.set()
                 self._jobs.append(job)
-                os.eventfd_write(self._bell, 1)
+                self._ring()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(OSError):  # the program has closed it; the thread looks by itself
+            os.eventfd_write(self._bell, 1)
 
     # ------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
         self._needed.wait(BEGIN_SECONDS)
-        from .folders import sweep
-        from .history import History
-        from .server import Server
+        while not self._do_safely("begin", self._begin):
+            if self._closing:
+                return
+            self._pause()
+        self._do_safely("write", self._flush)
+        while not self._closing:
+            if not self._do_safely("wait for work", self._turn):
+                self._pause()
+        self._do_jobs()
+        for step in (self._flush, self._history_of().finish, self._stop_serving):
+            self._do_safely("end", step)
 
-        selector = selectors.DefaultSelector()
-        selector.register(self._bell, selectors.EVENT_READ, self._rung)
-        server: Server | None = None
-        folder = self._folder
-        self._history = history = History(
-            None if folder is None else folder.path,
+    def _do_safely(self, what: str, do: Callable[..., object], *args: Any) -> bool:
+        """Do something, and tell once if that goes wrong; whether it has gone well.
+
+        Nothing may end the thread, not even a SystemExit that a class of the user's raises.
+        """
+        try:
+            do(*args)
+        except BaseException as error:  # noqa: BLE001 - see above
+            if (what, type(error)) not in self._told:
+                self._told.add((what, type(error)))
+                with contextlib.suppress(Exception):
+                    _tell(what, error)
+            return False
+        return True
+
+    def _pause(self) -> None:
+        """Wait a little, unless the end has come."""
+        self._stopping.wait(PAUSE_SECONDS)
+
+    def _begin(self) -> None:
+        """Import what the thread needs from now on, and open the file. Raises OSError."""
+        from . import folders, server, stacks  # noqa: F401 - so that it is there
+        from .history import History
+
+        self._history = History(
+            None if self._folder is None else self._folder.path,
             attempts_kept=self._attempts_kept,
             unix_offset=self._unix_offset,
         )
-        self._flush()
-        if folder is not None:
-            try:
-                server = Server(folder.path, selector, self._answer)
-            except OSError as error:
-                logger.warning("This session cannot be asked for its state: %s.", error)
-        due: float | None = None
-        swept = folder is None
-        while not self._closing:
-            wait = None if due is None else max(0.0, due - time.monotonic())
-            if due is None and history.packed:
-                wait = 0.0
-            if server is not None:
-                wait = server.shortest_wait(wait)
-            for key, _ in selector.select(wait):
-                key.data()
-            now = time.monotonic()
-            if server is not None:
-                server.time_out(now)
-            while self._jobs:
-                self._jobs.popleft()()
-            if due is not None and now >= due:
-                due = None
-                self._flush()
-                self._ask_for_running()
-                if not swept and folder is not None:
-                    swept = True
-                    sweep(folder.root)
-            elif due is None and (self.awake or self._running_changed):
-                due = now + FLUSH_SECONDS
-            elif due is None:
-                history.unpack(all_of_it=False)  # there is time for it
+        self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
+
+    def _history_of(self) -> History:
+        assert self._history is not None
+        return self._history
+
+    def _turn(self) -> None:
+        """Wait for something to do, and do it."""
+        history, due = self._history_of(), self._due
+        wait = IDLE_SECONDS if due is None else max(0.0, due - time.monotonic())
+        if due is None and history.packed:
+            wait = 0.0
+        if self._serve_at is not None:
+            self._do_safely("listen", self._serve)
+        if self._serve_at is not None:
+            wait = min(wait, PAUSE_SECONDS)
+        if self._is_deaf:
+            wait = min(wait, FLUSH_SECONDS)
+        if self._server is not None:
+            wait = self._server.shortest_wait(wait)
+        for key, _ in self._selector.select(wait):
+            if not self._do_safely("serve a caller", key.data):
+                self._pause()  # it may be told again at once
+        now = time.monotonic()
+        if self._server is not None:
+            self._do_safely("end what takes too long", self._server.time_out, now)
+        self._do_jobs()
+        if due is not None and now >= due:
+            self._due = None
+            self._do_safely("write", self._flush)
+            self._do_safely("ask what is running", self._ask_for_running)
+            if not self._is_swept:
+                self._is_swept = True
+                self._do_safely("remove old sessions", self._sweep)
+        elif due is None and (self.awake or self._running_changed):
+            self._due = now + FLUSH_SECONDS
+        elif due is None:
+            history.unpack(all_of_it=False)  # there is time for it
+
+    def _do_jobs(self) -> None:
         while self._jobs:
-            self._jobs.popleft()()
-        self._flush()
-        history.unpack()
-        history.write_running(())
-        history.close()
-        if server is not None:
-            server.close()
-        selector.close()
+            self._do_safely("answer", self._jobs.popleft())
+
+    def _serve(self) -> None:
+        """Listen to callers, or try to again a little later if there is no descriptor for that."""
+        from .server import Server
+
+        assert self._folder is not None
+        assert self._serve_at is not None
+        now = time.monotonic()
+        if now < self._serve_at:
+            return
+        try:
+            self._server = Server(self._folder.path, self._selector, self._answer)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                self._serve_at = now + PAUSE_SECONDS
+                return
+            logger.warning("This session cannot be asked for its state: %s.", error)
+        self._serve_at = None
+
+    def _stop_serving(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._selector.close()
+
+    def _sweep(self) -> None:
+        from .folders import sweep
+
+        assert self._folder is not None
+        sweep(self._folder.root)
 
     def _rung(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             os.eventfd_read(self._bell)
+        except BlockingIOError:
+            pass
+        except OSError:  # the program has closed it
+            self._selector.unregister(self._bell)
+            self._is_deaf = True
 
     def _flush(self) -> None:
-        """Write what has come since the last time."""
-        self._running_changed |= self.awake
-        self.awake = False  # before looking: whatever comes from now on wakes again
-        try:
-            self._write()
-        except Exception:
-            logger.exception("A part of the history was not written, which is a bug in aioray.")
-
-    def _write(self) -> None:
+        """Write what has come since the last time, and let listeners know."""
         from .history import Batch
 
-        assert self._history is not None
+        self._running_changed |= self.awake
+        self.awake = False  # before looking: whatever comes from now on wakes again
         old_kinds = self._old_kinds  # before the rows: what comes later does not speak of them
         done, events = _taken(self.done), _taken(self.events)
-        retried = [self.finish_row(row) for row in _taken(self.retried)]
-        failed = [self.finish_row(row) for row in _taken(self.failed)]
+        retried = self._finished(_taken(self.retried))
+        failed = self._finished(_taken(self.failed))
         things, output = _taken(self.things), _taken(self.output)
         self._output_taken += sum(len(row[-1]) for row in output)
-        meta, known = self.meta, self._meta_written
-        self._meta_written = meta
-        self._history.write(
-            Batch(
-                done=done,
-                failed=[*retried, *failed],
-                kinds=_taken(self._new_kinds),
-                old_kinds=old_kinds,
-                things=things,
-                events=events,
-                output=output,
-                meta={} if meta is known else meta,
-            )
+        meta = self.meta
+        batch = Batch(
+            done=done,
+            failed=[*retried, *failed],
+            kinds=_taken(self._new_kinds),
+            old_kinds=old_kinds,
+            things=things,
+            events=events,
+            output=output,
+            meta={} if meta is self._meta_written else meta,
         )
-        for listener in self.listeners:
+        if self._do_safely("write", self._write, batch):
+            self._meta_written = meta
+        for listener in tuple(self.listeners):
             if done or failed or retried:
-                ended = ((*row[:-1], row[-2] + row[-1], None, None) for row in done)
-                listener.attempts(self.kinds, [*ended, *failed], retried)
+                ended = [(*row[:-1], row[-2] + row[-1], None, None) for row in done]
+                rows = [*ended, *failed]
+                self._do_safely("tell a listener", listener.attempts, self.kinds, rows, retried)
             if things:
-                listener.things(things)
+                self._do_safely("tell a listener", listener.things, things)
             if events:
-                listener.events(events)
+                self._do_safely("tell a listener", listener.events, events)
         if old_kinds > self._forgotten_kinds:
             self._forgotten_kinds = old_kinds
             for number in tuple(self.kinds):  # others may be added meanwhile
                 if number <= old_kinds:
                     del self.kinds[number]
 
+    def _finished(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows with their texts; without one of which that cannot be made."""
+        found: list[tuple[Any, ...]] = []
+        for row in rows:
+            self._do_safely("tell of an error", lambda row: found.append(self.finish_row(row)), row)
+        return found
+
+    def _write(self, batch: Batch) -> None:
+        """Write a batch; what of it cannot be written does not take the rest along."""
+        history = self._history_of()
+        try:
+            history.write(batch)
+        except Exception:
+            for part in batch.apart():
+                with contextlib.suppress(Exception):
+                    history.write(part)
+            raise
+
     def _ask_for_running(self) -> None:
         """Note what is running, in case that the driver is killed."""
 
         def note(answer: dict[str, Any]) -> None:
             self._asked_for_running = False
-            assert self._history is not None
-            self._history.write_running(answer.get("running", ()))
+            self._history_of().write_running(answer.get("running", ()))
 
         if not self._asked_for_running:
-            self._asked_for_running = True
             self._running_changed = False
             self._ask({"want": ["running"]}, lambda answer: self.do(lambda: note(answer)))
+            self._asked_for_running = True
 
     def _answer(self, request: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
         """Answer a caller: with the engine's help, and then with the file up to date."""
@@ -300,18 +397,40 @@ class Keeper:
         """
 
         def finish() -> None:
-            if "stacks" in answer:  # here the loop is seen where it waits, and not in its answering
-                from .stacks import own_stacks
-
-                answer["stacks"].append(own_stacks())
-            self._flush()
-            assert self._history is not None
-            self._history.unpack()
-            if self._history.path is None:
-                answer["database"] = base64.b64encode(self._history.image()).decode()
+            try:
+                self._complete(answer)
+            except BaseException as bug:
+                error = f"it has failed to answer, which is a bug in aioray: {bug!r}"
+                reply({"error": error})
+                raise
             reply(answer)
 
         self.do(finish)
+
+    def _complete(self, answer: dict[str, Any]) -> None:
+        from .stacks import own_stacks
+
+        if "stacks" in answer:  # here the loop is seen where it waits, and not in its answering
+            answer["stacks"].append(own_stacks())
+        self._flush()
+        history = self._history_of()
+        history.unpack()
+        if history.path is None:
+            answer["database"] = base64.b64encode(history.image()).decode()
+
+
+def _tell(what: str, error: BaseException) -> None:
+    """Say that something has gone wrong in the thread, which goes on."""
+    text = printable(f"{type(error).__name__}: {error}", LINES)
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        logger.warning("The history's thread cannot %s yet: %s.", what, text)
+    else:
+        logger.error(
+            "The history's thread has failed to %s, which is a bug in aioray. It goes on. %s",
+            what,
+            text,
+            exc_info=error,
+        )
 
 
 def _taken(items: deque[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ["ATTEMPT_COLUMNS", "SCHEMA", "VERSION"]
 
-VERSION = 1  # of the tables; a file of another version is not read
+VERSION = 2  # of the tables; a file of another version is not read
 
 ATTEMPT_COLUMNS = (
     "kind",
