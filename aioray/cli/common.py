@@ -84,10 +84,14 @@ def _complete_session(
 ) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
+    try:
+        found = sessions(ctx.params.get("temp_dir"))
+    except SessionError:  # whoever wants to see it will be told
+        return []
     return [
-        CompletionItem(found.name, help="alive" if found.alive else "ended")
-        for found in sessions(ctx.params.get("temp_dir"))
-        if found.name.startswith(incomplete)
+        CompletionItem(one.name, help="alive" if one.alive else "ended")
+        for one in found
+        if one.name.startswith(incomplete)
     ]
 
 

@@ -172,10 +172,10 @@ def plain_table(
     table = [[str(number), *row] for number, row in enumerate(cells)]
     headers = ["", *(name.upper() for name in columns)]
     split = [[cell.split("\n") for cell in row] for row in table]
-    texts = list(zip(*table, strict=True))
+    texts = list(zip(*table, strict=True)) or [()] * len(headers)
     aligns = [right and _are_numbers(texts[at]) for at in range(len(headers))]
     widths = [
-        max(len(header) + _PADDING, *(len(line) for row in split for line in row[at]))
+        max([len(header) + _PADDING, *(len(line) for row in split for line in row[at])])
         for at, header in enumerate(headers)
     ]
     lines = [_line(headers, widths, aligns)]
@@ -391,11 +391,10 @@ def _width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
     """How wide the table of these wants to be, whatever the terminal is."""
     from rich.cells import cell_len
 
-    index = len(str(len(cells) - 1))
-    texts = zip(columns, zip(*cells, strict=True), strict=True)
+    index = len(str(len(cells) - 1)) if cells else 0
     widths = [
-        max(len(name), *(cell_len(line) for cell in column for line in cell.split("\n")))
-        for name, column in texts
+        max([len(name), *(cell_len(line) for row in cells for line in row[at].split("\n"))])
+        for at, name in enumerate(columns)
     ]
     return index + sum(_EDGES + width for width in widths)
 

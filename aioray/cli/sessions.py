@@ -9,6 +9,7 @@ import time
 
 import click
 
+from aioray.cli.common import answering
 from aioray.printable import printable
 from aioray.state.folders import root_folder
 from aioray.state.sessions import meta_of, sessions
@@ -23,7 +24,8 @@ def command(*, temp_dir: str | None) -> None:
 
     The other commands take a name from here, or a pid, as --session; else the newest is meant.
     """
-    found = sessions(temp_dir)
+    with answering():
+        found = sessions(temp_dir)
     if not found:
         click.echo(f"No session in {printable(root_folder(temp_dir))}")
         return

@@ -48,12 +48,15 @@ def render(view: View, now: float, *, verbose: bool = False) -> str:
 
 def _lines(view: View, now: float, *, verbose: bool) -> Iterator[str]:
     meta = view.meta
-    began, ended = meta["started_at"], meta.get("ended_at")
+    began, ended = meta["started_at"], meta["ended_at"]
     yield f"======== Status: {moment(now)} ========"
     if view.alive:
-        yield f"Session: {session_name(view)}, for {span(now - began)}, driver pid {meta['pid']}"
+        since = "" if began is None else f"for {span(now - began)}, "
+        yield f"Session: {session_name(view)}, {since}driver pid {meta['pid']}"
     else:
-        end = "has ended" if ended is None else f"ended {moment(ended)} after {span(ended - began)}"
+        end = "has ended" if ended is None else f"ended {moment(ended)}"
+        if None not in (began, ended):
+            end += f" after {span(ended - began)}"
         yield f"Session: {session_name(view)}, {end}"
     if meta.get("entrypoint"):
         yield f"Program: {meta['entrypoint']}"

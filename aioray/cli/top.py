@@ -139,7 +139,7 @@ class Frame:
         store = store_use(view)
         on_disk = f", {size(store.on_disk)} on disk" if store.on_disk else ""
         waiting = sum(count for _, count in live.get("demands", []))
-        up = span(live["now"] - meta["started_at"])
+        up = span(live["now"] - (meta["started_at"] or live["now"]))
         lines = (
             f"{session_name(view)}  up {up}  driver pid {meta['pid']}",
             f"Resources: {used or 'none'}; {waiting} requests wait",

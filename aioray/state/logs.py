@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .sessions import SessionError
+from .soundness import OUTPUT_IS_SOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,7 +266,7 @@ def is_incomplete(view: View, part: Part) -> bool:
     if not view.meta.get("output_dropped"):
         return False
     oldest = view.connection.execute(
-        "SELECT rowid, at FROM output ORDER BY rowid LIMIT 1"
+        f"SELECT rowid, at FROM output WHERE {OUTPUT_IS_SOUND} ORDER BY rowid LIMIT 1"
     ).fetchone()
     # If the very first is there, it was not the oldest that went: the disk was too slow.
     return oldest is None or oldest[0] == 1 or part.began is None or part.began <= oldest[1]
@@ -350,11 +351,11 @@ def _rows(
     condition, seq = "worker = ? AND (seq >= ? OR seq = 0)", part.since
     if part.seq is not None:
         condition, seq = "worker = ? AND seq = ?", part.seq
-    which = ", ".join(map(str, streams))
+    which = ", ".join("?" * len(streams))
     found: Iterator[tuple[int, int, bytes]] = view.connection.execute(
         f"SELECT rowid, stream, data FROM output WHERE {condition} AND rowid > ? "
-        f"AND stream IN ({which}) ORDER BY rowid {order}",
-        (part.worker, seq, after),
+        f"AND stream IN ({which}) AND {OUTPUT_IS_SOUND} ORDER BY rowid {order}",
+        (part.worker, seq, after, *streams),
     )
     return found
 

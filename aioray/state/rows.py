@@ -20,6 +20,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import ids
+from .soundness import OUTPUT_IS_SOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -201,9 +202,11 @@ def _actor_of(view: View) -> Callable[[Record], str | None]:
 def _runtime_env_info(facts: dict[str, Any]) -> dict[str, Any]:
     wanted = dict(facts["runtime_env"] or {})
     config = wanted.pop("config", None)
+    if not isinstance(config, dict):
+        config = {}
     return {
         "serialized_runtime_env": json.dumps(wanted),
-        "runtime_env_config": {**_RUNTIME_ENV_CONFIG, **(config or {})},
+        "runtime_env_config": {**_RUNTIME_ENV_CONFIG, **config},
     }
 
 
@@ -266,7 +269,10 @@ def _log_of(
     def spans() -> dict[tuple[int, int, int], list[int]]:
         found: dict[tuple[int, int, int], list[int]] = {}
         written: dict[tuple[int, int], int] = {}
-        rows = "SELECT worker, stream, seq, length(data) FROM output ORDER BY rowid"
+        rows = (
+            "SELECT worker, stream, seq, length(data) FROM output "
+            f"WHERE {OUTPUT_IS_SOUND} ORDER BY rowid"
+        )
         for worker, stream, seq, length in view.connection.execute(rows):
             start = written.get((worker, stream), 0)
             written[worker, stream] = end = start + length

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
+import logging
 import os
-import sqlite3
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
-from .folders import found_sessions, is_alive, root_folder
-from .history import FILE, open_file, open_image, version_of
+from ..printable import printable
+from .folders import check_ours, found_sessions, is_alive, root_folder
+from .history import DAMAGE, FILE, open_file, open_image, version_of
 from .schema import VERSION
 from .server import connect
 from .view import View
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
 __all__ = [
@@ -34,6 +36,9 @@ __all__ = [
     "sessions",
 ]
 
+logger = logging.getLogger("aioray")
+
+LONGEST_PATIENCE = 1e6  # seconds; more would be too much for a socket
 BEGIN_SECONDS = 1.0  # between the making of a session's folder and that of its socket
 
 
@@ -75,6 +80,7 @@ class Session:
         self.alive = alive
         self.pid = pid
         self.others = 0  # sessions that run too, if this was found as the newest one
+        self._damage_is_told = False
 
     def __repr__(self) -> str:
         return f"<Session {self.name} {'alive' if self.alive else 'ended'}>"
@@ -88,25 +94,37 @@ class Session:
         """
         live: dict[str, Any] = {}
         if self.alive:
-            live = self._ask({"want": list(want), "patience": timeout}, timeout + 5.0)
+            live = self._ask(list(want), timeout)
         with contextlib.closing(self._open(live.pop("database", None))) as connection:
+            view = View(self, connection, live)
             try:
-                yield View(self, connection, live)
-            except sqlite3.DatabaseError as error:
-                raise SessionError(
-                    f"The history of {self.name} cannot be read: {error} "
-                    f"({os.path.join(self.folder, FILE)}). Remove the file if it is damaged."
-                ) from error
+                yield view
+            except DAMAGE as error:
+                raise self._unreadable(error) from error
+        if view.damaged and not self._damage_is_told:
+            self._damage_is_told = True
+            logger.warning(
+                "A part of the history of %s is damaged and is left out (%s).",
+                printable(self.name),
+                printable(os.path.join(self.folder, FILE)),
+            )
+
+    def _unreadable(self, error: BaseException) -> SessionError:
+        return SessionError(
+            f"The history of {self.name} cannot be read: {error} "
+            f"({os.path.join(self.folder, FILE)}). Remove the file if it is damaged."
+        )
 
     def ask(self, what: str, timeout: float = 30.0) -> Any:
         """One thing that only a living session can tell, such as "stacks". Raises SessionError."""
         if not self.alive:
             raise NoSessionError(f"The session {self.name} has ended.")
-        return self._ask({"want": [what], "patience": timeout}, timeout + 5.0).get(what)
+        return self._ask([what], timeout).get(what)
 
-    def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def _ask(self, want: list[str], patience: float) -> dict[str, Any]:
+        patience = max(0.0, min(patience, LONGEST_PATIENCE))  # in this order it bounds NaN too
         try:
-            answer = self._answer(request, timeout)
+            answer = self._answer({"want": want, "patience": patience}, patience + 5.0)
         except TimeoutError:
             raise SessionError(
                 f"The session {self.name} (pid {self.pid}) does not answer; is it stopped?"
@@ -114,7 +132,7 @@ class Session:
         except (FileNotFoundError, ConnectionError):  # it has ended this moment, or never listened
             self.alive = False
             return {}
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SessionError(f"The session {self.name} cannot be asked: {error}.") from None
         if answer.get("error") == "blocked":
             raise BlockedSessionError(
@@ -138,17 +156,12 @@ class Session:
                 time.sleep(BEGIN_SECONDS / 50)
 
     def _open(self, image: str | None) -> sqlite3.Connection:
-        path = os.path.join(self.folder, FILE)
-        if image is None and not os.path.exists(path):
-            raise NoSessionError(
-                f"The session {self.name} has no history: it was started with history=0, or could "
-                f"not write it."
-            )
         try:
             if image is not None:
                 connection = open_image(base64.b64decode(image))
             else:
-                connection = open_file(path, ended=not self.alive)
+                check_ours(self.folder, stat.S_IFDIR)
+                connection = open_file(os.path.join(self.folder, FILE), ended=not self.alive)
             with contextlib.ExitStack() as stack:
                 stack.callback(connection.close)
                 if version_of(connection) != VERSION:
@@ -156,11 +169,13 @@ class Session:
                         f"The history of {self.name} was written by another version of aioray."
                     )
                 stack.pop_all()
-        except sqlite3.Error as error:
-            raise SessionError(
-                f"The history of {self.name} cannot be read: {error} ({path}). "
-                f"Remove the file if it is damaged."
-            ) from error
+        except FileNotFoundError:
+            raise NoSessionError(
+                f"The session {self.name} has no history: it was started with history=0, or could "
+                f"not write it."
+            ) from None
+        except (*DAMAGE, OSError) as error:
+            raise self._unreadable(error) from error
         return connection
 
 
@@ -168,18 +183,22 @@ def sessions(temp_dir: str | None = None) -> list[Session]:
     """All sessions of this user, the newest first.
 
     temp_dir: what the programs gave to init as `_temp_dir`; None: RAY_TMPDIR, or the system's
-    folder for temporary files.
+    folder for temporary files. Raises SessionError if that is not this user's alone.
     """
-    return [
-        Session(found.name, found.path, alive=found.alive, pid=found.pid)
-        for found in found_sessions(root_folder(temp_dir))
-    ]
+    root = root_folder(temp_dir)
+    try:
+        found = found_sessions(root)
+    except PermissionError as error:
+        raise SessionError(
+            f"The folder of sessions is not looked into: {error.strerror} ({root})."
+        ) from error
+    return [Session(one.name, one.path, alive=one.alive, pid=one.pid) for one in found]
 
 
 def find_session(name: str | None = None, temp_dir: str | None = None) -> Session:
     """The session of this name, or with these last digits; None: the newest one.
 
-    Raises NoSessionError.
+    Raises NoSessionError, and what `sessions` does.
     """
     found = sessions(temp_dir)
     root = root_folder(temp_dir)
@@ -212,13 +231,9 @@ def open_view(
 def meta_of(session: Session) -> dict[str, Any]:
     """What the history says of a session as a whole; empty if it cannot be read."""
     path = os.path.join(session.folder, FILE)
-    if not os.path.exists(path):
-        return {}
     with (
-        contextlib.suppress(sqlite3.Error, ValueError),
-        contextlib.closing(sqlite3.connect(path, timeout=1.0)) as connection,
+        contextlib.suppress(*DAMAGE, OSError),
+        contextlib.closing(open_file(path, ended=False)) as connection,
     ):
-        connection.execute("PRAGMA query_only = ON")
-        rows = connection.execute("SELECT key, value FROM meta")
-        return {key: json.loads(value) for key, value in rows}
+        return View(session, connection, {}).meta
     return {}

@@ -1,11 +1,12 @@
 """What one session can tell, put together from its history and from what is going on.
 
-Room: state. Rows as they were recorded; what Ray calls them is in `resources`.
+Room: state. Rows as they were recorded; what Ray calls them is in `resources`. What is damaged is
+left out here, see `soundness`, and the view says that there was such: all others can trust it.
 """
 
 from __future__ import annotations
 
-import json
+import sqlite3
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,24 +14,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import ids
 from .record import Record
 from .schema import ATTEMPT_COLUMNS
+from .soundness import (
+    ATTEMPT_IS_SOUND,
+    EVENT_IS_SOUND,
+    FIELDS,
+    RUNNING_IS_SOUND,
+    checked,
+    parsed,
+)
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
     from .sessions import Session
 
 __all__ = ["Glance", "View"]
 
-_SELECT = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts"
+_SELECT = (
+    f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE {ATTEMPT_IS_SOUND} ORDER BY rowid"
+)
 _SELECT_COUNTS = (
     "SELECT kind, error_type IS NOT NULL, attempt > 0, COUNT(*) FROM attempts WHERE rowid > ? "
     "GROUP BY 1, 2, 3"
 )
 _SELECT_NEWEST = "SELECT label, attempt FROM attempts ORDER BY rowid DESC LIMIT ?"
+_SELECT_EVENTS = (
+    f"SELECT at, severity, source, message FROM events WHERE {EVENT_IS_SOUND} ORDER BY rowid"
+)
 _SELECT_RUNNING = (
-    f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM running AS r WHERE NOT EXISTS "
-    "(SELECT 1 FROM attempts AS a WHERE a.label = r.label AND a.attempt = r.attempt)"
+    f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM running AS r WHERE {RUNNING_IS_SOUND} AND NOT "
+    "EXISTS (SELECT 1 FROM attempts AS a WHERE a.label = r.label AND a.attempt = r.attempt)"
 )
 NEWEST = 100_000  # attempts among which are those that ended while the session answered
 _KILLED = "The driver has died while this attempt was running."
@@ -55,6 +68,7 @@ class View:
         self.session = session
         self.connection = connection
         self.live = live
+        self.damaged = False  # whether something was left out
 
     @property
     def alive(self) -> bool:
@@ -63,9 +77,13 @@ class View:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What is said of the session as a whole."""
-        rows = self.connection.execute("SELECT key, value FROM meta")
-        return {key: json.loads(value) for key, value in rows}
+        """What is said of the session as a whole. Raises sqlite3.DatabaseError if that is lost."""
+        rows = self.connection.execute("SELECT key, value FROM meta WHERE typeof(key) = 'text'")
+        stored = {key: parsed(value) for key, value in rows}
+        meta = self._checked(stored, "meta")
+        if meta is None:
+            raise sqlite3.DatabaseError("it does not say whose it is")
+        return meta
 
     @cached_property
     def job(self) -> bytes:
@@ -76,7 +94,8 @@ class View:
     def kinds(self) -> dict[int, dict[str, Any]]:
         """What attempts have in common, by `Record.kind`."""
         rows = self.connection.execute("SELECT id, facts FROM kinds")
-        return {number: json.loads(facts) for number, facts in rows}
+        found = {number: self._checked(parsed(facts), "kind") for number, facts in rows}
+        return {number: facts for number, facts in found.items() if facts is not None}
 
     @cached_property
     def workers(self) -> dict[int, dict[str, Any]]:
@@ -104,18 +123,25 @@ class View:
     @cached_property
     def events(self) -> list[tuple[float, str, str, str]]:
         """What was told of, in its order: when, severity, source, message."""
-        return self.connection.execute("SELECT * FROM events ORDER BY rowid").fetchall()
+        found = self.connection.execute(_SELECT_EVENTS).fetchall()
+        self._expect("events", len(found))
+        return found
 
     def records(self) -> Iterator[Record]:
         """All attempts: those that have ended, in that order, then those that have not."""
         unfinished = self.live.get("tasks", ())
         keys = {_key(label, attempt) for _, label, attempt, *_ in unfinished}
-        for row in self.connection.execute(f"{_SELECT} ORDER BY rowid"):
+        kinds, count = self.kinds, 0
+        for row in self.connection.execute(_SELECT):
+            if row[0] not in kinds:
+                continue
+            count += 1
             if keys and row[1:3] in keys:
                 keys.discard(row[1:3])  # it has ended since
             yield Record._make((*row, _STATES[row[-2] is not None]))
+        self._expect("attempts", count)
         for row in unfinished:
-            if _key(row[1], row[2]) in keys:
+            if _key(row[1], row[2]) in keys and row[0] in kinds:
                 yield self._unfinished(row)
         if not self.alive:
             yield from self._killed()
@@ -134,11 +160,14 @@ class View:
         try:
             (mark,) = connection.execute("SELECT COALESCE(MAX(rowid), 0) FROM attempts").fetchone()
             for kind, failed, again, count in connection.execute(_SELECT_COUNTS, (after,)):
-                ended[kind, bool(failed), bool(again)] = count
+                if kind in self.kinds:
+                    ended[kind, bool(failed), bool(again)] += count
+                else:
+                    self.damaged = True
             if left:
                 for key in connection.execute(_SELECT_NEWEST, (NEWEST,)):
                     left.pop(key, None)  # it has ended since
-            found = [self._unfinished(row) for row in left.values()]
+            found = [self._unfinished(row) for row in left.values() if row[0] in self.kinds]
             if not self.alive:
                 found += self._killed()
         finally:
@@ -153,7 +182,8 @@ class View:
 
     def _killed(self) -> Iterator[Record]:
         for row in self.connection.execute(_SELECT_RUNNING):
-            yield Record._make((*row[:-2], "OWNER_DIED", _KILLED, "FAILED"))
+            if row[0] in self.kinds:
+                yield Record._make((*row[:-3], None, "OWNER_DIED", _KILLED, "FAILED"))
 
     def task_id(self, record: Record) -> str:
         """The id of the task, in hexadecimal digits."""
@@ -172,7 +202,18 @@ class View:
         rows = self.connection.execute(
             "SELECT facts FROM things WHERE sort = ? ORDER BY rowid", (sort,)
         )
-        return [json.loads(facts) for (facts,) in rows]
+        found = [self._checked(parsed(facts), sort) for (facts,) in rows]
+        return [facts for facts in found if facts is not None]
+
+    def _checked(self, facts: Any, sort: str) -> dict[str, Any] | None:
+        found, whole = checked(facts, FIELDS[sort])
+        self.damaged |= not whole
+        return found
+
+    def _expect(self, table: str, count: int) -> None:
+        """Note whether there are more rows than so many."""
+        (there,) = self.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+        self.damaged |= there > count
 
 
 def _key(label: int | str, attempt: int) -> tuple[int | bytes, int]:

@@ -14,7 +14,7 @@ from aioray.cli.render import print_rows, print_summary
 from aioray.cli.summary import LAYOUTS
 from aioray.state.queries import list_rows, summarize
 from aioray.state.resources import RESOURCES
-from tests.state.history import a_session
+from tests.state.history import History, a_session
 
 WIDTHS = (40, 80, 200, 600)
 
@@ -143,3 +143,18 @@ def test_width_of_a_table_is_known_before_it_is_made(columns, cells) -> None:
     console = Console(file=io.StringIO(), width=1000)
     drawn = console.measure(render._rich_table(columns, cells)).maximum
     assert render._width(columns, cells) == drawn
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("resource", LAYOUTS)
+def test_summary_of_nothing_is_an_empty_table(
+    resource, terminal, screen, monkeypatch, capsys
+) -> None:
+    summary = summarize(History().view(), resource)
+    draw = lambda: print_summary(summary, LAYOUTS[resource])  # noqa: E731
+    if terminal:
+        text = screen(80, colours=False, draw=draw)
+    else:
+        draw()
+        text = capsys.readouterr().out
+    assert LAYOUTS[resource].heading in text
