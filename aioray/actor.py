@@ -16,15 +16,19 @@ asked after every `checkpoint_every`-th call, before the answer of that is told.
 last. A call and the state after it count together: if the actor dies in between, neither counts.
 """
 
+# Of overloads that overlap the first that fits is meant.
+# mypy: disable-error-code="overload-overlap"
+
 from __future__ import annotations
 
 import functools
 import inspect
 import pickle
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from . import ids
+from .actor_base import Actor
 from .actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
 from .actor_options import (
     MethodOptions,
@@ -48,12 +52,41 @@ from .serialization import dump_function
 from .signatures import check_call, positional_range, signature_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+    from typing import Concatenate, Generic, Never, ParamSpec, Unpack
 
     from .actor_options import ActorOptions
+    from .call_types import (
+        ActorClassCalls,
+        Arguments,
+        Calls,
+        Given_co,
+        MakesDynamicMethods,
+        MakesMethods,
+        MakesMethodsOfNothing,
+        MakesMethodsOfSeveral,
+        Method,
+        MethodCalls,
+        OfClass,
+        S_co,
+        Value_co,
+    )
     from .client import Client
+    from .generators import ObjectRefGenerator
+    from .option_types import ActorOptions as ActorKeywords
+    from .option_types import MethodOptions as MethodKeywords
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    T = TypeVar("T")
+else:
+    from .subscripts import Subscriptable
+
+    ActorClassCalls = Calls = Generic = MethodCalls = Subscriptable
+    Arguments = Given_co = OfClass = P = S_co = Value_co = None
 
 __all__ = [
+    "Actor",
     "ActorClass",
     "ActorClassInheritanceException",
     "ActorHandle",
@@ -68,8 +101,6 @@ __all__ = [
     "method",
     "own_handle",
 ]
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 SAVE, RESTORE = "__aioray_save__", "__aioray_restore__"
 _GIVEN = "__aioray_method__"  # attribute of a method: what `@method` says, as plain values
@@ -285,7 +316,7 @@ def _check_interruptible(name: str, options: MethodOptions, meta: ActorMeta) -> 
 # --- classes ------------------------------------------------------------------------------------
 
 
-class ActorClass:
+class ActorClass(ActorClassCalls[OfClass, Arguments]):
     """A class whose instances live in worker processes of their own. Made by `@aioray.remote`.
 
     `A.remote(...)` makes an actor and returns its handle at once; `A.options(...)` changes options
@@ -317,19 +348,21 @@ class ActorClass:
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
         )
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
-        """Make an actor; its handle, at once. Calls wait until it is made.
+    if not TYPE_CHECKING:  # what it takes and gives is said by ActorClassCalls
 
-        Arguments are treated as those of remote functions. The actor lives until the last handle is
-        gone and the calls made so far have run, unless it is detached.
-        Raises TypeError if the arguments do not fit `__init__` or cannot be serialized;
-        ActorAlreadyExistsError; AssertionError for a method of a concurrency group that the class
-        does not declare; ValueError for allow_out_of_order_execution=False where calls run side by
-        side.
-        """
-        return _create(self._aioray_call, args, kwargs)
+        def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
+            """Make an actor; its handle, at once. Calls wait until it is made.
 
-    def options(self, **options: Any) -> BoundActorOptions:
+            Arguments are treated as those of remote functions. The actor lives until the last
+            handle is gone and the calls made so far have run, unless it is detached.
+            Raises TypeError if the arguments do not fit `__init__` or cannot be serialized;
+            ActorAlreadyExistsError; AssertionError for a method of a concurrency group that the
+            class does not declare; ValueError for allow_out_of_order_execution=False where calls
+            run side by side.
+            """
+            return _create(self._aioray_call, args, kwargs)
+
+    def options(self, **options: Unpack[ActorKeywords]) -> BoundActorOptions[OfClass, Arguments]:
         """The same class with some options changed: what `@remote` takes, but concurrency_groups.
 
         Raises what `@remote` raises.
@@ -364,7 +397,7 @@ class ActorClass:
         return f"ActorClass({self._aioray_code.name})"
 
 
-class BoundActorOptions:
+class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
     """An actor class with other options: has `remote()`, and cannot be changed again."""
 
     __slots__ = ("_call",)
@@ -372,16 +405,18 @@ class BoundActorOptions:
     def __init__(self, code: ActorCode, options: ActorOptions) -> None:
         self._call = Call(code, options)
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
-        """Make an actor, as `ActorClass.remote`."""
-        return _create(self._call, args, kwargs)
+    if not TYPE_CHECKING:
+
+        def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
+            """Make an actor, as `ActorClass.remote`."""
+            return _create(self._call, args, kwargs)
 
     def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
         _refuse_bind()
 
 
-def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass:
+def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass[Any]:
     """What `@remote(**given)` makes of a class. Raises what `parse_actor_options` raises."""
     code = ActorCode(cls)
     options = parse_actor_options(
@@ -390,13 +425,13 @@ def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass:
     return _of_code(code, options)
 
 
-def _actor_class(cls: type[Any], options: ActorOptions) -> ActorClass:
+def _actor_class(cls: type[Any], options: ActorOptions) -> ActorClass[Any]:
     """The same actor class again, in another process."""
     return _of_code(ActorCode(cls), options)
 
 
-def _of_code(code: ActorCode, options: ActorOptions) -> ActorClass:
-    made = object.__new__(ActorClass)
+def _of_code(code: ActorCode, options: ActorOptions) -> ActorClass[Any]:
+    made: ActorClass[Any] = object.__new__(ActorClass)
     functools.update_wrapper(made, code.function, updated=())
     made._aioray_code = code
     made._aioray_options = options
@@ -404,7 +439,7 @@ def _of_code(code: ActorCode, options: ActorOptions) -> ActorClass:
     return made
 
 
-def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorHandle:
+def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorHandle[Any]:
     code: Any = call.code
     options: ActorOptions = call.options
     check_call(code, args, kwargs)
@@ -438,7 +473,7 @@ def _refuse_bind() -> NoReturn:
 # --- handles ------------------------------------------------------------------------------------
 
 
-class ActorHandle:
+class ActorHandle(Generic[OfClass]):
     """A handle to an actor. `handle.m.remote(...)` calls its method `m`.
 
     Equality and hash are by the actor's id. Handles can be passed to tasks and other actors; when
@@ -451,7 +486,7 @@ class ActorHandle:
         self._aioray_packed = packed
         self._aioray_meta = _unpack(packed)
 
-    def __getattr__(self, name: str) -> ActorMethod:
+    def __getattr__(self, name: str) -> ActorMethod[..., Any, Any]:
         # Called once for each method: the next time it is found in the instance.
         meta: ActorMeta | None = self.__dict__.get("_aioray_meta")
         code = None if meta is None else meta.methods.get(name)
@@ -487,12 +522,12 @@ class ActorHandle:
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorHandle, (self._aioray_ref, self._aioray_packed)
 
-    def __deepcopy__(self, _memo: Any) -> ActorHandle:
+    def __deepcopy__(self, _memo: Any) -> ActorHandle[OfClass]:
         # By way of a pickle the actor would be pinned for the session.
         return ActorHandle(self._aioray_ref, self._aioray_packed)
 
 
-class ActorMethod:
+class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
     """A method of an actor. `.remote(...)` calls it; calling it directly is a TypeError."""
 
     __slots__ = ("_call", "_limit", "_meta", "_packed", "_ref")
@@ -514,15 +549,25 @@ class ActorMethod:
             f"'object.{name}.remote()'."
         )
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.
+    if not TYPE_CHECKING:  # what they take and give is said by MethodCalls
 
-        A call of a generator method gives an ObjectRefGenerator of refs to its items. Arguments are
-        treated as those of remote functions.
-        Raises TypeError if the arguments do not fit the signature or cannot be serialized,
-        PendingCallsLimitExceeded, ActorHandleNotFoundError if the session of the actor has ended.
-        """
-        return self._submit(self._call, args, kwargs)
+        def remote(self, *args: Any, **kwargs: Any) -> Any:
+            """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.
+
+            A call of a generator method gives an ObjectRefGenerator of refs to its items. Arguments
+            are treated as those of remote functions.
+            Raises TypeError if the arguments do not fit the signature or cannot be serialized,
+            PendingCallsLimitExceeded, ActorHandleNotFoundError if the session of the actor has
+            ended.
+            """
+            return self._submit(self._call, args, kwargs)
+
+        def options(self, **options: Any) -> BoundMethodOptions[Arguments, Any]:
+            """The same method with some options changed: what `@method` takes, name and _labels.
+
+            They are looked at by `.remote()`, as in Ray: see there for what it raises.
+            """
+            return BoundMethodOptions(self, options)
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Check a call and hand it to the client that the actor belongs to."""
@@ -552,15 +597,8 @@ class ActorMethod:
         _check_interruptible(code.name, options, self._meta)
         return Call(code, options, self._ref)
 
-    def _handle(self) -> ActorHandle:
+    def _handle(self) -> ActorHandle[Any]:
         return ActorHandle(self._ref, self._packed)
-
-    def options(self, **options: Any) -> BoundMethodOptions:
-        """The same method with some options changed: what `@method` takes, name and _labels.
-
-        They are looked at by `.remote()`, as in Ray: see there for what it raises.
-        """
-        return BoundMethodOptions(self, options)
 
     def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
@@ -571,26 +609,28 @@ class ActorMethod:
         return getattr, (self._handle(), code.method)
 
 
-class BoundMethodOptions:
+class BoundMethodOptions(Calls[P, S_co]):
     """A method of an actor with other options: has `remote()`, and cannot be changed again."""
 
     __slots__ = ("_call", "_given", "_method")
 
-    def __init__(self, method: ActorMethod, given: Mapping[str, Any]) -> None:
+    def __init__(self, method: ActorMethod[P, Any, Any], given: Mapping[str, Any]) -> None:
         self._method = method
         self._given = given
         self._call: Call | None = None
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method, as `ActorMethod.remote`.
+    if not TYPE_CHECKING:
 
-        Raises also TypeError for an unknown option or one of a wrong type; ValueError for one out
-        of range, for a concurrency group that the class does not declare, and for interruptible
-        where calls run side by side.
-        """
-        if self._call is None:
-            self._call = self._method._changed(self._given)
-        return self._method._submit(self._call, args, kwargs)
+        def remote(self, *args: Any, **kwargs: Any) -> Any:
+            """Call the method, as `ActorMethod.remote`.
+
+            Raises also TypeError for an unknown option or one of a wrong type; ValueError for one
+            out of range, for a concurrency group that the class does not declare, and for
+            interruptible where calls run side by side.
+            """
+            if self._call is None:
+                self._call = self._method._changed(self._given)
+            return self._method._submit(self._call, args, kwargs)
 
     def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
@@ -612,9 +652,35 @@ def client_of(ref: ObjectRef[Any]) -> Client:
 
 
 @overload
-def method(function: F, /) -> F: ...
+def method(
+    function: Callable[Concatenate[Any, P], Coroutine[object, Never, T]], /
+) -> Method[P, Coroutine[object, Never, T], ObjectRef[T]]: ...
 @overload
-def method(**options: Any) -> Callable[[F], F]: ...
+def method(
+    function: Callable[Concatenate[Any, P], AsyncIterator[T]], /
+) -> Method[P, AsyncIterator[T], ObjectRefGenerator[T]]: ...
+@overload
+def method(
+    function: Callable[Concatenate[Any, P], Iterator[T]], /
+) -> Method[P, Iterator[T], ObjectRefGenerator[T]]: ...
+@overload
+def method(function: Callable[Concatenate[Any, P], R], /) -> Method[P, R, ObjectRef[R]]: ...
+@overload
+def method(**options: Unpack[MethodKeywords]) -> MakesMethods: ...
+@overload
+def method(
+    *, num_returns: Literal[1, "streaming"] | None, **options: Unpack[MethodKeywords]
+) -> MakesMethods: ...
+@overload
+def method(
+    *, num_returns: Literal[0], **options: Unpack[MethodKeywords]
+) -> MakesMethodsOfNothing: ...
+@overload
+def method(
+    *, num_returns: Literal["dynamic"], **options: Unpack[MethodKeywords]
+) -> MakesDynamicMethods: ...
+@overload
+def method(*, num_returns: int, **options: Unpack[MethodKeywords]) -> MakesMethodsOfSeveral: ...
 
 
 def method(*positional: Any, **options: Any) -> Any:
@@ -639,7 +705,7 @@ def method(*positional: Any, **options: Any) -> Any:
             "such as '@aioray.method(num_returns=2)'."
         )
 
-    def annotate(function: F) -> F:
+    def annotate(function: Any) -> Any:
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         checked = parse_method_options(options, where="method", is_generator=is_generator)
         # Plain values, so that workers can load the class without the modules behind this one.
@@ -651,7 +717,7 @@ def method(*positional: Any, **options: Any) -> Any:
     return annotate
 
 
-def own_handle() -> ActorHandle:
+def own_handle() -> ActorHandle[Any]:
     """A handle to the actor that this process is. It does not keep that alive."""
     from .worker.current import place
 

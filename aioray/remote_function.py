@@ -5,11 +5,14 @@ against the signature and hands it to the client. `Call` is a function with one 
 client hangs what it prepared for it on `binding`, so that a second call costs no preparation.
 """
 
+# Of overloads that overlap the first that fits is meant.
+# mypy: disable-error-code="overload-overlap"
+
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .api import client_for_call
 from .client import Call
@@ -18,19 +21,44 @@ from .options import parse_task_options
 from .signatures import check_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from typing import Never, ParamSpec, Unpack
 
     from .actor import ActorClass
+    from .call_types import (
+        ActorT,
+        Calls,
+        ClassForMypy,
+        ClassForPyright,
+        FunctionCalls,
+        Given_co,
+        Makes,
+        MakesActorClasses,
+        MakesDynamicGenerators,
+        MakesFunctions,
+        MakesFunctionsOfNothing,
+        MakesFunctionsOfSeveral,
+        S_co,
+        Value_co,
+    )
+    from .generators import ObjectRefGenerator
+    from .option_types import ActorClassOptions, CommonOptions, FunctionOptions
     from .options import TaskOptions
     from .refs import ObjectRef
 
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    T = TypeVar("T")
+else:
+    from .subscripts import Subscriptable
+
+    Calls = FunctionCalls = Subscriptable
+    P = Value_co = Given_co = S_co = None
+
 __all__ = ["BoundOptions", "RemoteFunction", "remote"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class RemoteFunction(Generic[P, R]):
+class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
     """A function whose calls run in worker processes. Made by `@aioray.remote`.
 
     `f.remote(...)` submits a call and returns its ref at once; `f.options(...)` changes options for
@@ -38,7 +66,7 @@ class RemoteFunction(Generic[P, R]):
     Source: Ray API reference, ray.remote.
     """
 
-    def __init__(self, function: Callable[P, R], options: TaskOptions) -> None:
+    def __init__(self, function: Callable[P, Value_co], options: TaskOptions) -> None:
         functools.update_wrapper(self, function)
         if not getattr(function, "__module__", None):
             self.__module__ = "global"
@@ -56,26 +84,27 @@ class RemoteFunction(Generic[P, R]):
             f"here."
         )
 
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
-        """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
+    if not TYPE_CHECKING:  # what they take and give is said by FunctionCalls
 
-        A call of a generator function gives an ObjectRefGenerator of refs to its items.
+        def remote(self, *args: Any, **kwargs: Any) -> Any:
+            """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
 
-        An argument that is an ObjectRef reaches the function as its value; inside other objects
-        refs stay refs. Arguments are serialized now: later changes to them have no effect.
-        Raises TypeError if the arguments do not fit the signature or cannot be serialized.
-        """
-        ref: ObjectRef[R] = submit(self, self._call, args, kwargs)
-        return ref
+            A call of a generator function gives an ObjectRefGenerator of refs to its items.
 
-    def options(self, **options: Any) -> BoundOptions[R]:
-        """The same function with some options changed: what `@remote` takes, but max_calls."""
-        changed = parse_task_options(
-            options,
-            base=self.options_given,
-            is_generator=_is_generator(self.function),
-        )
-        return BoundOptions(self, changed)
+            An argument that is an ObjectRef reaches the function as its value; inside other objects
+            refs stay refs. Arguments are serialized now: later changes to them have no effect.
+            Raises TypeError if the arguments do not fit the signature or cannot be serialized.
+            """
+            return submit(self, self._call, args, kwargs)
+
+        def options(self, **options: Any) -> BoundOptions[P, Any]:
+            """The same function with some options changed: what `@remote` takes, but max_calls."""
+            changed = parse_task_options(
+                options,
+                base=self.options_given,
+                is_generator=_is_generator(self.function),
+            )
+            return BoundOptions(self, changed)
 
     def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
@@ -91,19 +120,20 @@ class RemoteFunction(Generic[P, R]):
         return f"<aioray remote function {self.__module__}.{self.name}>"
 
 
-class BoundOptions(Generic[R]):
+class BoundOptions(Calls[P, S_co]):
     """A remote function with other options: has `remote()`, and cannot be changed again."""
 
     __slots__ = ("_call", "_function")
 
-    def __init__(self, function: RemoteFunction[Any, R], options: TaskOptions) -> None:
+    def __init__(self, function: RemoteFunction[P, Any, Any], options: TaskOptions) -> None:
         self._function = function
         self._call = Call(function, options)
 
-    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
-        """Submit a call, as `RemoteFunction.remote`."""
-        ref: ObjectRef[R] = submit(self._function, self._call, args, kwargs)
-        return ref
+    if not TYPE_CHECKING:
+
+        def remote(self, *args: Any, **kwargs: Any) -> Any:
+            """Submit a call, as `RemoteFunction.remote`."""
+            return submit(self._function, self._call, args, kwargs)
 
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
@@ -111,28 +141,58 @@ class BoundOptions(Generic[R]):
 
 
 def submit(
-    code: RemoteFunction[Any, Any], call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    code: RemoteFunction[..., Any, Any],
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
 ) -> Any:
     """Check a call against the signature and hand it to the client of this context."""
     check_call(code, args, kwargs)
     return client_for_call().submit(call, args, kwargs)
 
 
-class _Decorator(Protocol):
-    """What `remote(**options)` gives."""
-
-    @overload  # classes can be called too, and the first that fits is meant
-    def __call__(self, target: type[Any], /) -> ActorClass: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
-
-
 @overload
-def remote(target: type[Any], /) -> ActorClass: ...  # type: ignore[overload-overlap]
+def remote(target: type[ActorT], /) -> type[ActorT]: ...
 @overload
-def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+def remote(target: ClassForMypy[P, T], /) -> ActorClass[T, P]: ...
 @overload
-def remote(**options: Any) -> _Decorator: ...
+def remote(target: ClassForPyright[P, T], /) -> ActorClass[T, P]: ...
+@overload
+def remote(target: type[T], /) -> ActorClass[T]: ...
+@overload
+def remote(
+    target: Callable[P, Coroutine[object, Never, T]], /
+) -> RemoteFunction[P, Coroutine[object, Never, T], ObjectRef[T]]: ...
+@overload
+def remote(
+    target: Callable[P, AsyncIterator[T]], /
+) -> RemoteFunction[P, AsyncIterator[T], ObjectRefGenerator[T]]: ...
+@overload
+def remote(
+    target: Callable[P, Iterator[T]], /
+) -> RemoteFunction[P, Iterator[T], ObjectRefGenerator[T]]: ...
+@overload
+def remote(target: Callable[P, R], /) -> RemoteFunction[P, R, ObjectRef[R]]: ...
+@overload
+def remote(**options: Unpack[CommonOptions]) -> Makes: ...
+@overload
+def remote(**options: Unpack[FunctionOptions]) -> MakesFunctions: ...
+@overload
+def remote(**options: Unpack[ActorClassOptions]) -> MakesActorClasses: ...
+@overload
+def remote(
+    *, num_returns: Literal[1, "streaming"] | None, **options: Unpack[FunctionOptions]
+) -> MakesFunctions: ...
+@overload
+def remote(
+    *, num_returns: Literal[0], **options: Unpack[FunctionOptions]
+) -> MakesFunctionsOfNothing: ...
+@overload
+def remote(
+    *, num_returns: Literal["dynamic"], **options: Unpack[FunctionOptions]
+) -> MakesDynamicGenerators: ...
+@overload
+def remote(*, num_returns: int, **options: Unpack[FunctionOptions]) -> MakesFunctionsOfSeveral: ...
 
 
 def remote(*positional: Any, **options: Any) -> Any:
@@ -175,7 +235,7 @@ def remote(*positional: Any, **options: Any) -> Any:
     return lambda target: _make(target, options)
 
 
-def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any] | ActorClass:
+def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[..., Any, Any] | ActorClass[Any]:
     if inspect.isclass(target):
         from .actor import make_actor_class  # programs without actors do without it
 

@@ -21,8 +21,8 @@ from aioray.util.calls import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aioray.call_types import Calls
     from aioray.refs import ObjectRef
-    from aioray.remote_function import BoundOptions, RemoteFunction
 
 __all__ = ["Executor"]
 
@@ -75,7 +75,7 @@ class Executor(concurrent.futures.Executor):
         self._pending: set[RefFuture[Any]] = set()
         self._is_shut_down = False
 
-    def _name_call(self, name: str) -> BoundOptions[Any] | RemoteFunction[..., Any]:
+    def _name_call(self, name: str) -> Calls[..., ObjectRef[Any]]:
         """The remote function under the name of what it calls, unless the options give one."""
         return self._call if self._call.options_given.name else self._call.options(name=name)
 

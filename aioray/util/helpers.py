@@ -6,17 +6,49 @@ Room: facade. Written with `wait` and `get` alone, so it works wherever these do
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from aioray.api import get, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from aioray.call_types import Remote
     from aioray.refs import ObjectRef
-    from aioray.remote_function import BoundOptions, RemoteFunction
 
 __all__ = ["as_completed", "map_unordered"]
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+@overload
+def as_completed(
+    refs: Sequence[ObjectRef[T]],
+    *,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[False] = False,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[T]: ...
+@overload
+def as_completed(
+    refs: Sequence[ObjectRef[T]],
+    *,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[True],
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[ObjectRef[T]]: ...
+@overload
+def as_completed(
+    refs: Sequence[ObjectRef[Any]],
+    *,
+    chunk_size: int = 10,
+    yield_obj_refs: bool,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[Any]: ...
 
 
 def as_completed(
@@ -46,8 +78,43 @@ def as_completed(
         yield from done if yield_obj_refs else (get(ref) for ref in done)
 
 
+@overload
 def map_unordered(
-    fn: RemoteFunction[..., Any] | BoundOptions[Any],
+    fn: Remote[Callable[[A], object], ObjectRef[T]],
+    items: Iterable[A] | Iterable[ObjectRef[A]],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[False] = False,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[T]: ...
+@overload
+def map_unordered(
+    fn: Remote[Callable[[A], object], ObjectRef[T]],
+    items: Iterable[A] | Iterable[ObjectRef[A]],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[True],
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[ObjectRef[T]]: ...
+@overload
+def map_unordered(
+    fn: Remote[Callable[[A], object], ObjectRef[Any]],
+    items: Iterable[A] | Iterable[ObjectRef[A]],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: bool,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[Any]: ...
+
+
+def map_unordered(
+    fn: Any,
     items: Iterable[Any],
     *,
     backpressure_size: int | None = 100,
