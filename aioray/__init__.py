@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     )
     from aioray.core.intensity import RestartPolicy
     from aioray.core.messages import CancelOutcome
-    from aioray.engine import Engine
+    from aioray.engines import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
     from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aioray.progress_bar import progress
@@ -104,7 +104,7 @@ else:
     _MODULE_BY_NAME = {
         "CancelOutcome": "core.messages",
         "DoNotRetry": "exceptions",
-        "Engine": "engine",
+        "Engine": "engines",
         "DynamicObjectRefGenerator": "generators",
         "ObjectRef": "refs",
         "ObjectRefGenerator": "generators",
@@ -176,5 +176,5 @@ else:
 
 
 def __dir__() -> list[str]:
-    """List the public names, also those that nobody has asked for yet."""
-    return sorted({*globals(), *__all__})
+    """List the public names, also those that nobody has asked for yet, and no others."""
+    return sorted(__all__)

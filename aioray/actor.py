@@ -80,9 +80,9 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 else:
-    from .subscripts import Subscriptable
+    from .subscripts import Erased, subscriptable
 
-    ActorClassCalls = Calls = Generic = MethodCalls = Subscriptable
+    ActorClassCalls = Calls = Generic = MethodCalls = Erased
     Arguments = Given_co = OfClass = P = S_co = Value_co = None
 
 __all__ = [
@@ -341,14 +341,16 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
             f"class an actor class (with @aioray.remote)."
         )
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: instances live in workers only."""
-        name = self._aioray_code.name
-        raise TypeError(
-            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
-        )
-
     if not TYPE_CHECKING:  # what it takes and gives is said by ActorClassCalls
+        __class_getitem__ = subscriptable
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            """Refuse: instances live in workers only."""
+            name = self._aioray_code.name
+            raise TypeError(
+                f"Actors cannot be instantiated directly. Instead of '{name}()', use "
+                f"'{name}.remote()'."
+            )
 
         def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
             """Make an actor; its handle, at once. Calls wait until it is made.
@@ -431,12 +433,13 @@ def _actor_class(cls: type[Any], options: ActorOptions) -> ActorClass[Any]:
 
 
 def _of_code(code: ActorCode, options: ActorOptions) -> ActorClass[Any]:
-    made: ActorClass[Any] = object.__new__(ActorClass)
+    made: Any = object.__new__(ActorClass)
     functools.update_wrapper(made, code.function, updated=())
     made._aioray_code = code
     made._aioray_options = options
     made._aioray_call = Call(code, options)
-    return made
+    actor_class: ActorClass[Any] = made
+    return actor_class
 
 
 def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ActorHandle[Any]:
@@ -480,6 +483,9 @@ class ActorHandle(Generic[OfClass]):
     the last is gone, in whatever process, the actor ends after the calls that were made.
     Source: Ray API reference, ray.actor.ActorHandle.
     """
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = subscriptable
 
     def __init__(self, ref: ObjectRef[Any], packed: bytes) -> None:
         self._aioray_ref = ref
@@ -541,15 +547,16 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
         self._limit = meta.max_pending_calls
         self._call = Call(code, code.options, ref)
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: a method runs in its actor only."""
-        name = self._call.code.name.rpartition(".")[2]
-        raise TypeError(
-            f"Actor methods cannot be called directly. Instead of running 'object.{name}()', try "
-            f"'object.{name}.remote()'."
-        )
-
     if not TYPE_CHECKING:  # what they take and give is said by MethodCalls
+        __class_getitem__ = subscriptable
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            """Refuse: a method runs in its actor only."""
+            name = self._call.code.name.rpartition(".")[2]
+            raise TypeError(
+                f"Actor methods cannot be called directly. Instead of running 'object.{name}()', "
+                f"try 'object.{name}.remote()'."
+            )
 
         def remote(self, *args: Any, **kwargs: Any) -> Any:
             """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.

@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Generator, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from .actor import ActorHandle
+    from typing_extensions import TypeIs
+
+    from .actor import Actor, ActorHandle
     from .client import Client
     from .engine import Engine
     from .engine.engine import CancelRequest
     from .engine.thread import LoopThread
+    from .generators import ObjectRefGenerator
+    from .option_types import InitSettings
     from .refs import ObjectRef
 
 __all__ = [
@@ -57,6 +61,9 @@ __all__ = [
     "wait",
 ]
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 T = TypeVar("T")
 logger = logging.getLogger("aioray")
 
@@ -104,7 +111,7 @@ class RayContext:
         shutdown()
 
 
-def init(address: str | None = None, **settings: Any) -> RayContext:
+def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayContext:
     """Start a session.
 
     Inside a running event loop the engine lives in that loop, takes no signals and blocks nothing;
@@ -303,9 +310,21 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 @overload
 def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
 @overload
+def get(
+    object_refs: tuple[ObjectRef[A], ObjectRef[B]], *, timeout: float | None = None
+) -> list[A | B]: ...
+@overload
+def get(
+    object_refs: tuple[ObjectRef[A], ObjectRef[B], ObjectRef[C]], *, timeout: float | None = None
+) -> list[A | B | C]: ...
+@overload
 def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
 @overload
 def get(object_refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
+@overload
+def get(
+    object_refs: ObjectRefGenerator[T], *, timeout: float | None = None
+) -> ObjectRefGenerator[T]: ...
 
 
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
@@ -394,13 +413,39 @@ def _wait_for(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> None:
         client.get(mine, _left(deadline))
 
 
+@overload
 def wait(
-    object_refs: list[ObjectRef[T]],
+    object_refs: Sequence[ObjectRef[T]],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]: ...
+@overload
+def wait(
+    object_refs: Sequence[ObjectRefGenerator[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRefGenerator[T]], list[ObjectRefGenerator[T]]]: ...
+@overload
+def wait(
+    object_refs: Sequence[ObjectRef[Any] | ObjectRefGenerator[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]: ...
+
+
+def wait(
+    object_refs: Sequence[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
     """Wait until `num_returns` of the refs are ready or `timeout` seconds have passed.
 
     Returns (ready, not ready): two lists that together hold each ref once, in the order given; the
@@ -454,7 +499,7 @@ def wait(
     return ready, pending + object_refs[end:]
 
 
-def put(value: T, **unknown: Any) -> ObjectRef[T]:
+def put(value: T, *, _owner: None = None) -> ObjectRef[T]:
     """Store a value and return a ref to it, at once. Pass the ref to tasks instead of the value.
 
     Raises TypeError for a ref, a generator or anything else that cannot be serialized.
@@ -462,20 +507,19 @@ def put(value: T, **unknown: Any) -> ObjectRef[T]:
     """
     from .refs import ObjectRef
 
-    if unknown.pop("_owner", None) is not None:
+    if _owner is not None:
         raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
-    if unknown:
-        raise TypeError(f"put() got unexpected keyword arguments: {', '.join(sorted(unknown))}")
     if isinstance(value, ObjectRef):
         raise TypeError(
             "Calling 'put' on an ray.ObjectRef is not allowed. Use the ref itself, or put a list "
             "that contains it."
         )
-    return client_for_call().put(value)
+    ref: ObjectRef[T] = client_for_call().put(value)
+    return ref
 
 
 def cancel(
-    object_ref: ObjectRef[Any],
+    object_ref: ObjectRef[Any] | ObjectRefGenerator[Any],
     *,
     force: bool = False,
     recursive: bool = True,
@@ -502,7 +546,7 @@ def cancel(
     from .refs import ObjectRef
 
     if _is_generator(object_ref):
-        object_ref = object_ref.completed()  # type: ignore[attr-defined]
+        object_ref = object_ref.completed()
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(
             f"cancel() only supports object refs. Got {object_ref!r} of type "
@@ -528,7 +572,7 @@ def _is_actor_call(identifier: bytes) -> bool:
     return ids.actor_of(identifier) is not None and ids.index_of(identifier) < ids.PUT_INDEX
 
 
-def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     """End an actor at once. Its running call and those that wait raise ActorDiedError.
 
     No `finally` blocks and no `atexit` handlers run. no_restart=False: it is made again, if its
@@ -546,7 +590,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     client_of(ref).kill_actor(ref, no_restart=bool(no_restart))
 
 
-def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """A handle to the living actor of this name.
 
     namespace: None is that of the session.
@@ -573,7 +617,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return ActorHandle(*found)
 
 
-def _is_generator(value: Any) -> bool:
+def _is_generator(value: Any) -> TypeIs[ObjectRefGenerator[Any]]:
     """Whether it is an ObjectRefGenerator, whose module may not even be loaded."""
     module = sys.modules.get("aioray.generators")
     return module is not None and isinstance(value, module.ObjectRefGenerator)

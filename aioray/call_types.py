@@ -76,6 +76,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 # Of generic classes that programs name with fewer arguments, or none.
 OfClass = TypeVarWithDefault("OfClass", default=Any)
+OfPool = TypeVarWithDefault("OfPool", default=Any)
+Item = TypeVarWithDefault("Item", default=Any)
+Result = TypeVarWithDefault("Result", default=Any)
 Arguments = ParamSpecWithDefault("Arguments", default=...)
 Value_co = TypeVarWithDefault("Value_co", default=Any, covariant=True)
 Given_co = TypeVarWithDefault("Given_co", default=ObjectRef[Value_co], covariant=True)
@@ -202,7 +205,9 @@ class Calls(Generic[P, S_co]):
         **kwargs: Q.kwargs,
     ) -> S: ...
     @overload
-    def remote(self: Remote[Variadic[A], S], *args: A | ObjectRef[A]) -> S: ...
+    def remote(
+        self: Remote[Variadic[A], S], a: A | ObjectRef[A], /, *args: A | ObjectRef[A]
+    ) -> S: ...
     @overload
     def remote(self: Remote[Callable[[], object], S], **kwargs: ObjectRef[Any]) -> S: ...
     @overload

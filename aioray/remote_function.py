@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 else:
-    from .subscripts import Subscriptable
+    from .subscripts import Erased, subscriptable
 
-    Calls = FunctionCalls = Subscriptable
+    Calls = FunctionCalls = Erased
     P = Value_co = Given_co = S_co = None
 
 __all__ = ["BoundOptions", "RemoteFunction", "remote"]
@@ -67,7 +67,8 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
     """
 
     def __init__(self, function: Callable[P, Value_co], options: TaskOptions) -> None:
-        functools.update_wrapper(self, function)
+        itself: Any = self  # to be called, as far as checkers know, by `remote` only
+        functools.update_wrapper(itself, function)
         if not getattr(function, "__module__", None):
             self.__module__ = "global"
         self.function = function
@@ -76,15 +77,16 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
         self._call = Call(self, options)
         self.arity: tuple[int, float] | None = None  # see `signatures.check_call`
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """Refuse: a remote function runs in a worker only."""
-        raise TypeError(
-            f"Remote function {self.name!r} cannot be called directly. Use "
-            f"'{self.name}.remote()' to run it in a worker, or '{self.name}.function()' to run it "
-            f"here."
-        )
-
     if not TYPE_CHECKING:  # what they take and give is said by FunctionCalls
+        __class_getitem__ = subscriptable
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            """Refuse: a remote function runs in a worker only."""
+            raise TypeError(
+                f"Remote function {self.name!r} cannot be called directly. Use "
+                f"'{self.name}.remote()' to run it in a worker, or '{self.name}.function()' to run "
+                f"it here."
+            )
 
         def remote(self, *args: Any, **kwargs: Any) -> Any:
             """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
@@ -130,6 +132,7 @@ class BoundOptions(Calls[P, S_co]):
         self._call = Call(function, options)
 
     if not TYPE_CHECKING:
+        __class_getitem__ = subscriptable
 
         def remote(self, *args: Any, **kwargs: Any) -> Any:
             """Submit a call, as `RemoteFunction.remote`."""

@@ -15,16 +15,22 @@ from aioray.api import get, wait
 from aioray.exceptions import ActorDiedError, RayTaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Generic
 
-    from aioray.actor import ActorHandle
+    from aioray.call_types import OfPool, Result
+    from aioray.refs import ObjectRef
+else:
+    from aioray.subscripts import Erased, subscriptable
+
+    Generic, OfPool = Erased, None
 
 __all__ = ["ActorPool"]
 
 V = TypeVar("V")
 
 
-class ActorPool:
+class ActorPool(Generic[OfPool]):
     """Hands out values to the actors of a pool, each of which has one at a time.
 
     actors: handles of the actors, which have nothing else to do. In the methods, `fn` is called
@@ -39,14 +45,21 @@ class ActorPool:
     for with a timeout and in any order.
     """
 
-    def __init__(self, actors: Iterable[ActorHandle]) -> None:
+    if not TYPE_CHECKING:
+        __class_getitem__ = subscriptable
+
+    def __init__(self, actors: Iterable[OfPool]) -> None:
         self._idle = list(actors)
-        self._busy: dict[int, tuple[Any, ActorHandle]] = {}  # ref and actor by number of the call
-        self._unsent: deque[tuple[Callable[[ActorHandle, Any], Any], Any]] = deque()
+        self._busy: dict[int, tuple[Any, OfPool]] = {}  # ref and actor by number of the call
+        self._unsent: deque[tuple[Callable[[OfPool, Any], Any], Any]] = deque()
         self._sent = 0  # calls; their numbers are 0, 1, …
         self._next = 0  # the number that get_next waits for
 
-    def map(self, fn: Callable[[ActorHandle, V], Any], values: Iterable[V]) -> Iterator[Any]:
+    def map(
+        self,
+        fn: Callable[[OfPool, V], ObjectRef[Result] | Sequence[ObjectRef[Any]]],
+        values: Iterable[V],
+    ) -> Iterator[Result]:
         """Call `fn` for each of `values`, and yield the results in that order.
 
         The values are taken at once. Results that nobody has taken yet are dropped; their calls run
@@ -55,12 +68,14 @@ class ActorPool:
         return self._map(fn, values, self.get_next)
 
     def map_unordered(
-        self, fn: Callable[[ActorHandle, V], Any], values: Iterable[V]
-    ) -> Iterator[Any]:
+        self,
+        fn: Callable[[OfPool, V], ObjectRef[Result] | Sequence[ObjectRef[Any]]],
+        values: Iterable[V],
+    ) -> Iterator[Result]:
         """Do as `map`, but yield the results in the order in which they come."""
         return self._map(fn, values, self.get_next_unordered)
 
-    def submit(self, fn: Callable[[ActorHandle, V], Any], value: V) -> None:
+    def submit(self, fn: Callable[[OfPool, V], Any], value: V) -> None:
         """Call `fn(actor, value)` with an idle actor, or keep both until one is idle."""
         self._unsent.append((fn, value))
         self._send()
@@ -106,11 +121,11 @@ class ActorPool:
         """Whether an actor has no call whose result is still to be taken, and no value waits."""
         return bool(self._idle and not self._unsent)
 
-    def pop_idle(self) -> ActorHandle | None:
+    def pop_idle(self) -> OfPool | None:
         """Take such an actor out of the pool and return it; None if there is none."""
         return self._idle.pop() if self.has_free() else None
 
-    def push(self, actor: ActorHandle) -> None:
+    def push(self, actor: OfPool) -> None:
         """Add an actor to the pool. Raises ValueError if it is there already."""
         if actor in self._idle or any(actor == other for _, other in self._busy.values()):
             raise ValueError("Actor already belongs to current ActorPool")
@@ -126,7 +141,7 @@ class ActorPool:
 
     def _map(
         self,
-        fn: Callable[[ActorHandle, V], Any],
+        fn: Callable[[OfPool, V], Any],
         values: Iterable[V],
         next_result: Callable[[], Any],
     ) -> Iterator[Any]:

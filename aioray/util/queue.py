@@ -21,9 +21,15 @@ from aioray.remote_function import remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Generic
 
     from aioray.actor import ActorHandle
+    from aioray.call_types import Item
     from aioray.refs import ObjectRef
+else:
+    from aioray.subscripts import Erased, subscriptable
+
+    Generic, Item = Erased, None
 
 __all__ = ["Empty", "Full", "Queue"]
 
@@ -100,7 +106,7 @@ class _QueueActor:
 _QUEUE_ACTOR = remote(_QueueActor)
 
 
-class Queue:
+class Queue(Generic[Item]):
     """A first-in, first-out queue, with the methods of queue.Queue, for all processes of a session.
 
     maxsize: how many items it holds; 0 or less: any number. actor_options: of the actor behind it,
@@ -119,11 +125,16 @@ class Queue:
     queue; and who waits when the queue is shut down gets an error, forced or not.
     """
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = subscriptable
+
     def __init__(self, maxsize: int = 0, actor_options: Mapping[str, Any] | None = None) -> None:
         if not isinstance(maxsize, int):
             raise TypeError(f"maxsize must be an int, got {maxsize!r}; 0 means no limit")
         self.maxsize = maxsize
-        self.actor: ActorHandle = _QUEUE_ACTOR.options(**(actor_options or {})).remote(maxsize)
+        self.actor: ActorHandle[_QueueActor] = _QUEUE_ACTOR.options(**(actor_options or {})).remote(
+            maxsize
+        )
 
     def __len__(self) -> int:
         return self.size()
@@ -147,7 +158,9 @@ class Queue:
         full: bool = get(self.actor.full.remote())
         return full
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(
+        self, item: Item | ObjectRef[Item], block: bool = True, timeout: float | None = None
+    ) -> None:
         """Put an item at the end, waiting for room if need be.
 
         item: a ref is put as its value, refs inside it as refs. block=False: do not wait, and
@@ -158,7 +171,7 @@ class Queue:
 
     async def put_async(
         self,
-        item: Any,
+        item: Item | ObjectRef[Item],
         block: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
     ) -> None:
@@ -169,35 +182,37 @@ class Queue:
         """
         await _answer_async(self._put(item, block, timeout))
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> Item:
         """Take the first item, waiting for one if need be.
 
         block=False: do not wait, and ignore `timeout`. timeout: seconds; None waits for ever.
         Raises Empty if no item came in time, ValueError for a negative timeout.
         """
-        return _answer(self._get(block, timeout))
+        item: Item = _answer(self._get(block, timeout))
+        return item
 
     async def get_async(
         self,
         block: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
-    ) -> Any:
+    ) -> Item:
         """The same for async code.
 
         When it is cancelled while it waits, it takes no item. One that comes at that moment may be
         lost; with `timeout` none is.
         """
-        return await _answer_async(self._get(block, timeout))
+        item: Item = await _answer_async(self._get(block, timeout))
+        return item
 
-    def put_nowait(self, item: Any) -> None:
+    def put_nowait(self, item: Item | ObjectRef[Item]) -> None:
         """Put an item. Raises Full if there is no room."""
         self.put(item, block=False)
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> Item:
         """Take the first item. Raises Empty if there is none."""
         return self.get(block=False)
 
-    def put_nowait_batch(self, items: Iterable[Any]) -> None:
+    def put_nowait_batch(self, items: Iterable[Item | ObjectRef[Item]]) -> None:
         """Put all of `items` in one step, or none.
 
         Raises Full if there is not room for all, TypeError for what is not iterable.
@@ -208,7 +223,7 @@ class Queue:
             raise TypeError("Argument 'items' must be an Iterable") from error
         _answer(self.actor.put_nowait_batch.remote(batch))
 
-    def get_nowait_batch(self, num_items: int) -> list[Any]:
+    def get_nowait_batch(self, num_items: int) -> list[Item]:
         """Take the first `num_items` items in one step, or none.
 
         Raises Empty if there are fewer, TypeError for what is no int, ValueError below 0.
@@ -217,7 +232,7 @@ class Queue:
             raise TypeError("Argument 'num_items' must be an int")
         if num_items < 0:
             raise ValueError("'num_items' must be nonnegative")
-        items: list[Any] = _answer(self.actor.get_nowait_batch.remote(num_items))
+        items: list[Item] = _answer(self.actor.get_nowait_batch.remote(num_items))
         return items
 
     def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:

@@ -31,7 +31,7 @@ hold = aioray.remote(jobs.hold)
 
 async def stacks_of(engine):
     """The rows of workers, by pid."""
-    rows = await asyncio.to_thread(engine.own_session().ask, "stacks")
+    rows = await asyncio.to_thread(engine._client.own_session().ask, "stacks")
     assert json.loads(json.dumps(rows)) == rows
     assert [row["pid"] for row in rows if row["worker_type"] == "DRIVER"] == [os.getpid()]
     return {row["pid"]: row for row in rows if row["worker_type"] == "WORKER"}
@@ -142,7 +142,7 @@ async def objects_of(engine):
     """Type of the process, reference type, size, location, refs; by id."""
 
     def look():
-        with engine.own_session().view(("objects",)) as view:
+        with engine._client.own_session().view(("objects",)) as view:
             return view.live["objects"]
 
     found = {}
@@ -214,10 +214,10 @@ async def test_refs_of_workers_and_handles_of_actors_are_listed():
 async def test_loop_of_the_engine_may_ask_for_objects_and_not_for_stacks():
     async with aioray.Engine(num_cpus=1) as engine:
         ref = aioray.put(1)
-        with engine.own_session().view(("objects",)) as view:
+        with engine._client.own_session().view(("objects",)) as view:
             assert [row["object_id"] for row in view.live["objects"]] == [ref.hex()]
         with pytest.raises(SessionError, match="only while the loop runs"):
-            engine.own_session().ask("stacks")
+            engine._client.own_session().ask("stacks")
 
 
 @on_both_loops

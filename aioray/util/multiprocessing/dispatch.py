@@ -129,7 +129,7 @@ class Dispatcher:
         self._aborted = False
         self._ended = False
         self._end = threading.Lock()  # nothing is submitted to a thread that has ended
-        self.feeding: set[IMapIterator] = set()  # jobs that have not handed out all they have
+        self.feeding: set[IMapIterator[Any]] = set()  # jobs that have not handed out all they have
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: collections.deque[Chunk] = collections.deque()
         self._running: dict[Chunk, ObjectRef[list[Any]]] = {}
@@ -146,7 +146,7 @@ class Dispatcher:
                 return
         _fail(chunks)
 
-    def fed(self, job: IMapIterator) -> None:
+    def fed(self, job: IMapIterator[Any]) -> None:
         """The job has handed out its last chunk."""
         self.feeding.discard(job)
         self._inbox.put(_look_again)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError"]
 
+A = TypeVar("A")
 T = TypeVar("T")
 logger = logging.getLogger("aioray")
 
@@ -181,7 +182,7 @@ class Pool:
     # -- many calls
 
     def map(
-        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None
+        self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int | None = None
     ) -> list[T]:
         """The values of `func` for all items, in their order; waits for them.
 
@@ -192,8 +193,8 @@ class Pool:
 
     def map_async(
         self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
+        func: Callable[[A], T],
+        iterable: Iterable[A],
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
@@ -245,8 +246,8 @@ class Pool:
         return result
 
     def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> IMapIterator:
+        self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int = 1
+    ) -> IMapIterator[T]:
         """An iterator over the values of `func`, in the order of the items.
 
         Items are taken from the iterable as the values are read, with a lead of four chunks per
@@ -256,19 +257,21 @@ class Pool:
         return self._start_iterator(func, iterable, chunksize, ordered=True)
 
     def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> IMapIterator:
+        self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int = 1
+    ) -> IMapIterator[T]:
         """As `imap`, in the order in which chunks are done."""
         return self._start_iterator(func, iterable, chunksize, ordered=False)
 
     def _start_iterator(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], size: int, *, ordered: bool
-    ) -> IMapIterator:
+    ) -> IMapIterator[Any]:
         _check_chunksize(size)
         with self._lock:
             self._check_running()
             with activate(self._dispatcher.client):
-                iterator = IMapIterator(self, func, iterable, size, ordered=ordered)
+                iterator: IMapIterator[Any] = IMapIterator(
+                    self, func, iterable, size, ordered=ordered
+                )
             self._dispatcher.feeding.add(iterator)
         iterator.feed(iterator._lead)
         return iterator
@@ -350,7 +353,7 @@ def _check_chunksize(size: int) -> None:
 def _session(processes: int | None, address: str | None) -> Client:
     """The session to work in; a new one, with so many CPUs, if there is none."""
     if registry.current() is None and not place.job:
-        init(address, **({} if processes is None else {"num_cpus": processes}))
+        init(address, num_cpus=processes)
     return client_for_call()
 
 

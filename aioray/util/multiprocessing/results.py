@@ -138,7 +138,7 @@ class AsyncResult(Job, Generic[T]):
         return self._error is None
 
 
-class IMapIterator(Job):
+class IMapIterator(Job, Generic[T]):
     """What `imap` and `imap_unordered` return: yields results, with a bounded lead on its reader.
 
     An item's exception is raised at its place, and the iteration can go on after it.
@@ -213,10 +213,10 @@ class IMapIterator(Job):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         return self.next()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> T:
         """Return the next result, or raise the error in its place.
 
         Raises StopIteration at the end; multiprocessing.TimeoutError after `timeout` seconds;
@@ -227,8 +227,8 @@ class IMapIterator(Job):
         with self._state:
             while not self._current:
                 self._take_chunk(deadline)
-            outcome = self._current.popleft()
-        if type(outcome) is Raised:
+            outcome: T | Raised = self._current.popleft()
+        if isinstance(outcome, Raised):
             raise outcome.error
         return outcome
 

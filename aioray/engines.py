@@ -1,0 +1,142 @@
+"""`Engine`, for programs that hold their engine themselves.
+
+Room: facade. A face of what `aioray.engine` has: it shows what is meant for programs, and its
+methods that do the same as functions of the module are those functions, called with this engine.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from . import api, engine
+from .client import activate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from .option_types import InitSettings
+
+__all__ = ["Engine"]
+
+
+def _with_engine(function: Callable[..., Any], *, on_refs: bool = False) -> Any:
+    """A method that calls a function of the module with this engine: same arguments, same text.
+
+    on_refs: it is about refs or handles, which also tell of an engine that has ended.
+    """
+
+    @functools.wraps(function)
+    def method(self: Engine, *args: Any, **kwargs: Any) -> Any:
+        client = self._client
+        if client.loop is None or (client.closed and not on_refs):
+            raise RuntimeError(
+                "This engine is not running. Use it inside its `async with` block, or between "
+                "start() and shutdown()."
+            )
+        with activate(client):
+            return function(*args, **kwargs)
+
+    signature = inspect.signature(function)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    described: Any = method
+    described.__signature__ = signature.replace(parameters=[itself, *signature.parameters.values()])
+    described.__qualname__ = f"Engine.{function.__name__}"
+    described.__module__ = __name__
+    return described
+
+
+class Engine:
+    """Runs remote functions in worker processes, on the event loop that it is started on.
+
+        async with aioray.Engine(num_cpus=4) as engine:
+            value = await f.remote(1)
+
+    Takes the keywords of `aioray.init`. Inside the block, and in tasks started from it, calls use
+    this engine; code outside can be given it by `with engine.activate():`, and the first engine of
+    a process serves everybody who has none. Several may be open at once. Leaving the block is
+    `shutdown()`.
+
+    `get`, `put`, `wait`, `cancel` and others are the functions of the module, for this engine
+    wherever they are called.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self, address: str | None = None, **settings: Unpack[InitSettings]) -> None:
+        """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
+        given: Any = settings
+        self._client = engine.Engine(address, **given)
+
+    def start(self) -> None:
+        """Begin on the running loop; workers come up in the background.
+
+        Raises RuntimeError if there is no running loop or the engine was started before.
+        """
+        self._client.start()
+
+    async def shutdown(self, drain: float = 0.0) -> None:
+        """End everything. Idempotent.
+
+        drain: seconds in which tasks may still finish, while new ones are refused; then running
+        ones are interrupted, and a second later killed. Refs without an outcome raise
+        EngineShutdownError.
+        """
+        await self._client.shutdown(drain)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.__aexit__(kind, error, traceback)
+
+    def activate(self) -> AbstractContextManager[None]:
+        """Let this engine serve the calls inside the `with` block."""
+        return self._client.activate()
+
+    @property
+    def session(self) -> str:
+        """The name of its session: for `aioray --session` and the state API."""
+        return self._client.session
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        return self._client.closed
+
+    def pids(self) -> list[int]:
+        """The process ids of the template and of the workers, for monitoring."""
+        return self._client.pids()
+
+    if TYPE_CHECKING:  # with the overloads that they have there
+        get = staticmethod(api.get)
+        put = staticmethod(api.put)
+        wait = staticmethod(api.wait)
+        cancel = staticmethod(api.cancel)
+        kill = staticmethod(api.kill)
+        get_actor = staticmethod(api.get_actor)
+        nodes = staticmethod(api.nodes)
+        cluster_resources = staticmethod(api.cluster_resources)
+        available_resources = staticmethod(api.available_resources)
+        timeline = staticmethod(api.timeline)
+    else:
+        get = _with_engine(api.get, on_refs=True)
+        put = _with_engine(api.put)
+        wait = _with_engine(api.wait, on_refs=True)
+        cancel = _with_engine(api.cancel, on_refs=True)
+        kill = _with_engine(api.kill, on_refs=True)
+        get_actor = _with_engine(api.get_actor)
+        nodes = _with_engine(api.nodes)
+        cluster_resources = _with_engine(api.cluster_resources)
+        available_resources = _with_engine(api.available_resources)
+        timeline = _with_engine(api.timeline)
