@@ -1,20 +1,30 @@
-"""The public face of aioray: Ray's API on this machine's processes, with an asyncio engine below.
+"""Ray's tasks and actors on this machine's processes, with an asyncio engine below.
 
-Room: facade. Every process of aioray runs this file first, workers included, so it loads nothing:
-a public name is imported from its module when it is first asked for (PEP 562) and kept from then
-on. The table below says where each name lives; the block under TYPE_CHECKING says the same to type
-checkers, and a test compares the two. What the names do is written in their own modules.
+    import aioray as ray
 
-A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
-left out silently, because `module has no attribute 'tune'` would read like a typing mistake.
+    @ray.remote
+    def double(x):
+        return 2 * x
 
-Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null: what
-is opened next, event loops too, would be given these numbers, be written to by whoever prints, and
-abort libuv when it is closed. `sys.stdout` and the others stay what they are.
+    ray.get([double.remote(i) for i in range(4)])   # [0, 2, 4, 6]
 
-`aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever take
-the name of a public function: importing it would replace the function.
+Room: facade.
 """
+
+# Every process of aioray runs this file first, workers included, so it loads nothing: a public name
+# is imported from its module when it is first asked for (PEP 562) and kept from then on. The table
+# below says where each name lives; the block under TYPE_CHECKING says the same to type checkers,
+# and a test compares the two. What the names do is written in their own modules.
+#
+# A name that Ray has and aioray has not is an AttributeError that says so. It is raised, and not
+# left out silently, because `module has no attribute 'tune'` would read like a typing mistake.
+#
+# `aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever
+# take the name of a public function: importing it would replace the function.
+#
+# Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null: what
+# is opened next, event loops too, would be given these numbers, be written to by whoever prints, and
+# abort libuv when it is closed. `sys.stdout` and the others stay what they are.
 
 __all__ = [
     "CancelOutcome",

@@ -97,9 +97,24 @@ class Remote(Protocol[F_co, S_co]):
 
 
 class Variadic(Protocol[A_contra]):
-    """A callable with `*args` alone."""
+    """A callable with `*args`: one that takes ten. To mypy one that takes a single argument has
+    `*args` as well.
+    """
 
-    def __call__(self, *args: A_contra) -> object: ...
+    def __call__(
+        self,
+        a: A_contra,
+        b: A_contra,
+        c: A_contra,
+        d: A_contra,
+        e: A_contra,
+        f: A_contra,
+        g: A_contra,
+        h: A_contra,
+        i: A_contra,
+        j: A_contra,
+        /,
+    ) -> object: ...
 
 
 class Calls(Generic[P, S_co]):

@@ -65,12 +65,24 @@ class Engine:
     wherever they are called.
     """
 
-    __slots__ = ("_client",)
+    if not TYPE_CHECKING:
+        __slots__ = ("_client",)
 
     def __init__(self, address: str | None = None, **settings: Unpack[InitSettings]) -> None:
         """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
         given: Any = settings
         self._client = engine.Engine(address, **given)
+        if TYPE_CHECKING:  # see below; this is how checkers know them with all overloads
+            self.get = api.get
+            self.put = api.put
+            self.wait = api.wait
+            self.cancel = api.cancel
+            self.kill = api.kill
+            self.get_actor = api.get_actor
+            self.nodes = api.nodes
+            self.cluster_resources = api.cluster_resources
+            self.available_resources = api.available_resources
+            self.timeline = api.timeline
 
     def start(self) -> None:
         """Begin on the running loop; workers come up in the background.
@@ -118,18 +130,7 @@ class Engine:
         """The process ids of the template and of the workers, for monitoring."""
         return self._client.pids()
 
-    if TYPE_CHECKING:  # with the overloads that they have there
-        get = staticmethod(api.get)
-        put = staticmethod(api.put)
-        wait = staticmethod(api.wait)
-        cancel = staticmethod(api.cancel)
-        kill = staticmethod(api.kill)
-        get_actor = staticmethod(api.get_actor)
-        nodes = staticmethod(api.nodes)
-        cluster_resources = staticmethod(api.cluster_resources)
-        available_resources = staticmethod(api.available_resources)
-        timeline = staticmethod(api.timeline)
-    else:
+    if not TYPE_CHECKING:
         get = _with_engine(api.get, on_refs=True)
         put = _with_engine(api.put)
         wait = _with_engine(api.wait, on_refs=True)

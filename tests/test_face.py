@@ -6,13 +6,17 @@ import ast
 import importlib
 import inspect
 import pickle
+import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import aioray
+import aioray.actor
 import aioray.util
 from aioray import ray_features
 from aioray.exceptions import UnsupportedFeatureError
@@ -44,6 +48,7 @@ def test_import_loads_no_other_module() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "actor_base",
         "actor_exit",
         "exceptions",
         "experimental",
@@ -101,11 +106,95 @@ def test_types_seen_by_checkers_come_from_the_modules_used_at_run_time() -> None
     assert set(aioray.__all__) == {*typed, "__version__"}
 
 
-def test_all_is_sorted_and_dir_lists_it_before_first_use() -> None:
+LAZY = ["aioray", "aioray.experimental", "aioray.util", "aioray.util.multiprocessing"]
+
+
+@pytest.mark.parametrize("module", LAZY)
+def test_dir_lists_the_public_names_and_no_others_whatever_was_used(module: str) -> None:
+    code = (
+        f"import importlib; m = importlib.import_module({module!r}); print(*dir(m))\n"
+        f"for n in m.__all__: getattr(m, n)\nprint(*dir(m)); print(*sorted(m.__all__))"
+    )
+    before, after, public = in_fresh_process(code).splitlines()
+    assert before == after == public
+
+
+def test_all_is_sorted() -> None:
     assert aioray.__all__ == sorted(aioray.__all__)
-    listed = in_fresh_process("import aioray; print(*dir(aioray))").split()
-    assert set(aioray.__all__) <= set(listed)
-    assert listed == sorted(listed)
+
+
+def documented(section: str) -> set[str]:
+    """The names that `help(aioray)` has something to say of in one section."""
+    text = pydoc.render_doc(aioray, renderer=pydoc.plaintext)
+    body = text.partition(f"\n{section}\n")[2]
+    body = re.split(r"\n(?=[A-Z]+\n)", body)[0]
+    return set(re.findall(r"^    (?:class )?(\w+)\(", body, re.MULTILINE))
+
+
+def test_help_tells_of_the_public_functions_and_classes_alone() -> None:
+    public = {name: getattr(aioray, name) for name in aioray.__all__}
+    classes = {name for name, value in public.items() if inspect.isclass(value)}
+    assert documented("CLASSES") == classes
+    assert documented("FUNCTIONS") == {n for n, value in public.items() if inspect.isroutine(value)}
+    text = pydoc.render_doc(aioray, renderer=pydoc.plaintext)
+    assert "\nDATA\n" not in text
+    assert "subscripts" not in text.partition("\nCLASSES\n")[2]
+
+
+# `shutdown` of an engine is a coroutine.
+ON_ENGINES = sorted({*vars(aioray.Engine)} & {*aioray.__all__} - {"shutdown"})
+
+
+def test_engine_has_the_functions_that_are_about_a_session() -> None:
+    about_sessions = {"available_resources", "cancel", "cluster_resources", "get", "get_actor"}
+    assert {*ON_ENGINES} == about_sessions | {"kill", "nodes", "put", "timeline", "wait"}
+
+
+@pytest.mark.parametrize("name", ON_ENGINES)
+def test_engine_takes_what_the_function_takes(name: str) -> None:
+    function, method = getattr(aioray, name), getattr(aioray.Engine(num_cpus=1), name)
+    assert inspect.signature(method) == inspect.signature(function)
+    assert inspect.getdoc(method) == inspect.getdoc(function)
+    assert method.__name__ == name
+
+
+def test_engine_takes_what_init_takes() -> None:
+    assert list(inspect.signature(aioray.Engine).parameters.values()) == list(
+        inspect.signature(aioray.init).parameters.values()
+    )
+
+
+def test_engine_shows_what_is_meant_for_programs() -> None:
+    shown = {name for name in dir(aioray.Engine) if not name.startswith("_")}
+    life = {"activate", "closed", "pids", "session", "shutdown", "start"}
+    assert shown == {*ON_ENGINES} | life
+    assert all(inspect.getdoc(getattr(aioray.Engine, name)) for name in shown)
+
+
+@pytest.mark.parametrize("name", ON_ENGINES)
+def test_engine_that_was_not_started_says_so(name: str) -> None:
+    with pytest.raises(RuntimeError, match="not running"):
+        getattr(aioray.Engine(num_cpus=1), name)()
+
+
+@pytest.mark.parametrize(
+    "generic",
+    [
+        aioray.ObjectRef,
+        aioray.ObjectRefGenerator,
+        aioray.RemoteFunction,
+        aioray.actor.ActorClass,
+        aioray.actor.ActorHandle,
+        aioray.util.ActorPool,
+        aioray.util.Queue,
+    ],
+)
+def test_generic_class_can_be_subscripted_at_run_time(generic: Any) -> None:
+    assert generic[int].__origin__ is generic
+
+
+def test_remote_function_takes_the_type_arguments_of_a_callable() -> None:
+    assert aioray.RemoteFunction[[int], str].__args__ == ([int], str)
 
 
 @pytest.mark.parametrize("name", MISSING)

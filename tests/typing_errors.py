@@ -81,7 +81,6 @@ def refs_as_arguments(number: ObjectRef[int], text: ObjectRef[str]) -> None:
     length.remote(text, number, 1)  # error
     nothing.remote(number)  # error
     total.remote(number, text)  # error
-    total.remote(number, *[text])  # error
     fetch.remote(number)  # error
 
 
@@ -103,11 +102,15 @@ def options() -> None:
     aioray.init(num_cpus="1")  # error
     aioray.init(5)  # error
     Engine(num_cpu=1)  # error
+    Engine().get(length.remote("a")).upper()  # error
+    Engine().get(length)  # error
+    Engine().wait([length.remote("a")], timeouts=1)  # error
+    Engine().own_session()  # error
 
 
 async def results(ref: ObjectRef[int]) -> None:
     number: int = length.remote("a")  # error
-    number += length.remote("a")  # error
+    print(1 + length.remote("a"))  # error
     words: str = aioray.get(length.remote("a"))  # error
     content: str = await fetch.remote("a")  # error
     for item in count.remote(1):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, assert_type
 
 import aioray
 from aioray import (
     CancelOutcome,
     DoNotRetry,
+    DynamicObjectRefGenerator,
     Engine,
     ObjectRef,
+    ObjectRefGenerator,
     RemoteFunction,
     RestartPolicy,
     RetryPolicy,
@@ -23,9 +26,11 @@ from aioray import (
     RuntimeContext,
     exceptions,
 )
-from aioray.actor import ActorClass, ActorHandle, ActorMethod
+from aioray.actor import Actor, ActorClass, ActorHandle, ActorMethod
 from aioray.ids import HexId
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.util import ActorPool, Executor, Queue, as_completed, map_unordered
+from aioray.util.multiprocessing import Pool
 from aioray.util.placement_group import PlacementGroup
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from aioray.util.state import get_task, list_tasks, summarize_tasks
@@ -48,14 +53,98 @@ def fetch(url: str) -> bytes:
 def nothing() -> None: ...
 
 
+@aioray.remote
+async def shout(word: str) -> str:
+    return word.upper()
+
+
+@aioray.remote
+def letters(word: str) -> Iterator[str]:
+    yield from word
+
+
+@aioray.remote(num_cpus=0.5)
+async def slow_letters(word: str) -> AsyncIterator[str]:
+    for letter in word:
+        yield letter
+
+
+@aioray.remote(num_returns=2)
+def pair(number: int) -> tuple[int, str]:
+    return number, str(number)
+
+
+@aioray.remote(num_returns=3, max_retries=0)
+def thrice(number: int) -> list[int]:
+    return [number] * 3
+
+
+@aioray.remote(num_returns=0)
+def aside(number: int) -> None: ...
+
+
+@aioray.remote(num_returns="dynamic")
+def all_at_once(number: int) -> Iterator[int]:
+    yield from range(number)
+
+
+@aioray.remote
+def total(*numbers: int) -> int:
+    return sum(numbers)
+
+
+@aioray.remote
+def anything(value: Any) -> Any:
+    return value
+
+
 def functions() -> None:
     made: RemoteFunction[..., int] = length
+    exact: RemoteFunction[[str], bytes] = fetch
     assert_type(made.remote("a"), ObjectRef[int])
+    assert_type(exact.remote("a"), ObjectRef[bytes])
     assert_type(length.remote("a"), ObjectRef[int])
-    assert_type(length.remote(aioray.put("a"), times=2), ObjectRef[int])
     assert_type(fetch.options(num_cpus=2).remote(""), ObjectRef[bytes])
     assert_type(nothing.remote(), ObjectRef[None])
     assert_type(length.function("a"), int)
+
+
+def refs_as_arguments() -> None:
+    word, times = aioray.put("a"), aioray.put(2)
+    assert_type(length.remote(word, times=2), ObjectRef[int])
+    assert_type(length.remote(word, times), ObjectRef[int])
+    assert_type(length.remote("a", times=times), ObjectRef[int])
+    assert_type(length.remote(fetched.remote(word), times), ObjectRef[int])
+    assert_type(total.remote(1, times, 3), ObjectRef[int])
+    assert_type(total.remote(*[times, times]), ObjectRef[int])
+    anything.remote(word)
+    anything.remote([word])
+
+
+@aioray.remote
+def fetched(url: str) -> str:
+    return url
+
+
+async def results() -> None:
+    assert_type(shout.remote("a"), ObjectRef[str])
+    assert_type(await shout.options(num_cpus=1, num_returns=1).remote("a"), str)
+    assert_type(letters.remote("a"), ObjectRefGenerator[str])
+    assert_type(slow_letters.remote("a"), ObjectRefGenerator[str])
+    assert_type(letters.options(num_returns=2).remote("ab"), list[ObjectRef[str]])
+    assert_type(letters.options(num_returns="streaming").remote("a"), ObjectRefGenerator[str])
+    for ref in letters.remote("a"):
+        assert_type(aioray.get(ref), str)
+    async for ref in slow_letters.remote("a"):
+        assert_type(await ref, str)
+    assert_type(pair.remote(1), tuple[ObjectRef[int], ObjectRef[str]])
+    assert_type(aioray.get(pair.remote(1)), list[int | str])
+    assert_type(pair.options(num_returns=1).remote(1), ObjectRef[tuple[int, str]])
+    assert_type(thrice.remote(1), list[ObjectRef[int]])
+    assert_type(fetch.options(num_returns=2).remote("a"), list[ObjectRef[int]])
+    assert_type(aside.remote(1), None)
+    assert_type(length.options(num_returns=0).remote("a"), None)
+    assert_type(aioray.get(all_at_once.remote(1)), DynamicObjectRefGenerator[int])
 
 
 async def watched() -> None:
@@ -84,17 +173,28 @@ class Plain:
         return self.value + by
 
 
+class Required:
+    def __init__(self, start: int) -> None:
+        self.value = start
+
+
 Counter = aioray.remote(Plain)
+Needy = aioray.remote(num_cpus=1)(Required)
 Guarded = aioray.remote(max_restarts=3, restart_policy=RestartPolicy(intensity=2))(Plain)
 
 
 def actors() -> None:
-    assert_type(Counter, ActorClass)
-    assert_type(Guarded, ActorClass)
+    made: ActorClass[Plain] = Counter
+    assert_type(made.remote(5), ActorHandle[Plain])
     counter = Counter.remote(5)
-    assert_type(counter, ActorHandle)
-    assert_type(Counter.options(name="a").remote(1), ActorHandle)
-    assert_type(counter.add, ActorMethod)
+    assert_type(counter, ActorHandle[Plain])
+    assert_type(Needy.remote(aioray.put(1)), ActorHandle[Required])
+    unknown: ActorHandle = counter
+    unknown.whatever.remote(1, 2, x=3)
+    assert_type(Guarded.remote(start=5), ActorHandle[Plain])
+    assert_type(Counter.options(name="a").remote(1), ActorHandle[Plain])
+    assert_type(Counter.remote(aioray.put(1)), ActorHandle[Plain])
+    assert_type(counter.add, ActorMethod[..., Any, Any])
     refs: list[ObjectRef[int]] = [counter.add.remote(1), counter.add.options(name="x").remote(2)]
     assert_type(aioray.get(refs), list[int])
     assert_type(Plain().add(1), int)
@@ -109,10 +209,48 @@ class Decorated:
         return number * 2
 
 
+@aioray.remote(max_restarts=1)
+class Typed(Actor):
+    def __init__(self, start: int, name: str = "") -> None:
+        self.value = start
+
+    @aioray.method
+    def add(self, by: int, times: int = 1) -> int:
+        return self.value + by * times
+
+    @aioray.method
+    async def shout(self, word: str) -> str:
+        return word.upper()
+
+    @aioray.method(num_returns=2, max_task_retries=1)
+    def both(self) -> tuple[int, str]:
+        return self.add(1), ""
+
+    @aioray.method
+    def values(self) -> Iterator[int]:
+        yield self.value
+
+
+def typed_classes() -> None:
+    typed = Typed.remote(1, name="a")
+    assert_type(typed, Typed)
+    assert_type(Typed.remote(aioray.put(1), aioray.put("a")), Typed)
+    assert_type(Typed.options(name="a", lifetime="detached").remote(1), Typed)
+    assert_type(typed.add.remote(1, times=2), ObjectRef[int])
+    assert_type(typed.add.remote(aioray.put(1)), ObjectRef[int])
+    assert_type(typed.add.options(name="x").remote(by=1), ObjectRef[int])
+    assert_type(typed.shout.remote("a"), ObjectRef[str])
+    assert_type(typed.both.remote(), tuple[ObjectRef[int], ObjectRef[str]])
+    assert_type(typed.values.remote(), ObjectRefGenerator[int])
+    aioray.kill(typed)
+    pool = aioray.util.ActorPool([typed])
+    assert_type(list(pool.map(lambda actor, by: actor.add.remote(by), [1])), list[int])
+
+
 def decorated_classes() -> None:
     # mypy leaves classes as they are, whatever their decorators return (python/mypy#3135): there,
-    # write `A = aioray.remote(Plain)`. pyright knows both forms.
-    handle: ActorHandle = Decorated.remote()  # type: ignore[attr-defined]
+    # derive from Actor or write `A = aioray.remote(Plain)`. pyright knows all forms.
+    handle: ActorHandle[Decorated] = Decorated.remote()  # type: ignore[attr-defined]
     ref: ObjectRef[int] = handle.double.remote(2)
     assert_type(aioray.get(ref), int)
 
@@ -131,6 +269,60 @@ def values() -> None:
     assert_type(ref.result(), int)
     assert_type(ref.exception(), BaseException | None)
     assert_type(ref.future(), concurrent.futures.Future[int])
+
+
+def several_values() -> None:
+    number, word = aioray.put(1), aioray.put("a")
+    nested = aioray.put(number)
+    assert_type(aioray.get(nested), ObjectRef[int])
+    assert_type(aioray.get([nested]), list[ObjectRef[int]])
+    stream = letters.remote("a")
+    assert_type(aioray.get(stream), ObjectRefGenerator[str])
+    ready, rest = aioray.wait([stream], num_returns=1)
+    assert_type(ready, list[ObjectRefGenerator[str]])
+    aioray.wait([stream, *rest, word])
+    aioray.wait(pair.remote(1))
+    aioray.cancel(stream)
+
+
+def tools() -> None:
+    number = aioray.put(1)
+    assert_type(list(as_completed([number])), list[int])
+    assert_type(list(as_completed([number], yield_obj_refs=True)), list[ObjectRef[int]])
+    assert_type(list(map_unordered(length, ["a"])), list[int])
+    assert_type(list(map_unordered(length, [aioray.put("a")])), list[int])
+    assert_type(list(map_unordered(shout.options(num_cpus=1), ["a"])), list[str])
+    assert_type(
+        list(map_unordered(shout, ["a"], yield_obj_refs=True, chunk_size=1)), list[ObjectRef[str]]
+    )
+    pool = ActorPool([Counter.remote(1)])
+    assert_type(list(pool.map(lambda actor, by: actor.add.remote(by), [1])), list[Any])
+    assert_type(pool.get_next(), Any)
+    queue: Queue[int] = Queue(maxsize=2)
+    queue.put(1)
+    queue.put(number)
+    assert_type(queue.get(), int)
+    assert_type(queue.get_nowait_batch(2), list[int])
+    assert_type(Queue().get(), Any)
+    with Pool(2) as processes:
+        assert_type(processes.map(len, ["a"]), list[int])
+        assert_type(list(processes.imap(str, [1])), list[str])
+        assert_type(processes.map_async(len, ["a"]).get(), list[int])
+    with Executor(num_cpus=1) as executor:
+        assert_type(executor.submit(len, "a").result(), int)
+
+
+async def engines() -> None:
+    async with Engine(num_cpus=2, history=0) as engine:
+        number = engine.put(1)
+        assert_type(number, ObjectRef[int])
+        assert_type(engine.get(number, timeout=1), int)
+        assert_type(engine.get([number]), list[int])
+        assert_type(
+            engine.wait([number], timeout=1), tuple[list[ObjectRef[int]], list[ObjectRef[int]]]
+        )
+        assert_type(await engine.cancel(number, grace=1), CancelOutcome)
+        assert_type(engine.cluster_resources(), dict[str, float])
 
 
 async def awaiting() -> None:

@@ -23,3 +23,8 @@ else:
         from aioray.ray_features import missing_attribute
 
         raise missing_attribute("aioray.experimental", name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that nobody has asked for yet, and no others."""
+    return sorted(__all__)

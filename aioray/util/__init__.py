@@ -111,6 +111,11 @@ else:
         return module if module_name is None else getattr(module, name)
 
 
+def __dir__() -> list[str]:
+    """List the public names, also those that nobody has asked for yet, and no others."""
+    return sorted(__all__)
+
+
 _first_caller_by_key: dict[str, object] = {}
 
 

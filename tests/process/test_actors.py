@@ -33,7 +33,7 @@ from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from .jobs import notes as noted
 from .support import everywhere
 from .test_errors import error_of
-from .troupe import Chorus, Crowd, Keeper, Player
+from .troupe import Adder, Chorus, Crowd, Keeper, Player
 
 CRASHES = ["SIGKILL", "segfault", "_exit 42", "sys.exit(3)"]
 WISHES = ["exit_actor", "sys.exit(0)"]
@@ -62,6 +62,15 @@ async def test_state_stays_and_calls_of_one_caller_run_in_their_order():
     player = actor().remote()
     heard = await asyncio.gather(*[player.hear.remote(number) for number in range(300)])
     assert heard == [list(range(number + 1)) for number in range(300)]
+
+
+@everywhere
+async def test_class_of_the_typed_base_is_a_class_of_actors_like_any_other():
+    adder = actor(Adder).remote(aioray.put(1))
+    named = actor(Adder).options(name="adder").remote(start=10)
+    assert await adder.add.remote(aioray.put(2)) == 3
+    assert await asyncio.gather(*adder.both.remote()) == [4, "Adder"]
+    assert await aioray.get_actor("adder").add.remote(by=5) == await named.add.remote(0) == 15
 
 
 @everywhere

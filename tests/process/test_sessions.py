@@ -13,7 +13,7 @@ from aioray import CancelOutcome
 from aioray.exceptions import EngineShutdownError, WorkerStartupError
 
 from . import jobs
-from .support import LOOPS, everywhere, on_both_loops
+from .support import GUARD, LOOPS, everywhere, on_both_loops
 from .test_errors import error_of
 
 same = aioray.remote(jobs.same)
@@ -34,6 +34,30 @@ async def test_several_engines_in_one_process():
         assert await same.remote("after the inner one") == "after the inner one"
         with one.activate():
             assert await same.remote(mine) == await mine
+
+
+@on_both_loops
+async def test_methods_of_an_engine_are_for_that_engine_wherever_they_are_called():
+    async with aioray.Engine(num_cpus=1) as one, aioray.Engine(num_cpus=1) as two:
+        mine, theirs = one.put([5]), two.put([6])
+        assert mine.job_id() != theirs.job_id() == aioray.put(7).job_id()
+        assert one.nodes()[0]["NodeID"] != two.nodes()[0]["NodeID"] == aioray.nodes()[0]["NodeID"]
+        assert await asyncio.to_thread(one.get, [mine], timeout=GUARD) == [[5]]
+        assert await asyncio.to_thread(one.wait, [mine], num_returns=1) == ([mine], [])
+        assert await one.cancel(mine) is CancelOutcome.FINISHED_FIRST
+        for call in (one.get, one.wait):
+            with pytest.raises(RuntimeError, match="await"):
+                call([same_in(one)])
+        assert (one.closed, two.closed) == (False, False)
+    assert (one.closed, two.closed) == (True, True)
+    assert one.get(mine) == [5]
+    with pytest.raises(RuntimeError, match="not running"):
+        one.put(5)
+
+
+def same_in(engine):
+    with engine.activate():
+        return same.remote(5)
 
 
 def test_engines_on_loops_of_different_threads(session):

@@ -131,6 +131,22 @@ class Keeper(Player):
         return list(self.heard)
 
 
+class Adder(aioray.actor.Actor):
+    """Of the base that tells type checkers of its methods."""
+
+    def __init__(self, start: int) -> None:
+        self.value = start
+
+    @aioray.method
+    def add(self, by: int) -> int:
+        self.value += by
+        return self.value
+
+    @aioray.method(num_returns=2)
+    def both(self) -> tuple[int, str]:
+        return self.add(1), type(self).__name__
+
+
 class Chorus:
     """Asynchronous."""
 

@@ -29,3 +29,8 @@ else:
 
 
 __all__ = ["JoinableQueue", "Pool", "TimeoutError"]
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that nobody has asked for yet, and no others."""
+    return sorted(__all__)
