@@ -22,9 +22,9 @@ Room: facade.
 # `aioray.remote` is the decorator, so its module is called `remote_function`. No module may ever
 # take the name of a public function: importing it would replace the function.
 #
-# Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null: what
-# is opened next, event loops too, would be given these numbers, be written to by whoever prints, and
-# abort libuv when it is closed. `sys.stdout` and the others stay what they are.
+# Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null:
+# what is opened next, event loops too, would be given these numbers, be written to by whoever
+# prints, and abort libuv when it is closed. `sys.stdout` and the others stay what they are.
 
 __all__ = [
     "CancelOutcome",
