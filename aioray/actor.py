@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     )
     from .client import Client
     from .generators import ObjectRefGenerator
+    from .id_classes import ActorID
     from .option_types import ActorOptions as ActorKeywords
     from .option_types import MethodOptions as MethodKeywords
 
@@ -352,7 +353,7 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
                 f"'{name}.remote()'."
             )
 
-        def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
+        def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
             """Make an actor; its handle, at once. Calls wait until it is made.
 
             Arguments are treated as those of remote functions. The actor lives until the last
@@ -392,11 +393,34 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
         """The plain class."""
         return self._aioray_code.function
 
+    @property
+    def __ray_metadata__(self) -> ActorClassMetadata:
+        """What Ray keeps of the class."""
+        return ActorClassMetadata(self._aioray_code)
+
+    def _remote(
+        self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> ActorHandle:
+        """Make an actor; the arguments are given as two, with some options changed: Ray's way."""
+        made = self.options(**options) if options else self
+        return made.remote(*(args or ()), **(kwargs or {}))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self._aioray_code.function)})
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _actor_class, (self._aioray_code.function, self._aioray_options)
 
     def __repr__(self) -> str:
         return f"ActorClass({self._aioray_code.name})"
+
+
+class ActorClassMetadata:
+    """What programs read of `A.__ray_metadata__`."""
+
+    def __init__(self, code: ActorCode) -> None:
+        self.class_name = code.name
+        self.modified_class = code.function  # plain: nothing has to be modified here
 
 
 class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
@@ -409,7 +433,7 @@ class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
 
     if not TYPE_CHECKING:
 
-        def remote(self, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
+        def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
             """Make an actor, as `ActorClass.remote`."""
             return _create(self._call, args, kwargs)
 
@@ -505,9 +529,11 @@ class ActorHandle(Generic[OfClass]):
         return made
 
     @property
-    def _actor_id(self) -> ids.HexId:
-        """The actor's id: a str that also has Ray's `hex()` and `binary()`."""
-        return ids.HexId(self._aioray_ref.binary()[8 : ids.TASK_ID_SIZE].hex())
+    def _actor_id(self) -> ActorID:
+        """The actor's id."""
+        from .id_classes import ActorID
+
+        return ActorID(self._aioray_ref.binary()[8 : ids.TASK_ID_SIZE])
 
     _ray_actor_id = _actor_id
 
@@ -523,7 +549,7 @@ class ActorHandle(Generic[OfClass]):
         return hash(self._aioray_ref)
 
     def __repr__(self) -> str:
-        return f"Actor({self._aioray_meta.class_name}, {self._actor_id})"
+        return f"Actor({self._aioray_meta.class_name}, {self._actor_id.hex()})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorHandle, (self._aioray_ref, self._aioray_packed)
@@ -558,7 +584,7 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
                 f"try 'object.{name}.remote()'."
             )
 
-        def remote(self, *args: Any, **kwargs: Any) -> Any:
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any:
             """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.
 
             A call of a generator method gives an ObjectRefGenerator of refs to its items. Arguments
@@ -588,6 +614,13 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
                 f"adjusted with the `max_pending_calls` actor option."
             )
         return client.submit(call, args, kwargs)
+
+    def _remote(
+        self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Call the method; the arguments are given as two, with some options changed: Ray's way."""
+        call = self.options(**options) if options else self
+        return call.remote(*(args or ()), **(kwargs or {}))
 
     def _changed(self, given: Mapping[str, Any]) -> Call:
         """A call with other options."""
@@ -628,7 +661,7 @@ class BoundMethodOptions(Calls[P, S_co]):
 
     if not TYPE_CHECKING:
 
-        def remote(self, *args: Any, **kwargs: Any) -> Any:
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any:
             """Call the method, as `ActorMethod.remote`.
 
             Raises also TypeError for an unknown option or one of a wrong type; ValueError for one

@@ -21,7 +21,6 @@ __all__ = [
     "PUT_INDEX",
     "SIGNAL_INDEX",
     "TASK_ID_SIZE",
-    "HexId",
     "Label",
     "actor_call_id",
     "actor_of",
@@ -53,20 +52,6 @@ _NO_ACTOR = b"\xff" * 12
 _CREATION = b"\xff" * 8
 _INDEX = struct.Struct("<I")
 _COUNTER = struct.Struct("<Q")
-
-
-class HexId(str):
-    """An id in hexadecimal digits, with what programs call on Ray's id objects."""
-
-    __slots__ = ()
-
-    def hex(self) -> str:
-        """The digits, as a plain str."""
-        return str(self)
-
-    def binary(self) -> bytes:
-        """The id as bytes."""
-        return bytes.fromhex(self)
 
 
 def job_id(number: int) -> bytes:

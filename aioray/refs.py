@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .awaiting import ValueFuture
     from .client import Client, StoredValue
+    from .id_classes import JobID, TaskID
 
 __all__ = [
     "NotAtHand",
@@ -265,13 +266,17 @@ class ObjectRef(Generic[T_co]):
         """Whether this is the ref to no object."""
         return self._entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
 
-    def task_id(self) -> ids.HexId:
-        """The id of the task whose value this is: a str that also has Ray's `hex()`, `binary()`."""
-        return ids.HexId(self.binary()[: ids.TASK_ID_SIZE].hex())
+    def task_id(self) -> TaskID:
+        """The id of the task whose value this is."""
+        from .id_classes import TaskID
 
-    def job_id(self) -> ids.HexId:
-        """The id of the job that this belongs to: a str that also has Ray's `hex()`, `binary()`."""
-        return ids.HexId(ids.job_of(self.binary()).hex())
+        return TaskID(self.binary()[: ids.TASK_ID_SIZE])
+
+    def job_id(self) -> JobID:
+        """The id of the job that this belongs to."""
+        from .id_classes import JobID
+
+        return JobID(ids.job_of(self.binary()))
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.hex()})"

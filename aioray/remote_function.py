@@ -88,7 +88,7 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
                 f"it here."
             )
 
-        def remote(self, *args: Any, **kwargs: Any) -> Any:
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any:
             """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
 
             A call of a generator function gives an ObjectRefGenerator of refs to its items.
@@ -107,6 +107,23 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
                 is_generator=_is_generator(self.function),
             )
             return BoundOptions(self, changed)
+
+    @property
+    def _function(self) -> Callable[P, Value_co]:
+        """The plain function, under the name that programs know from Ray."""
+        return self.function
+
+    @property
+    def _function_name(self) -> str:
+        """Module and name of the function, as Ray has it."""
+        return f"{self.__module__}.{self.name}"
+
+    def _remote(
+        self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Submit a call whose arguments are given as two, with some options changed: Ray's way."""
+        call: Any = self.options(**options) if options else self
+        return call.remote(*(args or ()), **(kwargs or {}))
 
     def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Lazy graphs are not part of aioray."""
@@ -134,7 +151,7 @@ class BoundOptions(Calls[P, S_co]):
     if not TYPE_CHECKING:
         __class_getitem__ = subscriptable
 
-        def remote(self, *args: Any, **kwargs: Any) -> Any:
+        def remote(self, /, *args: Any, **kwargs: Any) -> Any:
             """Submit a call, as `RemoteFunction.remote`."""
             return submit(self._function, self._call, args, kwargs)
 

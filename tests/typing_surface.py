@@ -27,7 +27,7 @@ from aioray import (
     exceptions,
 )
 from aioray.actor import Actor, ActorClass, ActorHandle, ActorMethod
-from aioray.ids import HexId
+from aioray.id_classes import TaskID
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.util import ActorPool, Executor, Queue, as_completed, map_unordered
 from aioray.util.multiprocessing import Pool
@@ -264,7 +264,7 @@ def values() -> None:
     assert_type(aioray.wait([ref], timeout=0), tuple[list[ObjectRef[int]], list[ObjectRef[int]]])
     assert_type(ref.hex(), str)
     assert_type(ref.binary(), bytes)
-    assert_type(ref.task_id(), HexId)
+    assert_type(ref.task_id(), TaskID)
     assert_type(ref.done(), bool)
     assert_type(ref.result(), int)
     assert_type(ref.exception(), BaseException | None)

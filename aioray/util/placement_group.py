@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from aioray import ids
+from aioray.id_classes import JobID, PlacementGroupID
 
 if TYPE_CHECKING:
     from aioray.client import Client
@@ -32,46 +33,7 @@ __all__ = [
 ]
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
-ID_SIZE = 18  # bytes; the last four are the job's, as in Ray
 EXAMPLE = '`[{"CPU": 1.0}, {"GPU": 1.0}]`'
-
-
-class PlacementGroupID:
-    """The id of a placement group."""
-
-    __slots__ = ("_bytes",)
-
-    def __init__(self, identifier: Any) -> None:
-        """Take the 18 bytes of an id."""
-        if not isinstance(identifier, bytes) or len(identifier) != ID_SIZE:
-            raise ValueError(f"a PlacementGroupID has {ID_SIZE} bytes, got {identifier!r}")
-        self._bytes: bytes = identifier
-
-    def binary(self) -> bytes:
-        """The id as bytes."""
-        return self._bytes
-
-    def hex(self) -> str:
-        """The id in hexadecimal."""
-        return self._bytes.hex()
-
-    def is_nil(self) -> bool:
-        """Whether it is the id of no group."""
-        return self._bytes == b"\xff" * ID_SIZE
-
-    @classmethod
-    def nil(cls) -> PlacementGroupID:
-        """The id of no group."""
-        return cls(b"\xff" * ID_SIZE)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlacementGroupID) and other._bytes == self._bytes
-
-    def __hash__(self) -> int:
-        return hash(self._bytes)
-
-    def __repr__(self) -> str:
-        return f"PlacementGroupID({self.hex()})"
 
 
 class PlacementGroup:
@@ -191,7 +153,7 @@ def placement_group(
         )
     del _soft_target_node_id
     client = client_for_call()
-    identifier = PlacementGroupID(ids.random_id(ID_SIZE - ids.JOB_ID_SIZE) + client.job)
+    identifier = PlacementGroupID.of(JobID(client.job))
     kept = [{key: float(amount) for key, amount in bundle.items() if amount} for bundle in bundles]
     group = PlacementGroup(identifier, kept)
     client.create_placement_group(identifier.binary(), demands, strategy, name, dumps(group))

@@ -1,0 +1,194 @@
+"""The classes of ids that Ray has: `ray.TaskID`, `ray.NodeID` and their like.
+
+Room: facade; stdlib only. An id is bytes with a kind. Inside aioray ids are bytes, and in the state
+API hexadecimal digits; these classes are for programs that hold or annotate ids. That of an object
+is its `ObjectRef`. Source: Ray API, ray._raylet.BaseID.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import ids
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = [
+    "ActorClassID",
+    "ActorID",
+    "BaseID",
+    "FunctionID",
+    "JobID",
+    "NodeID",
+    "PlacementGroupID",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
+]
+
+
+class BaseID:
+    """An id of some kind: so many bytes. Hashable, picklable, equal to one of the same class."""
+
+    __slots__ = ("_bytes",)
+    _SIZE: int  # bytes
+
+    def __init__(self, id: bytes) -> None:  # noqa: A002 - Ray's name
+        """Take the bytes of an id. Raises TypeError or ValueError for anything else."""
+        if not isinstance(id, bytes):
+            raise TypeError(f"Unsupported type: {type(id)}, expected bytes")
+        if len(id) != self._SIZE:
+            raise ValueError(f"ID string needs to have length {self._SIZE}, got {len(id)}")
+        self._bytes = id
+
+    @classmethod
+    def from_binary(cls, id_bytes: bytes) -> Self:
+        """The id of these bytes."""
+        return cls(id_bytes)
+
+    @classmethod
+    def from_hex(cls, hex_id: str | bytes) -> Self:
+        """The id of these hexadecimal digits."""
+        return cls(bytes.fromhex(hex_id if isinstance(hex_id, str) else hex_id.decode()))
+
+    @classmethod
+    def nil(cls) -> Self:
+        """The id of nothing."""
+        return cls(b"\xff" * cls._SIZE)
+
+    @classmethod
+    def size(cls) -> int:
+        """How many bytes it has."""
+        return cls._SIZE
+
+    def binary(self) -> bytes:
+        """The id as bytes."""
+        return self._bytes
+
+    def hex(self) -> str:
+        """The id in hexadecimal digits."""
+        return self._bytes.hex()
+
+    def is_nil(self) -> bool:
+        """Whether it is the id of nothing."""
+        return self._bytes == b"\xff" * self._SIZE
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.hex()})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._bytes,)
+
+
+class UniqueID(BaseID):
+    """An id that is drawn at random."""
+
+    __slots__ = ()
+    _SIZE = ids.NODE_ID_SIZE
+
+    @classmethod
+    def from_random(cls) -> Self:
+        """A new id."""
+        return cls(os.urandom(cls._SIZE))
+
+
+class NodeID(UniqueID):
+    """The id of a machine in a session."""
+
+    __slots__ = ()
+
+
+class WorkerID(UniqueID):
+    """The id of a process in a session."""
+
+    __slots__ = ()
+
+
+class FunctionID(UniqueID):
+    """The id of a remote function."""
+
+    __slots__ = ()
+
+
+class ActorClassID(UniqueID):
+    """The id of a class of actors."""
+
+    __slots__ = ()
+
+
+class JobID(BaseID):
+    """The id of a driver in its session."""
+
+    __slots__ = ()
+    _SIZE = ids.JOB_ID_SIZE
+
+    @classmethod
+    def from_int(cls, value: int) -> JobID:
+        """The id of the job with this number."""
+        return cls(ids.job_id(value))
+
+    def int(self) -> int:
+        """The number of the job."""
+        return int.from_bytes(self._bytes, "little")
+
+
+class ActorID(BaseID):
+    """The id of an actor."""
+
+    __slots__ = ()
+    _SIZE = ids.ACTOR_ID_SIZE
+
+    def job_id(self) -> JobID:
+        """The job that it belongs to."""
+        return JobID(self._bytes[-ids.JOB_ID_SIZE :])
+
+    @classmethod
+    def from_random(cls) -> Self:
+        """A new id."""
+        return cls(os.urandom(cls._SIZE))
+
+
+class TaskID(BaseID):
+    """The id of a task, or of a call of an actor."""
+
+    __slots__ = ()
+    _SIZE = ids.TASK_ID_SIZE
+
+    def job_id(self) -> JobID:
+        """The job that it belongs to."""
+        return JobID(self._bytes[-ids.JOB_ID_SIZE :])
+
+    def actor_id(self) -> ActorID:
+        """The actor whose call, or creation, it is; nil: it is a task."""
+        actor = ids.actor_of(self._bytes)
+        return ActorID.nil() if actor is None else ActorID(actor)
+
+    @classmethod
+    def for_driver_task(cls, job_id: JobID) -> TaskID:
+        """The id that stands for a driver."""
+        return cls(ids.driver_task_id(job_id.binary()))
+
+
+class PlacementGroupID(BaseID):
+    """The id of a placement group."""
+
+    __slots__ = ()
+    _SIZE = 18
+
+    @classmethod
+    def from_random(cls) -> Self:
+        """A new id."""
+        return cls(os.urandom(cls._SIZE))
+
+    @classmethod
+    def of(cls, job_id: JobID) -> PlacementGroupID:
+        """A new id of this job."""
+        return cls(os.urandom(cls._SIZE - ids.JOB_ID_SIZE) + job_id.binary())
