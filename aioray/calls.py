@@ -16,7 +16,7 @@ from .environments import WorkerEnvironment, extend
 from .options import DEFAULT_MAX_RETRIES, default_max_retries
 from .placement import Where, where_to_run
 from .refs import ObjectRef
-from .serializability import explain
+from .serializability import explain, largest
 from .serialization import ArgumentSlot, dump, dump_function, dumps
 from .signatures import signature_of
 
@@ -44,6 +44,8 @@ __all__ = [
     "serialize",
     "serialize_call",
 ]
+
+MAX_CODE = 95 * 1024 * 1024  # bytes of a function, or a class, with what it has captured; as in Ray
 
 # The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
 # catches for what is not set, and this is asked at every submission.
@@ -197,14 +199,32 @@ def max_retries_now() -> int:
 
 
 def export(call: Call) -> tuple[bytes, Sequence[Any]]:
-    """The code of the function or class, and the refs that it has captured. Raises TypeError."""
+    """The code of the function or class, and the refs that it has captured.
+
+    Raises TypeError if something cannot be serialized, ValueError if it is as large as only data
+    can be: every process that runs it would have a copy.
+    """
     target, name = call.code.function, call.code.name
+    kind = "class" if isinstance(target, type) else "function"
     try:
-        return dump_function(target)
+        code, refs = dump_function(target)
     except Exception as error:  # whatever a foreign __reduce__ may raise
         report = explain(target, name, dumps)
-        kind = "class" if isinstance(target, type) else "function"
         raise TypeError(f"Could not serialize the {kind} {name!r}:\n{report}") from error
+    if len(code) > MAX_CODE:
+        raise ValueError(_too_large(target, name, kind, len(code)))
+    return code, refs
+
+
+def _too_large(target: Any, name: str, kind: str, size: int) -> str:
+    what = f"actor {name}" if kind == "class" else f"remote function {target.__module__}.{name}"
+    found = "".join(f"\n  {path}: {n >> 20} MiB" for path, n in largest(target, name, dumps))
+    return (
+        f"The {what} is too large ({size >> 20} MiB > FUNCTION_SIZE_ERROR_THRESHOLD="
+        f"{MAX_CODE >> 20} MiB). Check that its definition is not implicitly capturing a large "
+        f"array or other object in scope. Tip: use aioray.put() to put large objects in the "
+        f"object store, and pass the refs as arguments. It has captured:{found}"
+    )
 
 
 def serialize_call(

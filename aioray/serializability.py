@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["MAX_DEPTH", "Culprit", "explain", "find"]
+__all__ = ["MAX_DEPTH", "Culprit", "explain", "find", "largest"]
 
 MAX_DEPTH: Final = 8  # members of members; deeper paths help nobody
 MAX_DUMPS: Final = 500  # calls of `dumps` in one explanation
@@ -88,6 +88,17 @@ def find(
     without being split.
     """
     return _Search(dumps, max_depth).run(_Member(name, obj))
+
+
+def largest(obj: Any, name: str, dumps: Callable[[Any], bytes]) -> list[tuple[str, int]]:
+    """The members that make `obj` large, and their sizes in bytes, the largest first."""
+    found: list[tuple[str, int]] = []
+    for member in itertools.islice(_members(Culprit(name, obj, None, "", "")), MAX_DUMPS):
+        try:
+            found.append((member.path, len(dumps(member.value))))
+        except Exception:  # noqa: BLE001, S112 - this one cannot be told
+            continue
+    return sorted(found, key=lambda one: -one[1])[:MAX_FINDINGS]
 
 
 class _Search:

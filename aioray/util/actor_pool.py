@@ -8,7 +8,6 @@ is taken, not when an actor becomes free.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from aioray.api import get, wait
@@ -49,11 +48,13 @@ class ActorPool(Generic[OfPool]):
         __class_getitem__ = subscriptable
 
     def __init__(self, actors: Iterable[OfPool]) -> None:
-        self._idle = list(actors)
-        self._busy: dict[int, tuple[Any, OfPool]] = {}  # ref and actor by number of the call
-        self._unsent: deque[tuple[Callable[[OfPool, Any], Any], Any]] = deque()
-        self._sent = 0  # calls; their numbers are 0, 1, …
-        self._next = 0  # the number that get_next waits for
+        # These have the names of Ray's: libraries that derive from the pool work with them.
+        self._idle_actors = list(actors)
+        self._future_to_actor: dict[Any, tuple[int, OfPool]] = {}  # number of the call, actor
+        self._index_to_future: dict[int, Any] = {}  # by number; several results are a tuple
+        self._next_task_index = 0  # the number of the next call
+        self._next_return_index = 0  # the number that get_next waits for
+        self._pending_submits: list[tuple[Callable[[OfPool, Any], Any], Any]] = []
 
     def map(
         self,
@@ -77,7 +78,7 @@ class ActorPool(Generic[OfPool]):
 
     def submit(self, fn: Callable[[OfPool, V], Any], value: V) -> None:
         """Call `fn(actor, value)` with an idle actor, or keep both until one is idle."""
-        self._unsent.append((fn, value))
+        self._pending_submits.append((fn, value))
         self._send()
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
@@ -90,12 +91,13 @@ class ActorPool(Generic[OfPool]):
         timeout.
         """
         self._check_next()
-        if self._next not in self._busy:
+        number = self._next_return_index
+        if number not in self._index_to_future:
             raise ValueError("It is not allowed to call get_next() after get_next_unordered().")
-        ref, _ = self._busy[self._next]
-        if timeout is not None and not wait([_watched(ref)], timeout=timeout)[0]:
-            self._time_out(self._next, ignore=ignore_if_timedout)
-        return self._take(self._next)
+        future = self._index_to_future[number]
+        if timeout is not None and not wait([_watched(future)], timeout=timeout)[0]:
+            self._time_out(number, ignore=ignore_if_timedout)
+        return self._take(number)
 
     def get_next_unordered(
         self, timeout: float | None = None, ignore_if_timedout: bool = False
@@ -107,37 +109,50 @@ class ActorPool(Generic[OfPool]):
         earliest.
         """
         self._check_next()
-        number_by_ref = {_watched(ref): number for number, (ref, _) in self._busy.items()}
+        number_by_ref = {
+            _watched(future): number for number, future in self._index_to_future.items()
+        }
         ready, _ = wait(list(number_by_ref), timeout=timeout)
         if not ready:
-            self._time_out(min(self._busy), ignore=ignore_if_timedout)
+            self._time_out(min(self._index_to_future), ignore=ignore_if_timedout)
         return self._take(number_by_ref[ready[0]])
 
     def has_next(self) -> bool:
         """Whether there is a result to take, now or later."""
-        return bool(self._busy or (self._unsent and self._idle))
+        return bool(self._future_to_actor or (self._pending_submits and self._idle_actors))
 
     def has_free(self) -> bool:
         """Whether an actor has no call whose result is still to be taken, and no value waits."""
-        return bool(self._idle and not self._unsent)
+        return bool(self._idle_actors and not self._pending_submits)
 
     def pop_idle(self) -> OfPool | None:
         """Take such an actor out of the pool and return it; None if there is none."""
-        return self._idle.pop() if self.has_free() else None
+        return self._idle_actors.pop() if self.has_free() else None
 
     def push(self, actor: OfPool) -> None:
         """Add an actor to the pool. Raises ValueError if it is there already."""
-        if actor in self._idle or any(actor == other for _, other in self._busy.values()):
+        busy = [other for _, other in self._future_to_actor.values()]
+        if actor in self._idle_actors or actor in busy:
             raise ValueError("Actor already belongs to current ActorPool")
-        self._idle.append(actor)
+        self._return_actor(actor)
+
+    def _return_actor(self, actor: OfPool) -> None:
+        """This actor has nothing to do: it gets the next value that waits, if there is one."""
+        self._idle_actors.append(actor)
         self._send()
 
     def _send(self) -> None:
-        while self._idle and self._unsent:
-            fn, value = self._unsent.popleft()
-            ref = fn(self._idle[-1], value)
-            self._busy[self._sent] = ref, self._idle.pop()
-            self._sent += 1
+        # A derived class may submit in a way of its own, and then does so with what has waited too.
+        start = self._start if type(self).submit is ActorPool.submit else self.submit
+        while self._idle_actors and self._pending_submits:
+            start(*self._pending_submits.pop(0))
+
+    def _start(self, fn: Callable[[OfPool, Any], Any], value: Any) -> None:
+        future = fn(self._idle_actors[-1], value)
+        key = tuple(future) if isinstance(future, list) else future
+        number, self._next_task_index = self._next_task_index, self._next_task_index + 1
+        self._index_to_future[number] = key
+        self._future_to_actor[key] = number, self._idle_actors.pop()
 
     def _map(
         self,
@@ -158,20 +173,20 @@ class ActorPool(Generic[OfPool]):
 
     def _check_next(self) -> None:
         self._send()  # some values may have been left when `fn` raised
-        if not self._busy:
+        if not self._future_to_actor:
             raise StopIteration("No more results to get")
 
     def _time_out(self, number: int, *, ignore: bool) -> NoReturn:
         if not ignore:
             raise TimeoutError("Timed out waiting for result")
-        ref, _ = self._busy[number]
+        future = self._index_to_future[number]
         self._finish(number)
-        raise TimeoutError(f"Timed out waiting for result. The task {ref} has been ignored.")
+        raise TimeoutError(f"Timed out waiting for result. The task {future} has been ignored.")
 
     def _take(self, number: int) -> Any:
-        ref, _ = self._busy[number]
+        future = self._index_to_future[number]
         try:
-            value = get(ref)
+            value = get(list(future) if isinstance(future, tuple) else future)
         except Exception as error:  # not KeyboardInterrupt, after which one may try again
             # A RayTaskError of this class comes from a method that met another actor's death.
             died = isinstance(error, ActorDiedError) and not isinstance(error, RayTaskError)
@@ -181,13 +196,12 @@ class ActorPool(Generic[OfPool]):
         return value
 
     def _finish(self, number: int, *, alive: bool = True) -> None:
-        _, actor = self._busy.pop(number)
-        self._next = max(self._next, number + 1)
+        _, actor = self._future_to_actor.pop(self._index_to_future.pop(number))
+        self._next_return_index = max(self._next_return_index, number + 1)
         if alive:
-            self._idle.append(actor)
-            self._send()
+            self._return_actor(actor)
 
 
-def _watched(ref: Any) -> Any:
-    """The ref that tells when a call is done. Those of several results come in a list, together."""
-    return ref[-1] if isinstance(ref, list) else ref
+def _watched(future: Any) -> Any:
+    """The ref that tells when a call is done. Those of several results come together."""
+    return future[-1] if isinstance(future, tuple) else future

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 from typing import TYPE_CHECKING, Any
 
@@ -47,63 +48,64 @@ class _QueueActor:
 
     They have the names of Ray's, for programs that call `queue.actor` themselves. They raise Empty
     and Full, where Ray's `get_nowait` and `put_nowait` raise asyncio's QueueEmpty and QueueFull.
+    Libraries derive from it, and put their class in its place.
     """
 
     def __init__(self, maxsize: int) -> None:
-        self._items: asyncio.Queue[Any] = asyncio.Queue(maxsize)
+        self.queue: asyncio.Queue[Any] = asyncio.Queue(maxsize)
 
     async def qsize(self) -> int:
-        return self._items.qsize()
+        return self.queue.qsize()
 
     async def empty(self) -> bool:
-        return self._items.empty()
+        return self.queue.empty()
 
     async def full(self) -> bool:
-        return self._items.full()
+        return self.queue.full()
 
     async def put(self, item: Any, timeout: float | None = None) -> None:  # noqa: ASYNC109 - callers are afar
         try:
             async with asyncio.timeout(timeout):  # with 0 it still puts what needs no waiting
-                await self._items.put(item)
+                await self.queue.put(item)
         except TimeoutError:
             raise Full from None
 
     async def get(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - callers are afar
         try:
             async with asyncio.timeout(timeout):
-                return await self._items.get()
+                return await self.queue.get()
         except TimeoutError:
             raise Empty from None
 
     async def put_nowait(self, item: Any) -> None:
         try:
-            self._items.put_nowait(item)
+            self.queue.put_nowait(item)
         except asyncio.QueueFull:
             raise Full from None
 
     async def get_nowait(self) -> Any:
         try:
-            return self._items.get_nowait()
+            return self.queue.get_nowait()
         except asyncio.QueueEmpty:
             raise Empty from None
 
     async def put_nowait_batch(self, items: list[Any]) -> None:
-        size, maxsize = self._items.qsize(), self._items.maxsize
+        size, maxsize = self.queue.qsize(), self.queue.maxsize
         if maxsize > 0 and size + len(items) > maxsize:
             raise Full(
                 f"Cannot add {len(items)} items to queue of size {size} and maxsize {maxsize}."
             )
         for item in items:
-            self._items.put_nowait(item)
+            self.queue.put_nowait(item)
 
     async def get_nowait_batch(self, num_items: int) -> list[Any]:
-        size = self._items.qsize()
+        size = self.queue.qsize()
         if num_items > size:
             raise Empty(f"Cannot get {num_items} items from queue of size {size}.")
-        return [self._items.get_nowait() for _ in range(num_items)]
+        return [self.queue.get_nowait() for _ in range(num_items)]
 
 
-_QUEUE_ACTOR = remote(_QueueActor)
+_actor_class = functools.lru_cache(remote)
 
 
 class Queue(Generic[Item]):
@@ -132,16 +134,27 @@ class Queue(Generic[Item]):
         if not isinstance(maxsize, int):
             raise TypeError(f"maxsize must be an int, got {maxsize!r}; 0 means no limit")
         self.maxsize = maxsize
-        self.actor: ActorHandle[_QueueActor] = _QUEUE_ACTOR.options(**(actor_options or {})).remote(
-            maxsize
-        )
+        actor_class = _actor_class(_QueueActor)
+        self._handle: ActorHandle[_QueueActor] = actor_class.options(
+            **(actor_options or {})
+        ).remote(maxsize)
+        self._is_shut_down = False
+
+    @property
+    def actor(self) -> ActorHandle[_QueueActor]:
+        """The actor behind it; None after `shutdown`."""
+        return None if self._is_shut_down else self._handle  # type: ignore[return-value]
+
+    @actor.setter
+    def actor(self, handle: ActorHandle[_QueueActor]) -> None:
+        self._handle, self._is_shut_down = handle, False
 
     def __len__(self) -> int:
         return self.size()
 
     def size(self) -> int:
         """How many items there are."""
-        size: int = get(self.actor.qsize.remote())
+        size: int = get(self._handle.qsize.remote())
         return size
 
     def qsize(self) -> int:
@@ -150,12 +163,12 @@ class Queue(Generic[Item]):
 
     def empty(self) -> bool:
         """Whether there are no items."""
-        empty: bool = get(self.actor.empty.remote())
+        empty: bool = get(self._handle.empty.remote())
         return empty
 
     def full(self) -> bool:
         """Whether there are maxsize items."""
-        full: bool = get(self.actor.full.remote())
+        full: bool = get(self._handle.full.remote())
         return full
 
     def put(
@@ -221,7 +234,7 @@ class Queue(Generic[Item]):
             batch = list(items)
         except TypeError as error:
             raise TypeError("Argument 'items' must be an Iterable") from error
-        _answer(self.actor.put_nowait_batch.remote(batch))
+        _answer(self._handle.put_nowait_batch.remote(batch))
 
     def get_nowait_batch(self, num_items: int) -> list[Item]:
         """Take the first `num_items` items in one step, or none.
@@ -232,7 +245,7 @@ class Queue(Generic[Item]):
             raise TypeError("Argument 'num_items' must be an int")
         if num_items < 0:
             raise ValueError("'num_items' must be nonnegative")
-        items: list[Item] = _answer(self.actor.get_nowait_batch.remote(num_items))
+        items: list[Item] = _answer(self._handle.get_nowait_batch.remote(num_items))
         return items
 
     def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:
@@ -241,28 +254,29 @@ class Queue(Generic[Item]):
         force: at once, else after the calls that came before, and at once after `grace_period_s`
         seconds. Those who wait in `put` or `get` then get ActorDiedError.
         """
+        self._is_shut_down = True
         if not force:
-            ended, _ = wait([self.actor.__ray_terminate__.remote()], timeout=grace_period_s)
+            ended, _ = wait([self._handle.__ray_terminate__.remote()], timeout=grace_period_s)
             if ended:
                 return
-        kill(self.actor, no_restart=True)
+        kill(self._handle, no_restart=True)
 
     def _put(self, item: Any, block: bool, timeout: float | None) -> ObjectRef[None]:
         ref: ObjectRef[None]
         if block:
             _check_timeout(timeout)
-            ref = self.actor.put.remote(item, timeout)
+            ref = self._handle.put.remote(item, timeout)
         else:
-            ref = self.actor.put_nowait.remote(item)
+            ref = self._handle.put_nowait.remote(item)
         return ref
 
     def _get(self, block: bool, timeout: float | None) -> ObjectRef[Any]:
         ref: ObjectRef[Any]
         if block:
             _check_timeout(timeout)
-            ref = self.actor.get.remote(timeout)
+            ref = self._handle.get.remote(timeout)
         else:
-            ref = self.actor.get_nowait.remote()
+            ref = self._handle.get_nowait.remote()
         return ref
 
 

@@ -29,6 +29,7 @@ __all__ = [
 class PlacementGroupSchedulingStrategy:
     """Run in a placement group: wait until that is there, and draw on the resources of a bundle.
 
+    placement_group: a handle; None, as `get_current_placement_group()` may say: run anywhere.
     placement_group_bundle_index: of the bundle; -1: any that has room. A request that fits into no
     bundle is a ValueError of `.remote()`. placement_group_capture_child_tasks: whether tasks that
     the task submits run in the group too.
@@ -36,12 +37,13 @@ class PlacementGroupSchedulingStrategy:
 
     def __init__(
         self,
-        placement_group: PlacementGroup,
+        placement_group: PlacementGroup | None,
         placement_group_bundle_index: Any = -1,
         placement_group_capture_child_tasks: bool | None = None,
     ) -> None:
         """Raise ValueError for what is no placement group, or no index."""
-        if not hasattr(getattr(placement_group, "id", None), "binary"):
+        has_id = hasattr(getattr(placement_group, "id", None), "binary")
+        if placement_group is not None and not has_id:
             raise ValueError(
                 "placement_group needs to be an instance of PlacementGroup, as placement_group() "
                 f"returns it, got {placement_group!r}"
