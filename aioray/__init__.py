@@ -31,6 +31,7 @@ __all__ = [
     "DoNotRetry",
     "DynamicObjectRefGenerator",
     "Engine",
+    "LoggingConfig",
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     from aioray.engines import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
     from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+    from aioray.logging_config import LoggingConfig
     from aioray.progress_bar import progress
     from aioray.refs import ObjectRef
     from aioray.remote_function import RemoteFunction, remote
@@ -116,6 +118,7 @@ else:
         "DoNotRetry": "exceptions",
         "Engine": "engines",
         "DynamicObjectRefGenerator": "generators",
+        "LoggingConfig": "logging_config",
         "ObjectRef": "refs",
         "ObjectRefGenerator": "generators",
         "RemoteFunction": "remote_function",
@@ -173,9 +176,9 @@ else:
     def __getattr__(name):
         module_name = _MODULE_BY_NAME.get(name)
         if module_name is None and name not in _SUBMODULES:
-            from aioray.ray_features import missing_attribute
+            from aioray.ray_names import look_up
 
-            raise missing_attribute("aioray", name)
+            return look_up("aioray", name)
         from importlib import import_module
 
         if module_name is None:

@@ -206,10 +206,12 @@ def _context(client: Any) -> RayContext:
     import platform
 
     from . import __version__
+    from .ray_alias import RAY_VERSION
 
     return RayContext(
         python_version=platform.python_version(),
-        ray_version=__version__,
+        ray_version=RAY_VERSION,
+        ray_commit=f"aioray-{__version__}",
         address_info={
             "node_ip_address": "127.0.0.1",
             "address": "local",
@@ -600,10 +602,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """
     from .actor import ActorHandle
 
-    if not isinstance(name, str):
-        raise TypeError(f"the name of an actor must be a str, got {name!r}")
     if not name:
         raise ValueError("Please supply a non-empty value to get_actor")
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor must be a str, got {name!r}")
     if namespace is not None and not isinstance(namespace, str):
         raise TypeError("namespace must be None or a string.")
     if namespace == "":

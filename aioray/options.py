@@ -379,6 +379,15 @@ def _check_address(address: Any, environ: Mapping[str, str]) -> None:
     )
 
 
+def _check_logging_config(option: str, value: Any) -> Any:
+    from aioray.logging_config import LoggingConfig
+
+    if not isinstance(value, LoggingConfig):
+        raise TypeError(f"{option} must be a LoggingConfig, got {show_typed(value)}")
+    _check_level("log_level of the LoggingConfig", value.log_level)
+    return value
+
+
 def _check_level(option: str, value: Any) -> int:
     if isinstance(value, int):
         return int(value)
@@ -439,7 +448,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "configure_logging": instance(bool, "a bool"),
     "logging_level": _check_level,
     "logging_format": instance(str, "a str"),
-    "logging_config": lambda _option, value: value,
+    "logging_config": _check_logging_config,
     "ignore_reinit_error": instance(bool, "a bool"),
     "preload": _check_preload,
     "retry_seed": _check_seed,

@@ -4,10 +4,12 @@ Room: facade, and used by children too, so it imports next to nothing, not even 
 may be half loaded when the face is asked for a name. It never looks for Ray itself. The face asks
 it about an unknown name, `ray_alias` about a module to be imported.
 
-Two reasons are kept apart, because the reader acts differently on them: a feature that needs a Ray
-cluster will not come, one that this version does not have may come with another. Names are written
-as under `ray`, with dots ("util.ActorPool"); an entry also answers for everything below it. When a
-feature arrives, delete its row: a test fails for a row whose name aioray has.
+Three reasons are kept apart, because the reader acts differently on them: what is about a cluster
+will not come; what is a library of its own, or a part of Ray's inside, comes with Ray only; and
+what this version does not have may come with another. Names are written as under `ray`, with dots
+("util.ActorPool"); an entry also answers for everything below it. When a feature arrives, delete
+its row: a test fails for a row whose name aioray has. Names that libraries import although they
+seldom use them are in `ray_names` too.
 """
 
 from __future__ import annotations
@@ -16,71 +18,69 @@ import sys
 
 from aioray import __version__
 
-__all__ = ["NEEDS_CLUSTER", "NOT_IN_THIS_VERSION", "explain", "missing_attribute"]
+__all__ = ["COMES_WITH_RAY", "NEEDS_CLUSTER", "NOT_IN_THIS_VERSION", "explain", "missing_attribute"]
 
 NEEDS_CLUSTER = {
-    "_private": "Ray's own internals",
-    "_raylet": "Ray's own internals",
-    "air": "Ray AIR",
+    "ClientBuilder": "Ray Client",
+    "_private.cluster_utils": "clusters for tests",
     "autoscaler": "the cluster autoscaler",
     "client": "Ray Client",
+    "client_builder": "Ray Client",
     "cluster_utils": "clusters for tests",
-    "core": "Ray's own internals",
-    "cpp_function": "C++ functions",
-    "cross_language": "calls between languages",
     "dashboard": "the Ray dashboard",
-    "data": "Ray Data",
     "experimental.collective": "collective communication between nodes",
     "experimental.rdt": "transport of tensors between nodes",
+    "experimental.register_nixl_memory": "transport of tensors between nodes",
     "experimental.sandbox": "sandboxes of a cluster",
-    "internal": "Ray's own internals",
-    "java_actor_class": "Java actors",
-    "java_function": "Java functions",
+    "experimental.set_target_for_ref": "transport of tensors between nodes",
     "job_config": "job settings of a cluster",
     "job_submission": "Ray Jobs",
-    "llm": "Ray LLM",
-    "rllib": "Ray RLlib",
-    "scripts": "Ray's command line",
-    "serve": "Ray Serve",
     "setup_hook": "cluster set-up hooks",
     "show_in_dashboard": "the Ray dashboard",
-    "train": "Ray Train",
-    "tune": "Ray Tune",
     "util.accelerators": "accelerators of cluster nodes",
     "util.client": "Ray Client",
     "util.client_connect": "Ray Client",
     "util.collective": "collective communication between nodes",
-    "util.dask": "Dask on Ray",
+    "util.connect": "Ray Client",
+    "util.disconnect": "Ray Client",
     "util.spark": "Spark on Ray",
     "util.tpu": "TPU slices of a cluster",
+}
+
+COMES_WITH_RAY = {
+    "_common": "Ray's own internals",
+    "_private": "Ray's own internals",
+    "_raylet": "Ray's own internals",
+    "air": "Ray AIR",
+    "core": "Ray's own internals",
+    "cpp_function": "C++ functions",
+    "cross_language": "calls between languages",
+    "data": "Ray Data",
+    "internal": "Ray's own internals",
+    "java_actor_class": "Java actors",
+    "java_function": "Java functions",
+    "llm": "Ray LLM",
+    "rllib": "Ray RLlib",
+    "scripts": "Ray's command line",
+    "serve": "Ray Serve",
+    "state": "Ray's own internals",
+    "train": "Ray Train",
+    "tune": "Ray Tune",
+    "util.dask": "Dask on Ray",
+    "util.iter": "parallel iterators",
     "util.xgboost": "XGBoost on Ray",
+    "widgets": "Ray's own internals",
+    "worker": "Ray's own internals",
     "workflow": "Ray Workflows",
 }
 
 NOT_IN_THIS_VERSION = {
-    "ActorClassID": "identifier classes",
-    "ActorID": "identifier classes",
-    "FunctionID": "identifier classes",
-    "JobID": "identifier classes",
-    "LOCAL_MODE": "constants of Ray's worker modes",
     "Language": "calls between languages",
-    "LoggingConfig": "structured logging",
-    "NodeID": "identifier classes",
-    "ObjectID": "identifier classes",
-    "PlacementGroupID": "placement groups",
-    "SCRIPT_MODE": "constants of Ray's worker modes",
-    "TaskID": "identifier classes",
-    "UniqueID": "identifier classes",
-    "WORKER_MODE": "constants of Ray's worker modes",
-    "WorkerID": "identifier classes",
     "dag": "task graphs",
     "experimental.channel": "compiled graphs",
     "experimental.compiled_dag_ref": "compiled graphs",
     "experimental.dynamic_resources": "resources that change while a session runs",
-    "experimental.get_local_object_locations": "where objects lie",
-    "experimental.get_object_locations": "where objects lie",
     "experimental.internal_kv": "Ray's key-value store",
-    "experimental.locations": "where objects lie",
     "experimental.multiprocessing": "the old name of ray.util.multiprocessing",
     "experimental.set_resource": "resources that change while a session runs",
     "experimental.shuffle": "the shuffle example",
@@ -102,6 +102,11 @@ def explain(name: str) -> str | None:
             return (
                 f"ray.{name} ({NEEDS_CLUSTER[entry]}) needs a Ray cluster; aioray runs on one "
                 "machine and does not have it. Use Ray itself for this part of the program."
+            )
+        if entry in COMES_WITH_RAY:
+            return (
+                f"ray.{name} ({COMES_WITH_RAY[entry]}) comes with Ray itself; aioray speaks its "
+                "core API and does not have it. Use Ray itself for this part of the program."
             )
         if entry in NOT_IN_THIS_VERSION:
             return (

@@ -16,6 +16,8 @@ from .client import registry
 from .worker.current import place
 
 if TYPE_CHECKING:
+    from ._private.worker import Worker
+    from .id_classes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
     from .runtime_env import RuntimeEnv
     from .wire import Attempt
 
@@ -35,6 +37,90 @@ class RuntimeContext:
             logger.warning("%s is not available in the driver: it is None.", what)
         return place.attempt
 
+    def get(self) -> dict[str, Any]:
+        """The ids of job and node, the namespace, and in a worker those of task and actor.
+
+        Ray's old way to ask: the methods below tell the same, and more.
+        """
+        _warn_of("get_xxx_id() methods to get relevant ids")
+        found: dict[str, Any] = {
+            "job_id": self._job_id(),
+            "node_id": self._node_id(),
+            "namespace": self.namespace,
+        }
+        if place.job:
+            if (task := self._task_id()) is not None:
+                found["task_id"] = task
+            if (actor := self._actor_id()) is not None:
+                found["actor_id"] = actor
+        return found
+
+    @property
+    def worker(self) -> Worker:
+        """This process, with a `mode`: what libraries ask whether they run in a worker."""
+        from ._private.worker import global_worker
+
+        return global_worker
+
+    @property
+    def job_id(self) -> JobID:
+        """The id of the job. Old: see get_job_id."""
+        _warn_of("get_job_id()")
+        return self._job_id()
+
+    @property
+    def node_id(self) -> NodeID:
+        """The id of this machine in the session. Old: see get_node_id."""
+        _warn_of("get_node_id()")
+        return self._node_id()
+
+    @property
+    def task_id(self) -> TaskID | None:
+        """The id of the running task; AssertionError in the driver. Old: see get_task_id."""
+        _warn_of("get_task_id()")
+        _check_in_worker()
+        return self._task_id()
+
+    @property
+    def actor_id(self) -> ActorID | None:
+        """The id of the actor that this is, None if it is none. Old: see get_actor_id.
+
+        AssertionError in the driver.
+        """
+        _warn_of("get_actor_id()")
+        _check_in_worker()
+        return self._actor_id()
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID | None:
+        """The id of the placement group that the task runs in. Old: see get_placement_group_id."""
+        from .id_classes import PlacementGroupID
+
+        group = self.get_placement_group_id()
+        return None if group is None else PlacementGroupID.from_hex(group)
+
+    def _job_id(self) -> JobID:
+        from .id_classes import JobID
+
+        return JobID.from_hex(self.get_job_id())
+
+    def _node_id(self) -> NodeID:
+        from .id_classes import NodeID
+
+        return NodeID.from_hex(self.get_node_id())
+
+    def _task_id(self) -> TaskID | None:
+        from .id_classes import TaskID
+
+        attempt = place.attempt
+        return None if attempt is None else TaskID(ids.task_id(place.job, attempt.label))
+
+    def _actor_id(self) -> ActorID | None:
+        from .id_classes import ActorID
+
+        actor = self.get_actor_id()
+        return None if actor is None else ActorID.from_hex(actor)
+
     def get_job_id(self) -> str:
         """The id of the job in hexadecimal."""
         return (place.job or _client().job).hex()
@@ -50,14 +136,20 @@ class RuntimeContext:
         return None if attempt is None else attempt.name
 
     def get_task_function_name(self) -> str | None:
-        """`module.qualname` of the running function or method; None in the driver."""
+        """Module and name of the running function or method; None in the driver.
+
+        Of a function inside another the name is its own alone, and the module of a script is called
+        as its file, as in Ray.
+        """
         attempt = place.attempt
         if attempt is None:
             return None
-        if place.actor is not None:
-            return f"{place.actor.path}.{attempt.role[0]}"
+        actor = place.actor
+        if actor is not None:
+            where = "" if actor.cls is None else f"{_module_of(actor.cls)}."
+            return f"{where}{actor.class_name}.{attempt.role[0]}"
         function = place.function
-        return f"{function.__module__}.{function.__qualname__}"
+        return f"{_module_of(function)}.{function.__name__}"
 
     def get_attempt_number(self) -> int | None:
         """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
@@ -98,9 +190,30 @@ class RuntimeContext:
         job: bytes = _client().job
         return (job + b"\xff" * (ids.NODE_ID_SIZE - ids.JOB_ID_SIZE)).hex()
 
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of this machine."""
+        labels: dict[str, str] = _client().nodes()[0]["Labels"]
+        return labels
+
+    def get_temp_dir(self) -> str:
+        """The folder in which this session has its own."""
+        if place.job:
+            return os.path.dirname(place.folder)
+        return str(os.path.dirname(_client().own_session().folder))
+
+    @property
+    def gcs_address(self) -> str:
+        """Where Ray's control service would be: the address that `init` tells."""
+        return "local"
+
     def get_session_name(self) -> str:
         """The name of the session."""
         return place.session or str(_client().session)
+
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """As get_accelerator_ids. Ray's old name for it."""
+        _warn_of("get_accelerator_ids()")
+        return self.get_accelerator_ids()
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What the running task or the actor holds, such as {"CPU": 1.0}.
@@ -187,6 +300,35 @@ class RuntimeContext:
         return os.getpid()
 
 
+def _module_of(code: Any) -> str:
+    """The module of a function or class; of a script, what it would be called as a module."""
+    name: str = code.__module__
+    if name != "__main__":
+        return name
+    for member in (code, *vars(code).values()) if isinstance(code, type) else (code,):
+        compiled = getattr(member, "__code__", None)
+        if compiled is not None:
+            stem, suffix = os.path.splitext(os.path.basename(compiled.co_filename))
+            return stem if suffix == ".py" else name
+    return name
+
+
+def _warn_of(instead: str) -> None:
+    import warnings
+
+    from .util.annotations import RayDeprecationWarning
+
+    warnings.warn(
+        f"This API is deprecated and may be removed in future Ray releases. Use {instead} instead.",
+        RayDeprecationWarning,
+        stacklevel=3,
+    )
+
+
+def _check_in_worker() -> None:
+    assert place.job, "This is for tasks and actors; this process is a driver."
+
+
 def _client() -> Any:
     client = registry.current()
     if client is None:
@@ -212,5 +354,10 @@ def get_gpu_ids() -> list[int] | list[str]:
 
 
 def get_runtime_context() -> RuntimeContext:
-    """The context of the code that calls, in the driver or in a task."""
+    """The context of the code that calls, in the driver or in a task.
+
+    Starts a session if there is none, as in Ray.
+    """
+    if not place.job:
+        _client()
     return RuntimeContext()

@@ -23,7 +23,11 @@ from aioray.exceptions import UnsupportedFeatureError
 from aioray.unsupported import UnsupportedAttributeError
 from aioray.util import annotations
 
-MISSING = [*ray_features.NEEDS_CLUSTER, *ray_features.NOT_IN_THIS_VERSION]
+MISSING = [
+    *ray_features.NEEDS_CLUSTER,
+    *ray_features.COMES_WITH_RAY,
+    *ray_features.NOT_IN_THIS_VERSION,
+]
 
 
 def in_fresh_process(code: str) -> str:
@@ -216,7 +220,11 @@ def test_feature_that_has_arrived_is_not_called_missing(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("tune", "needs a Ray cluster"), ("dag", "not available in this version")],
+    [
+        ("tune", "comes with Ray itself"),
+        ("cluster_utils", "needs a Ray cluster"),
+        ("dag", "not available in this version"),
+    ],
 )
 def test_missing_feature_is_both_kinds_of_error(name: str, reason: str) -> None:
     assert not hasattr(aioray, name)

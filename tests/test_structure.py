@@ -41,6 +41,7 @@ WORKER_MAY_IMPORT = (
     "aioray.exceptions",
     "aioray.failures",
     "aioray.generators",
+    "aioray.logging_config",
     "aioray.ids",
     "aioray.linux",
     "aioray.packets",

@@ -15,11 +15,10 @@ import itertools
 import logging
 import os
 import signal
-import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .. import ids, linux
+from .. import ids, linux, ray_alias
 from ..boot import Boot
 from ..core.messages import (
     Answer,
@@ -118,7 +117,7 @@ class Crew:
         self._setups: dict[int, Setup] = {}  # of workers that are not ready, by their id
         self._waiting: dict[int, int | asyncio.TimerHandle] = {}  # what sending waits for, by id
         self._look: asyncio.TimerHandle | None = None
-        self._printer = Printer()
+        self._printer = Printer(prefixes=settings.logging_config is None)
         self._oom_kills = linux.oom_kills()
         self._template: TemplateProcess | None = None
         self.orders: dict[type[Any], Callable[[Any], None]] = {
@@ -133,6 +132,10 @@ class Crew:
             StopWorker: self._stop,
         }
         self._start_template(boot)
+
+    def silence(self) -> None:
+        """Print no more of what workers print."""
+        self._printer.silent = True
 
     def pids(self) -> list[int]:
         """The process ids of the template and of the workers that are known to run."""
@@ -424,7 +427,8 @@ class Crew:
         settings = {
             **self._identity,
             "preload": list(self._settings.preload),
-            "ray_alias": getattr(sys.modules.get("ray"), "__name__", "") == "aioray",
+            "ray_alias": ray_alias.installed(),
+            "inherits_alias": ray_alias.is_inherited(),
         }
         boot = boot or Boot(self._settings.env_vars)
         try:

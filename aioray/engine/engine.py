@@ -322,7 +322,7 @@ class Engine:
         self._thread_id = threading.get_ident()
         self.job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
-        identity = {
+        identity: dict[str, Any] = {
             "job": self.job.hex(),
             "node_id": self.node_id,
             "session": self.session,
@@ -336,6 +336,16 @@ class Engine:
             else self.folder,
             self.settings.disk_capacity_threshold,
         )
+        config = self.settings.logging_config
+        if config is not None:
+            from .. import logging_config
+
+            identity["logging"] = (
+                config.encoding,
+                config.log_level,
+                list(config.additional_log_standard_attrs),
+            )
+            logging_config.apply(*identity["logging"])
         identity["folder"] = self.folder.path
         identity["objects"] = folder.path
         if self.settings.tracing_startup_hook:
@@ -992,6 +1002,11 @@ class Engine:
         return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"
 
     # ------------------------------------------------------------ client: state
+
+    def silence(self) -> None:
+        """Print no more of what workers print, for the rest of the session."""
+        if self._crew is not None:
+            self._crew.silence()
 
     def ask_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         """Answer a question about what is going on, from any thread.

@@ -48,8 +48,13 @@ _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
 class Printer:
     """Writes lines to sys.stdout and sys.stderr, in order, from one thread."""
 
-    def __init__(self) -> None:
-        """Start nothing yet. Raises ValueError for variables of the environment that are wrong."""
+    def __init__(self, *, prefixes: bool = True) -> None:
+        """Start nothing yet. Raises ValueError for variables of the environment that are wrong.
+
+        prefixes: whether each line begins with who has written it.
+        """
+        self.prefixes = prefixes
+        self.silent = False  # once it is set, nothing more is printed
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._with_bars: set[int] = set()  # pids of workers
@@ -57,7 +62,8 @@ class Printer:
 
     def write(self, pid: int, prefix: str, lines: Sequence[str], *, to_stderr: bool) -> None:
         """Have lines of the worker `pid` printed soon, each after `prefix`."""
-        self._do(functools.partial(self._write, pid, prefix, lines, to_stderr=to_stderr))
+        if not self.silent:
+            self._do(functools.partial(self._write, pid, prefix, lines, to_stderr=to_stderr))
 
     def _write(self, pid: int, prefix: str, lines: Sequence[str], *, to_stderr: bool) -> None:
         _print(self._folder.take(pid, prefix, lines, time.monotonic(), to_stderr=to_stderr))
@@ -279,7 +285,9 @@ class LineReader:
             self.printer.write(self.pid, prefix, lines, to_stderr=self.to_stderr)
 
     def _prefix(self, name: str) -> str:
-        if os.environ.get("RAY_DISABLE_WORKER_LOG_PREFIX") == "1":
+        assert self.printer is not None
+        disabled = os.environ.get("RAY_DISABLE_WORKER_LOG_PREFIX") == "1"
+        if disabled or not self.printer.prefixes:
             return ""
         text = f"({name} pid={self.pid})"
         stream = sys.stderr if self.to_stderr else sys.stdout

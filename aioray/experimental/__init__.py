@@ -1,28 +1,39 @@
 """What Ray has under `ray.experimental`, as far as aioray has it.
 
-Progress bars in `tqdm_ray`, and `queue` and `state`, which have moved to `aioray.util`.
+Progress bars in `tqdm_ray`, where objects lie, and `queue` and `state`, which have moved to
+`aioray.util`.
 
 Room: facade. A module is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
-__all__ = ["queue", "state", "tqdm_ray"]
+__all__ = [
+    "get_local_object_locations",
+    "get_object_locations",
+    "locations",
+    "queue",
+    "state",
+    "tqdm_ray",
+]
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.experimental import queue, state, tqdm_ray
+    from aioray.experimental import locations, queue, state, tqdm_ray
+    from aioray.experimental.locations import get_local_object_locations, get_object_locations
 else:
 
     def __getattr__(name):
         if name in __all__:
             from importlib import import_module
 
+            if name.startswith("get_"):
+                return getattr(import_module("aioray.experimental.locations"), name)
             return import_module(f"aioray.experimental.{name}")
-        from aioray.ray_features import missing_attribute
+        from aioray.ray_names import look_up
 
-        raise missing_attribute("aioray.experimental", name)
+        return look_up("aioray.experimental", name)
 
 
 def __dir__() -> list[str]:

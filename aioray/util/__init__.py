@@ -102,9 +102,9 @@ else:
     def __getattr__(name):
         module_name = _MODULE_BY_NAME.get(name)
         if module_name is None and name not in _SUBMODULES:
-            from aioray.ray_features import missing_attribute
+            from aioray.ray_names import look_up
 
-            raise missing_attribute("aioray.util", name)
+            return look_up("aioray.util", name)
         from importlib import import_module
 
         module = import_module(f"aioray.util.{module_name or name}")
@@ -117,6 +117,7 @@ def __dir__() -> list[str]:
 
 
 _first_caller_by_key: dict[str, object] = {}
+_log_once_disabled = False
 
 
 def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
@@ -134,5 +135,23 @@ def log_once(key: str) -> bool:
     Meant for `if log_once("slow"): logger.warning(...)`. Safe to call from several threads: one of
     them gets True. Source: ray.util.log_once.
     """
+    if _log_once_disabled:
+        return False
     caller = object()
     return _first_caller_by_key.setdefault(key, caller) is caller
+
+
+def disable_log_once_globally() -> None:
+    """Let `log_once` return False from now on. Source: ray.util.disable_log_once_globally."""
+    global _log_once_disabled
+    _log_once_disabled = True
+
+
+def enable_periodic_logging() -> None:
+    """Let `log_once` return True again the next time, for every key, and undo `disable`.
+
+    Source: ray.util.enable_periodic_logging, where that comes again every minute.
+    """
+    global _log_once_disabled
+    _log_once_disabled = False
+    _first_caller_by_key.clear()

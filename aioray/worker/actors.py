@@ -105,6 +105,7 @@ def _maker(server: Server, attempt: Attempt, creation: Creation, use: Use) -> Ca
     state = server.load(attempt.arguments[-1], use) if creation.restores else None
     actor = place.actor
     assert actor is not None
+    actor.cls = cls
     actor.path = f"{cls.__module__}.{cls.__qualname__}"
 
     def make(*args: Any, **kwargs: Any) -> object:

@@ -39,6 +39,7 @@ class ThisActor:
         "actor_id",
         "asynchronous",
         "class_name",
+        "cls",
         "is_cancelled",
         "meta",
         "name",
@@ -64,6 +65,7 @@ class ThisActor:
         self.actor_id = actor_id  # in hexadecimal
         self.name = name  # empty: none
         self.class_name = class_name
+        self.cls: type[Any] | None = None  # not loaded yet
         self.ref = ref  # the id of the ref that its handles hold
         self.meta = meta  # what handles are made of
         self.path = path  # module and qualified name of the class

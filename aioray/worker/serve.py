@@ -717,6 +717,10 @@ def main(
     server.enter(env, hook, settings.get("tracing_startup_hook"))
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
+    if "logging" in settings:
+        from .. import logging_config  # here, as few sessions have one
+
+        logging_config.apply(*settings["logging"])
     registry.connect = lambda: connect(server)
     registry.measure = lambda: measure(server)
     reason: SystemExit | None = None

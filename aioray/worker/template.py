@@ -57,6 +57,7 @@ class Template:
         self.pid = os.getpid()
         self.worker_by_pid: dict[int, int] = {}
         self.settings: dict[str, Any] = {}
+        self.niceness = 0
         self.driver_is_gone = False
         self.wake_reader, self.wake_writer = os.pipe()
         for fd in (self.wake_reader, self.wake_writer):
@@ -90,9 +91,10 @@ class Template:
             os.write(self.guardian.folders, marshal.dumps(self.folders()))
         os.close(self.guardian.folders)
         os.environ.update(settings["env_vars"])
+        self.niceness = int(os.environ.get("RAY_worker_niceness") or 0)  # noqa: SIM112
         sys.path[:] = settings["sys_path"]
         if settings["ray_alias"]:
-            ray_alias.install()
+            ray_alias.install(inherit=settings["inherits_alias"])
         for module in settings["preload"]:
             try:
                 importlib.import_module(module)
@@ -207,7 +209,11 @@ class Template:
         os.close(self.wake_reader)
         os.close(self.wake_writer)
         env = request["env"]
+        if self.niceness:
+            os.nice(self.niceness)
         os.environ.update(env.get("env_vars", {}))
+        if self.settings["ray_alias"] and self.settings["inherits_alias"]:
+            ray_alias.hand_on()  # they may have another PYTHONPATH
         serve.main(fds, self.settings, request["worker_id"], env, request["hook"])
 
     def reap(self) -> None:

@@ -54,6 +54,7 @@ class TimerHandle:
 
 class Printer:
     def __init__(self):
+        self.prefixes = True
         self.text = ""
         self.bars = []
 

@@ -23,9 +23,9 @@ else:
             import multiprocessing
 
             return getattr(multiprocessing, name)
-        from aioray.ray_features import missing_attribute
+        from aioray.ray_names import look_up
 
-        raise missing_attribute("aioray.util.multiprocessing", name)
+        return look_up("aioray.util.multiprocessing", name)
 
 
 __all__ = ["JoinableQueue", "Pool", "TimeoutError"]

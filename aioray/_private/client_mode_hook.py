@@ -1,0 +1,24 @@
+"""What libraries import from `ray._private.client_mode_hook`: Ray Client is never in use.
+
+Room: facade.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+__all__ = ["client_mode_should_convert", "client_mode_wrap", "is_client_mode_enabled"]
+
+F = TypeVar("F")
+
+is_client_mode_enabled = False
+
+
+def client_mode_should_convert() -> bool:
+    """Whether calls go by way of Ray Client: no."""
+    return False
+
+
+def client_mode_wrap(func: F) -> F:
+    """Make a function run where the cluster is: it does already."""
+    return func

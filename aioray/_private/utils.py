@@ -1,0 +1,8 @@
+"""What libraries import from `ray._private.utils`.
+
+Room: facade.
+"""
+
+from aioray._common.utils import get_default_ray_temp_dir as get_ray_temp_dir
+
+__all__ = ["get_ray_temp_dir"]

@@ -1,0 +1,40 @@
+"""What libraries import from `ray._raylet`, where Ray's classes of ids and refs are defined.
+
+Room: facade. Nothing is defined here.
+"""
+
+from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from aioray.id_classes import (
+    ActorClassID,
+    ActorID,
+    BaseID,
+    FunctionID,
+    JobID,
+    NodeID,
+    PlacementGroupID,
+    TaskID,
+    UniqueID,
+    WorkerID,
+)
+from aioray.refs import ObjectRef
+
+__all__ = [
+    "ActorClassID",
+    "ActorID",
+    "BaseID",
+    "DynamicObjectRefGenerator",
+    "FunctionID",
+    "JobID",
+    "NodeID",
+    "ObjectID",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "PlacementGroupID",
+    "StreamingObjectRefGenerator",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
+]
+
+ObjectID = ObjectRef
+StreamingObjectRefGenerator = ObjectRefGenerator
