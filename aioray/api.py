@@ -117,22 +117,24 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
     Inside a running event loop the engine lives in that loop, takes no signals and blocks nothing;
     elsewhere it gets a thread of its own. Returns before the first worker is up.
 
-    address: None or "local". num_cpus: tasks at once, by default the CPUs this process may use.
-    num_gpus: GPUs to hand out to tasks, by default those that the machine has and
-    CUDA_VISIBLE_DEVICES shows. resources: counters that tasks can reserve. object_store_memory:
+    address: None, "local" or "auto", which are the same: a session is part of the program that
+    starts it. num_cpus: tasks at once, by default the CPUs this process may use. num_gpus: GPUs to
+    hand out to tasks, by default those that the machine has and CUDA_VISIBLE_DEVICES shows.
+    resources: counters that tasks can reserve. object_store_memory:
     bytes of shared memory for large values, by default 30 % of the machine's or the container's
     memory; object_spilling_directory: where they go when that is full. runtime_env: what all
     workers find, a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace;
-    log_to_driver=True: print what workers print; logging_level="info".
+    log_to_driver=True: print what workers print; logging_level="info";
+    logging_config, a LoggingConfig, for the loggers of this process and of workers.
     ignore_reinit_error=False: keep the running session instead of complaining. _temp_dir: where the
     session's folder goes, by default RAY_TMPDIR or the system's folder for temporary files.
     _tracing_startup_hook: "module:function", run here and in workers, see `aioray.util.tracing`.
     Beyond Ray: preload, names of modules that workers find imported; retry_seed, for reproducible
     jitter; history=100_000, how many attempts are remembered in that folder, 0 for none, and for no
     state API. Ray's other keywords are accepted where they mean nothing on one machine.
-    Raises RuntimeError for an unknown keyword, or if a session is running; ConnectionError for
-    address="auto"; UnsupportedFeatureError for the address of a cluster; ValueError and TypeError
-    for settings that are out of range.
+    Raises RuntimeError for an unknown keyword, or if a session is running;
+    UnsupportedFeatureError for the address of a cluster; ValueError and TypeError for settings that
+    are out of range.
     Source: Ray API reference, ray.init.
     """
     with _session.lock:
@@ -149,6 +151,8 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         _discard_dead_session()
         linux.check_platform()
         checked = parse_init_options(address, settings)
+        if (address or os.environ.get("RAY_ADDRESS")) == "auto":
+            _warn_if_below_a_driver()
         if checked.configure_logging:
             logger.setLevel(checked.logging_level)
         boot = Boot(checked.env_vars)
@@ -166,6 +170,21 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         _session.engine = engine
         registry.default = engine
         return _context(engine)
+
+
+def _warn_if_below_a_driver() -> None:
+    """Say that the session of the driver above is not joined, which "auto" would mean in Ray."""
+    from .state.folders import sessions_above
+
+    above = sessions_above()
+    if above:
+        logger.warning(
+            'init(address="auto") starts a session of its own: it shares no tasks, actors or '
+            "objects with %s, that of the process %s, from which this one descends. Use tasks "
+            "instead of processes to share them.",
+            above[0].name,
+            above[0].pid,
+        )
 
 
 def _start_in_thread(engine: Engine, boot: Boot) -> None:

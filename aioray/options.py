@@ -300,10 +300,9 @@ def parse_init_options(
     too. Keywords of Ray that mean nothing on one machine (dashboard_*,
     _system_config, ...) are accepted and ignored.
 
-    Raises RuntimeError for an unknown keyword, local_mode=True and storage; ConnectionError for
-    the address "auto", since there is never a running instance to join; UnsupportedFeatureError
-    for any other address but "local", for a job_config and for fields of runtime_env that aioray
-    does not have; TypeError and ValueError for bad values.
+    Raises RuntimeError for an unknown keyword, local_mode=True and storage; UnsupportedFeatureError
+    for any other address but "local" and "auto", for a job_config and for fields of runtime_env
+    that aioray does not have; TypeError and ValueError for bad values.
     Source: Ray API reference, ray.init.
     """
     environ = os.environ if environ is None else environ
@@ -366,13 +365,8 @@ def _check_address(address: Any, environ: Mapping[str, str]) -> None:
         raise TypeError(f"address must be a str or None, got {show_typed(address)}")
     origin = "address" if address else "the environment variable RAY_ADDRESS"
     address = address or environ.get("RAY_ADDRESS")
-    if not address or address == "local":
+    if not address or address in ("local", "auto"):
         return
-    if address == "auto":
-        raise ConnectionError(
-            f'{origin} is "auto", but there is no running instance to connect to: aioray runs '
-            f'inside the program that starts it. Leave the address out or give "local"'
-        )
     raise UnsupportedFeatureError(
         f"{origin} is {show(address)}, but aioray cannot connect to a cluster.",
         'It runs on this machine only: leave the address out or give "local".',

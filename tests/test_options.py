@@ -728,8 +728,6 @@ def test_local_address(address: str | None, environ: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("address", "environ", "error", "text"),
     [
-        ("auto", {}, ConnectionError, 'address is "auto"'),
-        (None, {"RAY_ADDRESS": "auto"}, ConnectionError, 'variable RAY_ADDRESS is "auto"'),
         ("ray://h:1", {}, UnsupportedFeatureError, "^address is 'ray://h:1'"),
         ("10.0.0.1:6379", {}, UnsupportedFeatureError, "cannot connect to a cluster"),
         (None, {"RAY_ADDRESS": "h:1"}, UnsupportedFeatureError, "RAY_ADDRESS is 'h:1'"),

@@ -37,7 +37,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class Target:
     """Which session a command is about."""
 
-    name: str | None  # or the pid of its driver; None: the newest one
+    name: str | None  # or the pid of its driver; None: see `find_session`
     temp_dir: str | None  # what the program gave to init as `_temp_dir`; None: the usual place
     timeout: float  # seconds that the session may take to answer
 
@@ -102,7 +102,8 @@ def session_options(command: F) -> F:
         "--session",
         metavar="NAME",
         help="The session, by name or by the pid of its driver: see `aioray sessions`. "
-        "The newest one by default.",
+        "By default that of the program that has started this command, else the newest that runs, "
+        "else the newest.",
         shell_complete=_complete_session,
     )
     @click.option(
@@ -122,7 +123,7 @@ def session_options(command: F) -> F:
     @click.option(
         "--address",
         metavar="NAME",
-        help="As --session; `auto` and `local` are the newest one. Ray's name for it.",
+        help="As --session; `auto` and `local` mean the default. Ray's name for it.",
         shell_complete=_complete_session,
     )
     @functools.wraps(command)

@@ -39,6 +39,7 @@ __all__ = [
     "is_alive",
     "make_folder",
     "root_folder",
+    "sessions_above",
     "sweep",
 ]
 
@@ -173,6 +174,40 @@ def found_sessions(root: str) -> list[Found]:
         for name in names
         if (alive := is_alive(path := os.path.join(root, name))) is not None
     ]
+
+
+def sessions_above() -> list[Found]:
+    """The living sessions of the processes that this one descends from, the nearest first.
+
+    They are found by the locks that those processes hold, wherever the folders are.
+    """
+    found: list[Found] = []
+    pid = os.getppid()
+    while pid > 1:
+        found += _held_by(pid)
+        pid = _parent_of(pid)
+    return found
+
+
+def _held_by(pid: int) -> list[Found]:
+    paths = set()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                path, name = os.path.split(os.readlink(entry.path))
+                # A process that was forked from the driver has its descriptors, but not its pid.
+                if name == _LOCK and os.path.basename(path).endswith(f"_{pid}"):
+                    paths.add(path)
+    newest_first = sorted(paths, key=os.path.basename, reverse=True)
+    return [Found(os.path.basename(path), path, True) for path in newest_first if is_alive(path)]
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def sweep(root: str) -> None:

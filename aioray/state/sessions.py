@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..printable import printable
-from .folders import check_ours, found_sessions, is_alive, root_folder
+from .folders import check_ours, found_sessions, is_alive, root_folder, sessions_above
 from .history import DAMAGE, FILE, open_file, open_image, version_of
 from .schema import VERSION
 from .server import connect
@@ -24,6 +24,8 @@ from .view import View
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
+
+    from .folders import Found
 
 __all__ = [
     "BlockedSessionError",
@@ -79,7 +81,7 @@ class Session:
         self.folder = folder
         self.alive = alive
         self.pid = pid
-        self.others = 0  # sessions that run too, if this was found as the newest one
+        self.others = 0  # sessions that run too, if this was found as the newest of them
         self._damage_is_told = False
 
     def __repr__(self) -> str:
@@ -192,25 +194,41 @@ def sessions(temp_dir: str | None = None) -> list[Session]:
         raise SessionError(
             f"The folder of sessions is not looked into: {error.strerror} ({root})."
         ) from error
-    return [Session(one.name, one.path, alive=one.alive, pid=one.pid) for one in found]
+    return [_session_of(one) for one in found]
+
+
+def _session_of(found: Found) -> Session:
+    return Session(found.name, found.path, alive=found.alive, pid=found.pid)
 
 
 def find_session(name: str | None = None, temp_dir: str | None = None) -> Session:
-    """The session of this name, or with these last digits; None: the newest one.
+    """The session of this name, or with these last digits.
 
-    Raises NoSessionError, and what `sessions` does.
+    None: that of the driver from which this process descends; else the newest that is alive; else
+    the newest. Raises NoSessionError, and what `sessions` does.
     """
-    found = sessions(temp_dir)
     root = root_folder(temp_dir)
+    if name in (None, "auto", "local"):
+        above = [
+            found
+            for found in sessions_above()
+            if temp_dir is None or os.path.dirname(found.path) == root
+        ]
+        if above:
+            chosen = _session_of(above[0])
+            chosen.others = sum(found.pid == chosen.pid for found in above) - 1
+            return chosen
+    found = sessions(temp_dir)
     if not found:
         raise NoSessionError(
             f"There is no session in {root}. Start one with aioray.init(), or name the folder that "
             f"the program has given as _temp_dir with --temp-dir."
         )
     if name in (None, "auto", "local"):
-        newest, *older = found
-        newest.others = sum(session.alive for session in older)
-        return newest
+        alive = [session for session in found if session.alive]
+        chosen = (alive or found)[0]
+        chosen.others = max(0, len(alive) - 1)
+        return chosen
     fitting = [session for session in found if name in (session.name, str(session.pid))]
     if not fitting:
         raise NoSessionError(
@@ -223,7 +241,7 @@ def find_session(name: str | None = None, temp_dir: str | None = None) -> Sessio
 def open_view(
     session: Session | None = None, *, want: tuple[str, ...] = (), timeout: float = 30.0
 ) -> Iterator[View]:
-    """What a session can tell; None: the newest one. Raises SessionError."""
+    """What a session can tell; None: see `find_session`. Raises SessionError."""
     with (session or find_session()).view(want, timeout) as view:
         yield view
 

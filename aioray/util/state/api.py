@@ -6,8 +6,9 @@ actor, or a process without a session; on the engine's own loop too, which they 
 
 What they have in common:
 
-address: None or "auto": in a driver or a worker its own session, elsewhere the newest of this user;
-else the name of a session or the pid of its driver. timeout: seconds that a session may take to
+address: None or "auto": in a driver or a worker its own session, in a process that a driver has
+started that one's, elsewhere the newest of this user that runs, else the newest; or the name of a
+session, or the pid of its driver. timeout: seconds that a session may take to
 answer. detail: fill the columns that are None without. raise_on_missing_output, _explain: no
 effect, nothing is ever missing. Rows are ordered by id, attempts of a task by their number.
 They raise RayStateApiException for unknown columns, values that a column cannot have, ids of a
