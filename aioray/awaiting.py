@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from asyncio import get_running_loop
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .refs import NotAtHand, wake_elsewhere
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["ValueFuture", "get_running_loop"]
 
 T = TypeVar("T")
+
+
+def get_running_loop() -> asyncio.AbstractEventLoop:
+    """The running loop of asyncio. Raises RuntimeError if there is none, as in trio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        if trio is None or not trio.lowlevel.in_trio_run():
+            raise
+        raise RuntimeError(
+            "aioray can be awaited in asyncio's event loop only, and this is trio's: wait in a "
+            "thread, `await trio.to_thread.run_sync(aioray.get, ref)`."
+        ) from None
 
 
 class ValueFuture(asyncio.Future[T]):

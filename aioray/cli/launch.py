@@ -1,4 +1,4 @@
-"""Runs a script or module as Python itself would have, with `import ray` meaning aioray.
+"""Runs a script, module or text as Python itself would have, with `import ray` meaning aioray.
 
 Room: facade. It does not parse the command line and knows nothing of tasks.
 
@@ -19,13 +19,22 @@ import io
 import os
 import pkgutil
 import sys
+import textwrap
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import (
+    BuiltinImporter,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from types import CodeType, ModuleType, TracebackType
 
 from aioray import ray_alias
 
 __all__ = ["CannotStartError", "Launch"]
+
+# What Python does with a terminal, in the namespace of the program.
+_INTERACTIVE = "__import__('code').interact(local=globals(), exitmsg='')"
 
 
 class CannotStartError(Exception):
@@ -44,9 +53,12 @@ class CannotStartError(Exception):
 class Launch:
     """A program to be run: what `aioray run` was asked for."""
 
-    target: str  # path of a script, directory or archive; or a module's dotted name
+    # The path of a script, directory or archive; or "-", the standard input; or a module's dotted
+    # name; or the program itself.
+    target: str
     arguments: tuple[str, ...]  # sys.argv[1:] of the program
     as_module: bool = False
+    as_code: bool = False
 
     def start(self) -> None:
         """Run the program in this process. Returns when its last line has run.
@@ -57,13 +69,40 @@ class Launch:
         """
         ray_alias.install()
         try:
-            main, code = self._load_module() if self.as_module else self._load_path()
+            if self.as_code:
+                main, code = self._load_text("-c", "<string>", self.target)
+            elif self.as_module:
+                main, code = self._load_module()
+            elif self.target != "-":
+                main, code = self._load_path()
+            elif sys.stdin.isatty():
+                main, code = self._load_text("-", "<stdin>", _INTERACTIVE)
+            else:
+                main, code = self._load_text("-", "<stdin>", sys.stdin.read())
             exec(code, main.__dict__)
         except (CannotStartError, SystemExit):
             raise
         except BaseException as error:
             _hide_launcher(error)
             raise
+
+    def _load_text(self, name: str, filename: str, text: str) -> tuple[ModuleType, CodeType]:
+        """A program that is given as text; name: in sys.argv."""
+        sys.argv = [name, *self.arguments]
+        _set_first_path("")
+        if name == "-c" and sys.version_info >= (3, 14):
+            text = textwrap.dedent(text)
+        main, code = _install_main(
+            filename,
+            compile(text, filename, "exec", dont_inherit=True),
+            __file__=filename,
+            __loader__=BuiltinImporter,
+            __package__=None,
+            __spec__=None,
+        )
+        if name == "-c":  # that has no file, where the standard input is one
+            del main.__dict__["__file__"], main.__dict__["__cached__"]
+        return main, code
 
     def _load_path(self) -> tuple[ModuleType, CodeType]:
         sys.argv = [self.target, *self.arguments]

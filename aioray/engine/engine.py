@@ -34,6 +34,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .. import ids, linux
+from ..awaiting import get_running_loop
 from ..calls import serialize
 from ..client import activate, refuse_to_block, registry
 from ..core.actors import ActorDeath
@@ -307,7 +308,7 @@ class Engine:
         Raises RuntimeError if there is no running loop or the engine was started before; OSError if
         the system has no room for it. Nothing is left open then.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         if self.loop is not None:
             raise RuntimeError("This engine was started before. Make a new Engine.")
         linux.fill_standard_descriptors()  # they may have been closed since the import

@@ -37,4 +37,6 @@ try:
 except (ImportError, SyntaxError):  # not there, or not for so old an interpreter
     _step_aside()
 else:
-    ray_alias.install()
+    _folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # Where the folder was installed, every process finds it without being told.
+    ray_alias.install(inherit=None if _folder == ray_alias.PATH else False)

@@ -1,0 +1,148 @@
+"""`aioray alias`: makes `import ray` mean aioray for all programs of a Python environment.
+
+Room: facade. `aioray run` does it for one program and its children, and leaves no trace. Here the
+folder that those find, see `aioray.ray_alias`, is copied to where packages are, with a command
+`ray` beside the environment's others. What is written is recorded as pip records it, so that `pip
+uninstall ray` takes it away too. An installed Ray is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from importlib.metadata import DistributionFinder, MetadataPathFinder
+from pathlib import Path
+
+import click
+
+from aioray.ray_alias import PATH, RAY_VERSION
+
+__all__ = ["command"]
+
+_INSTALLER = "aioray"
+_SCRIPT = """#!{python}
+import sys
+from aioray.cli import ray_main
+sys.exit(ray_main())
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an environment has its packages and commands."""
+
+    packages: Path
+    script: Path
+
+    @classmethod
+    def here(cls) -> Place:
+        """Of the running interpreter."""
+        return cls(Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"), "ray"))
+
+    @property
+    def package(self) -> Path:
+        """The package `ray`."""
+        return self.packages / "ray"
+
+    @property
+    def info(self) -> Path:
+        """Its metadata."""
+        return self.packages / f"ray-{RAY_VERSION}.dist-info"
+
+    def is_ours(self) -> bool:
+        """Whether the alias is installed here."""
+        with contextlib.suppress(OSError):
+            return (self.info / "INSTALLER").read_text().strip() == _INSTALLER
+        return False
+
+    def find_other(self) -> Path | None:
+        """Something that is in the way, and not ours: a Ray, or a command of its name."""
+        if self.is_ours():
+            return None
+        places = {str(self.packages), sysconfig.get_path("platlib")}
+        context = DistributionFinder.Context(name="ray", path=sorted(places))
+        for found in MetadataPathFinder.find_distributions(context):
+            return Path(str(found.locate_file("")))
+        candidates = [*(Path(place, "ray") for place in places), self.script]
+        return next((path for path in candidates if path.exists()), None)
+
+
+@click.group(name="alias")
+def command() -> None:
+    """Let `import ray` mean aioray in all programs of this Python environment.
+
+    One program, and the processes it starts, need nothing of this: `aioray run SCRIPT`.
+    """
+
+
+@command.command(name="install")
+def install() -> None:
+    """Install the alias and a command `ray`. Refused where Ray itself is installed."""
+    place = Place.here()
+    other = place.find_other()
+    if other is not None:
+        raise click.ClickException(
+            f"There is another ray in this environment: {other}. It is left as it is. Remove it "
+            f"(pip uninstall ray), or start programs with `aioray run`, which works beside it."
+        )
+    try:
+        written = [
+            *_copy(Path(PATH, "ray"), place.package),
+            *_copy(Path(PATH, place.info.name), place.info),
+            _write(place.info / "INSTALLER", f"{_INSTALLER}\n"),
+            _write(place.script, _SCRIPT.format(python=sys.executable)),
+        ]
+        place.script.chmod(0o755)
+        record = place.info / "RECORD"
+        lines = [os.path.relpath(path, place.packages) for path in (*written, record)]
+        _write(record, "".join(f"{line},,\n" for line in lines))
+    except OSError as error:
+        _remove(place)
+        raise click.ClickException(
+            f"The alias cannot be installed here: {error}. Use an environment of your own: "
+            f"python -m venv DIR"
+        ) from error
+    click.echo(
+        f"`import ray` means aioray in {sys.prefix} from now on, and {place.script} is a command. "
+        f"`aioray alias uninstall` undoes it."
+    )
+
+
+@command.command(name="uninstall")
+def uninstall() -> None:
+    """Remove what `aioray alias install` has installed."""
+    place = Place.here()
+    if not place.is_ours():
+        click.echo(f"The alias is not installed in {sys.prefix}: nothing was removed.")
+        return
+    try:
+        _remove(place)
+    except OSError as error:
+        raise click.ClickException(f"The alias cannot be removed: {error}") from error
+    click.echo(f"The alias was removed from {sys.prefix}.")
+
+
+def _copy(source: Path, target: Path) -> list[Path]:
+    target.mkdir(parents=True, exist_ok=True)
+    return [
+        _write(target / path.name, path.read_text()) for path in source.iterdir() if path.is_file()
+    ]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _remove(place: Place) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if _INSTALLER in place.script.read_text():
+            place.script.unlink()
+    for folder in (place.package, place.info):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
