@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..core.actors import DeathCause
+from ..core.devices import UNIT
 from ..core.messages import Failure, FailureKind
 from ..exceptions import (
     ActorDiedError,
@@ -270,6 +271,13 @@ def infeasible(task: Task, needs: Mapping[str, float], total: Mapping[str, float
             f"The {name} has {group.nodes_wanted} bundles and the strategy STRICT_SPREAD, "
             f"which needs as many machines, and there is one: it will never be ready. Use another "
             f"strategy."
+        )
+    if all(amount <= total.get(name, 0.0) for name, amount in needs.items()):
+        shares = ", ".join(f"{amount / UNIT:g}" for amount in group.devices_wanted if amount)
+        return (
+            f"The {task.name} asks for {shares} of a GPU in its bundles, and these do not fit on "
+            f"the {total['GPU']:g} that this machine has, as a share is of one GPU: it will never "
+            f"be ready. Give init() more num_gpus, or ask for other shares."
         )
     return (
         f"The {name} asks for {needs} in its bundles together, but this machine has {total} "

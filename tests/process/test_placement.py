@@ -281,6 +281,16 @@ def test_group_that_can_never_be_placed_is_reported_and_ends_with_the_session(
         group.ready()
 
 
+def test_shares_that_fit_in_sum_but_on_no_gpu_are_reported(caplog):
+    with aioray.init(num_cpus=1, num_gpus=2):
+        group = placement_group([{"GPU": 0.6}] * 3)
+        assert not group.wait(0)
+        aioray.get(aioray.remote(jobs.pid).remote())  # by now the group was looked at
+        (record,) = [record for record in caplog.records if "never be ready" in record.message]
+    assert "asks for 0.6, 0.6, 0.6 of a GPU" in record.message
+    assert "do not fit on the 2 that this machine has" in record.message
+
+
 @pytest.mark.parametrize(
     ("options", "index", "text"),
     [
