@@ -486,11 +486,11 @@ def _visible_cpus() -> int:
 def _visible_gpus(environ: Mapping[str, str]) -> int:
     """Return the number of NVIDIA GPUs, as far as CUDA_VISIBLE_DEVICES shows them."""
     present = len([name for name in os.listdir("/dev") if re.fullmatch("nvidia[0-9]+", name)])
-    shown = _shown_gpus(environ)
+    shown = shown_gpus(environ)
     return present if shown is None else min(present, len(shown))
 
 
-def _shown_gpus(environ: Mapping[str, str]) -> tuple[str, ...] | None:
+def shown_gpus(environ: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return the names in CUDA_VISIBLE_DEVICES; None if it is not set."""
     shown = environ.get("CUDA_VISIBLE_DEVICES")
     if shown is None:
@@ -501,7 +501,7 @@ def _shown_gpus(environ: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _devices(environ: Mapping[str, str], num_gpus: int) -> tuple[str, ...] | None:
-    shown = _shown_gpus(environ)
+    shown = shown_gpus(environ)
     if shown is None:
         return None
     if num_gpus > len(shown):

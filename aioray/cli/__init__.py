@@ -130,9 +130,9 @@ def main(name: str | None = None) -> None:
     that cannot be found, and otherwise as the script does: its exit status, 1 after a traceback,
     death by SIGINT after a KeyboardInterrupt.
     """
-    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
-    for name in closed:  # commands need not mind
-        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+    for stream in ("stdin", "stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed: commands need not mind
+            setattr(sys, stream, open(os.devnull, "r" if stream == "stdin" else "w"))  # noqa: SIM115
     if COMPLETE in os.environ:
         from aioray.cli.completion import install
 

@@ -15,7 +15,9 @@ priority is worth, which no stream of more urgent tasks can outrun for ever. A l
 up while a longer waiting class needs what it holds; and for a class of which nothing runs, because
 it asks for more than is free at any one time, resources are saved up after `PATIENCE_SECONDS`.
 
-GPUs are handed out one by one, see `devices`. The reservation of a placement group waits in line
+GPUs are handed out one by one, see `devices`. A worker that was shown some, or none, serves nothing
+else from then on: libraries look for them once in a process. If there are no GPUs, nothing is kept
+apart. The reservation of a placement group waits in line
 like a task; then tasks of the group draw on its bundles, see `groups`. When it is removed, its
 workers are killed, and the machine gets its resources back with the last of them.
 

@@ -41,6 +41,7 @@ from ..core.messages import (
     WorkerStartFailed,
 )
 from ..environments import WorkerEnvironment, needs_setup, setup_seconds
+from ..options import shown_gpus
 from .output import LineReader, Printer
 from .reports import DeathReport, StartReport, WorkerName
 from .setup import Setup
@@ -215,6 +216,9 @@ class Crew:
             environment = command.environment
             assert isinstance(environment, WorkerEnvironment)
             fields = environment.fields()
+            own = shown_gpus(fields.get("env_vars", {}))
+            if own is not None:
+                handle.gpu_names = functools.partial(_gpu_names, own, self._settings.devices)
             self.loop.add_reader(handle.bell, self._bell_rang, handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
@@ -569,3 +573,14 @@ def _wrote_garbage(where: str) -> str:
         f"it wrote something that is not aioray's into {where}. A task must leave alone "
         f"descriptors that it has not opened"
     )
+
+
+def _gpu_names(
+    own: tuple[str, ...], known: tuple[str, ...] | None, devices: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What a runtime environment that sets CUDA_VISIBLE_DEVICES calls these GPUs; as in Ray.
+
+    own: the names that it gives, in order. known: those of all GPUs; None: their numbers.
+    """
+    numbers = [int(name) if known is None else known.index(name) for name in devices]
+    return tuple(own[number] for number in numbers if number < len(own)) or own

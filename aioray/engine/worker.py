@@ -128,6 +128,8 @@ class WorkerHandle:
         self.id = worker_id
         self.hex_id = hex_id
         self.closed = False
+        # What CUDA_VISIBLE_DEVICES of its own environment calls the GPUs, if that sets it.
+        self.gpu_names: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
         self._codes: set[int] = set()  # keys of functions whose code was sent
         self._store = store
         self._room: dict[tuple[int, int], Extent | SpillFile] = {}  # granted; by kind and number
@@ -262,6 +264,8 @@ class WorkerHandle:
         worker = tasks[0].worker
         assert worker is not None
         devices, functions = worker.devices, worker.functions
+        if devices and self.gpu_names is not None:
+            devices = self.gpu_names(devices)
         for task in tasks:
             static, args, arguments, _ = task.payload
             values: Sequence[Any] = ()

@@ -4,10 +4,12 @@ Room: child. CUDA reads CUDA_VISIBLE_DEVICES once, when it is first used in a pr
 before anything of the user's is entered or loaded, and functions that ask for GPUs have a process
 of their own unless they say otherwise (max_calls).
 
-Without GPUs the variable stays what it is in the driver, as in Ray, unless
-RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 asks for it to be empty then. With
-RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES=1 it is never touched. Source: Ray, "Accelerator
-support", and its environment variables.
+Without GPUs the variable stays what it is in the driver, or in the runtime environment, as in Ray,
+unless RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 asks for it to be empty then. With
+RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES=1 it is never touched. Both may stand in the `env_vars`
+of a runtime environment. Source: Ray 2.60, "Accelerator support", and its environment variables.
+
+A process sees the same devices as long as it lives, see `aioray.core.scheduler`.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ class VisibleDevices:
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
-        self._touch = os.environ.get(f"RAY_EXPERIMENTAL_NOSET_{VARIABLE}") != "1"
+        self._touch = not _is_on(f"RAY_EXPERIMENTAL_NOSET_{VARIABLE}")
         self._without = place.visible_devices = os.environ.get(VARIABLE)
-        if os.environ.get("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO") == "1":
+        if _is_on("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             self._without = ""
             self._set(self._without)
 
@@ -44,3 +46,7 @@ class VisibleDevices:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = value
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in {"1", "true"}

@@ -117,6 +117,27 @@ def test_variables_of_ray_change_what_is_shown(cuda, monkeypatch, variable, amou
         assert aioray.get(where.options(num_gpus=amount).remote())["variable"] == seen
 
 
+@pytest.mark.parametrize(
+    ("env_vars", "amount", "variable", "gpus"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "7,8"}, 0, "7,8", []),
+        ({"CUDA_VISIBLE_DEVICES": "7,8"}, 1, "7", ["7"]),
+        ({"CUDA_VISIBLE_DEVICES": "7,8"}, 2, "7,8", ["7", "8"]),
+        ({"CUDA_VISIBLE_DEVICES": "7", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}, 0, "", []),
+        ({"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "true"}, 0, "", []),
+        ({"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}, 0, "3,4", []),
+        ({"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "true"}, 1, "3,4", ["3"]),
+        ({"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "0"}, 1, "3", ["3"]),
+    ],
+)
+def test_variables_of_a_runtime_environment_count_as_in_ray(cuda, env_vars, amount, variable, gpus):
+    cuda("3,4")
+    with aioray.init(num_cpus=1, num_gpus=2):
+        ref = where.options(num_gpus=amount, runtime_env={"env_vars": env_vars}).remote()
+        seen = aioray.get(ref)
+    assert (seen["variable"], seen["gpus"]) == (variable, gpus)
+
+
 @everywhere(num_cpus=4, num_gpus=2)
 async def test_fractions_share_a_device_and_whole_ones_share_none(cuda, started, gate):
     half, most = hold_gpus.options(num_gpus=0.5), hold_gpus.options(num_gpus=0.6)
