@@ -130,9 +130,9 @@ def main(name: str | None = None) -> None:
     that cannot be found, and otherwise as the script does: its exit status, 1 after a traceback,
     death by SIGINT after a KeyboardInterrupt.
     """
-    for stream in ("stdin", "stdout", "stderr"):
-        if getattr(sys, stream) is None:  # it was closed: commands need not mind
-            setattr(sys, stream, open(os.devnull, "r" if stream == "stdin" else "w"))  # noqa: SIM115
+    closed = [stream for stream in ("stdin", "stdout", "stderr") if getattr(sys, stream) is None]
+    for stream in closed:  # commands need not mind
+        setattr(sys, stream, open(os.devnull, "r" if stream == "stdin" else "w"))  # noqa: SIM115
     if COMPLETE in os.environ:
         from aioray.cli.completion import install
 
@@ -148,8 +148,8 @@ def main(name: str | None = None) -> None:
         sys.exit(1)
     if not isinstance(outcome, Launch):  # --help and --version answer with an exit status
         sys.exit(outcome)
-    for name in closed:  # scripts may, as they find it with `python`
-        setattr(sys, name, None)
+    for stream in closed:  # scripts may, as they find it with `python`
+        setattr(sys, stream, None)
     try:
         outcome.start()
     except CannotStartError as error:

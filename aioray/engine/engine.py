@@ -40,10 +40,13 @@ from ..client import activate, refuse_to_block, registry
 from ..core.actors import ActorDeath
 from ..core.groups import Group, GroupState
 from ..core.messages import (
+    AttemptRecord,
     CancelOutcome,
     CancelRequested,
+    Failure,
     FailureKind,
     GroupRemoved,
+    Passage,
     ReportActor,
     ReportCancel,
     ReportInfeasible,
@@ -1138,11 +1141,13 @@ class Engine:
     def _do_resolve_values(self, command: ResolveValues) -> None:
         objects = self._objects
         assert objects is not None
-        if self._recorder is not None:
-            self._recorder.finished(command.results)
-        if self._submission.tracer is not None:
-            self._submission.tracer.finished(command.results)
-        for task, payload in command.results:
+        results = command.results
+        short = {task for task, _ in results if task.stream is not None and task.stream.is_short}
+        good = [each for each in results if each[0] not in short] if short else results
+        watchers = [each for each in (self._recorder, self._submission.tracer) if each is not None]
+        for watcher in watchers:
+            watcher.finished(good)
+        for task, payload in results:
             if task.actor is not None:
                 known: Known = task.actor.payload
                 known.repr_name = _text(payload)
@@ -1152,7 +1157,10 @@ class Engine:
                 task.returns = task.payload = None
                 continue
             if task.stream is not None:
-                self._finish_stream(task, payload)
+                failure = self._finish_stream(task, payload)
+                if failure is not None:
+                    for watcher in watchers:
+                        watcher.failed(task, _too_short(task), failure)
                 continue
             returns = task.returns
             if type(returns) is ObjectEntry:
@@ -1177,8 +1185,8 @@ class Engine:
                     recoverable |= type(entry.outcome) is Stored
             objects.finished(task, recoverable=recoverable)
 
-    def _finish_stream(self, task: Task, payload: bytes | Stored) -> None:
-        """The end of a generator task: its items have come before."""
+    def _finish_stream(self, task: Task, payload: bytes | Stored) -> StoredFailure | None:
+        """The end of a generator task: its items have come before. Its error, if it has one."""
         assert self._objects is not None
         stream: Stream = task.stream
         failure = stream.finish()
@@ -1196,6 +1204,7 @@ class Engine:
             self._feed(ResultLost(task))
         if any(entry.waiters for entry in lost):
             self._feed(ResultWanted(task))
+        return failure
 
     def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
         """Give an entry its outcome, unless it has one that was not lost."""
@@ -1365,6 +1374,15 @@ def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
         outcome: CancelOutcome = task.cancel_outcome
         return outcome
     return CancelOutcome.FINISHED_FIRST
+
+
+def _too_short(task: Task) -> Failure:
+    """How a generator has failed that yielded less than before; for the scheduler it has not."""
+    kind = FailureKind.APPLICATION
+    record = AttemptRecord(
+        task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, Passage.of(task)
+    )
+    return Failure(kind, attempts=(record,))
 
 
 def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:

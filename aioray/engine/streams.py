@@ -89,6 +89,11 @@ class Stream:
         if signal is not None:
             _resolve(signal, ITEM)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether `finish` will have an error, because of too few items."""
+        return self.last_count < self.produced and not self.ended
+
     def finish(self) -> StoredFailure | None:
         """An attempt has come to its end; an error if after too few items."""
         if self.last_count >= self.produced:

@@ -52,6 +52,10 @@ def fail(path, message="no database"):
     raise OutOfOrderError(message)
 
 
+def refuse():
+    raise OutOfOrderError("no database")
+
+
 def fail_once(path):
     """In the first worker only."""
     note(path, os.getpid())

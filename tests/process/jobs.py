@@ -316,6 +316,14 @@ def say_and_die(started, how):
     die(how)
 
 
+def die_then_sleep(started, path):
+    """Die in the first attempt; run for ever in the next one."""
+    note(path, "ran")
+    if len(notes(path)) == 1:
+        os._exit(42)
+    sleep(started)
+
+
 def hold_the_gil(started):
     """Sleep in C, holding the GIL: no Python-level signal handler can run."""
     say(started, os.getpid())
@@ -758,6 +766,36 @@ def numbers_then(path, count, how, started=None, gate=None):
         say(started, os.getpid())
         time.sleep(FOREVER)
     return numbers(count)
+
+
+def several_then(count, how=None, started=None):
+    """Yield so many numbers, and then end as it is said."""
+    yield from range(count)
+    if how == "raise":
+        raise ValueError("no more")
+    if how == "crash":
+        os._exit(42)
+    if how == "sleep":
+        sleep(started)
+
+
+def raise_cancelled():
+    raise asyncio.CancelledError("mine")
+
+
+def wait_for_child(started, pipe):
+    """Tell the id of a child that runs for ever, once it does."""
+    ref = aioray.remote(num_cpus=0)(sleep).remote(pipe)
+    listen(pipe)
+    say(started, ref.task_id().hex())
+    return aioray.get(ref)
+
+
+def cancel_a_child():
+    """Get what was cancelled in the queue."""
+    ref = aioray.remote(num_cpus=8)(same).remote(1)
+    aioray.cancel(ref)
+    return aioray.get(ref)
 
 
 def hold_argument(started, gate, array):
