@@ -449,9 +449,10 @@ class WorkerHandle:
 
     def _claim(self, claims: bytes) -> None:
         assert self.claims_writer is not None
-        written = 0
-        with contextlib.suppress(BlockingIOError):
+        try:
             written = os.write(self.claims_writer, claims)
+        except BlockingIOError:
+            written = 0
         self._claims = claims[written:]
 
     def drop_first(self) -> list[int]:
