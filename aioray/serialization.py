@@ -21,6 +21,7 @@ of, such as the table behind ten rows, `excerpts` says what to write instead.
 from __future__ import annotations
 
 import copyreg
+import ctypes
 import io
 import pickle
 import struct
@@ -301,14 +302,26 @@ def contained_ids(data: bytes) -> list[bytes]:
     return split_ids(data[start : start + size])
 
 
+def _aligned(data: bytes) -> memoryview:
+    """A copy that begins where vector instructions like it; `bytes` begin anywhere."""
+    area = bytearray(len(data) + _ALIGN)
+    start = -ctypes.addressof((ctypes.c_char * 0).from_buffer(area)) % _ALIGN
+    copy = memoryview(area)[start : start + len(data)]
+    copy[:] = data
+    return copy.toreadonly()
+
+
 def load(data: bytes | memoryview) -> Any:
-    """The value again; arrays in it share the memory of `data` and are read-only."""
+    """The value again; arrays in it share the memory of `data`, or of a copy, and are read-only.
+
+    Their buffers begin at multiples of 64 bytes.
+    """
     if data[0] == _PLAIN:
         return pickle.loads(data)
     if data[0] == _RAW:
         return bytes(data[_ALIGN:])
     _, buffers, ids, length = _HEADER.unpack_from(data)
-    view = memoryview(data).toreadonly()
+    view = _aligned(data) if buffers and type(data) is bytes else memoryview(data).toreadonly()
     sizes = struct.unpack_from(f"<{buffers}Q", data, _HEADER.size)
     position = _HEADER.size + 8 * buffers + _ID_SIZE * ids
     inband = view[position : position + length]

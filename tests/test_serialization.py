@@ -301,6 +301,16 @@ def test_buffers_lie_at_multiples_of_64_bytes(large):
             assert one.ctypes.data % ALIGN == 0
 
 
+def test_buffers_of_values_that_were_sent_in_messages_are_aligned_too():
+    for count in range(0, 10_000, 97):
+        data = joined([np.arange(count), np.arange(3), bytearray(b"abc")])
+        numbers, few, own = load(data)
+        assert np.array_equal(numbers, np.arange(count))
+        assert not numbers.flags.writeable
+        assert {array.ctypes.data % ALIGN for array in (numbers, few) if array.size} <= {0}
+        assert own == b"abc"
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("count", [10, 50_000])
 def test_arrays_share_the_memory_and_cannot_change_it(order, count):

@@ -148,9 +148,19 @@ def _shown(instance: Any, class_name: str) -> str:
 
 
 def _method(instance: Any, name: str) -> Callable[..., Any]:
+    """Bind the method of the class, whatever the instance itself has under that name, as in Ray.
+
+    An instance of a class that makes methods up, by `__getattr__`, is asked for it.
+    """
+    cls = type(instance)
     general = SPECIAL_METHODS.get(name)
-    if general is not None and not hasattr(type(instance), name):
+    if general is not None and not hasattr(cls, name):
         return functools.partial(general, instance)
+    if name in getattr(instance, "__dict__", ()):
+        for base in cls.__mro__:
+            if name in base.__dict__:
+                found = base.__dict__[name]
+                return found.__get__(instance, cls) if hasattr(found, "__get__") else found  # type: ignore[no-any-return]
     method: Callable[..., Any] = getattr(instance, name)
     return method
 

@@ -678,3 +678,41 @@ def test_many_threads_of_the_driver_use_one_actor(session):
         thread.join()
     heard = aioray.get(player.hear.remote(4))
     assert sorted(heard) == sorted([*range(4)] * 50 + [4])
+
+
+class Account:
+    """Keeps a figure under the name of a method, and more names besides."""
+
+    def __init__(self):
+        self.balance = 100
+        self.kind = "none"
+        self.name = "none"
+
+    def balance(self):
+        return self.balance
+
+    def deposit(self, amount):
+        self.balance += amount
+
+    @staticmethod
+    def kind():
+        return "static"
+
+    @classmethod
+    def name(cls):
+        return cls.__name__
+
+    def __getattr__(self, name):
+        if name == "dynamic":
+            return lambda: "made up"
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_method_of_the_class_is_called_whatever_the_instance_has_under_its_name(
+    session, concurrency
+):
+    account = aioray.remote(Account).options(max_concurrency=concurrency).remote()
+    account.deposit.remote(5)
+    assert aioray.get(account.balance.remote()) == 105
+    assert aioray.get([account.kind.remote(), account.name.remote()]) == ["static", "Account"]
