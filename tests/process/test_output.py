@@ -81,6 +81,45 @@ def test_nothing_is_lost(drive, call, text):
     assert "\n".join(line for _, line in lines(out)) == text
 
 
+def test_names_steer_no_terminal_in_prefixes_and_in_what_the_engine_says(drive, tmp_path):
+    body = """
+import logging
+from aioray.util import placement_group
+evil = "a\\x1b[2J\\x07\\r\\n\\x9b\\u202eb"
+class Evil:
+    def __repr__(self): return "r" + evil
+    def speak(self, text): print(text)
+    def die(self): os._exit(42)
+Evil.__name__ = Evil.__qualname__ = "C" + evil
+class Plain(Evil):
+    __repr__ = object.__repr__
+Plain.__name__ = Plain.__qualname__ = "P" + evil
+run(jobs.speak, "mine \\x1b[31m", name=evil)
+run(jobs.fail_times, sys.argv[2], 1, name=evil, max_retries=1, retry_exceptions=True)
+actor = aioray.remote(max_restarts=1, name=evil)(Evil).remote()
+aioray.get(actor.speak.remote("hers"))
+for _ in range(2):
+    try: aioray.get(actor.die.remote())
+    except aioray.exceptions.RayActorError: pass
+plain = aioray.remote(Plain).remote()
+aioray.get(plain.speak.remote("his"))
+aioray.remote(jobs.same).options(name=evil, num_cpus=99).remote(1)
+aioray.remote(jobs.fail).options(name=evil).remote(evil)
+aioray.get(aioray.remote(jobs.same).remote(1))
+"""
+    status, out, err = drive(SCRIPT + body, "{}", tmp_path / "note").finish()
+    assert status == 0, err
+    shown = r"a\x1b[2J\x07\r\n\x9b\u202eb"
+    first, second, third = out.splitlines()
+    assert re.fullmatch(rf"\({re.escape(shown)} pid=\d+\) mine \x1b\[31m", first)
+    assert re.fullmatch(r"\(ra\\x1b\[2J\\x07 \\x9b\\u202eb pid=\d+\) hers", second)
+    assert re.fullmatch(rf"\(P{re.escape(shown)} pid=\d+\) his", third)
+    assert not {c for c in err if not c.isprintable()} - {"\n", "\t"}
+    assert f"Task {shown} failed. There are 1 retries remaining" in err
+    assert f"Actor C{shown} (" in err
+    assert f"Task {shown} asks for" in err
+
+
 def test_log_to_driver_false_prints_nothing(drive):
     out, err = output(
         drive,
