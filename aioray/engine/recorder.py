@@ -51,6 +51,7 @@ __all__ = ["Recorder"]
 
 KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
 SLICE = 1_000  # tasks told in one go
+LONGEST_TEXT = 1_000_000  # characters of an error that are kept
 _QUEUED = "PENDING_NODE_ASSIGNMENT"
 _STATES = {
     TaskState.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
@@ -575,11 +576,14 @@ def _fields(environment: Any) -> dict[str, Any] | None:
 
 def _with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row of a failed attempt, with its error as text. In the keeper's thread."""
-    *rest, text = row
+    *rest, tell = row
     try:
-        return (*rest, text())
-    except Exception as error:  # noqa: BLE001 - it may be of a class of the user's
-        return (*rest, f"{type(error).__name__} while the error was shown")
+        text = tell()
+    except BaseException as error:  # noqa: BLE001 - a class of the user's may raise anything
+        text = f"{type(error).__name__} while the error was shown"
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[:LONGEST_TEXT]}… ({len(text) - LONGEST_TEXT} characters more)"
+    return (*rest, text)
 
 
 def _text_of(record: AttemptRecord) -> str:

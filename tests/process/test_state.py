@@ -356,6 +356,17 @@ def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeyp
     aioray.shutdown()
 
 
+def test_error_whose_text_is_hostile_or_endless_has_its_row(monkeypatch):
+    def leave():
+        raise SystemExit(3)
+
+    finish = recorder._with_text
+    assert finish((1, leave)) == (1, "SystemExit while the error was shown")
+    assert finish((1, lambda: "text")) == (1, "text")
+    monkeypatch.setattr(recorder, "LONGEST_TEXT", 10)
+    assert finish((1, lambda: "x" * 25)) == (1, "xxxxxxxxxx… (15 characters more)")
+
+
 def test_bug_in_telling_harms_nobody(monkeypatch, caplog):
     def wrong(self, task):
         raise ZeroDivisionError("a bug")
