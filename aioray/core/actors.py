@@ -380,6 +380,8 @@ class Actors:
                 core._failed_answer(task, worker, answer, now)
         if results:
             core._out.append(ResolveValues(results))
+        if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerState.READY:
+            core._reclaim(worker)  # what was sent behind these waits for them
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task, worker)
         core._has_served(worker)

@@ -361,7 +361,8 @@ def test_a_call_that_lost_its_argument_holds_up_what_is_not_sent_yet():
     others = core.calls(actor, MAX_AHEAD)
     core.submit(first, *others)
     commands = core.answer(1, answer(first, Ended.ARGUMENT_LOST))
-    assert commands == [Revive(first)]
+    assert commands == [ReclaimAttempts(1), Revive(first)]
+    assert core.reclaimed(1) == []  # it has claimed them all
     assert sent(run(core, actor, *others[:200])) == []
     assert sent(core(Revived(first))) == [first, others[-1]]
 
@@ -797,6 +798,27 @@ def test_a_call_that_lost_its_argument_when_its_actor_was_killed_fails():
     core.kill(actor)
     commands = core.answer(1, answer(call, Ended.ARGUMENT_LOST))
     assert failures(commands) == {call: Failure(FailureKind.ACTOR_DIED, actor.death)}
+
+
+def test_a_call_that_lost_its_argument_is_not_overtaken_by_what_was_sent_behind_it():
+    """Bug: what came back later went in front of it.
+
+    1. Three calls are sent. 2. The first finds its argument lost. 3. The others come back. 4. The
+    first is ready again: all three go in their order.
+    """
+    core = Core()
+    upstream = core.running()
+    core.answer(1, answer(upstream))
+    actor = core.alive()
+    first, *others = core.call(actor, upstream), *core.calls(actor, 2)
+    core.submit(first, *others)
+    core(ResultLost(upstream))
+    assert core.answer(1, answer(first, Ended.ARGUMENT_LOST)) == [
+        ReclaimAttempts(1),
+        Revive(first),
+    ]
+    assert core.reclaimed(1, *others) == []
+    assert core(Revived(first, [])) == [SendAttempts(1, [first, *others])]
 
 
 def test_a_cancelled_call_that_lost_its_argument_never_runs():
