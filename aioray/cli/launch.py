@@ -214,6 +214,7 @@ def _hide_launcher(error: BaseException) -> None:
     def print_from_program(
         kind: type[BaseException], raised: BaseException, whole: TracebackType | None
     ) -> None:
+        sys.excepthook = hook  # and no more is kept of the program, which ends
         if raised is error:
             raised.__traceback__ = whole = traceback
         hook(kind, raised, whole)

@@ -343,6 +343,8 @@ class Actors:
         """The engine has ended."""
         with self._lock:
             self._named.clear()
+            for known in self._known.values():
+                known.entry = lambda: None  # with it goes what a handle's end would call
             self._known.clear()
 
 

@@ -529,10 +529,11 @@ class Engine:
         if self._objects is not None:
             self._objects.close()
         self.folder.close()
-        if self._guard is not None and not self._guard.done():
-            self._guard.cancel()
-        if self._stopped is not None and not self._stopped.done():
-            self._stopped.set_result(None)
+        if self.loop is not None and not self.loop.is_closed():  # else nobody waits for these
+            if self._guard is not None and not self._guard.done():
+                self._guard.cancel()
+            if self._stopped is not None and not self._stopped.done():
+                self._stopped.set_result(None)
         for request in self._requests.values():
             request.resolve(CancelOutcome.KILLED)
         self._requests.clear()

@@ -230,8 +230,11 @@ class Keeper:
         from . import folders, server, stacks  # noqa: F401 - so that it is there
         from .history import History
 
+        folder = self._folder
+        if self._closing and folder is not None and not os.path.isdir(folder.path):
+            folder = None  # a short program has removed its temporary folder before it ended
         self._history = History(
-            None if self._folder is None else self._folder.path,
+            None if folder is None else folder.path,
             attempts_kept=self._attempts_kept,
             unix_offset=self._unix_offset,
         )
