@@ -345,7 +345,7 @@ def test_alias_loads_nothing_but_itself_in_a_fresh_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=250
     )
-    assert done.stdout == "['__future__', 'aioray', 'aioray.ray_alias', 'ray']\n"
+    assert done.stdout == "['__future__', 'aioray', 'aioray.ray_alias', 'atexit', 'ray']\n"
 
 
 # --- children -----------------------------------------------------------------------------------

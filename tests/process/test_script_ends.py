@@ -270,7 +270,12 @@ def run(folder, code, *launcher):
         [sys.executable, *launcher, "script.py"],
         cwd=folder,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of a fork beside threads
+            "RAY_TMPDIR": str(folder),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
