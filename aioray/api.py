@@ -68,7 +68,6 @@ C = TypeVar("C")
 T = TypeVar("T")
 logger = logging.getLogger("aioray")
 
-FOREVER = 1_000_000.0  # seconds; what wait() without a time-out amounts to
 EXIT_SECONDS = 5.0  # that the end of the program waits for loops of daemon threads
 
 
@@ -531,7 +530,7 @@ def wait(
             f"num_returns cannot be greater than the number of object refs provided to wait(): "
             f"{num_returns} > {len(object_refs)}"
         )
-    limit = FOREVER if timeout is None else _seconds("timeout", timeout)
+    limit = None if timeout is None else _seconds("timeout", timeout)
     owners = {ref._entry.client for ref in waited_for}
     if None in owners or len(owners) > 1:
         for ref in waited_for:

@@ -170,8 +170,9 @@ class Ask(IntEnum):
     ROOM = 0  # * bytes, how many more results may be of this size; reply: [Place], or an error
     SUBMIT = 1  # a call of a remote function, see `aioray.worker.client`; last its trace, if any
     PUT = 2  # id, value
-    GET = 3  # * ids, whether not to wait; reply: for each its value, Place, error, or None
-    WAIT = 4  # * ids, how many, whether not to wait; reply: for each whether it is ready
+    GET = 3  # * ids, whether not to wait, holds; reply: for each its value, Place, error, or None
+    WAIT = 4  # * ids, how many, whether not to wait, holds; reply: for each whether it is ready
+    # holds: the attempt cannot go on before all are ready; may be left out
     LOOK = 5  # request: reply to that GET or WAIT now
     FORGET = 6  # request: no reply to that is wanted any more
     CANCEL = 7  # * id, force, recursive, grace; reply: name of the CancelOutcome

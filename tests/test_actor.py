@@ -595,6 +595,7 @@ def test_definition_of_an_actor() -> None:
         lanes=(("", 1),),
         max_pending_calls=-1,
         saves_every=0,
+        shuts_down=False,
         meta=b"",
     )
     assert pickle.loads(found.meta).class_name == "Plain"

@@ -23,6 +23,10 @@ more attempt; how often, and after which delay, say `max_restarts` and the `Rest
 that wanted to end, was killed for good, or cannot be made does not come back, and every call of it
 fails with the reason, an `ActorDeath`.
 
+Circles. What an attempt waits for, while it holds up calls of an actor, may itself wait for one of
+them: the constructor for a task that calls the actor, a method for a call of its own actor. That
+call fails, and says who waits for whom, see `circles`.
+
 Life hangs on handles, which the shell counts; every unfinished call holds one. When the last is
 gone (`ActorReleased`), the actor is asked to leave.
 """
@@ -34,6 +38,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import circles
 from .intensity import RestartIntensity, RestartPolicy
 from .messages import (
     CancelCall,
@@ -57,12 +62,13 @@ if TYPE_CHECKING:
         ActorReleased,
         AnswersReceived,
         AttemptsNotSent,
+        AttemptWaits,
         WorkerExited,
     )
     from .model import Environment, Task, Worker
     from .scheduler import Scheduler
 
-__all__ = ["Actor", "ActorDeath", "ActorState", "Actors", "DeathCause", "Traits"]
+__all__ = ["Actor", "ActorDeath", "ActorState", "Actors", "Circle", "DeathCause", "Traits"]
 
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
@@ -100,6 +106,14 @@ class ActorDeath:
     actor: Actor
     cause: DeathCause
     detail: Any = None  # death report of its worker, if that has died; opaque here
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """Who waits for whom: the detail of the failure of a call that can never begin."""
+
+    actor: Actor  # that was called
+    names: tuple[str, ...]  # of tasks, the call first: each waits for the next, the last for it
 
 
 class Traits(NamedTuple):
@@ -201,6 +215,7 @@ class Actors:
         self.living: dict[Actor, None] = {}
         self.calling: dict[Actor, None] = {}  # those that may be given more calls
         self.reported: set[Actor] = set()  # during one event
+        self.blocked: circles.Blocked = {}
         self.housed = 0  # workers in which one lives, is about to, or has lived
 
     # ------------------------------------------------------------ queues
@@ -354,7 +369,9 @@ class Actors:
         for answer in event.answers:
             task = worker.in_flight.pop(answer.seq, None)
             if task is None:
-                if core._is_lying(worker):
+                if answer.seq in worker.given_up:
+                    worker.given_up.discard(answer.seq)
+                elif core._is_lying(worker):
                     break
                 continue
             call = task.actor is None
@@ -540,7 +557,7 @@ class Actors:
         for lane in actor.lanes:
             lane.forbidden = failure
         if cause is DeathCause.OUT_OF_SCOPE:  # each holds a handle: only a lost result can be
-            waiting = _standing(actor)
+            waiting = circles.standing(actor)
         else:
             waiting = [
                 task for task in core._tasks.values() if task.scheduling_class.actor is actor
@@ -648,6 +665,39 @@ class Actors:
         core._record(task, record)
         core._fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
+    # ------------------------------------------------------------ circles
+
+    def blocks(self, event: AttemptWaits, now: float) -> None:
+        """An attempt blocks, or goes on. If it closes a circle, one call fails."""
+        core, seq = self._core, event.seq
+        task = core.task_in_flight(event.worker_id, seq)
+        needed = frozenset(task for task in event.tasks if task.number in core._tasks)
+        if task is None or not needed:
+            self.blocked.pop(seq, None)
+            return
+        self.blocked[seq] = task, needed
+        found = circles.find(task, self.blocked)
+        if found is None:
+            return
+        members, call = found
+        actor, worker = _actor_of(call), call.worker
+        at = members.index(call)
+        names = tuple(each.name for each in (*members[at:], *members[:at]))
+        if worker is not None:  # it has got it, and will find it cancelled when it comes to it
+            del worker.in_flight[call.seq]
+            worker.given_up.add(call.seq)
+            call.scheduling_class.leases -= 1
+            core._out.append(CancelCall(worker.id, call.seq))
+        attempts = tuple(call.failures or ())
+        core._fail(call, Failure(FailureKind.CIRCLE, Circle(actor, names), attempts=attempts))
+        core._dispatch(now)
+
+    def block_no_more(self, tasks: Sequence[Task]) -> None:
+        """Attempts have died."""
+        if self.blocked:
+            for task in tasks:
+                self.blocked.pop(task.seq, None)
+
     # ------------------------------------------------------------ cancelling
 
     def climb(self, worker: Worker, now: float) -> None:
@@ -713,19 +763,13 @@ class Actors:
 
     def queued(self) -> list[Task]:
         """All calls that stand in a queue or a line. For tests."""
-        calls = [task for actor in self._called() for task in _standing(actor)]
+        calls = [task for actor in self._called() for task in circles.standing(actor)]
         return [task for task in calls if task.state is TaskState.PENDING_NODE_ASSIGNMENT]
 
     def _called(self) -> set[Actor]:
         """The actors of all unfinished calls."""
         tasks = self._core._tasks.values()
         return {_actor_of(task) for task in tasks if task.scheduling_class.actor is not None}
-
-
-def _standing(actor: Actor) -> list[Task]:
-    """The calls in its queues and lines."""
-    queues = (*(lane.queue for lane in actor.lanes), *actor.lines.values())
-    return [task for queue in queues for task in queue]
 
 
 def _actor_of(task: Task) -> Actor:

@@ -32,6 +32,7 @@ __all__ = [
     "Answer",
     "AnswersReceived",
     "AttemptRecord",
+    "AttemptWaits",
     "AttemptsNotSent",
     "AttemptsReclaimed",
     "CancelCall",
@@ -117,6 +118,7 @@ class FailureKind(Enum):
     UNSCHEDULABLE = "no place to run"  # `detail` is a text that says why
     ACTOR_DIED = "actor died"  # `detail` is an ActorDeath; so it is of the next
     ACTOR_UNAVAILABLE = "actor died, and starts again"  # what it was running may have had effects
+    CIRCLE = "waits for itself"  # `detail` is a Circle
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -268,6 +270,18 @@ class WorkerUnblocked:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptWaits:
+    """An attempt cannot go on before these tasks have ended; none: it goes on.
+
+    It waits in the thread that runs it, and without a limit.
+    """
+
+    worker_id: int
+    seq: int
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """Somebody wants the task to stop."""
 
@@ -349,6 +363,7 @@ Event = (
     | WorkerExited
     | WorkerBlocked
     | WorkerUnblocked
+    | AttemptWaits
     | CancelRequested
     | ResultLost
     | ResultWanted

@@ -309,6 +309,7 @@ class Worker:
         "devices",
         "environment",
         "functions",
+        "given_up",
         "held",
         "id",
         "idle_since",
@@ -340,6 +341,9 @@ class Worker:
         self.shown: tuple[str, ...] | None = None
         self.functions: set[int] = set()  # keys of functions whose code it surely has
         self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
+        self.given_up: set[int] = (
+            set()
+        )  # calls that have failed; it may still answer for these seqs
         self.reclaims: deque[int] = deque()  # newest seq at each order to reclaim, till answered
         self.idle_since = 0.0
         self.last_progress = 0.0

@@ -70,6 +70,7 @@ from .messages import (
     AttemptRecord,
     AttemptsNotSent,
     AttemptsReclaimed,
+    AttemptWaits,
     CancelOutcome,
     CancelRequested,
     Command,
@@ -287,6 +288,7 @@ class Scheduler:
             WorkerExited: self._on_exited,
             WorkerBlocked: self._on_blocked,
             WorkerUnblocked: self._on_unblocked,
+            AttemptWaits: self._actors.blocks,
             CancelRequested: self._on_cancel,
             ResultLost: self._on_lost,
             ResultWanted: self._on_wanted,
@@ -1168,7 +1170,8 @@ class Scheduler:
         for seq in sorted(seqs, reverse=True):
             task = worker.in_flight.pop(seq, None)
             if task is None:
-                continue  # shutdown has given it up
+                worker.given_up.discard(seq)
+                continue  # a shutdown has given it up, or a circle
             self._uncount_call(worker, task)
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
@@ -1229,7 +1232,7 @@ class Scheduler:
     def expects(self, worker_id: int, seq: int) -> bool:
         """Whether this worker may answer for this attempt."""
         worker = self._workers.get(worker_id)
-        return worker is None or self._closing or seq in worker.in_flight
+        return worker is None or self._closing or seq in worker.in_flight or seq in worker.given_up
 
     def _is_lying(self, worker: Worker) -> bool:
         """Whether nothing counts that a worker says from now on.
@@ -1532,6 +1535,7 @@ class Scheduler:
         self._release(worker)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
+        self._actors.block_no_more(harmed)
         if worker.actor is not None:
             self._actors.exited(worker, event, harmed, now)
         else:
@@ -1793,6 +1797,7 @@ class Scheduler:
         worker = task.worker
         if worker is not None:
             del worker.in_flight[task.seq]
+            self._actors.block_no_more((task,))
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
                 if task.number not in self._tasks:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..actor_exit import shutdown_seconds
-from ..core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
+from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Traits
 from ..core.messages import ActorKilled, ActorReleased
 from ..core.model import STOP_SECONDS, Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..printable import LINES, printable
 from ..refs import ObjectEntry, ObjectRef
 from ..wire import CREATION, Creation, Role
-from .reports import ActorEnd, ActorFacts, exception_builder
+from .reports import ActorEnd, ActorFacts, Stuck, exception_builder
 from .submission import Binding, unfinished
 
 if TYPE_CHECKING:
@@ -215,6 +215,10 @@ class Actors:
 
     # ------------------------------------------------------------ finding
 
+    def exist(self) -> bool:
+        """Whether there are any."""
+        return bool(self._known)
+
     def find(self, ref: bytes) -> Known | None:
         """The actor with this ref; None if it is not known, or was forgotten."""
         return self._known.get(ref[: ids.TASK_ID_SIZE])
@@ -303,6 +307,14 @@ class Actors:
             known.end = self._end(actor.death)
             if actor.death.cause not in WISHED:
                 logger.error("%s", printable(known.end.notice(), LINES))
+
+    def told(self, detail: Any) -> Any:
+        """The detail of a failure, as `reports` knows it."""
+        if isinstance(detail, ActorDeath):
+            return self.end_of(detail)
+        if isinstance(detail, Circle):
+            return Stuck(detail.actor.payload.facts, detail.names)
+        return detail
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
         """What is known of this end, which holds no actor, so that old errors keep nothing."""

@@ -10,6 +10,7 @@ import functools
 import os
 import signal
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
@@ -71,6 +72,7 @@ _ERROR_TYPES = {
     FailureKind.UNSCHEDULABLE: "TASK_UNSCHEDULABLE_ERROR",
     FailureKind.ACTOR_DIED: "ACTOR_DIED",
     FailureKind.ACTOR_UNAVAILABLE: "ACTOR_UNAVAILABLE",
+    FailureKind.CIRCLE: "ACTOR_UNAVAILABLE",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -232,6 +234,28 @@ class ActorEnd:
             f"on the actor. Give the method max_task_retries to have it tried again.",
             self.facts.actor_id,
             **self._how,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A call of an actor waits for itself."""
+
+    facts: ActorFacts
+    names: tuple[str, ...]  # see `Circle`; the call comes first
+
+    def error(self) -> ActorUnavailableError:
+        """The error of the call, which has not begun and never would."""
+        call = self.names[0]
+        steps = "".join(
+            f"\t{one} waits for {other}\n" for one, other in pairwise((*self.names, call))
+        )
+        return ActorUnavailableError(
+            f"The actor {self.facts.actor_id} is unavailable: {call} can never begin, because each "
+            f"of these waits for the next:\n{steps}What a constructor or a method waits for must "
+            f"not need a later call of the same actor. Let its caller wait, or give `get` a "
+            f"timeout, or make methods coroutines that `await`.",
+            self.facts.actor_id,
         )
 
 
@@ -424,6 +448,8 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     elif isinstance(detail, ActorEnd):
         dead = facts.kind is FailureKind.ACTOR_DIED
         error = detail.error() if dead else detail.unavailable()  # type: ignore[assignment]
+    elif isinstance(detail, Stuck):
+        error = detail.error()
     elif facts.kind is FailureKind.GROUP_REMOVED:
         error = TaskPlacementGroupRemoved()
     elif facts.kind is FailureKind.UNSCHEDULABLE:

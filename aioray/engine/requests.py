@@ -19,7 +19,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
-from ..core.messages import CancelRequested, TasksSubmitted, WorkerBlocked, WorkerUnblocked
+from ..core.messages import (
+    AttemptWaits,
+    CancelRequested,
+    TasksSubmitted,
+    WorkerBlocked,
+    WorkerUnblocked,
+)
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
 from ..failures import capture
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
@@ -90,7 +96,7 @@ _TOLD = frozenset(  # what INFO tells
 class _Wait:
     """A question that cannot be answered yet."""
 
-    __slots__ = ("entries", "hits", "left", "request", "seq", "wants_values")
+    __slots__ = ("entries", "hits", "holds", "left", "request", "seq", "told", "wants_values")
 
     def __init__(
         self,
@@ -100,12 +106,15 @@ class _Wait:
         left: int,
         *,
         wants_values: bool,
+        holds: bool = False,
     ) -> None:
         self.seq = seq
         self.request = request
         self.entries = entries
         self.left = left  # how many more have to get ready
         self.wants_values = wants_values  # GET; False: WAIT
+        self.holds = holds  # the attempt cannot go on before all of them are ready
+        self.told = False  # the scheduler knows that
         self.hits: list[tuple[ObjectEntry, Callable[[], None]]] = []  # waiters, to be dropped
 
 
@@ -619,12 +628,20 @@ class Requests:
         request: int,
         identifiers: list[bytes],
         look: bool,
+        holds: bool = False,
     ) -> None:
         entries = [self._entry(guest, found) for found in identifiers]
-        self._give(guest, seq, request, entries, look=look)
+        self._give(guest, seq, request, entries, look=look, holds=holds)
 
     def _give(
-        self, guest: Guest, seq: int, request: int, entries: list[ObjectEntry], *, look: bool
+        self,
+        guest: Guest,
+        seq: int,
+        request: int,
+        entries: list[ObjectEntry],
+        *,
+        look: bool,
+        holds: bool,
     ) -> None:
         """Answer with values, as soon as all are at hand, one has failed, or with `look` now."""
         pending = [entry for entry in entries if not entry.at_hand]
@@ -633,7 +650,7 @@ class Requests:
             body = [self._value(guest, request, entry) for entry in entries]
             self._reply(guest, request, body)
             return
-        wait = _Wait(seq, request, entries, len(pending), wants_values=True)
+        wait = _Wait(seq, request, entries, len(pending), wants_values=True, holds=holds)
         self._begin(guest, wait, pending)
 
     def _wait(
@@ -644,6 +661,7 @@ class Requests:
         identifiers: list[bytes],
         count: int,
         look: bool,
+        holds: bool = False,
     ) -> None:
         entries = [self._entry(guest, found) for found in identifiers]
         pending = [entry for entry in entries if entry.outcome is None]
@@ -651,7 +669,8 @@ class Requests:
         if look or missing <= 0:
             self._reply(guest, request, [entry.outcome is not None for entry in entries])
             return
-        self._begin(guest, _Wait(seq, request, entries, missing, wants_values=False), pending)
+        wait = _Wait(seq, request, entries, missing, wants_values=False, holds=holds)
+        self._begin(guest, wait, pending)
 
     def _begin(self, guest: Guest, wait: _Wait, pending: list[ObjectEntry]) -> None:
         """Answer later, and let the scheduler know that there is waiting."""
@@ -665,6 +684,18 @@ class Requests:
         for entry, hit in tuple(wait.hits):
             if guest.waits.get(wait.request) is wait:  # none before has ended it
                 entry.add_waiter(hit)
+        if wait.holds and self._actors.exist() and guest.waits.get(wait.request) is wait:
+            wait.told = True
+            tasks = [task for task in map(self._task_of, pending) if task is not None]
+            self._feed(AttemptWaits(guest.handle.id, wait.seq, tasks))
+
+    def _task_of(self, entry: ObjectEntry) -> Task | None:
+        """The task that an entry waits for, if it is known."""
+        if entry.task is None and entry.index >= ids.SIGNAL_INDEX:
+            stream = self._submission.streams.get(entry.binary()[: ids.TASK_ID_SIZE])
+            return None if stream is None else stream.task
+        task: Task | None = entry.task
+        return task
 
     def _hit(self, guest: Guest, wait: _Wait, entry: ObjectEntry) -> None:
         """One that was waited for has its outcome."""
@@ -689,7 +720,7 @@ class Requests:
         self._end(guest, wait)
         if wait.wants_values:
             # One that was at hand may be on disk, or lost, by now: then it is waited for again.
-            self._give(guest, wait.seq, wait.request, wait.entries, look=look)
+            self._give(guest, wait.seq, wait.request, wait.entries, look=look, holds=wait.holds)
         else:
             found = [entry.outcome is not None for entry in wait.entries]
             self._reply(guest, wait.request, found)
@@ -698,6 +729,8 @@ class Requests:
         """Nobody waits for this any more."""
         del guest.waits[wait.request]
         _stop_waiting(wait)
+        if wait.told:
+            self._feed(AttemptWaits(guest.handle.id, wait.seq, ()))
         blocking = guest.blocking[wait.seq]
         blocking.discard(wait.request)
         if not blocking:

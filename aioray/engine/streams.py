@@ -56,6 +56,11 @@ class Stream:
         self._signals: dict[int, ObjectEntry] = {}  # that were asked for too early
         self._paused: Callable[[], None] | None = None  # lets the producer go on
 
+    @property
+    def task(self) -> Task | None:
+        """The task that yields; None: it is gone."""
+        return self._task()
+
     def has(self, number: int) -> bool:
         """Whether it is known by now if there is such an item."""
         return number < self.produced or self.ended

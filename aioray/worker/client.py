@@ -455,7 +455,8 @@ class Connection:
         while wanted and not failed:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             look = left == 0
-            request = self.channel.begin(seq, Ask.GET, [entry.binary() for entry in wanted], look)
+            named = [entry.binary() for entry in wanted]
+            request = self.channel.begin(seq, Ask.GET, named, look, self._holds(timeout))
             body = self._finish(
                 seq, request, None if look else left, functools.partial(self._take_in, wanted)
             )
@@ -463,6 +464,15 @@ class Connection:
             if None in body and not failed:
                 raise GetTimeoutError("Get timed out: some object(s) not ready.")
             wanted = [entry for entry in wanted if entry.outcome is None]
+
+    @staticmethod
+    def _holds(timeout: float | None) -> bool:
+        """Whether waiting so long holds up the attempt itself, and no thread that it has made."""
+        if timeout is not None:
+            return False
+        call = running.get()
+        thread = threading.main_thread().ident if call is None else call.thread
+        return threading.get_ident() == thread
 
     def _finish(
         self,
@@ -503,7 +513,8 @@ class Connection:
         seq = self._asking().seq
         look = timeout is not None and timeout <= 0
         named = [ref.binary() for ref in refs]
-        request = self.channel.begin(seq, Ask.WAIT, named, num_returns, look)
+        holds = num_returns == len(named) and self._holds(timeout)
+        request = self.channel.begin(seq, Ask.WAIT, named, num_returns, look, holds)
         found: list[bool] = self._finish(seq, request, None if look else timeout)
         return found
 

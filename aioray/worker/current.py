@@ -8,6 +8,7 @@ none.
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ __all__ = ["Place", "Running", "ThisActor", "place", "running", "share"]
 
 
 class Running:
-    """A call of an actor that runs beside others."""
+    """A call of an actor that runs beside others. Made in the thread that runs it."""
 
-    __slots__ = ("asker", "attempt")
+    __slots__ = ("asker", "attempt", "thread")
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
+        self.thread = threading.get_ident()
         self.asker: Any = None  # what the client counts for it
 
 
