@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
 from . import output
 from .current import share
+from .orphans import family
 
 if TYPE_CHECKING:
     from types import CoroutineType
@@ -48,7 +49,8 @@ class Host:
         self._answering = threading.Lock()
         self._has_left = False  # no answer may follow
         self._reason: BaseException | None = None  # to leave
-        self._wake = os.eventfd(0)  # says that there is one
+        self._wake = os.eventfd(0)  # says that there is one, or that a process was started
+        family.wake = self._look
         server.write = self._write
         server.channel.read_for_all()
         server.channel.cancel = self.cancel
@@ -74,7 +76,11 @@ class Host:
                 channel.tell_news()
                 if channel.unrung_bytes:
                     channel.ring()
-                if channel.bundles.fileno() in [fd for fd, _ in poll.poll()]:
+                pause = family.look()
+                ready = [fd for fd, _ in poll.poll(None if pause is None else pause * 1000)]
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                if channel.bundles.fileno() in ready:
                     channel.read_if_free()
                 continue
             if not claims:
@@ -123,6 +129,10 @@ class Host:
     def leave(self, reason: BaseException) -> None:
         """Have the main thread end the process: a call has exited, or something is wrong."""
         self._reason = reason
+        self._look()
+
+    def _look(self) -> None:
+        """Have the main thread look."""
         os.eventfd_write(self._wake, 1)
 
     def _write(self, frame: bytes) -> None:

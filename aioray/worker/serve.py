@@ -51,12 +51,13 @@ from ..wire import (
     Role,
     Status,
 )
-from . import output, setup
+from . import orphans, output, setup
 from .channel import Channel
 from .current import place
 from .devices import VisibleDevices
 from .interrupts import Interrupts
 from .objects import ArgumentLost, Objects, Use
+from .orphans import family
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +169,8 @@ class Server:
                 if channel.cancelled and not channel.queue:
                     channel.cancelled.clear()  # of calls that had just ended
                 self.show(self.idle)
-                poll.poll()
+                pause = family.look()
+                poll.poll(None if pause is None else pause * 1000)
                 continue
             if not claim:
                 return
@@ -210,6 +212,8 @@ class Server:
         if attempt.trace is not None:
             self.tracing().leave()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
+        if family.has_begun:
+            family.look_again()
         if role is not None:
             if channel.cancelled:
                 channel.cancelled.discard(seq)
@@ -697,6 +701,7 @@ def main(
     faulthandler.enable(fds.page)
     page = mmap.mmap(fds.page, PAGE_SIZE)
     output.install()
+    orphans.install()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # preloaded: its state was copied by the fork
         numpy_random.seed()
