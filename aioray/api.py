@@ -205,7 +205,8 @@ def _start_in_thread(engine: Engine, boot: Boot) -> None:
     async def start() -> None:
         engine.start(boot)
 
-    thread = LoopThread()
+    thread = LoopThread(engine.loop_is_broken)
+    engine.owns_thread = True
     try:
         thread.run(start())
     except BaseException:
@@ -309,6 +310,9 @@ def _end(
     engine: Engine, thread: LoopThread | None, drain: float, limit: float | None = None
 ) -> _ShutdownDone:
     """End an engine. limit: seconds to wait for another thread's loop, which may be blocked."""
+    if engine.lost:
+        engine.forget_all()
+        return _ShutdownDone()
     if thread is not None:
         thread.run(engine.shutdown(drain))
         thread.close()

@@ -23,12 +23,17 @@ SMALL = 4096  # characters of a variable, of which there is always room for some
 
 _CODE = (
     "import sys; sys.path[:] = {path!r}; "
-    "from aioray.worker.template import main; main({control}, {driver})"
+    "from aioray.worker.template import main; main({control}, {driver}, {canary})"
 )
 
 
 class Boot:
-    """A starting template: its process, the socket to it, and the pipe that it prints to."""
+    """A starting template: its process, the socket to it, and the pipe that it prints to.
+
+    And a canary: a pipe that nobody writes to. This process has the only writing end, so reading
+    comes to an end when somebody closes that, and the other descriptors of the engine with it. The
+    guardian has the reading end too, else nobody here would be told after that was closed as well.
+    """
 
     def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
         """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
@@ -48,13 +53,21 @@ class Boot:
             stack.callback(self.control.close)
             self.output, writer = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self.output)
+            self.canary, self.canary_writer = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, self.canary)
+            stack.callback(os.close, self.canary_writer)
             with theirs, contextlib.ExitStack() as lent:
                 lent.callback(os.close, writer)
                 driver = os.pidfd_open(os.getpid())
                 lent.callback(os.close, driver)
-                code = _CODE.format(path=self.sys_path, control=theirs.fileno(), driver=driver)
+                code = _CODE.format(
+                    path=self.sys_path,
+                    control=theirs.fileno(),
+                    driver=driver,
+                    canary=self.canary,
+                )
                 command = [sys.executable, "-P", *_interpreter_flags(), "-c", code]
-                fds = theirs.fileno(), driver
+                fds = theirs.fileno(), driver, self.canary
                 try:
                     self.process = _start(command, writer, fds, environ)
                 except OSError as error:
@@ -72,7 +85,8 @@ class Boot:
             return
         self.taken = True
         self.control.close()
-        os.close(self.output)
+        for fd in (self.output, self.canary, self.canary_writer):
+            os.close(fd)
         self.process.kill()
         self.process.wait()
 

@@ -42,6 +42,7 @@ from ..core.messages import (
 )
 from ..environments import WorkerEnvironment, needs_setup, setup_seconds
 from ..options import shown_gpus
+from .descriptors import DescriptorsClosedError
 from .output import LineReader, Printer
 from .reports import DeathReport, StartReport, WorkerName
 from .setup import Setup
@@ -169,6 +170,11 @@ class Crew:
         """End the template, without blocking the loop. No worker may be left; `close` follows."""
         if self._template is not None:
             await self._template.leave()
+
+    def disown(self) -> None:
+        """This is a copy in a forked process."""
+        if self._template is not None:
+            self._template.disown()
 
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""
@@ -437,12 +443,18 @@ class Crew:
         boot = boot or Boot(self._settings.env_vars)
         try:
             self._template = TemplateProcess(
-                self.loop, boot, settings, self._template_says, self._template_ended
+                self.loop, boot, settings, self._template_says, self._template_ended, self._lost
             )
         except BaseException:
             boot.abandon()
             raise
         return self._template
+
+    def _lost(self) -> None:
+        def tell() -> None:
+            raise DescriptorsClosedError
+
+        self._feed(functools.partial(tell))
 
     def _template_says(
         self, template: TemplateProcess, message: dict[str, Any], fd: int | None

@@ -74,6 +74,7 @@ from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known
 from .crew import Crew
+from .descriptors import TEXT, DescriptorsClosedError, Sentinel, leak, park
 from .groups import Groups
 from .lineage import entries_of
 from .objects import Objects
@@ -105,6 +106,7 @@ logger = logging.getLogger("aioray")
 
 NONE = pickle.dumps(None, 5)
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
+LOSS_SECONDS = 5.0  # that a thread waits for the engine's to tell everybody of a loss
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
 LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
@@ -246,7 +248,12 @@ class Engine:
         self.folder = SessionFolder(root_folder(self.settings.temp_dir), self.session)
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.owns_thread = False  # the loop's thread serves nobody else
         self._closed = False
+        self._sentinel: Sentinel | None = None  # tells whether our descriptors are still ours
+        self._is_lost = False  # they are not
+        self._loss_is_told = threading.Event()
+        self._forgotten = False  # whoever has made it knows that it is lost
         self._totals = {
             **dict(self.settings.capacity),
             f"node:{NODE_IP}": UNIT,
@@ -359,6 +366,7 @@ class Engine:
             self.trace()
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
+        self._sentinel = Sentinel(objects.store.arena.fd)
         requests = self._requests_of_tasks = Requests(
             self,
             self._submission,
@@ -396,6 +404,8 @@ class Engine:
             attempts_kept=self.settings.history,
             unix_offset=self._unix_offset,
         )
+        assert self._sentinel is not None
+        keeper.is_intact = self._sentinel.is_intact
         self._recorder = Recorder(
             keeper,
             job=self.job,
@@ -463,11 +473,34 @@ class Engine:
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        if self._is_lost and not self._forgotten:
+            return False  # it still tells every caller why
         return self._closed or (self.loop is not None and self.loop.is_closed())
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody has closed its descriptors: then `forget_all` is its end."""
+        if self._is_lost:
+            return True
+        return not (self._closed or self._sentinel is None or self._sentinel.is_intact())
+
+    def loop_is_broken(self) -> None:
+        """The loop's own descriptors may be gone too. Does not return then."""
+        with contextlib.suppress(DescriptorsClosedError):
+            self._refuse_lost()
+
+    def forget_all(self) -> None:
+        """Be closed, having lost everything."""
+        with contextlib.suppress(DescriptorsClosedError):
+            self._refuse_lost()
+        self._forgotten = True
+        registry.close(self)
 
     def disown(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
-        self._closed = True
+        self._closed = self._forgotten = True
+        if isinstance(self._crew, Crew):
+            self._crew.disown()
         self._recorder = None
         self.folder.disown()
         if self._objects is not None:
@@ -514,6 +547,9 @@ class Engine:
         """Let go of everything. The template kills and reaps what may still run."""
         if self._closed:
             return
+        if self.lost:
+            self._abandon()
+            return
         self._drain_inbox()  # what came too late gets its EngineShutdownError
         self._closed = True
         registry.close(self)
@@ -542,6 +578,38 @@ class Engine:
         if self._submission.tracer is not None:
             self._submission.tracer.close()
 
+    def _abandon(self) -> None:
+        """Let go of everything, and of no descriptor: its number may be somebody else's by now."""
+        leak(self, self.loop)
+        self._closed = self._is_lost = True
+        self._timer = None
+        for request in self._requests.values():
+            request.resolve(CancelOutcome.KILLED)
+        self._requests.clear()
+        later = [item for item in self._inbox if type(item) is not Task]
+        self._inbox.clear()
+        for item in later:  # somebody may wait for it to be done
+            with contextlib.suppress(Exception):
+                item()  # type: ignore[operator]
+        self._loss_is_told.set()
+
+    def _park_if_lost(self) -> None:
+        """Before libuv is in control again, which would abort. The canary comes when it sleeps."""
+        if self.lost:
+            self._fail_everything(DescriptorsClosedError())
+
+    def _refuse_lost(self) -> None:
+        """Raise DescriptorsClosedError if everything is lost, and see to it that all are told."""
+        if not self.lost:
+            return
+        if threading.get_ident() == self._thread_id or self._is_lost:
+            if not self._closed:
+                self._fail_everything(DescriptorsClosedError())
+        else:  # the canary has told the engine's thread, or is about to
+            self._loss_is_told.wait(LOSS_SECONDS)
+            self._is_lost = True
+        raise DescriptorsClosedError
+
     # ------------------------------------------------------------ feeding the core
 
     def _feed(self, event: Event | functools.partial[None]) -> None:
@@ -549,6 +617,8 @@ class Engine:
 
         A partial is called when what came before it has been handled.
         """
+        if self._is_lost:
+            return
         events = self._events
         events.append(event)
         if self._feeding:
@@ -573,6 +643,8 @@ class Engine:
             raise
         finally:
             self._feeding = False
+        if self.owns_thread:
+            self._park_if_lost()
         deadline = self._core.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
             self._set_timer(deadline)
@@ -583,8 +655,14 @@ class Engine:
         commands: those that were being carried out; some were not. False: it was interrupted, and
         the error is somebody else's.
         """
+        if self.lost:
+            error = DescriptorsClosedError()  # whatever it looks like
+        is_loss = isinstance(error, DescriptorsClosedError)
         is_bug = isinstance(error, Exception) and not _is_of_a_signal(error)
-        if is_bug:
+        if is_loss:
+            text = TEXT
+            logger.critical("%s", text)
+        elif is_bug:
             text = f"The engine has failed internally, which is a bug in aioray: {error!r}"
             logger.critical("aioray has failed internally and ends this session.", exc_info=error)
         else:
@@ -601,12 +679,18 @@ class Engine:
                 tasks.extend(event.tasks)
         tasks.extend(item for item in self._inbox if type(item) is Task)
         self._events.clear()
-        self._inbox.clear()
+        if not is_loss:
+            self._inbox.clear()
         for task in tasks:
             if task.actor is None and not isinstance(task.returns, StoredFailure | None):
                 stored = StoredFailure(functools.partial(RaySystemError, text))
                 self._store_failure(task, entries_of(task, self), stored)
-        self._close()
+        if is_loss:
+            self._abandon()
+            if self.owns_thread and threading.get_ident() == self._thread_id:
+                park()  # its loop would abort the process
+        else:
+            self._close()
         return is_bug
 
     def _set_timer(self, deadline: float) -> None:
@@ -627,8 +711,11 @@ class Engine:
 
     def _post(self, item: Task | Callable[[], None]) -> None:
         """Have a task submitted or a function called on the engine's thread, in order."""
+        if self._is_lost:
+            raise DescriptorsClosedError
         self._inbox.append(item)
         if not self._awake:
+            self._refuse_lost()
             self._awake = True
             loop = self.loop
             if loop is None:
@@ -663,6 +750,8 @@ class Engine:
             self._feed(TasksSubmitted(tasks))
             if self._recorder is not None:
                 self._recorder.keeper.wake()
+        elif self.owns_thread:
+            self._park_if_lost()
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
@@ -679,6 +768,7 @@ class Engine:
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task. See `aioray.client.Client`."""
         if self._closed:
+            self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         task, returned = self._submission.make(call, args, kwargs)
         self._post(task)
@@ -705,6 +795,7 @@ class Engine:
     ) -> ObjectRef[Any]:
         """Take an actor. See `aioray.client.Client`."""
         if self._closed:
+            self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         creation, ref = self._submission.make_actor(call, args, kwargs, self.namespace)
         self._post(creation)
@@ -739,6 +830,7 @@ class Engine:
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value. See `aioray.api.put`."""
         if self._objects is None or self._closed:
+            self._refuse_lost()
             raise RuntimeError("This engine is not running. Start another one.")
         data, refs = serialize(value, "value", "the value given to put()")
         entry = ObjectEntry(self, 0, next(self._put_numbers))
@@ -959,6 +1051,7 @@ class Engine:
     ) -> None:
         """Take a placement group. See `aioray.client.Client`."""
         if self._closed:
+            self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
 
         title = f"placement_group {name}" if name else "placement_group"
@@ -1054,7 +1147,7 @@ class Engine:
         answered: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
 
         def complete(answer: dict[str, Any]) -> None:
-            if self._recorder is None:
+            if self._recorder is None or self._is_lost:
                 answered.set_result(answer)
             else:
                 self._recorder.keeper.complete(answer, answered.set_result)

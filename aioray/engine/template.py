@@ -43,9 +43,11 @@ class TemplateProcess:
         settings: dict[str, Any],
         on_message: Callable[[TemplateProcess, dict[str, Any], int | None], None],
         on_end: Callable[[TemplateProcess], None],
+        on_loss: Callable[[], None],
     ) -> None:
         """Take over a starting template and tell it its settings.
 
+        on_loss: called when somebody has closed the engine's descriptors.
         Raises OSError; then the template is still its starter's.
         """
         self.loop = loop
@@ -58,6 +60,8 @@ class TemplateProcess:
         self.process = boot.process
         self.control: socket.socket = boot.control
         self._output = boot.output
+        self._canary = boot.canary
+        self._canary_writer = boot.canary_writer
         self.pid = self.process.pid  # the guardian's, until the template has said its own
         self._own_pidfd: int | None = None  # the template's
         self._patience: asyncio.TimerHandle | None = None  # with what should have ended
@@ -77,6 +81,7 @@ class TemplateProcess:
                 (self.control, self._readable),
                 (self._output, self._printed),
                 (self.pidfd, self._exited),
+                (self._canary, on_loss),
             ):
                 loop.add_reader(source, callback)
                 stack.callback(loop.remove_reader, source)
@@ -191,7 +196,7 @@ class TemplateProcess:
             return
         self._ended = True
         if not self.loop.is_closed():
-            for source in (self._output, self.pidfd):
+            for source in (self._output, self.pidfd, self._canary):
                 self.loop.remove_reader(source)
             if self._left is None:
                 self.loop.remove_reader(self.control)
@@ -213,8 +218,12 @@ class TemplateProcess:
                 if fd is not self.pidfd:
                     os.close(fd)
         self.process.wait()
-        os.close(self._output)
-        os.close(self.pidfd)
+        for fd in (self._output, self.pidfd, self._canary, self._canary_writer):
+            os.close(fd)
+
+    def disown(self) -> None:
+        """This is a copy in a forked process, which may live on when the canary is to be heard."""
+        os.close(self._canary_writer)
 
     def death(self) -> str:
         """How it ended, in words."""

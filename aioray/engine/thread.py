@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["LoopThread", "new_loop"]
 
@@ -31,8 +31,11 @@ def new_loop() -> asyncio.AbstractEventLoop:
 class LoopThread:
     """A thread that runs one event loop until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_broken: Callable[[], None]) -> None:
+        """Start it. on_broken: called in the thread if the loop may not be able to go on."""
         self.loop = new_loop()
+        self._on_broken = on_broken
+        self.loop.set_exception_handler(self._callback_failed)
         self._thread = threading.Thread(target=self._run, name="aioray-engine", daemon=True)
         try:
             self._thread.start()
@@ -43,10 +46,19 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            try:
+                self.loop.run_forever()
+            except OSError:  # of its selector; callbacks raise none
+                self._on_broken()
+                raise
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), OSError):
+            self._on_broken()
+        loop.default_exception_handler(context)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine there and wait for its result."""

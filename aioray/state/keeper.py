@@ -97,6 +97,7 @@ class Keeper:
         self.kinds: dict[int, dict[str, Any]] = {}  # those that rows may speak of
         self.meta: dict[str, Any] = {}  # changed as a whole
         self.listeners: list[Listener] = []
+        self.is_intact: Callable[[], bool] = lambda: True  # False: our descriptors are others'
         self.finish_row: Callable[[tuple[Any, ...]], tuple[Any, ...]] = lambda row: row
         self._folder = folder
         self._ask = ask
@@ -187,8 +188,10 @@ class Keeper:
                 self._ring()
 
     def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # the program has closed it; the thread looks by itself
-            os.eventfd_write(self._bell, 1)
+        # If the program has closed it, the thread looks by itself; or all is lost.
+        with contextlib.suppress(OSError):
+            if self.is_intact():
+                os.eventfd_write(self._bell, 1)
 
     # ------------------------------------------------------------ in the thread
 
@@ -258,7 +261,15 @@ class Keeper:
             wait = min(wait, FLUSH_SECONDS)
         if self._server is not None:
             wait = self._server.shortest_wait(wait)
-        for key, _ in self._selector.select(wait):
+        try:
+            ready = self._selector.select(wait)
+        except OSError:
+            if self.is_intact():
+                raise
+            ready = []
+        if not self.is_intact():
+            threading.Event().wait()  # for ever: to leave would close them
+        for key, _ in ready:
             if not self._do_safely("serve a caller", key.data):
                 self._pause()  # it may be told again at once
         now = time.monotonic()

@@ -260,8 +260,11 @@ def _number_of(request: Any) -> int:
     return number
 
 
-def main(control_fd: int, driver_fd: int) -> None:
-    """Be the template: `control_fd` is the socket to the driver, `driver_fd` its pidfd."""
+def main(control_fd: int, driver_fd: int, canary: int) -> None:
+    """Be the template: `control_fd` is the socket to the driver, `driver_fd` its pidfd.
+
+    canary: what the guardian is to keep open for the driver, see `aioray.boot`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The kernel sends it to who is stopped when the parent ends.
@@ -271,6 +274,7 @@ def main(control_fd: int, driver_fd: int) -> None:
     linux.become_subreaper()
     control = socket.socket(fileno=control_fd)
     ward = guardian.part(driver_fd, control)
+    os.close(canary)
     setproctitle.setproctitle("aioray::template")
     template = Template(control, driver_fd, ward, on_hangup)
     try:

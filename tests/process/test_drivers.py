@@ -242,6 +242,80 @@ def test_commands_need_no_standard_streams(command, tmp_path):
     assert closed.returncode == usual.returncode
 
 
+LOST = """
+import threading
+from tests.process import parents
+held = aioray.remote(jobs.hold).remote(sys.argv[1], sys.argv[2])
+jobs.listen(sys.argv[3])
+ended = aioray.remote(jobs.add).remote(1, 2)
+actor = aioray.remote(parents.Parent).remote()
+print(aioray.get([ended, actor.pid.remote()])[0])
+def told(call):
+    try:
+        return call()
+    except aioray.exceptions.RaySystemError as error:
+        return "os.closerange" in str(error) and "before init()" in str(error)
+waiting = threading.Thread(target=lambda: print("waiter", told(lambda: aioray.get(held))))
+waiting.start()
+os.closerange(3, 100_000)
+taken = [open(os.path.join(sys.argv[4], str(number)), "w+") for number in range(100)]
+waiting.join()
+for call in (
+    lambda: aioray.get(held), lambda: aioray.put(1), lambda: aioray.get(ended),
+    lambda: aioray.remote(jobs.add).remote(1, 2), actor.pid.remote,
+    lambda: aioray.remote(parents.Parent).remote(), lambda: aioray.kill(actor),
+):
+    print(told(call))
+del actor, held
+for number, file in enumerate(taken):
+    file.write(str(number))
+    file.flush()
+"""
+
+
+@pytest.mark.parametrize("end", ["", "aioray.shutdown(); aioray.init(); print('again')"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_descriptors_that_the_program_closes_are_missed_by_name(
+    loop, end, drive, pipes, watch, tmp_path
+):
+    """Who waits and who calls are told so, workers end, and nothing is written to or closed that
+    has the numbers now."""
+    started, gate, heard = pipes(3)
+    before = "sys.modules['uvloop'] = None\n" if loop == "asyncio" else ""
+    driver = drive(
+        INIT + LOST + end + "\n", started.path, gate.path, heard.path, tmp_path, before=before
+    )
+    family = watch(int(started.hear()))
+    heard.tell()
+    status, out, err = driver.finish()
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[:2] == ["3", "waiter True"]
+    assert lines[2:9] == ["True", "True", "3", "True", "True", "True", "True"]
+    assert lines[9:] == (["again"] if end else [])
+    assert err.count("os.closerange()") == 1
+    assert len(err.splitlines()) == 1
+    assert [(tmp_path / str(number)).read_text() for number in range(100)] == [
+        str(number) for number in range(100)
+    ]
+    assert family.survivors() == []
+
+
+def test_descriptors_that_a_forked_child_closes_are_not_missed(drive):
+    body = """
+ref = aioray.remote(jobs.add).remote(1, 2)
+print(aioray.get(ref), flush=True)
+pid = os.fork()
+if pid == 0:
+    os.closerange(3, 1000)
+    sys.exit(7)
+print(os.waitpid(pid, 0) == (pid, 7 << 8), aioray.get(aioray.remote(jobs.add).remote(3, 4)))
+aioray.shutdown()
+"""
+    status, out, err = drive(INIT + body).finish()
+    assert (status, out, err) == (0, "3\nTrue 7\n", "")
+
+
 def test_no_descriptors_left_is_a_clear_error_or_waits_and_does_not_spin(drive):
     """With every descriptor taken a task fails and says why; once some are free, the next runs."""
     body = """

@@ -1,0 +1,65 @@
+"""What is left to do when somebody has closed the engine's descriptors: nothing, but that cleanly.
+
+Room: shell. Old code that makes a daemon closes whatever is open, by `os.closerange(3, …)`, also
+after `init()`. Then the numbers that the engine, its loop and libuv know may stand for files of the
+program: nothing may be written to them, nor closed, at the end of the interpreter either; and libuv
+aborts at the next look. So all waiting is answered with an error, the objects that own numbers are
+never freed, and threads of the engine's own stay where they are.
+
+It is noticed at once by the canary (`aioray.boot`), and whoever calls from another thread looks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import NoReturn
+
+from ..exceptions import RaySystemError
+
+__all__ = ["TEXT", "DescriptorsClosedError", "Sentinel", "leak", "park"]
+
+TEXT = (
+    "Somebody has closed the descriptors of the engine in this process, as os.closerange() does, "
+    "and with them the way to its workers, which have ended. A program that becomes a daemon must "
+    "close what it does not want before init(). After shutdown(), init() starts a new session."
+)
+
+
+class DescriptorsClosedError(RaySystemError, RuntimeError):
+    """The engine can do nothing more; also what it is when a loop is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+
+class Sentinel:
+    """A descriptor that tells by its file whether it is still the one that was opened."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._file = self._look()
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
+    def is_intact(self) -> bool:
+        """Whether nobody has closed it, or put another file in its place."""
+        try:
+            return self._look() == self._file
+        except OSError:
+            return False
+
+
+def leak(*things: object) -> None:
+    """See to it that these are never freed, nor what they refer to."""
+    for thing in things:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def park() -> NoReturn:
+    """Hold this thread, a daemon, for ever."""
+    while True:
+        threading.Event().wait()
