@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -365,3 +368,126 @@ def test_help_lists_the_commands(run) -> None:
     found = run(*AIORAY, "--help")
     assert found.returncode == 0
     assert "  run  " in found.stdout
+
+
+# --- programs given as text ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("x",), ("-c", "--", "-"), ("--help",)], ids=" ".join)
+def test_code_sees_the_same_globals_argv_and_path(both, arguments) -> None:
+    probe = textwrap.dedent(PROBE).replace("__file__, ", "").replace("__cached__, ", "")
+    assert str(["-c", *arguments]) in both("-c", probe, *arguments).stdout
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(3)", "import sys; sys.exit('bye')", "1/0", "x =", ""]
+)
+def test_code_ends_as_under_python(both, code: str) -> None:
+    both("-c", code, stderr=sys.version_info < (3, 13))  # since then Python shows the source line
+
+
+def test_standard_input_is_a_program(tmp_path: Path) -> None:
+    probe = textwrap.dedent(PROBE) + "def f(): pass\nprint(f.__code__.co_filename)\n"
+    found = [
+        subprocess.run(
+            [*command, "-", "a", "-b"],
+            capture_output=True,
+            check=True,
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            input=probe,
+            text=True,
+            timeout=GUARD_SECONDS,
+        )
+        for command in ((sys.executable,), (*AIORAY, "run"))
+    ]
+    assert found[0].stdout == found[1].stdout
+    assert "['-', 'a', '-b']" in found[0].stdout
+
+
+def test_functions_of_code_can_be_tasks(run) -> None:
+    code = "import ray\n@ray.remote\ndef f(): return ray.__name__\nprint(ray.get(f.remote()))"
+    assert run(*AIORAY, "run", "-c", code).stdout == "ray\n"
+
+
+def test_code_and_module_together_are_refused(run) -> None:
+    found = run(*AIORAY, "run", "-m", "-c", "1")
+    assert found.returncode == 2
+    assert "give one" in found.stderr
+
+
+# --- Ray's commands -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("start", "--head", "--port=6379"), "needs a Ray cluster; .* begins in the program"),
+        (("job", "submit", "--", "python", "x.py"), "needs a Ray cluster"),
+        (("up", "-y", "cluster.yaml", "--help"), "needs a Ray cluster"),
+        (("serve", "deploy"), "comes with Ray itself"),
+    ],
+)
+def test_command_of_ray_says_why_it_is_not_there(run, arguments, text: str) -> None:
+    found = run(*AIORAY, *arguments)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert re.match(rf"Error: `.*aioray {arguments[0]}` \(.*\) {text}", found.stderr)
+
+
+def test_there_is_nothing_to_stop_and_that_is_no_error(run) -> None:
+    found = run(*AIORAY, "stop", "--force")
+    assert found.returncode == 0
+    assert "nothing to stop" in found.stderr
+
+
+# --- the alias of an environment ----------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A Python environment of its own, in which the aioray that is tested can be imported."""
+    folder = tmp_path / "environment"
+    venv.create(folder, symlinks=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    needed = [str(Path(importlib.util.find_spec(name).origin).parent.parent) for name in NEEDED]
+    (packages / "needed.pth").write_text("\n".join([ENVIRONMENT["PYTHONPATH"], *needed]))
+    return folder
+
+
+NEEDED = ("click", "cloudpickle", "setproctitle", "uvloop")
+
+
+def test_alias_is_installed_for_an_environment_and_removed(environment: Path) -> None:
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [environment / "bin" / command[0], *command[1:]],
+            capture_output=True,
+            check=False,
+            cwd=environment,
+            text=True,
+            timeout=GUARD_SECONDS,
+        )
+
+    def files() -> set[Path]:
+        return {path for path in environment.rglob("*") if "__pycache__" not in path.parts}
+
+    alias = ("python", "-m", "aioray", "alias")
+    before = files()
+    assert "not installed" in run(*alias, "uninstall").stdout
+    for _ in range(2):
+        assert "from now on" in run(*alias, "install").stdout
+    code = "import ray, importlib.metadata as m; print(ray.get.__module__, m.version('ray'))"
+    assert run("python", "-c", code).stdout == "aioray.api 2.60.0\n"
+    assert run("ray", "--version").stdout == "ray, version 2.60.0\n"
+    assert "`ray start`" in run("ray", "start").stderr
+    assert "was removed" in run(*alias, "uninstall").stdout
+    assert files() == before
+
+    other = next(environment.glob("lib/python*/site-packages")) / "ray"
+    for path, content in ((environment / "bin" / "ray", "mine"), (other / "__init__.py", "")):
+        write(path, content)
+        refused = run(*alias, "install")
+        assert refused.returncode == 1
+        assert "another ray in this environment" in refused.stderr
+        assert path.read_text() == content
+        path.unlink()
