@@ -49,7 +49,8 @@ MAX_CODE = 95 * 1024 * 1024  # bytes of a function, or a class, with what it has
 
 # The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
 # catches for what is not set, and this is asked at every submission.
-_environ: Mapping[bytes, bytes] = vars(os.environ)["_data"]
+# None: somebody has put something else in its place, as test suites do, and that has to be asked.
+_environ: Mapping[bytes, bytes] | None = getattr(os.environ, "_data", None)
 
 
 class Definition(NamedTuple):
@@ -193,7 +194,8 @@ def max_retries_now() -> int:
 
     Raises ValueError for an environment variable that says nonsense.
     """
-    if b"AIORAY_TASK_MAX_RETRIES" in _environ or b"RAY_TASK_MAX_RETRIES" in _environ:
+    known = _environ
+    if known is None or b"AIORAY_TASK_MAX_RETRIES" in known or b"RAY_TASK_MAX_RETRIES" in known:
         return default_max_retries(os.environ)
     return DEFAULT_MAX_RETRIES
 

@@ -486,3 +486,13 @@ def test_who_awaits_in_trio_is_told_how_to_wait(session, gate, monkeypatch):
         with pytest.raises(RuntimeError, match="this is trio's: wait in a thread, `await trio"):
             wait(None)
     gate.tell()
+
+
+def test_session_works_where_os_environ_was_replaced():
+    code = """
+import os
+os.environ = dict(os.environ)  # as Modin's tests do, before anything else is imported
+import ray
+print(ray.get(ray.remote(lambda: 1).remote()))
+"""
+    assert run("-c", code) == "1\n"
