@@ -25,7 +25,8 @@ fails with the reason, an `ActorDeath`.
 
 Circles. What an attempt waits for, while it holds up calls of an actor, may itself wait for one of
 them: the constructor for a task that calls the actor, a method for a call of its own actor. That
-call fails, and says who waits for whom, see `circles`.
+call fails, and says who waits for whom, see `circles`. Where that cannot be seen, a call that waits
+for a restart fails after the `patience` of its `RestartPolicy`.
 
 Life hangs on handles, which the shell counts; every unfinished call holds one. When the last is
 gone (`ActorReleased`), the actor is asked to leave.
@@ -68,7 +69,16 @@ if TYPE_CHECKING:
     from .model import Environment, Task, Worker
     from .scheduler import Scheduler
 
-__all__ = ["Actor", "ActorDeath", "ActorState", "Actors", "Circle", "DeathCause", "Traits"]
+__all__ = [
+    "Actor",
+    "ActorDeath",
+    "ActorState",
+    "Actors",
+    "Circle",
+    "DeathCause",
+    "Overdue",
+    "Traits",
+]
 
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
@@ -116,6 +126,14 @@ class Circle:
     names: tuple[str, ...]  # of tasks, the call first: each waits for the next, the last for it
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A call has waited too long for a restart: the detail of its failure."""
+
+    actor: Actor
+    seconds: float
+
+
 class Traits(NamedTuple):
     """What calls of one method have in common."""
 
@@ -144,6 +162,7 @@ class Actor:
         "max_restarts",
         "num_restarts",
         "ordered",
+        "patience",
         "payload",
         "released",
         "restarts_left",
@@ -192,7 +211,9 @@ class Actor:
         self.max_restarts = max_restarts  # -1: unlimited
         self.restarts_left = max_restarts
         self.num_restarts = 0
-        self.intensity = RestartIntensity.of(policy or RestartPolicy())
+        policy = policy or RestartPolicy()
+        self.intensity = RestartIntensity.of(policy)
+        self.patience = policy.patience  # seconds that calls wait for a restart
         self.payload = payload  # the shell's
         self.state = ActorState.DEPENDENCIES_UNREADY
         self.death: ActorDeath | None = None
@@ -642,6 +663,29 @@ class Actors:
         else:
             core._move(creation, TaskState.BACKOFF)
             core._at(now + delay, lambda at: core._backoff_over(creation, at))
+        if actor.patience is not None:
+            self._await_restart(actor, actor.patience, now, now + actor.patience)
+
+    def _await_restart(self, actor: Actor, patience: float, since: float, due: float) -> None:
+        """Look at `due` which calls have waited too long for the restart that began at `since`."""
+        restart = actor.num_restarts
+
+        def look(now: float) -> None:
+            if actor.state is not ActorState.RESTARTING or actor.num_restarts != restart:
+                return
+            detail = Overdue(actor, patience)
+            latest = now
+            for call in circles.standing(actor):
+                began = max(call.created_at, since)
+                if began + patience > now:
+                    latest = min(latest, began)
+                elif call.number in self._core._tasks:  # it has not failed with one before
+                    attempts = tuple(call.failures or ())
+                    failure = Failure(FailureKind.OVERDUE, detail, attempts=attempts)
+                    self._core._fail(call, failure)
+            self._await_restart(actor, patience, since, latest + patience)
+
+        self._core._at(due, look)
 
     def _harmed(
         self, task: Task, actor: Actor, worker: Worker, event: WorkerExited, now: float

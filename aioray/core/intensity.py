@@ -25,7 +25,8 @@ class RestartPolicy:
     An actor that dies more than `intensity` times within `period` seconds stays dead, whatever
     `max_restarts` still allows: what fails so often will fail again. The first restart within a
     period is immediate; restart n after that waits min(maximum_delay, initial_delay * factor **
-    (n - 2)) seconds.
+    (n - 2)) seconds. A call that has waited for a restart for `patience` seconds raises
+    ActorUnavailableError: the constructor may be waiting for the caller.
 
     Raises TypeError for a value that is no number (or bool), ValueError for one that is not finite
     or out of range, or if initial_delay exceeds maximum_delay.
@@ -37,6 +38,7 @@ class RestartPolicy:
     initial_delay: float = 0.05  # seconds before the second restart within a period, >= 0
     factor: float = 2.0  # growth from one restart to the next, >= 1
     maximum_delay: float = 5.0  # seconds, >= initial_delay
+    patience: float | None = 1_800.0  # seconds, > 0; None: calls wait as long as it takes
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -47,11 +49,9 @@ class RestartPolicy:
                 raise TypeError(f"{expected}, got {intensity!r} of type {type(intensity).__name__}")
             if intensity < 0:
                 raise ValueError(f"{expected}, got {intensity}")
-        expected = "RestartPolicy: period must be a finite number of seconds above 0"
-        if isinstance(period, bool) or not isinstance(period, int | float):
-            raise TypeError(f"{expected}, got {period!r} of type {type(period).__name__}")
-        if not (math.isfinite(period) and period > 0):
-            raise ValueError(f"{expected}, got {period!r}")
+        _check_seconds("period", period)
+        if self.patience is not None:
+            _check_seconds("patience", self.patience)
         try:
             self.backoff()
         except (TypeError, ValueError) as error:
@@ -61,6 +61,14 @@ class RestartPolicy:
     def backoff(self) -> RetryPolicy:
         """The delays of restarts after the first."""
         return RetryPolicy(self.initial_delay, self.factor, self.maximum_delay, jitter=False)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    expected = f"RestartPolicy: {name} must be a finite number of seconds above 0"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{expected}, got {value!r} of type {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{expected}, got {value!r}")
 
 
 START_BACKOFF = RetryPolicy(initial_delay=0.02, factor=2.0, maximum_delay=1.0, jitter=False)

@@ -119,6 +119,7 @@ class FailureKind(Enum):
     ACTOR_DIED = "actor died"  # `detail` is an ActorDeath; so it is of the next
     ACTOR_UNAVAILABLE = "actor died, and starts again"  # what it was running may have had effects
     CIRCLE = "waits for itself"  # `detail` is a Circle
+    OVERDUE = "actor did not start again in time"  # `detail` is an Overdue
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 

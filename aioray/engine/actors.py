@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..actor_exit import shutdown_seconds
-from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Traits
+from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
 from ..core.messages import ActorKilled, ActorReleased
 from ..core.model import STOP_SECONDS, Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..printable import LINES, printable
 from ..refs import ObjectEntry, ObjectRef
 from ..wire import CREATION, Creation, Role
-from .reports import ActorEnd, ActorFacts, Stuck, exception_builder
+from .reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
 from .submission import Binding, unfinished
 
 if TYPE_CHECKING:
@@ -314,6 +314,10 @@ class Actors:
             return self.end_of(detail)
         if isinstance(detail, Circle):
             return Stuck(detail.actor.payload.facts, detail.names)
+        if isinstance(detail, Overdue):
+            worker = detail.actor.worker
+            name = None if worker is None else self._name_of(worker.id)
+            return Late(detail.actor.payload.facts, name, detail.seconds)
         return detail
 
     def end_of(self, death: ActorDeath) -> ActorEnd:

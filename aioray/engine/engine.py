@@ -37,7 +37,7 @@ from .. import ids, linux
 from ..awaiting import get_running_loop
 from ..calls import serialize
 from ..client import activate, refuse_to_block, registry
-from ..core.actors import ActorDeath, Circle
+from ..core.actors import ActorDeath, Circle, Overdue
 from ..core.groups import Group, GroupState
 from ..core.messages import (
     AttemptRecord,
@@ -1328,7 +1328,7 @@ class Engine:
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure = command.task, command.failure
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
-        if isinstance(failure.detail, (ActorDeath, Circle)):
+        if isinstance(failure.detail, (ActorDeath, Circle, Overdue)):
             failure = dataclasses.replace(failure, detail=self._actors.told(failure.detail))
         names = [
             None if record.worker_id is None else self._name_of(record.worker_id)

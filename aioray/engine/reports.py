@@ -73,6 +73,7 @@ _ERROR_TYPES = {
     FailureKind.ACTOR_DIED: "ACTOR_DIED",
     FailureKind.ACTOR_UNAVAILABLE: "ACTOR_UNAVAILABLE",
     FailureKind.CIRCLE: "ACTOR_UNAVAILABLE",
+    FailureKind.OVERDUE: "ACTOR_UNAVAILABLE",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
@@ -255,6 +256,31 @@ class Stuck:
             f"of these waits for the next:\n{steps}What a constructor or a method waits for must "
             f"not need a later call of the same actor. Let its caller wait, or give `get` a "
             f"timeout, or make methods coroutines that `await`.",
+            self.facts.actor_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An actor is being made again, and that takes too long for a call."""
+
+    facts: ActorFacts
+    worker: WorkerName | None  # in which its constructor runs; None: it has not begun
+    seconds: float
+
+    def error(self) -> ActorUnavailableError:
+        """The error of the call, which has not begun."""
+        name = f"{self.facts.class_name}.__init__"
+        where = (
+            f"{name} waits for a worker or for resources"
+            if self.worker is None
+            else f"{name} still runs in the process {self.worker.pid}: `aioray stack` shows where, "
+            f"maybe it waits for a caller of this very actor"
+        )
+        return ActorUnavailableError(
+            f"The actor {self.facts.actor_id} is unavailable: it died, and was not made again "
+            f"within the {self.seconds:g} seconds that calls wait for that. {where}. "
+            f"RestartPolicy(patience=...) says how long calls wait.",
             self.facts.actor_id,
         )
 
@@ -448,7 +474,7 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     elif isinstance(detail, ActorEnd):
         dead = facts.kind is FailureKind.ACTOR_DIED
         error = detail.error() if dead else detail.unavailable()  # type: ignore[assignment]
-    elif isinstance(detail, Stuck):
+    elif isinstance(detail, (Stuck, Late)):
         error = detail.error()
     elif facts.kind is FailureKind.GROUP_REMOVED:
         error = TaskPlacementGroupRemoved()

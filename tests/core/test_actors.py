@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.actors import MAX_AHEAD, MAX_BUNDLE, Actor, ActorDeath, ActorState, DeathCause
+from aioray.core.actors import (
+    MAX_AHEAD,
+    MAX_BUNDLE,
+    Actor,
+    ActorDeath,
+    ActorState,
+    DeathCause,
+    Overdue,
+)
 from aioray.core.groups import Group
 from aioray.core.intensity import RestartPolicy
 from aioray.core.messages import (
@@ -659,6 +667,47 @@ def test_a_worker_that_may_take_longer_to_leave_is_killed_later():
     core.release(actor)
     assert core.timer(STOP_SECONDS) == []
     assert core.timer(35.0) == [KillWorker(1)]
+
+
+def overdue(actor: Actor, call: Task) -> ResolveFailure:
+    return ResolveFailure(call, Failure(FailureKind.OVERDUE, Overdue(actor, 10.0)))
+
+
+def test_calls_wait_for_a_restart_as_long_as_its_policy_says():
+    core = Core()
+    actor = core.alive(max_restarts=-1, policy=RestartPolicy(patience=10.0))
+    _, waiting = core.called(actor, 2)
+    core.crash(actor, waiting, now=100.0)
+    (late,) = core.calls(actor, 1)
+    core.submit(late, now=105.0)
+    core.place(actor, now=105.0)
+    assert core.timer(109.0) == []
+    assert core.timer(110.0) == [overdue(actor, waiting)]
+    assert core.timer(114.0) == []
+    assert core.timer(115.0) == [overdue(actor, late)]
+    (last,) = core.calls(actor, 1)
+    core.submit(last, now=116.0)
+    assert actor.worker is not None
+    assert sent(core.answer(actor.worker.id, answer(actor.creation), now=120.0)) == [last]
+    assert core.timer(130.0) == []
+
+
+def test_patience_begins_anew_with_each_restart_and_may_have_no_end():
+    core = Core()
+    policy = RestartPolicy(initial_delay=0.0, maximum_delay=0.0, patience=10.0)
+    actor = core.alive(max_restarts=-1, policy=policy)
+    (waiting,) = core.called(actor)
+    core.crash(actor, waiting, now=100.0)
+    core.place(actor, now=100.0)
+    core.crash(actor, now=105.0)
+    core.place(actor, now=105.0)
+    assert overdue(actor, waiting) not in core.timer(110.0)
+    assert overdue(actor, waiting) in core.timer(115.0)
+    core = Core()
+    actor = core.alive(max_restarts=-1, policy=RestartPolicy(patience=None))
+    (waiting,) = core.called(actor)
+    core.crash(actor, waiting)
+    assert core.deadline is None
 
 
 def test_a_kill_ends_it_at_once_and_what_runs_when_it_is_dead():

@@ -77,6 +77,8 @@ def test_a_policy_lets_the_first_restart_in_a_period_go_at_once():
         ({"period": "1"}, TypeError, "got '1' of type str"),
         ({"period": 0}, ValueError, "above 0, got 0"),
         ({"period": float("inf")}, ValueError, "above 0, got inf"),
+        ({"patience": 0}, ValueError, "patience must be a finite number of seconds above 0"),
+        ({"patience": "1"}, TypeError, "got '1' of type str"),
         ({"factor": 0.5}, ValueError, "RestartPolicy: factor must be"),
         ({"initial_delay": "1"}, TypeError, "RestartPolicy: initial_delay must be"),
     ],

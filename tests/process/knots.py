@@ -96,3 +96,15 @@ class Loop:
 
     async def await_itself(self):
         return await aioray.get_runtime_context().current_actor.ping.remote()
+
+
+class Late:
+    """Its second making takes as long as the test wants."""
+
+    def __init__(self, path, gate):
+        note(path, "made")
+        if len(notes(path)) > 1:
+            listen(gate)
+
+    def ping(self):
+        return "pong"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import aioray
+from aioray import RestartPolicy
 from aioray.exceptions import ActorUnavailableError, RayTaskError
 
 from . import knots
@@ -101,3 +102,21 @@ async def test_thread_that_waits_holds_nobody_up(started, gate):
 async def test_threads_of_an_actor_may_call_it():
     actor = Knot.options(max_concurrency=2).remote()
     assert await actor.ask_itself.remote() == "pong"
+
+
+@everywhere
+async def test_call_that_has_waited_too_long_for_a_restart_is_told(notes, gate):
+    policy = RestartPolicy(patience=0.1)
+    late = aioray.remote(max_restarts=1, restart_policy=policy)(knots.Late)
+    actor = late.remote(notes, gate.path)
+    assert await actor.ping.remote() == "pong"
+    aioray.kill(actor, no_restart=False)
+    with pytest.raises(ActorUnavailableError, match=r"not made again within the 0\.1 seconds"):
+        await actor.ping.remote()
+    gate.tell()
+    while True:
+        try:
+            assert await actor.ping.remote() == "pong"
+        except ActorUnavailableError:  # the constructor has not returned yet
+            continue
+        break

@@ -445,8 +445,8 @@ def test_coroutine_that_is_cancelled_before_its_first_step_does_not_start(driver
     driver.make(performers.Service, lanes=LANES)
     ref = ids.object_id(ids.child_task_id(ids.driver_task_id(JOB), 1), 1)
     holding = driver.call("get", [Ref(ref)])
-    request, (wanted, _) = driver.ask(Ask.GET, holding)
-    assert wanted == [ref]
+    request, (wanted, _, holds) = driver.ask(Ask.GET, holding)
+    assert (wanted, holds) == ([ref], True)
     seq = driver.call("wait_for_cancel")
     driver.cancel(seq)
     driver.reply(request, [dumps("value")])
