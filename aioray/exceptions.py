@@ -22,10 +22,12 @@ import sys
 import types
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_E = TypeVar("_E", bound=BaseException)
 
 __all__ = [
     "ActorAlreadyExistsError",
@@ -136,6 +138,7 @@ class RayTaskError(RayError):
     so `error.code` works. Where names meet (`pid`, `attempts`, …) they are those of the task.
     Where the original means something else than failure to Python (see `is_control_flow`), it is
     raised as plain RayTaskError: `raise StopIteration` in a task must not end a loop of the caller.
+    So are such members of a BaseExceptionGroup, in the group: `except*` finds all the others.
 
     Also raised when an argument of the task is the result of another one that failed; `cause` is
     then the original exception of that one. Not raised when the worker process died:
@@ -262,9 +265,12 @@ def _restore_dual(state: dict[str, Any]) -> RayTaskError:
 
 def _make_dual(plain: RayTaskError, cause: BaseException) -> RayTaskError:
     kind = _dual_class(type(cause))
-    dual = _allocate(kind, cause)
+    group: tuple[Any, ...] = ()
+    if isinstance(cause, BaseExceptionGroup):
+        group = cause.message, _failures_of(cause)
+    dual = allocate(kind, group)
     BaseException.__dict__["args"].__set__(dual, (cause,))
-    for descriptor in _native_attributes(type(cause)):
+    for descriptor in native_attributes(type(cause)):
         try:
             descriptor.__set__(dual, descriptor.__get__(cause, type(cause)))
         except (AttributeError, TypeError, ValueError):
@@ -305,33 +311,47 @@ def _dual_class(cause_class: type) -> type[RayTaskError]:
     return kind
 
 
-def _allocate(kind: type[RayTaskError], cause: BaseException) -> RayTaskError:
-    """Allocate an instance of `kind`, running no constructor of the cause's class.
+def _failures_of(group: BaseExceptionGroup[Any]) -> list[Exception]:
+    """The members of a group as an Exception may have them: what is more is carried as a cause."""
+    return [_as_failure(member) for member in group.exceptions]
 
-    Of the allocators of the builtin exceptions among the bases, exactly those with the memory
-    layout of `kind` agree to serve it.
+
+def _as_failure(member: BaseException) -> Exception:
+    if isinstance(member, Exception):
+        return member
+    if not isinstance(member, BaseExceptionGroup):
+        return RayTaskError("", f"{type(member).__name__}: {member}", member)
+    members = _failures_of(member)
+    made = member.derive(members)
+    if not isinstance(made, ExceptionGroup):
+        made = ExceptionGroup(member.message, members)
+    return made
+
+
+def allocate(kind: type[_E], args: tuple[Any, ...]) -> _E:
+    """Allocate an exception of a class that may be the user's, running no code of it.
+
+    args: message and members if it is a group. Of the allocators of the builtin exceptions among
+    the bases, exactly those with the memory layout of `kind` agree to serve it.
     """
-    args: tuple[Any, ...] = ()
-    if isinstance(cause, BaseExceptionGroup):
-        args = (cause.message, cause.exceptions)
     problem: TypeError | None = None
     for base in kind.__mro__:
-        allocate = vars(base).get("__new__")
-        if not isinstance(allocate, types.BuiltinMethodType):
+        make = vars(base).get("__new__")
+        if not isinstance(make, types.BuiltinMethodType):
             continue
         try:
-            dual = allocate(kind, *args)
+            made = make(kind, *args)
         except TypeError as error:
             problem = problem or error
             continue
-        if type(dual) is kind:
-            return dual
+        if type(made) is kind:
+            return made
     raise problem or TypeError(f"{kind.__name__} has no usable allocator")
 
 
-def _native_attributes(cause_class: type) -> Iterator[Any]:
+def native_attributes(kind: type) -> Iterator[Any]:
     """Yield the descriptors of attributes kept outside `__dict__`: builtin members and slots."""
-    for base in cause_class.__mro__:
+    for base in kind.__mro__:
         if base is BaseException or base is object:
             continue
         for name, descriptor in vars(base).items():
@@ -349,11 +369,11 @@ def _holds(classes: tuple[type, ...], wanted: type) -> bool:
 class UnserializableException(RayError):
     """Stands in, as the `cause` of a RayTaskError, for an exception that could not be brought over.
 
-    An exception travels from the worker to its caller by pickle. This one takes its place where
-    pickling fails in the worker or unpickling at the caller, the usual reason being a class whose
-    `__init__` takes other arguments than it hands on to `super().__init__`. Give such a class a
-    `__reduce__`, or pass all arguments on. `type_name`, `module`, `message`, `notes` and
-    `traceback_str` are those of the original; `reason` says what failed.
+    An exception travels from the worker to its caller by pickle, and where that fails by its class,
+    its `args` and those of its attributes that can be sent. This one takes its place where the
+    class itself does not come over, the usual reasons being a module that the caller cannot import,
+    and a class made in a function that refers to something like a lock. `type_name`, `module`,
+    `message`, `notes` and `traceback_str` are those of the original; `reason` says what failed.
     """
 
     def __init__(

@@ -6,7 +6,8 @@ from outside as `dumps` and `loads`. Decides nothing: what is retried is known e
 `capture` runs in the worker: the exception is the user's, so its `__str__`, `__reduce__` and
 `__init__` may do anything, and yet the worker must answer. Hence every touch of it is guarded
 against BaseException, and whatever fails is replaced: a text by a placeholder, a cause that does
-not survive pickling by UnserializableException. `rebuild` runs in the driver. The bytes between
+not survive pickling by its parts (`exception_parts`), and where not even its class survives, by
+UnserializableException. `rebuild` runs in the driver. The bytes between
 them are the pickle of a `_Record`, whose members are plain data; the cause is in it as bytes, so
 that the text can be read without running any code of the user's. `release` lets go of what an
 exception that was captured would keep alive.
@@ -76,7 +77,7 @@ class _Record(NamedTuple):
     message: str
     notes: tuple[str, ...]
     cause: bytes | None  # the pickled cause; None: it did not survive pickling
-    reason: str  # why not
+    reason: str  # why not, or what parts of it did not
 
 
 _T = TypeVar("_T")
@@ -169,17 +170,30 @@ def _original(exc: BaseException) -> BaseException:
 def _pickle(
     cause: BaseException, dumps: Callable[[BaseException], bytes], loads: Callable[[bytes], object]
 ) -> tuple[bytes | None, str]:
-    """Return the pickled cause and "", or None and why it cannot be brought over."""
+    """Return the pickled cause and what of it is missing, or None and why it cannot be sent."""
+    from . import exception_parts
+
     try:
-        data = dumps(cause)
-        if type(data) is not bytes:
-            data = bytes(data)
-        again = loads(data)
-        if not _is_a(again, type(cause)):
-            return None, f"it unpickles as {_type_of(again)[0]}"
+        data = _bytes(dumps(cause))
+        if exception_parts.has_arrived(cause, loads(data)):
+            return data, ""
     except BaseException as problem:  # noqa: BLE001 - runs code of the user's exception
-        return None, _one_line(*_name_and_text(problem))
-    return data, ""
+        reason = _one_line(*_name_and_text(problem))
+    else:
+        reason = "it unpickles as something else"
+    try:
+        parts, lost = exception_parts.disassemble(cause, lambda value: loads(_bytes(dumps(value))))
+        data = _bytes(dumps(parts))
+        again = loads(data)
+    except BaseException:  # noqa: BLE001 - the same
+        return None, reason
+    if not _is_a(again, type(cause)):
+        return None, reason
+    return data, "; ".join(lost)[:MAX_SUMMARY_CHARS]
+
+
+def _bytes(data: Any) -> bytes:
+    return data if type(data) is bytes else bytes(data)
 
 
 def release(error: BaseException) -> None:
@@ -237,6 +251,8 @@ def rebuild(data: bytes, attempts: tuple[AttemptInfo, ...] = ()) -> RayTaskError
     text = record.traceback_str
     if isinstance(cause, UnserializableException):
         text = f"{text}\n{cause.explanation}"
+    elif record.reason:
+        text = f"{text}\n(These parts of the exception could not be sent: {record.reason})"
     error = RayTaskError(
         record.function_name,
         text,

@@ -2,6 +2,7 @@
 
 # ruff: noqa: N818 - the names say what is hostile
 
+import asyncio
 import gc
 import os
 import pickle
@@ -739,24 +740,24 @@ HOSTILE = [
     kept_type("str returns an int", lambda: StrOfWrongType("x")),
     kept_type("repr raises", lambda: RaisingRepr("x")),
     kept_type("str returns a subclass", lambda: ReturnsStrSubclass("x")),
-    stands_in("reduce raises", lambda: RaisingReduce("x")),
-    stands_in("reduce raises KeyboardInterrupt", lambda: InterruptingReduce("x")),
-    stands_in("reduce recurses", lambda: RecursiveReduce("x")),
-    stands_in("reduces to another exception", lambda: ReducesToAnother("x")),
-    stands_in("reduces to no exception", lambda: ReducesToNoException("x")),
-    stands_in("init mismatched", lambda: MismatchedError(1, 2)),
+    kept_type("reduce raises", lambda: RaisingReduce("x")),
+    kept_type("reduce raises KeyboardInterrupt", lambda: InterruptingReduce("x")),
+    kept_type("reduce recurses", lambda: RecursiveReduce("x")),
+    kept_type("reduces to another exception", lambda: ReducesToAnother("x")),
+    kept_type("reduces to no exception", lambda: ReducesToNoException("x")),
+    kept_type("init mismatched", lambda: MismatchedError(1, 2)),
     stands_in("getattribute raises", lambda: RaisingGetattribute("x")),
     stands_in("class raises", lambda: LyingClass("x")),
     kept_type("notes raise", lambda: HostileNotes("x")),
     kept_type("slots", lambda: Slotted(5)),
-    stands_in("slots, init mismatched", lambda: SlottedMismatched(5)),
-    stands_in("unpicklable member", lambda: HoldsLock("x")),
-    stands_in("unpicklable argument", lambda: ValueError(threading.Lock())),
-    stands_in("deep argument", deep_argument),
+    kept_type("slots, init mismatched", lambda: SlottedMismatched(5)),
+    kept_type("unpicklable member", lambda: HoldsLock("x")),
+    kept_type("unpicklable argument", lambda: ValueError(threading.Lock())),
+    kept_type("deep argument", deep_argument),
     kept_type("no subclasses", lambda: RefusesSubclasses("x")),
     kept_type("notes are an int", lambda: OddNotes("x")),
     kept_type("note is bytes", lambda: with_notes([b"note", 5])),
-    stands_in("note is hostile and unpicklable", lambda: with_notes([threading.Lock()])),
+    kept_type("note is hostile and unpicklable", lambda: with_notes([threading.Lock()])),
     kept_type("note has no text", lambda: with_notes([HostileNote()])),
     kept_type("cycle of causes", cause_cycle),
     kept_type("cycle of contexts", self_context),
@@ -820,8 +821,11 @@ def test_the_stand_in_keeps_type_message_notes_and_traceback():
         """
         import threading
 
+        class Local(Exception):
+            lock = threading.Lock()
+
         def f():
-            error = ValueError("the message", threading.Lock())
+            error = Local("the message", 5)
             error.add_note("a note")
             raise error
         """
@@ -829,9 +833,9 @@ def test_the_stand_in_keeps_type_message_notes_and_traceback():
     error = brought_over(run(f))
     assert type(error).__name__ == "RayTaskError(UnserializableException)"
     cause = error.cause
-    assert (cause.type_name, cause.module, cause.notes) == ("ValueError", "builtins", ("a note",))
+    assert (cause.type_name, cause.module, cause.notes) == ("Local", "__main__", ("a note",))
     assert "the message" in cause.message
-    assert str(cause).startswith("ValueError: ('the message'")
+    assert str(cause).startswith("Local: ('the message'")
     assert "isn't serializable: TypeError: cannot pickle '_thread.lock' object" in str(cause)
     assert str(error) == f"{cause.traceback_str}\n{cause.explanation}"
     assert "    raise error\n" in cause.traceback_str
@@ -924,6 +928,308 @@ def test_an_error_captured_in_one_process_is_rebuilt_in_another():
         raise error
     assert (caught.value.errno, caught.value.filename) == (2, "name")
     assert caught.value.pid not in (None, os.getpid())
+
+
+# --------------------------------------------------------------------------- by its parts
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, status):
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+class TwoArguments(Exception):
+    def __init__(self, message, argv):
+        super().__init__(message)
+        self.argv = argv
+
+
+class Wraps(Exception):
+    """pickle makes it again without an error, and wraps the text twice."""
+
+    def __init__(self, text):
+        super().__init__(f"<{text}>")
+
+
+class OfSystem(OSError):
+    def __init__(self, path):
+        super().__init__(2, "gone", path)
+        self.path = path
+
+
+class Decoding(UnicodeDecodeError):
+    def __init__(self, data):
+        super().__init__("utf-8", data, 0, 1, "not text")
+
+
+class Missing(KeyError):
+    def __init__(self, key, *, table):
+        super().__init__(key)
+        self.table = table
+
+
+class NoModule(ImportError):
+    def __init__(self, name):
+        super().__init__(f"no {name}", name=name, path="/nowhere")
+
+
+class Exits(SystemExit):
+    def __init__(self, code, why):
+        super().__init__(code)
+        self.why = why
+
+
+class BySlots(Exception):
+    __slots__ = ("__hidden", "code")
+
+    def __init__(self, text, code):
+        super().__init__(text)
+        self.code = code
+        self.__hidden = -code
+
+    def hidden(self):
+        return self.__hidden
+
+
+class WithState(Exception):
+    """As those of HTTP libraries: what it holds can be sent, or not."""
+
+    def __init__(self, text, *, response=None, request=None):
+        super().__init__(text)
+        self.response = response
+        self.request = request
+
+
+class Many(ExceptionGroup):
+    def __new__(cls, errors, code):
+        return super().__new__(cls, f"{len(errors)} errors", errors)
+
+    def __init__(self, errors, code):
+        self.code = code
+
+    def derive(self, errors):
+        return Many(errors, self.code)
+
+
+def traced(error):
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
+
+
+PARTED = [
+    KeywordOnly(status=503),
+    TwoArguments("failed", ["-i"]),
+    Wraps("text"),
+    OfSystem("/gone"),
+    Decoding(b"\xff"),
+    Missing("key", table=[1]),
+    NoModule("nothing"),
+    Exits(3, "enough"),
+    BySlots("text", 7),
+    WithState("text", response={"status": 1}),
+]
+
+
+def shown(error):
+    """What there is to see of an exception, of one in a group too."""
+    names = [name for name in dir(error) if not name.startswith("__")]
+    values = [(name, getattr(error, name, None)) for name in names]
+    plain = [(name, value) for name, value in values if not callable(value)]
+    return type(error), str(error), error.args, repr(plain)
+
+
+@pytest.mark.parametrize("exc", PARTED, ids=lambda exc: type(exc).__name__)
+def test_an_exception_with_an_init_of_its_own_comes_over_as_it_is(exc):
+    error = rebuild(captured(exc))
+    assert shown(error.cause) == shown(exc)
+    assert "could not be sent" not in str(error)
+    if not isinstance(exc, SystemExit):
+        raised = error.as_instanceof_cause()
+        assert isinstance(raised, type(exc))
+        assert vars(raised).items() >= vars(exc).items()
+        assert shown(pickle.loads(captured_again(raised)).cause) == shown(exc)
+
+
+def captured_again(error):
+    """As if it left the task that has waited for the first."""
+    return pickle.dumps(_Loads(captured(error)))
+
+
+class _Loads:
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        return rebuild, (self.data,)
+
+
+def test_slots_come_over_with_their_private_names():
+    assert rebuild(captured(BySlots("text", 7))).cause.hidden() == -7
+
+
+@pytest.mark.parametrize("exc", PARTED, ids=lambda exc: type(exc).__name__)
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda exc: BaseExceptionGroup("g", [exc, ValueError("v")]),
+        lambda exc: BaseExceptionGroup("g", [BaseExceptionGroup("inner", [exc])]),
+        lambda exc: RuntimeError("bad", exc),
+        lambda exc: WithState("bad", response=[exc]),
+        lambda exc: WithState("bad", response={"first": (exc, 1)}),
+    ],
+    ids=["group", "nested group", "args", "list", "dict"],
+)
+def test_exceptions_inside_of_others_come_over_as_they_are(hold, exc):
+    def inside(holder):
+        if isinstance(holder, BaseExceptionGroup):
+            inner = holder.exceptions[0]
+            return inside(inner) if isinstance(inner, BaseExceptionGroup) else inner
+        if type(holder) is RuntimeError:
+            return holder.args[1]
+        held = holder.response
+        return held["first"][0] if type(held) is dict else held[0]
+
+    found = inside(rebuild(captured(hold(exc))).cause)
+    assert shown(found) == shown(exc)
+
+
+def test_an_error_of_an_inner_task_inside_of_another_exception_comes_over():
+    inner = rebuild(captured(KeywordOnly(status=1))).as_instanceof_cause()
+    error = rebuild(captured(ExceptionGroup("g", [inner]))).cause
+    (member,) = error.exceptions
+    assert isinstance(member, RayTaskError)
+    assert isinstance(member, KeywordOnly)
+    assert (member.status, member.cause.status, str(member)) == (1, 1, str(inner))
+
+
+def test_what_cannot_be_sent_is_left_out_and_told():
+    exc = WithState("text", response=threading.Lock(), request={"url": "u"})
+    error = rebuild(captured(exc))
+    assert type(error.cause) is WithState
+    assert vars(error.cause) == {"request": {"url": "u"}}
+    assert str(error.cause) == "text"
+    assert str(error).endswith(
+        "(These parts of the exception could not be sent: response (TypeError: cannot pickle "
+        "'_thread.lock' object))"
+    )
+
+
+@pytest.mark.parametrize("more", [(), (1, "x")], ids=["alone", "of several"])
+def test_an_argument_that_cannot_be_sent_leaves_its_text(more):
+    exc = ValueError(threading.Lock(), *more)
+    cause = rebuild(captured(exc)).cause
+    assert type(cause) is ValueError
+    assert str(cause) == str(exc)
+    assert repr(cause) == repr(exc)
+    assert cause.args[1:] == more
+    assert str(rebuild(captured(cause)).cause) == str(exc)  # the stand-in can be sent on
+
+
+def test_an_exception_that_holds_its_traceback_comes_over():
+    exc = traced(WithState("text", request=5))
+    exc.response = exc.__traceback__
+    cause = rebuild(captured(exc)).cause
+    assert (str(cause), vars(cause)) == ("text", {"request": 5})
+
+
+def test_exceptions_that_hold_each_other_come_over():
+    first, second = WithState("first"), WithState("second")
+    first.response, second.response = second, first
+    cause = rebuild(captured(first)).cause
+    assert type(cause.response) is WithState
+    assert str(cause.response) == "second"
+
+
+def test_a_group_with_an_init_of_its_own_can_be_split():
+    group = Many([KeywordOnly(status=1), ValueError("v")], code=5)
+    error = rebuild(captured(group)).as_instanceof_cause()
+    assert isinstance(error, Many)
+    (found,), (rest,) = matched(error, KeywordOnly)
+    assert (found.status, str(rest)) == (1, "v")
+    part = error.subgroup(ValueError)
+    assert (type(part), part.code, str(part)) == (Many, 5, "1 errors (1 sub-exception)")
+
+
+def test_an_exception_of_a_script_with_an_init_of_its_own_comes_over():
+    f = task(
+        """
+        class Refused(Exception):
+            def __init__(self, *, status):
+                super().__init__(f"HTTP {status}")
+                self.status = status
+
+        def f():
+            raise Refused(status=503) from ValueError("first")
+        """
+    )
+    error = brought_over(run(f))
+    assert type(error).__name__ == "RayTaskError(Refused)"
+    assert (error.status, str(error.cause)) == (503, "HTTP 503")
+
+
+def test_names_that_pickle_forgets_come_over():
+    with pytest.raises(NameError) as caught:
+        exec("nowhere")
+    assert rebuild(captured(caught.value)).cause.name == "nowhere"
+
+
+# --------------------------------------------------------------------------- groups of all kinds
+
+
+def matched(error, kind):
+    """The members that `except*` gives for a class, and those that are left."""
+    found, rest = (), ()
+    try:
+        try:
+            raise error
+        except* kind as group:
+            found = group.exceptions
+    except BaseExceptionGroup as left:
+        rest = left.exceptions
+    return found, rest
+
+
+@pytest.mark.parametrize(
+    "other", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError("c")]
+)
+def test_except_star_finds_the_failures_beside_what_is_none(other):
+    group = BaseExceptionGroup("both", [ValueError("v"), other])
+    error = brought_over(group)
+    assert isinstance(error, RayTaskError)
+    assert isinstance(error, BaseExceptionGroup)
+    (found,), (rest,) = matched(error, ValueError)
+    assert str(found) == "v"
+    assert type(rest) is RayTaskError
+    assert type(rest.cause) is type(other)
+    assert [type(each) for each in error.cause.exceptions] == [ValueError, type(other)]
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, BaseExceptionGroup)
+    assert again.message == "both"
+
+
+def test_except_star_looks_into_nested_groups():
+    inner = BaseExceptionGroup("inner", [SystemExit(1), OSError("o")])
+    error = brought_over(BaseExceptionGroup("outer", [inner, KeyError("k")]))
+    (found,), rest = matched(error, OSError)
+    assert [str(each) for each in found.exceptions] == ["o"]
+    assert len(rest) == 2
+
+
+class OnlyBase(BaseExceptionGroup):
+    def derive(self, errors):
+        return OnlyBase(self.message, errors)
+
+
+def test_except_star_looks_into_groups_that_are_no_exceptions():
+    inner = OnlyBase("inner", [ValueError("v")])
+    error = brought_over(BaseExceptionGroup("outer", [inner]))
+    (found,), rest = matched(error, ValueError)
+    assert [str(each) for each in found.exceptions] == ["v"]
+    assert not rest
+    assert matched(brought_over(inner), ValueError)[0][0].args == ("v",)
 
 
 # --------------------------------------------------------------------------- what is let go
