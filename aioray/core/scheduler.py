@@ -575,6 +575,8 @@ class Scheduler:
         queue = cls.queue
         idle = self._idle.get(cls.environment)
         free = self._free_leases(cls)
+        if self._stalled and queue and idle and free and self._take_back_older(cls):
+            return  # they come back at once, and then they are first
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
             share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
@@ -958,13 +960,14 @@ class Scheduler:
         if not in_flight:
             worker.last_progress = now
         function: Function | None = None
-        target = 0
+        target = MAX_IN_FLIGHT
         limit = max(1, limit)
         while queue and limit:
             task = queue[0]
             if task.function is not function:
                 function = task.function
-                target = self._target(function)
+                # The smallest so far: nothing goes behind what may run for long.
+                target = min(target, self._target(function))
             if in_flight and (
                 len(in_flight) >= target or (not bundle and function.key not in known)
             ):
@@ -1135,6 +1138,22 @@ class Scheduler:
             if self._could_run_elsewhere(cls, now) or self._outranked(cls, rank(last)):
                 del self._stalled[worker]
                 self._reclaim(worker)
+
+    def _take_back_older(self, cls: SchedulingClass) -> bool:
+        """Reclaim attempts of this class that wait behind long ones, and longer than its queue.
+
+        A worker that is free must not begin with what was submitted later.
+        """
+        own = rank(cls.queue[0])
+        found = False
+        for worker in tuple(self._stalled):
+            if worker.lease is cls and worker.actor is None and len(worker.in_flight) > 1:
+                last = next(reversed(worker.in_flight.values()))
+                if rank(last) < own:
+                    del self._stalled[worker]
+                    self._reclaim(worker)
+                    found = True
+        return found
 
     def _could_run_elsewhere(self, cls: SchedulingClass, now: float) -> bool:
         if not self._free_leases(cls):

@@ -1782,6 +1782,45 @@ def test_what_waits_behind_a_long_attempt_is_taken_back_while_others_wait_for_so
     ]
 
 
+def test_nothing_is_sent_behind_an_attempt_that_may_run_for_long():
+    """Bug: a task of a short function went along with one of an unknown, ran after it and held
+    nobody's CPU meanwhile, which was then given to what had been submitted later.
+    """
+    core = Core(2)
+    warm = core.tasks(2)
+    core.submit(*warm)
+    core.ready(1, 2)
+    for worker, task in enumerate(warm, 1):
+        core.answer(worker, answer(task, duration=SHORT))
+    unknown, short, late = core.task(function="g"), core.task(), core.task(function="g")
+    commands = core.submit(unknown, short, late, now=10.0)
+    assert [command.tasks for command in commands] == [[unknown], [short]]
+    worker = short.worker.id
+    assert core.answer(worker, answer(short, duration=SHORT), now=10.001) == [
+        ResolveValues([(short, "value")]),
+        SendAttempts(worker, [late]),
+    ]
+
+
+def test_worker_that_is_free_begins_with_what_waits_behind_a_long_attempt():
+    """Bug: what was submitted later came first, and for ever if that never ended."""
+    core = Core(2)
+    first = core.tasks(2)
+    core.submit(*first)
+    core.ready(1, 2)
+    core.answer(1, answer(first[0], duration=SHORT))
+    tasks = core.tasks(3)
+    core.submit(*tasks, now=10.0)
+    assert core.timer(10.005) == [PollWorker(1)]
+    late = core.task()
+    core.submit(late, now=10.1)
+    assert core.answer(2, answer(first[1], duration=SHORT), now=11.0) == [
+        ResolveValues([(first[1], "value")]),
+        ReclaimAttempts(1),
+    ]
+    assert core.reclaimed(1, *tasks[1:], now=11.0) == [SendAttempts(2, [*tasks[1:], late])]
+
+
 def test_what_waits_behind_a_long_attempt_gets_a_new_worker():
     core, tasks = stalled_core(cpus=2)
     assert core.timer(10.005) == [PollWorker(1), ReclaimAttempts(1)]
