@@ -289,7 +289,7 @@ def _find_below(fullname: str, below: str, path: Sequence[str] | None) -> Module
     real = f"{_REAL}.{below}"
     if below.partition(".")[0] in ray_names.SHARED and PathFinder.find_spec(real, path) is not None:
         return ModuleSpec(fullname, _AliasLoader(real))
-    if ray_names.is_placeholder(below):
+    if ray_names.is_placeholder(below) and not ray_names.asked_by_one_that_does_without():
         return ModuleSpec(fullname, _PlaceholderLoader(below), is_package=True)
     message = _unavailable(below)
     if message is None:

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
+    "DO_WITHOUT",
     "LAZY",
     "NAMES",
     "PLACEHOLDERS",
     "SHARED",
     "Name",
+    "asked_by_one_that_does_without",
     "find",
     "is_placeholder",
     "look_up",
@@ -107,6 +109,9 @@ PLACEHOLDERS = {
     "util.dask": "XGBoost-Ray, LightGBM-Ray, Daft",
 }
 
+DO_WITHOUT = {"flaml": "takes search spaces and searchers of its own if Ray Tune is not there"}
+"""Libraries that get no placeholders, because they use something else if the import fails."""
+
 SHARED = frozenset(
     {
         "_common",
@@ -164,16 +169,29 @@ def is_placeholder(name: str) -> bool:
     return bool(name)
 
 
+def asked_by_one_that_does_without() -> bool:
+    """Whether the code that imports, or asks for an attribute, is of a library in DO_WITHOUT."""
+    frame = sys._getframe(1)
+    ours = (__name__, "aioray.ray_alias")
+    while frame is not None:
+        asker = frame.f_globals.get("__name__", "")
+        if asker not in ours and not asker.startswith("importlib."):
+            return asker.partition(".")[0] in DO_WITHOUT
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def placeholder_module(name: str) -> ModuleType:
     """A module that stands for `ray.<name>`: whatever is imported from it is a placeholder."""
     module = type(sys)(f"ray.{name}", _missing(name))
+    made: dict[str, Placeholder] = {}  # not attributes, so that each asker is looked at
 
     def __getattr__(attribute: str) -> Any:  # noqa: N807 - that of the module
-        if attribute.startswith("__"):
+        if attribute.startswith("__") or asked_by_one_that_does_without():
             raise AttributeError(f"module {module.__name__!r} has no attribute {attribute!r}")
-        made = _placeholder(f"{name}.{attribute}")
-        setattr(module, attribute, made)
-        return made
+        if attribute not in made:
+            made[attribute] = _placeholder(f"{name}.{attribute}")
+        return made[attribute]
 
     vars(module)["__getattr__"] = __getattr__
     return module

@@ -126,6 +126,22 @@ def test_placeholders_serve_at_the_top_of_a_module() -> None:
     assert "Checkpoint" in repr(Checkpoint)
 
 
+def test_library_that_does_without_is_told_that_there_is_nothing() -> None:
+    importlib.import_module("ray.tune.search")  # somebody else's
+    for statement in (
+        "import ray.tune.schedulers",
+        "import ray.train",
+        "from ray.tune import uniform",
+        "from ray.tune.search import sample",
+        "from ray import air",
+    ):
+        with pytest.raises(ImportError):
+            exec(statement, {"__name__": "flaml.tune.space"})
+    namespace: dict[str, object] = {"__name__": "flamlike"}
+    exec("from ray.tune import uniform, uniform as same", namespace)
+    assert namespace["uniform"] is namespace["same"]
+
+
 def test_cluster_is_named_as_the_reason_only_where_it_is_one() -> None:
     for name in ray_features.NEEDS_CLUSTER:
         assert "needs a Ray cluster" in str(ray_features.explain(name))
