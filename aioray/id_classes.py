@@ -29,19 +29,23 @@ __all__ = [
 ]
 
 
-class BaseID:
-    """An id of some kind: so many bytes. Hashable, picklable, equal to one of the same class."""
+class BaseID(str):
+    """An id of some kind. Hashable, picklable, equal to one of the same class.
 
-    __slots__ = ("_bytes",)
+    It is a str too, of its hexadecimal digits, so that it can stand wherever the state API and the
+    runtime context take and tell those. That is beyond Ray; what is printed is as in Ray.
+    """
+
+    __slots__ = ()
     _SIZE: int  # bytes
 
-    def __init__(self, id: bytes) -> None:  # noqa: A002 - Ray's name
+    def __new__(cls, id: bytes) -> Self:  # noqa: A002 - Ray's name
         """Take the bytes of an id. Raises TypeError or ValueError for anything else."""
         if not isinstance(id, bytes):
             raise TypeError(f"Unsupported type: {type(id)}, expected bytes")
-        if len(id) != self._SIZE:
-            raise ValueError(f"ID string needs to have length {self._SIZE}, got {len(id)}")
-        self._bytes = id
+        if len(id) != cls._SIZE:
+            raise ValueError(f"ID string needs to have length {cls._SIZE}, got {len(id)}")
+        return super().__new__(cls, id.hex())
 
     @classmethod
     def from_binary(cls, id_bytes: bytes) -> Self:
@@ -65,27 +69,36 @@ class BaseID:
 
     def binary(self) -> bytes:
         """The id as bytes."""
-        return self._bytes
+        return bytes.fromhex(self)
 
     def hex(self) -> str:
-        """The id in hexadecimal digits."""
-        return self._bytes.hex()
+        """The id in hexadecimal digits, as a plain str."""
+        return "".join(self)
 
     def is_nil(self) -> bool:
         """Whether it is the id of nothing."""
-        return self._bytes == b"\xff" * self._SIZE
+        return self == self.nil()
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._bytes == other._bytes
+        if isinstance(other, BaseID) and type(other) is not type(self):
+            return False
+        return str.__eq__(self, other) is True
 
-    def __hash__(self) -> int:
-        return hash(self._bytes)
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.hex()})"
 
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._bytes,)
+        return type(self), (self.binary(),)
 
 
 class UniqueID(BaseID):
@@ -137,7 +150,7 @@ class JobID(BaseID):
 
     def int(self) -> int:
         """The number of the job."""
-        return int.from_bytes(self._bytes, "little")
+        return int.from_bytes(self.binary(), "little")
 
 
 class ActorID(BaseID):
@@ -148,7 +161,7 @@ class ActorID(BaseID):
 
     def job_id(self) -> JobID:
         """The job that it belongs to."""
-        return JobID(self._bytes[-ids.JOB_ID_SIZE :])
+        return JobID(self.binary()[-ids.JOB_ID_SIZE :])
 
     @classmethod
     def from_random(cls) -> Self:
@@ -164,11 +177,11 @@ class TaskID(BaseID):
 
     def job_id(self) -> JobID:
         """The job that it belongs to."""
-        return JobID(self._bytes[-ids.JOB_ID_SIZE :])
+        return JobID(self.binary()[-ids.JOB_ID_SIZE :])
 
     def actor_id(self) -> ActorID:
         """The actor whose call, or creation, it is; nil: it is a task."""
-        actor = ids.actor_of(self._bytes)
+        actor = ids.actor_of(self.binary())
         return ActorID.nil() if actor is None else ActorID(actor)
 
     @classmethod

@@ -163,6 +163,8 @@ def test_id_is_a_value_of_its_class(name: str) -> None:
         one == kind.from_binary(data) == kind.from_hex(one.hex()) == pickle.loads(pickle.dumps(one))
     )
     assert hash(one) == hash(kind(data))
+    assert {one: 1}[data.hex()] == 1
+    assert f"{one}" == repr(one)
     assert (one.binary(), one.hex(), one.is_nil()) == (data, data.hex(), False)
     assert repr(one) == str(one) == f"{name}({data.hex()})"
     assert kind.nil().is_nil()
