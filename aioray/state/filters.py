@@ -144,7 +144,7 @@ def _converted(resource: Resource, column: Column, value: Any) -> Any:
             f"{given} a boolean type column. Please provide `--filter {name} [True|true|1]` for "
             f"True or `--filter {name} [False|false|0]` for False."
         )
-    text = str(value)
+    text = value if isinstance(value, str) else str(value)  # an id is a str of its digits
     if name in {"task_id", "actor_id", "job_id"} and resource.name in {"tasks", "actors"}:
         check_id(name, text)
     if resource.name == "actors" and name == "state" and text.upper() not in column.choices:

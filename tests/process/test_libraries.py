@@ -17,6 +17,7 @@ from aioray.util import ActorPool
 from aioray.util.annotations import RayDeprecationWarning
 from aioray.util.queue import Queue, _QueueActor
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from aioray.util.state import list_tasks
 
 from . import jobs
 from .support import GUARD, ROOT
@@ -313,6 +314,8 @@ def test_state_by_its_private_names():
     assert row["ActorClassName"].endswith("Adder")
     assert _private.state.actors(actor_id=adder._actor_id.hex()) == row
     assert _private.state.actors(actor_id="00" * 16) == {}
+    (task,) = list_tasks(filters=[("task_id", "=", adder.add.remote(2).task_id())])
+    assert (task.name, task.actor_id) == ("Adder.add", adder._actor_id)
     group = aioray.util.placement_group([{"CPU": 1}])
     aioray.get(group.ready())
     table = _private.state.state.placement_group_table(group.id)
