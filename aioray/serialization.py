@@ -28,10 +28,12 @@ import struct
 import sys
 import threading
 from collections import ChainMap
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
+
+from .functools_reducers import REDUCERS, is_dispatcher, reduce_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -240,10 +242,16 @@ _reduce_code_without_file = cloudpickle.Pickler.dispatch_table[CodeType]
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     dispatch_table: Final = ChainMap(
         custom_reducers,
-        {memoryview: _reduce_memoryview, CodeType: _reduce_code},
+        {memoryview: _reduce_memoryview, CodeType: _reduce_code, **REDUCERS},
         cloudpickle.Pickler.dispatch_table,
         _excerpts,
     )
+
+    def reducer_override(self, value: Any) -> Any:
+        """As cloudpickle, which has functions and classes asked for here, and no others."""
+        if type(value) is FunctionType and is_dispatcher(value):
+            return reduce_dispatcher(value)
+        return super().reducer_override(value)
 
 
 def _by_cloudpickle(value: Any, buffer_callback: Callable[[Any], Any] | None) -> bytes:

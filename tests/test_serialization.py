@@ -625,3 +625,126 @@ def test_custom_reducers_are_asked_while_they_are_there(monkeypatch):
     assert pickle.loads(function)() == "[2, 'again']"
     monkeypatch.undo()
     assert type(load(joined(Holder(1)))) is Holder
+
+
+SCRIPT = """
+import functools
+
+@functools.lru_cache(maxsize=7, typed=True)
+def table(n):
+    return list(range(n))
+
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def doubled(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return 2 * function(*args)
+    return wrapper
+
+outside = doubled(functools.cache(lambda x: x))
+inside = functools.cache(doubled(lambda x: x))
+
+@functools.singledispatch
+def kind(value):
+    return "object"
+
+@kind.register
+def _(value: int):
+    return "int"
+
+@kind.register(list)
+def _(value):
+    return [kind(each) for each in value]
+
+class Model:
+    n = 5
+
+    @functools.cached_property
+    def large(self):
+        return self.n * 2
+
+    @functools.lru_cache
+    def add(self, x):
+        return self.n + x
+
+    @staticmethod
+    @functools.cache
+    def same(x):
+        return x
+
+    @classmethod
+    @functools.cache
+    def name(cls, x):
+        return cls.__name__ + x
+
+    first = functools.partialmethod(lambda self, a, b: (a, b, self.n), 1)
+
+    @functools.singledispatchmethod
+    def kind(self, x):
+        return "object"
+
+    @kind.register
+    def _(self, x: int):
+        return "int"
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("table(3)", [0, 1, 2]),
+        ("table.cache_parameters()", {"maxsize": 7, "typed": True}),
+        ("table.__wrapped__(2)", [0, 1]),
+        ("fib(30)", 832040),
+        ("outside(2)", 4),
+        ("inside(2)", 4),
+        ("kind(1), kind('')", ("int", "object")),
+        ("kind([1, ''])", ["int", "object"]),
+        ("Model().large", 10),
+        ("Model().add(1)", 6),
+        ("Model.same(2)", 2),
+        ("Model.name('s')", "Models"),
+        ("Model().first(2)", (1, 2, 5)),
+        ("Model().kind(1), Model().kind('')", ("int", "object")),
+    ],
+)
+def test_what_functools_makes_of_functions_of_a_script_comes_back(expression, answer):
+    space = {"__name__": "__main__"}
+    exec(SCRIPT, space)
+    function = eval(f"lambda: ({expression})", space)
+    assert load(dumps(function))() == answer
+    for name in ("table", "fib", "kind", "Model"):  # as values, too
+        load(dumps(space[name]))
+    assert function() == answer
+
+
+def test_a_cache_comes_empty_and_is_one_with_what_it_calls_itself():
+    space = {"__name__": "__main__"}
+    exec(SCRIPT, space)
+    space["fib"].note = "mine"
+    space["fib"](10)
+    fib = load(dumps(space["fib"]))
+    assert fib.cache_info().currsize == 0
+    assert fib(10) == 55
+    assert fib.cache_info().currsize == 11
+    assert fib.note == "mine"
+
+
+@functools.cache
+def cached(x):
+    return x
+
+
+@functools.singledispatch
+def dispatched(x):
+    return x
+
+
+@pytest.mark.parametrize("function", [cached, dispatched])
+def test_what_functools_makes_of_functions_of_a_module_is_known_by_name(function):
+    assert load(dumps(function)) is function
+    assert load(dumps(lambda: function))() is function
+    assert pickle.loads(dump_function(function)[0]) is function
