@@ -263,7 +263,8 @@ _NOT_CALLED = frozenset(
 
 
 def _is_method(member: Any) -> bool:
-    return inspect.isfunction(member) or inspect.ismethod(member)
+    is_cache = hasattr(member, "cache_parameters") and hasattr(member, "__wrapped__")
+    return inspect.isfunction(member) or inspect.ismethod(member) or is_cache
 
 
 def _signature_in(cls: type[Any], name: str, member: Callable[..., Any]) -> inspect.Signature:

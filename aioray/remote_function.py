@@ -18,7 +18,7 @@ from .api import client_for_call
 from .client import Call
 from .exceptions import UnsupportedFeatureError
 from .options import parse_task_options
-from .signatures import check_call
+from .signatures import check_call, is_generator, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -61,6 +61,9 @@ __all__ = ["BoundOptions", "RemoteFunction", "remote"]
 class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
     """A function whose calls run in worker processes. Made by `@aioray.remote`.
 
+    It may be any callable: a partial, a bound method, an object, a builtin. What it holds is
+    serialized once, at the first call, as what functions close over; each worker has its own copy.
+
     `f.remote(...)` submits a call and returns its ref at once; `f.options(...)` changes options for
     some calls. Calling it directly is a TypeError.
     Source: Ray API reference, ray.remote.
@@ -68,11 +71,14 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
 
     def __init__(self, function: Callable[P, Value_co], options: TaskOptions) -> None:
         itself: Any = self  # to be called, as far as checkers know, by `remote` only
-        functools.update_wrapper(itself, function)
+        self.name: str = name_of(function)
+        self.__name__ = self.__qualname__ = self.name
+        # The attributes of an object that can be called are its own matter.
+        given = functools.WRAPPER_UPDATES if inspect.isroutine(function) else ()
+        functools.update_wrapper(itself, function, updated=given)
         if not getattr(function, "__module__", None):
             self.__module__ = "global"
         self.function = function
-        self.name: str = getattr(function, "__name__", type(function).__name__)
         self.options_given = options
         self._call = Call(self, options)
         self.arity: tuple[int, float] | None = None  # see `signatures.check_call`
@@ -104,7 +110,7 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
             changed = parse_task_options(
                 options,
                 base=self.options_given,
-                is_generator=_is_generator(self.function),
+                is_generator=is_generator(self.function),
             )
             return BoundOptions(self, changed)
 
@@ -260,14 +266,12 @@ def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[..., Any, Any]
         from .actor import make_actor_class  # programs without actors do without it
 
         return make_actor_class(target, options)
-    if not inspect.isfunction(target):
+    if not callable(target):
         raise TypeError(
-            f"@remote takes a function or a class, not {target!r} of type "
-            f"{type(target).__name__}. Wrap it in a function with 'def' or 'lambda'."
+            f"@remote takes a function, a class or another callable, not {target!r} of type "
+            f"{type(target).__name__}."
         )
-    checked = parse_task_options(options, base=None, is_generator=_is_generator(target))
+    if hasattr(target, "remote"):
+        raise TypeError(f"{target!r} is remote already: call its .remote().")
+    checked = parse_task_options(options, base=None, is_generator=is_generator(target))
     return RemoteFunction(target, checked)
-
-
-def _is_generator(function: Any) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

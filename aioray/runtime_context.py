@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import ids
 from .client import registry
+from .signatures import name_of
 from .worker.current import place
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class RuntimeContext:
             where = "" if actor.cls is None else f"{_module_of(actor.cls)}."
             return f"{where}{actor.class_name}.{attempt.role[0]}"
         function = place.function
-        return f"{_module_of(function)}.{function.__name__}"
+        return f"{_module_of(function)}.{name_of(function)}"
 
     def get_attempt_number(self) -> int | None:
         """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
@@ -302,7 +303,7 @@ class RuntimeContext:
 
 def _module_of(code: Any) -> str:
     """The module of a function or class; of a script, what it would be called as a module."""
-    name: str = code.__module__
+    name: str = getattr(code, "__module__", None) or type(code).__module__
     if name != "__main__":
         return name
     for member in (code, *vars(code).values()) if isinstance(code, type) else (code,):

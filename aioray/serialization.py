@@ -43,6 +43,7 @@ __all__ = [
     "INLINE_LIMIT",
     "ArgumentSlot",
     "Pieces",
+    "Private",
     "contained_ids",
     "custom_reducers",
     "dump",
@@ -114,6 +115,37 @@ class Pieces:
     def join(self) -> bytes:
         """As one."""
         return b"".join(self.buffers)
+
+
+class Private:
+    """Pickles as its value, whose arrays are then the reader's own, and can be written to.
+
+    They are copied when they are read, as between the processes of the standard library, where the
+    arrays of other values share the memory of what was sent. What is read-only stays so.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (pickle.PickleBuffer(_in_band(self.value)),)
+
+
+def _in_band(value: Any) -> bytes:
+    """One plain pickle, with all buffers; refs are noted for whoever pickles around it."""
+    if not (custom_reducers or _by_value() or "torch" in _modules or "pyarrow" in _modules):
+        collected = len(_collector.refs or ())
+        try:
+            data = pickle.dumps(value, 5)
+            if b"_main__" not in data:
+                return data
+        except Exception:  # noqa: BLE001, S110 - whatever a foreign __reduce__ may raise
+            pass
+        if _collector.refs:
+            del _collector.refs[collected:]
+    return _by_cloudpickle(value, None)
 
 
 def dump(value: Any) -> tuple[bytes | Pieces, Sequence[Any]]:

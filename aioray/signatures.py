@@ -1,4 +1,4 @@
-"""Checks a call against the signature of what is called, in the caller.
+"""Checks a call against the signature of what is called, in the caller, and names that.
 
 Room: facade, also used where calls are serialized, in driver and worker. Ray's rule: arguments that
 do not fit are a TypeError at `.remote()`, with the text of `inspect.Signature.bind`. Binding costs
@@ -8,6 +8,7 @@ nearly all are, are checked by counting them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Checked", "check_call", "positional_range", "signature_of"]
+__all__ = [
+    "Checked",
+    "check_call",
+    "is_generator",
+    "name_of",
+    "positional_range",
+    "signature_of",
+]
 
 ANYTHING = inspect.Signature(
     [
@@ -50,11 +58,31 @@ def check_call(code: Checked, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature; if there is none, as in some classes written in C, one that fits any call."""
+    """The signature; if there is none, as in some classes written in C, one that fits any call.
+
+    Of a function that wraps another it is its own: what it adds, the caller need not give.
+    """
     try:
-        return inspect.signature(function)
-    except ValueError:
-        return ANYTHING
+        return inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        wrapped = getattr(function, "__wrapped__", None)  # by something in C, such as a cache
+        return ANYTHING if wrapped is None else signature_of(wrapped)
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether a call gives a generator, plain or asynchronous; of callable objects too."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = getattr(type(function), "__call__", function)  # noqa: B004 - it is looked at
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def name_of(function: Any) -> str:
+    """What to call a task: the name of the function, inside partials too, or of its class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def positional_range(signature: inspect.Signature) -> tuple[int, float]:

@@ -9,26 +9,35 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import operator
 import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from aioray.api import cancel
+from aioray.api import cancel, init
+from aioray.client import registry
 from aioray.futures import RefFuture
-from aioray.refs import resolve_into
+from aioray.refs import ObjectRef, resolve_into
 from aioray.remote_function import remote
-from aioray.util.calls import name_of
+from aioray.serialization import Private
+from aioray.signatures import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aioray.call_types import Calls
-    from aioray.refs import ObjectRef
 
 __all__ = ["Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_INSTEAD = {
+    "mp_context": "workers are the session's",
+    "thread_name_prefix": "calls run in processes",
+    "initializer": "use the option runtime_env, with a worker_process_setup_hook",
+    "initargs": "use the option runtime_env, with a worker_process_setup_hook",
+    "max_tasks_per_child": "use the option max_calls",
+}
 MAX_NAMES = 256  # of functions, whose options are kept ready
 
 
@@ -53,6 +62,8 @@ class _TaskFuture(RefFuture[T]):
 class Executor(concurrent.futures.Executor):
     """Runs calls as tasks: `executor.submit(f, x)`, `loop.run_in_executor(executor, f, x)`.
 
+    max_workers: CPUs of the session that is started if there is none. In one that is there, calls
+    take turns with its other tasks, and how many run at once is said by its CPUs alone.
     task_options: what `@aioray.remote` takes, such as max_retries=0 or num_cpus=2; num_returns is
     not among them, because a future has one value. `submit` takes any callable that can be
     serialized. An argument that is an ObjectRef reaches it as its value.
@@ -64,7 +75,14 @@ class Executor(concurrent.futures.Executor):
     short. Beyond Ray.
     """
 
-    def __init__(self, **task_options: Any) -> None:
+    def __init__(self, max_workers: int | None = None, **task_options: Any) -> None:
+        for name in task_options.keys() & _INSTEAD:
+            raise TypeError(f"Executor() takes no {name}: {_INSTEAD[name]}.")
+        if max_workers is not None:
+            if operator.index(max_workers) < 1:
+                raise ValueError(f"max_workers must be greater than 0, got {max_workers}")
+            if registry.current() is None:
+                init(num_cpus=max_workers)
         if task_options.get("num_returns", 1) != 1:
             raise ValueError(
                 "Executor() takes no num_returns: a future has one value. Return a tuple instead."
@@ -89,7 +107,11 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("This Executor is shut down. Make a new one.")
-        ref: ObjectRef[T] = self._named(name_of(fn)).remote(fn, *args, **kwargs)
+        ref: ObjectRef[T] = self._named(name_of(fn)).remote(
+            fn,
+            *[_private(each) for each in args],
+            **{name: _private(each) for name, each in kwargs.items()},
+        )
         future: _TaskFuture[T] = _TaskFuture(ref)
         with self._lock:
             self._pending.add(future)
@@ -121,6 +143,11 @@ class Executor(concurrent.futures.Executor):
             concurrent.futures.wait(pending)
 
 
-def _call(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+def _private(argument: Any) -> Any:
+    """Its arrays can be written to, as with other executors; those behind a ref cannot."""
+    return argument if isinstance(argument, (ObjectRef, int, str)) else Private(argument)
+
+
+def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Private:
     """What runs in the worker. The function is an argument, so nothing of it stays there."""
-    return function(*args, **kwargs)
+    return Private(function(*args, **kwargs))

@@ -25,6 +25,7 @@ import signal
 import struct
 import sys
 import time
+from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -206,8 +207,10 @@ class Server:
                 self.show(attempt.name)
             if self.interrupts.requested(seq) or (channel.cancelled and seq in channel.cancelled):
                 self.answer(seq, Status.NOT_STARTED, b"", started, 0.0, self.use)
-            else:
-                self.call(attempt, function, given, self.use)
+            elif role is not None and role[_MAKES] is not None:
+                self.call(attempt, function, given, self.use)  # its methods see what __init__ sets
+            else:  # context variables that this one sets are not seen by the next
+                copy_context().run(self.call, attempt, function, given, self.use)
         place.attempt = place.function = None
         if attempt.trace is not None:
             self.tracing().leave()
@@ -629,9 +632,16 @@ def pack_returns(
         return pack(value, attempt, "result", objects, use, refs)
     if count == 0:
         return b""
-    if len(value) != count:
+    try:
+        given = len(value)
+    except TypeError:
         raise ValueError(
-            f"Task returned {len(value)} objects, but num_returns={count}. Return a sequence of "
+            f"Task returned 1 object, of type {type(value).__name__}, but num_returns={count}. "
+            f"Return a list or tuple of {count} values, or change num_returns."
+        ) from None
+    if given != count:
+        raise ValueError(
+            f"Task returned {given} objects, but num_returns={count}. Return a sequence of "
             f"{count} values, or change num_returns."
         )
     if count == 1:

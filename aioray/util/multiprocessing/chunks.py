@@ -15,7 +15,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aioray.serialization import load
+from aioray.serialization import Private, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def run_chunk(
     items: list[Any],
     unpack: Callable[..., Any],
     one_by_one: bool,
-) -> list[Any]:
+) -> Private:
     """Call the function for each item; the values, or bytes of `failures.capture` in their places.
 
     initializer: the pickled (function, arguments), b"" for none; it runs once per process and pool.
@@ -72,7 +72,7 @@ def run_chunk(
             outcomes.append(Failed(_capture(error, work)))
             if not one_by_one:
                 break
-    return outcomes
+    return Private(outcomes)
 
 
 class Failed:

@@ -19,7 +19,7 @@ from aioray.client import activate
 from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.failures import rebuild
 from aioray.serializability import explain
-from aioray.serialization import Pieces, dump, dumps
+from aioray.serialization import Pieces, Private, dump, dumps
 from aioray.util.multiprocessing.chunks import Failed
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Job:
 
     def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
         """Of the task that is this chunk."""
-        return (*self.before, chunk.items, self.unpack, self.one_by_one)
+        return (*self.before, Private(chunk.items), self.unpack, self.one_by_one)
 
     def done(self, index: int, outcomes: list[Any]) -> None:
         """A chunk has these outcomes. Dispatcher's thread."""
@@ -89,7 +89,7 @@ def dump_or_explain(value: Any, name: str) -> tuple[Any, Any]:
     Raises TypeError if it cannot be serialized.
     """
     try:
-        data, refs = dump(value)
+        data, refs = dump(Private(value))
     except Exception as error:  # whatever a foreign __reduce__ may raise
         report = explain(value, name, dumps)
         raise TypeError(f"Could not serialize {name} for the pool:\n{report}") from error

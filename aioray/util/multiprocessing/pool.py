@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aioray.api import client_for_call, init
 from aioray.client import activate, refuse_to_block, registry
 from aioray.remote_function import remote
+from aioray.signatures import name_of
 from aioray.util import log_once
-from aioray.util.calls import name_of
 from aioray.util.multiprocessing.chunks import run_chunk, with_arguments, with_item, with_items
 from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain
 from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
