@@ -102,6 +102,7 @@ class Answer(NamedTuple):
     started_at: float
     duration: float  # seconds inside the user's function; 0.0: it was never entered
     delay: float | None = None  # seconds asked for by ASKED_FOR_RETRY
+    partial: bool = False  # some of its values came before, and stand also if it has failed
 
 
 class FailureKind(Enum):

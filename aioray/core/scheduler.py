@@ -423,15 +423,20 @@ class Scheduler:
         task: Task,
         failure: Failure,
         outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST,
+        *,
+        partial: bool = False,
     ) -> None:
         """Fail the task and, one after the other, everything that waits for it.
 
-        outcome: what those are told who have asked to cancel the task, or do so from now on. It is
-        FINISHED_FIRST unless the failure is one of cancelling.
+        partial: some of its values are there, and what waits for it may want those: that finds out
+        when it is to run, see `_argument_lost`. outcome: what those are told who have asked to
+        cancel the task, or do so from now on; FINISHED_FIRST unless the failure is of cancelling.
         """
         self._fail_one(task, failure, outcome)
         if task.cancellation is not None:
             self._report_cancel(task.cancellation, outcome)
+        if partial:
+            self._finish_dependents(task)
         work = [task]
         while work:
             upstream = work.pop()
@@ -1340,7 +1345,9 @@ class Scheduler:
             outcome, detail = CancelOutcome.NOT_STARTED, None
         if kind is FailureKind.SHUTDOWN or not (interrupted or of_cancel):
             outcome = _TOO_LATE
-        self._fail(task, Failure(kind, detail, attempts=tuple(task.failures or ())), outcome)
+        failure = Failure(kind, detail, attempts=tuple(task.failures or ()))
+        partial = answer.partial and kind is FailureKind.APPLICATION
+        self._fail(task, failure, outcome, partial=partial)
 
     # ------------------------------------------------------------ retries
 

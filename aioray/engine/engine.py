@@ -65,10 +65,11 @@ from ..core.messages import (
 from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
+from ..generators import DynamicObjectRefGenerator
 from ..options import InitOptions, parse_init_options
 from ..printable import printable
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import contained_ids, load
+from ..serialization import contained_ids, dump, load
 from ..startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.keeper import Keeper
@@ -1363,8 +1364,11 @@ class Engine:
         if failure.upstream is not None:
             failure.upstream.returns.seen = True  # it lives on in this one
         if task.stream is not None:
-            task.stream.fail(stored)
-            if failure.kind is FailureKind.APPLICATION and not task.stream.dynamic:
+            raised = failure.kind is FailureKind.APPLICATION
+            items = task.stream.fail(stored, raised=raised)
+            if items:
+                self.store(entries[0], _dynamic(items))
+            elif raised and not task.stream.dynamic:
                 self.store(entries[0], NONE)  # the error is the last item's
         self._store_failure(task, entries, stored)
 
@@ -1448,6 +1452,16 @@ def _split(payload: bytes) -> list[Any]:
     except (EOFError, TypeError, ValueError):
         return []
     return values if isinstance(values, list) else []
+
+
+def _dynamic(items: Sequence[ObjectEntry]) -> bytes:
+    """The value of a task with num_returns="dynamic" that has raised: the last item's error."""
+    value: DynamicObjectRefGenerator[Any] = DynamicObjectRefGenerator(
+        [ObjectRef(entry) for entry in items]
+    )
+    data, _ = dump(value)
+    assert isinstance(data, bytes)  # refs have no buffers
+    return data
 
 
 def _text(payload: Any) -> str:

@@ -31,6 +31,7 @@ from ..failures import capture
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..serialization import contained_ids, dumps, load
 from ..wire import HELD, REF_CHANGE, Ask
+from .lineage import entries_of
 from .reports import NODE_IP, forgotten_actor
 from .store import Stored
 from .worker import RefsChanged, Saved, Yielded
@@ -533,9 +534,14 @@ class Requests:
 
     def _yielded(self, guest: Guest, item: Yielded) -> None:
         task = self._running(guest.handle.id, item.seq)
-        if task is None or task.stream is None:
+        if task is None:
             return  # it was given up
-        if item.value is None:
+        if task.stream is None:
+            entries = entries_of(task, self._engine)
+            if item.value is None or not 0 <= item.number < len(entries):
+                raise ValueError(f"item {item.number} of {task.name}, which has no such result")
+            self._engine.store(entries[item.number], item.value)
+        elif item.value is None:
             task.stream.last_count = item.number
         else:
             task.stream.add(item.number, lambda entry: self._engine.store(entry, item.value))

@@ -114,15 +114,22 @@ class Stream:
         self.fail(failure)
         return failure
 
-    def fail(self, failure: StoredFailure) -> None:
-        """The task has failed for good: that is the last item."""
-        if self.dynamic:
-            self._end()  # and the value of the task
-        elif not self.ended:
+    def fail(self, failure: StoredFailure, *, raised: bool = False) -> list[ObjectEntry]:
+        """The task has failed for good: that is the last item. All that there are, if dynamic.
+
+        raised: by the function. Else it is no item of a dynamic one, but the value of the task.
+        """
+        items: list[ObjectEntry] = []
+        if self.ended:
+            return items
+        if raised or not self.dynamic:
             entry = self.new_entry(self.produced)
             entry.outcome = failure
             self._append(entry)
-            self._end()
+        if raised and self.dynamic:
+            items = [self._unread[number] for number in range(self.produced)]
+        self._end()
+        return items
 
     def _end(self) -> None:
         self.ended = True

@@ -143,6 +143,7 @@ class WorkerHandle:
         self.expects: Callable[[int], bool] = bool  # whether an attempt has no answer yet
         self._nudged = False  # the worker was told to read, as its socket is full
         self._measures = False  # user code in it has done so
+        self._yielded: set[int] = set()  # seqs of attempts that have told of values before the end
         self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, Enclosure | None, list[int]]] = deque()
@@ -575,9 +576,13 @@ class WorkerHandle:
                 self._end_loan(seq)
             if self._saved and seq in self._saved:
                 answers.append(Saved(seq, self._saved.pop(seq)))
-            answers.append(
-                Answer(seq, ended, payload, started, duration, delay if ended is _ASKED else None)
+            answer = Answer(
+                seq, ended, payload, started, duration, delay if ended is _ASKED else None
             )
+            if self._yielded and seq in self._yielded:
+                self._yielded.discard(seq)
+                answer = answer._replace(partial=True)
+            answers.append(answer)
         if position < end:
             rest = data[position:]
             self._chunks.append(rest)
@@ -628,6 +633,7 @@ class WorkerHandle:
         elif kind == NOTE_YIELDED:
             (number,) = NUMBER.unpack_from(payload)
             rest = payload[NUMBER.size :]
+            self._yielded.add(seq)
             answers.append(Yielded(seq, number, self.find_value(rest) if rest else None))
         elif kind == NOTE_RELEASED:
             for (number,) in NUMBER.iter_unpack(payload):

@@ -20,7 +20,6 @@ from ..wire import STREAMING, Ask, Status
 from .current import Running, running
 from .hosts import Host
 from .objects import Use
-from .serve import Items
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -212,7 +211,7 @@ class _Lane:
             if attempt.num_returns < 0:
                 value = await self._produce(value, attempt, use)
             elif type(value) is GeneratorType:
-                value = Items(value)
+                value = server.collect(value, attempt, use)
         except asyncio.CancelledError as raised:
             error = raised
             if attempt.seq in server.channel.cancelled:  # else it is an error of the method's own

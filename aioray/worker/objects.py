@@ -53,9 +53,10 @@ class _Token:
 class Use:
     """What one attempt has in the store."""
 
-    __slots__ = ("opened", "written")
+    __slots__ = ("items", "opened", "written")
 
     def __init__(self) -> None:
+        self.items: Any = None  # what its generator has filled its return values with so far
         self.opened: list[int] = []  # offsets of the arguments that it has got
         self.written: list[Place] = []  # results that were not told of yet
 

@@ -273,7 +273,7 @@ class Server:
                 if attempt.num_returns < 0:
                     value = self.produce(value, attempt, use)
                 elif type(value) is GeneratorType:
-                    value = Items(value)
+                    value = self.collect(value, attempt, use)
                 gate.current = 0
             except BaseException as raised:  # noqa: BLE001 - user code may raise anything
                 gate.current = 0
@@ -305,6 +305,7 @@ class Server:
         state: of the actor, to be saved along with the answer.
         """
         output.flush()
+        items, use.items = use.items, None
         mean = self.mean_seconds.get(attempt.function, duration)
         self.mean_seconds[attempt.function] = mean + MEAN_WEIGHT * (duration - mean)
         if state is not None and state.error is not None:
@@ -321,6 +322,7 @@ class Server:
                 payload = pack_returns(value, attempt, self.objects, use, refs)
                 value = None
             except BaseException as failure:  # noqa: BLE001 - user code may raise anything
+                self.send_collected(items, attempt, use)
                 self.objects.failed(use)
                 self.answer_error(
                     attempt, failure, Status.RAISED, started, use, duration, 0.0, state
@@ -341,6 +343,8 @@ class Server:
             self.channel.ring()
             raise error
         else:
+            if not isinstance(error, KeyboardInterrupt):
+                self.send_collected(items, attempt, use)
             self.objects.failed(use)  # an item may have been written, and not told of
             status, delay = self.judge(error, attempt)
             self.answer_error(attempt, error, status, started, use, duration, delay, state)
@@ -365,6 +369,54 @@ class Server:
         from . import coroutines
 
         return coroutines
+
+    def collect(self, generator: Any, attempt: Attempt, use: Use) -> Collected:
+        """Fill the return values of the attempt with what a generator yields, one after the other.
+
+        Runs as user code. If the generator raises, what it has yielded before is in `use.items`;
+        what it yields, or raises, when all are filled is told, and changes nothing. As in Ray.
+        """
+        found: Collected = Collected()
+        use.items = found
+        count = attempt.num_returns
+        try:
+            for item in generator:
+                if len(found.packed) < count:
+                    label = f"result[{len(found.packed)}]"
+                    try:
+                        found.packed.append(
+                            pack(item, attempt, label, self.objects, use, found.refs)
+                        )
+                    except Exception as failure:  # noqa: BLE001 - user code may raise anything
+                        found.failure = failure
+                        break
+                elif count:
+                    sys.stderr.write(
+                        f"{attempt.name} has yielded more than num_returns={count} values. The "
+                        f"first {count} are its results, and the generator was closed.\n"
+                    )
+                    break
+        except Exception as error:
+            if len(found.packed) < count or not count:
+                raise
+            import traceback
+
+            sys.stderr.write(
+                f"{attempt.name} has raised an error after all its {count} results were yielded. "
+                f"They stand.\n{''.join(traceback.format_exception(error))}"
+            )
+        finally:
+            generator.close()
+        return found
+
+    def send_collected(self, items: Collected | None, attempt: Attempt, use: Use) -> None:
+        """Send what a generator has yielded that fails now: those results stand."""
+        if items is None or not items.packed:
+            return
+        for number, payload in enumerate(items.packed):
+            self.channel.note(NOTE_YIELDED, NUMBER.pack(number) + payload, attempt.seq)
+        use.written = []  # one whose writing has failed is not among them
+        self.channel.ring()
 
     def produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
         """Send what a generator yields, as it yields it; the value of the task after that.
@@ -613,10 +665,15 @@ def hidden_files() -> frozenset[str]:
     return frozenset(files)
 
 
-class Items(tuple[Any, ...]):
-    """What a generator function has yielded: one item for each return value."""
+class Collected:
+    """What a generator has yielded for the return values of its attempt, serialized."""
 
-    __slots__ = ()
+    __slots__ = ("failure", "packed", "refs")
+
+    def __init__(self) -> None:
+        self.packed: list[bytes] = []
+        self.refs: list[Any] = []  # inside these; they must live until the driver knows of them
+        self.failure: Exception | None = None  # why the next one could not be serialized
 
 
 def pack_returns(
@@ -628,12 +685,17 @@ def pack_returns(
     must live until the driver knows that they are in there.
     """
     count = attempt.num_returns
-    if count < 0 or (count == 1 and type(value) is not Items):
+    collected = type(value) is Collected
+    if count < 0 or (count == 1 and not collected):
         return pack(value, attempt, "result", objects, use, refs)
     if count == 0:
         return b""
+    if collected:
+        if value.failure is not None:
+            raise value.failure
+        refs += value.refs
     try:
-        given = len(value)
+        given = len(value.packed if collected else value)
     except TypeError:
         raise ValueError(
             f"Task returned 1 object, of type {type(value).__name__}, but num_returns={count}. "
@@ -644,11 +706,17 @@ def pack_returns(
             f"Task returned {given} objects, but num_returns={count}. Return a sequence of "
             f"{count} values, or change num_returns."
         )
-    if count == 1:
-        return pack(value[0], attempt, "result", objects, use, refs)
-    data = marshal.dumps(
-        [pack(item, attempt, f"result[{at}]", objects, use, refs) for at, item in enumerate(value)]
+    packed = (
+        value.packed
+        if collected
+        else [
+            pack(item, attempt, f"result[{at}]", objects, use, refs)
+            for at, item in enumerate(value)
+        ]
     )
+    if count == 1:
+        return packed[0]
+    data = marshal.dumps(packed)
     if len(data) > LONGEST_FRAME:
         raise ValueError(
             f"The {count} results have {len(data):,} bytes without those of more than 100 KB each, "

@@ -2236,3 +2236,17 @@ def test_environment_that_fails_when_all_is_over_is_not_tried_again():
     core(ShutdownRequested())
     assert core(broken(1)) == [Stopped()]
     assert core.deadline is None
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_what_waits_for_a_failed_task_runs_if_some_values_are_there(partial):
+    core = Core()
+    upstream = core.running()
+    waiting = core.task(upstream)
+    core.submit(waiting)
+    commands = core.answer(1, answer(upstream, Ended.RAISED)._replace(partial=partial))
+    assert upstream.state is TaskState.FAILED
+    if partial:
+        assert SendAttempts(1, [waiting]) in commands
+    else:
+        assert waiting.state is TaskState.FAILED

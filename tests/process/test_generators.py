@@ -14,6 +14,7 @@ import pytest
 import aioray
 from aioray import CancelOutcome, ObjectRefGenerator
 from aioray.exceptions import (
+    RayTaskError,
     StreamingGeneratorReplayInconsistentError,
     TaskCancelledError,
     WorkerCrashedError,
@@ -322,8 +323,63 @@ def test_dynamic_generator_has_all_refs_at_the_end(session, notes):
     assert [aioray.get(ref)[0] for ref in aioray.get(dying.remote(notes, 4, 1))] == [0, 1, 2, 3]
     with pytest.warns(RayDeprecationWarning):
         failing = fail_after.options(num_returns="dynamic").remote(2)
-    with pytest.raises(ValueError, match="after"):
-        aioray.get(failing)
+    assert outcomes(aioray.get(failing)) == [0, 1, "ValueError"]
+
+
+def outcomes(refs):
+    """The value of each ref, or the name of its error's class."""
+    found = []
+    for ref in refs:
+        try:
+            found.append(aioray.get(ref))
+        except RayTaskError as error:
+            found.append(type(error.cause).__name__)
+    return found
+
+
+def test_generator_that_fails_keeps_the_results_that_it_has_yielded(session, notes):
+    actor = aioray.remote(yielding.Failing).remote()
+    on_loop = aioray.remote(yielding.FailingOnLoop).remote()
+    for failing in (fail_after, actor.after, on_loop.after):
+        several = failing.options(num_returns=4)
+        assert outcomes(several.remote(2)) == [0, 1, "ValueError", "ValueError"]
+    count_four = count.options(num_returns=4)
+    assert outcomes(count_four.remote(2)) == [0, 1, "ValueError", "ValueError"]
+    locks = aioray.remote(yielding.yield_unpicklable)
+    several = locks.options(num_returns=2, retry_exceptions=True)
+    assert outcomes(several.remote()) == [1, "TypeError"]
+    large = aioray.remote(yielding.fail_after_arrays).options(num_returns=3)
+    *arrays, error = outcomes(large.remote(2, 200_000))
+    assert [array.tolist() for array in arrays] == [
+        jobs.numbers(200_000, number).tolist() for number in range(2)
+    ]
+    assert error == "ValueError"
+
+
+def test_what_a_generator_yields_beyond_its_results_is_told_and_changes_nothing(session, capfd):
+    assert aioray.get(count.options(num_returns=2).remote(5)) == [0, 1]
+    assert aioray.get(fail_after.options(num_returns=2).remote(2)) == [0, 1]
+    assert aioray.get(count.options(num_returns=1).remote(3)) == 0
+    aioray.shutdown()
+    told = capfd.readouterr().err
+    assert "more than num_returns=2 values" in told
+    assert "after all its 2 results were yielded" in told
+
+
+def test_result_of_a_generator_that_fails_later_serves_those_who_waited_for_it(session, tmp_path):
+    """1. A task takes each result. 2. The generator fails. 3. Only who needs the error has it."""
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    failing = aioray.remote(yielding.fail_at_gate).options(num_returns=2)
+    with pytest.warns(RayDeprecationWarning):
+        dynamic = aioray.remote(yielding.fail_at_gate).options(num_returns="dynamic")
+    same = aioray.remote(jobs.same)
+    waiting = [same.remote(ref) for ref in failing.remote(gate, 1)]
+    jobs.say(gate, "go on")
+    assert outcomes(waiting) == [0, "ValueError"]
+    found = same.remote(dynamic.remote(gate, 1))
+    jobs.say(gate, "go on")
+    assert outcomes(aioray.get(found)) == [0, "ValueError"]
 
 
 @pytest.mark.parametrize("how", ["send", "throw", "close", "asend", "athrow"])

@@ -30,6 +30,28 @@ def fail_after(n):
     raise ValueError("after", n)
 
 
+def fail_at_gate(gate, n):
+    yield from range(n)
+    jobs.listen(gate)
+    raise ValueError("after", n)
+
+
+def fail_after_arrays(n, size):
+    yield from arrays(n, size)
+    raise ValueError("after", n)
+
+
+class Failing:
+    def after(self, n):
+        yield from range(n)
+        raise ValueError("after", n)
+
+
+class FailingOnLoop(Failing):
+    async def wait(self):
+        pass
+
+
 def yield_lock(n):
     yield from range(n)
     yield jobs.return_lock
