@@ -402,6 +402,7 @@ class Actors:
             if ended is Ended.ARGUMENT_LOST:
                 unstarted.append(task)
             elif ended is Ended.EXITED:
+                task.started_at, task.seconds = answer.started_at, answer.duration
                 if actor.state is not ActorState.DEAD:
                     self._die(actor, DeathCause.EXITED)
                 self._fail_dead(actor, task)
@@ -541,9 +542,25 @@ class Actors:
         worker = actor.worker
         if event.no_restart:
             self._die(actor, DeathCause.KILLED)
+        elif worker is None:
+            self._killed_unborn(actor)
         if worker is not None:
             self._core._kill(worker)
         self._core._dispatch(now)
+
+    def _killed_unborn(self, actor: Actor) -> None:
+        """A kill before it is made, or made again, uses up a restart, and nothing else. As in Ray.
+
+        `exited` does that for one that has a worker.
+        """
+        if not actor.restarts_left:
+            self._die(actor, DeathCause.KILLED)
+            return
+        if actor.restarts_left > 0:
+            actor.restarts_left -= 1
+        actor.num_restarts += 1
+        if actor.state is not ActorState.RESTARTING:  # else it was told of the death before
+            self._report(actor)
 
     def group_removed(self, group: Any) -> None:
         """End the actors that live in a placement group."""

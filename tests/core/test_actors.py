@@ -753,9 +753,25 @@ def test_a_pending_actor_can_be_killed():
     core.running()
     actor = core.actor()
     core.submit(actor.creation)
-    assert core.kill(actor, no_restart=False) == []
     commands = core.kill(actor)
     assert failures(commands) == {actor.creation: Failure(FailureKind.ACTOR_DIED, actor.death)}
+
+
+def test_a_kill_of_a_pending_actor_that_allows_a_restart_uses_one_up():
+    core = Core()
+    task = core.running()
+    actor, endless = core.actor(max_restarts=1), core.actor(max_restarts=-1)
+    core.submit(actor.creation, endless.creation)
+    for each in (actor, endless):
+        assert core.kill(each, no_restart=False) == [ReportActor(each)]
+        assert each.state is ActorState.PENDING_CREATION
+        assert each.num_restarts == 1
+    assert (actor.restarts_left, endless.restarts_left) == (0, -1)
+    commands = core.kill(actor, no_restart=False)
+    assert failures(commands) == {actor.creation: Failure(FailureKind.ACTOR_DIED, actor.death)}
+    assert is_dead(actor, DeathCause.KILLED)
+    core.answer(1, answer(task))
+    core.place(endless)
 
 
 @pytest.mark.parametrize("claimed", [False, True])
