@@ -192,6 +192,9 @@ class Recorder:
         record = failure.attempts[-1] if failure.attempts else None
         if record is not None and record.number != task.attempt:
             record = None
+        if record is None and task.seq and _is_exit(failure):
+            self.finished([(task, None)])  # it has done what it was to do: end its actor
+            return
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
         text = functools.partial(_text_of_error, stored.build)
         self._failed(task, record, failure.kind, text, self.keeper.failed)
@@ -562,6 +565,14 @@ def _worker_facts(number: int, hex_id: str, sort: str) -> dict[str, Any]:
         "ended": None,
         "actor_id": None,
     }
+
+
+def _is_exit(failure: Failure) -> bool:
+    """Whether it is that of the calls of an actor that has ended itself.
+
+    The call that has done so was sent, and has no record of a failed attempt.
+    """
+    return isinstance(failure.detail, ActorEnd) and failure.detail.cause is DeathCause.EXITED
 
 
 def _amounts(demand: Any) -> dict[str, float]:
