@@ -173,7 +173,7 @@ class Groups:
         """
         group, bundle = None, None
         if refusal is None:
-            refusal = self._refusal(definition.where.strategy)
+            refusal = self._refusal(definition)
             group, bundle = self._find_bundle(definition)
         with self._lock:  # one class, whichever thread is first
             found = self._core.scheduling_class(
@@ -223,17 +223,29 @@ class Groups:
             )
         return group, bundle
 
-    def _refusal(self, strategy: Any) -> str | None:
+    def _refusal(self, definition: Definition | ActorDefinition) -> str | None:
         """Why this node is not where the task may run; None if it is."""
+        strategy = definition.where.strategy
         kind = type(strategy).__name__
         if kind == "NodeAffinitySchedulingStrategy":
-            wrong = strategy.node_id != self._node_id and not strategy.soft
-            return (
-                f"The node {strategy.node_id} specified via NodeAffinitySchedulingStrategy doesn't "
-                f"exist, and soft=False was specified. The only node is {self._node_id}."
-                if wrong
-                else None
-            )
+            if strategy.soft:
+                return None
+            if strategy.node_id != self._node_id:
+                return (
+                    f"The node {strategy.node_id} specified via NodeAffinitySchedulingStrategy "
+                    f"doesn't exist, and soft=False was specified. The only node is "
+                    f"{self._node_id}."
+                )
+            total = self._core.total
+            if any(amount > total.get(name, 0) for name, amount in definition.demand):
+                request = {name: amount / UNIT for name, amount in definition.demand}
+                there = {name: total.get(name, 0) / UNIT for name in request}
+                return (
+                    f"The node specified via NodeAffinitySchedulingStrategy is infeasible, and "
+                    f"soft=False was specified: {request} is asked for, and the node has {there} "
+                    f"in total. Ask for less, or give init() more."
+                )
+            return None
         if kind == "NodeLabelSchedulingStrategy":
             for key, condition in strategy.hard.items():
                 if not condition.holds_for(self._labels.get(key)):

@@ -21,6 +21,7 @@ from ..exceptions import (
     ActorDiedError,
     ActorPlacementGroupRemoved,
     ActorUnavailableError,
+    ActorUnschedulableError,
     AttemptInfo,
     EngineShutdownError,
     ObjectReconstructionFailedError,
@@ -219,6 +220,8 @@ class ActorEnd:
         facts = self.facts
         if self.creation is not None:
             failed = self.creation()
+            if isinstance(failed, TaskUnschedulableError):
+                return ActorUnschedulableError(failed.error_message)
             if not isinstance(failed, RayTaskError):
                 return failed
             return ActorDiedError(failed, actor_id=facts.actor_id)
@@ -290,7 +293,7 @@ _ENDS = {
     DeathCause.EXITED: f"{_PROCESS_DIED} INTENDED_USER_EXIT Worker exit detail: Worker exits by an "
     f"user request. Worker exits with an exit code 0. It ended itself: exit_actor() or sys.exit(0) "
     f"was called in it.",
-    DeathCause.KILLED: "The actor is dead because it was killed by `aioray.kill`.",
+    DeathCause.KILLED: "The actor is dead because it was killed by `ray.kill`.",
     DeathCause.OUT_OF_SCOPE: "The actor is dead because all references to the actor were removed.",
     DeathCause.CREATION_FAILED: "The actor is dead because it could not be made.",
     DeathCause.GROUP_REMOVED: "The actor is dead because its placement group was removed.",
