@@ -644,7 +644,7 @@ class Engine:
             raise
         finally:
             self._feeding = False
-        if self.owns_thread:
+        if self.owns_thread and not self._sentinel.is_intact():  # type: ignore[union-attr]
             self._park_if_lost()
         deadline = self._core.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
@@ -716,7 +716,8 @@ class Engine:
             raise DescriptorsClosedError
         self._inbox.append(item)
         if not self._awake:
-            self._refuse_lost()
+            if self._sentinel is not None and not self._sentinel.is_intact():
+                self._refuse_lost()
             self._awake = True
             loop = self.loop
             if loop is None:
@@ -751,7 +752,7 @@ class Engine:
             self._feed(TasksSubmitted(tasks))
             if self._recorder is not None:
                 self._recorder.keeper.wake()
-        elif self.owns_thread:
+        elif self.owns_thread and not self._sentinel.is_intact():  # type: ignore[union-attr]
             self._park_if_lost()
 
     def _function_gone(self, key: int) -> None:

@@ -91,10 +91,16 @@ class Template:
             os.write(self.guardian.folders, marshal.dumps(self.folders()))
         os.close(self.guardian.folders)
         os.environ.update(settings["env_vars"])
-        self.niceness = int(os.environ.get("RAY_worker_niceness") or 0)  # noqa: SIM112
         sys.path[:] = settings["sys_path"]
         if settings["ray_alias"]:
             ray_alias.install(inherit=settings["inherits_alias"])
+        wished = os.environ.get("RAY_worker_niceness") or "0"  # noqa: SIM112
+        try:
+            self.niceness = int(wished)
+        except ValueError:
+            self.send({"broken": f"RAY_worker_niceness is no whole number: {wished!r}."})
+            self.drain_until_closed()
+            return
         for module in settings["preload"]:
             try:
                 importlib.import_module(module)
@@ -210,7 +216,8 @@ class Template:
         os.close(self.wake_writer)
         env = request["env"]
         if self.niceness:
-            os.nice(self.niceness)
+            with contextlib.suppress(PermissionError):  # of less than nothing, for others than root
+                os.nice(self.niceness)
         os.environ.update(env.get("env_vars", {}))
         if self.settings["ray_alias"] and self.settings["inherits_alias"]:
             ray_alias.hand_on()  # they may have another PYTHONPATH
