@@ -78,6 +78,7 @@ class _Session:
         self.engine: Engine | None = None
         self.thread: LoopThread | None = None
         self.lock = threading.RLock()
+        self.has_ended = False  # by `shutdown`, and no other was started since
 
 
 _session = _Session()
@@ -169,6 +170,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             boot.abandon()
             raise
         _session.engine = engine
+        _session.has_ended = False
         registry.default = engine
         return _context(engine)
 
@@ -261,6 +263,11 @@ def client_for_call() -> Client:
         with _session.lock:
             client = registry.current()
             if client is None:
+                if _session.has_ended:
+                    logger.warning(
+                        "A new session was started, with default settings, because something of "
+                        "aioray was called after shutdown(). Call init() first if that is meant."
+                    )
                 init()
                 client = registry.current()
     assert client is not None
@@ -303,6 +310,7 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _Shutdo
         _session.engine = _session.thread = None
         if engine is None:
             return _ShutdownDone()
+        _session.has_ended = True
         return _end(engine, thread, drain)
 
 

@@ -108,7 +108,7 @@ class Executor(concurrent.futures.Executor):
             if self._is_shut_down:
                 raise RuntimeError("This Executor is shut down. Make a new one.")
         ref: ObjectRef[T] = self._named(name_of(fn)).remote(
-            fn,
+            _private(fn),
             *[_private(each) for each in args],
             **{name: _private(each) for name, each in kwargs.items()},
         )

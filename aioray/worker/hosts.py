@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
@@ -44,6 +45,8 @@ class Host:
     def __init__(self, server: Server, lanes: tuple[tuple[str, int], ...]) -> None:
         """lanes: see `wire.Creation`."""
         self.server = server
+        # Of the actor, with what its `__init__` has set: each call runs in a copy.
+        self.context = copy_context()
         self.lanes: dict[str, Lane] = {name: self.make_lane(name, limit) for name, limit in lanes}
         self._running: set[int] = set()  # seqs
         self._answering = threading.Lock()

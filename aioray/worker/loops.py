@@ -12,11 +12,10 @@ import functools
 import threading
 import time
 from collections import deque
-from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from ..wire import STREAMING, Ask, Status
+from ..wire import STREAMING, Ask, Role, Status
 from .current import Running, running
 from .hosts import Host
 from .objects import Use
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loops"]
 
+_MAKES = Role._fields.index("creation")
 MOST_FRAMES = 100  # of one call in `stacks`
 
 
@@ -152,7 +152,9 @@ class _Lane:
         loop = asyncio.get_running_loop()
         while self._inbox:
             call = _Call(self._inbox.popleft())
-            context = Context()
+            role = call.attempt.role
+            makes = role is not None and role[_MAKES] is not None
+            context = self._host.context if makes else self._host.context.copy()
             context.run(running.set, Running(call.attempt))
             self._calls[call.attempt.seq] = call
             call.task = loop.create_task(self._execute(call), context=context)

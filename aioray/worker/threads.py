@@ -10,7 +10,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from ..wire import Status
@@ -60,7 +59,6 @@ class _Lane:
         self._limit = limit
         self._attempts: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         self._count = 0
-        self._context = copy_context()  # of the actor, with what its `__init__` has set
         self._idle = threading.Semaphore(0)  # threads that wait for an attempt
 
     def start(self, attempt: Attempt) -> None:
@@ -74,7 +72,7 @@ class _Lane:
     def _work(self) -> None:
         while True:
             attempt = self._attempts.get()
-            reason = self._context.copy().run(self._host.execute, attempt)
+            reason = self._host.context.copy().run(self._host.execute, attempt)
             del attempt
             if reason is not None:  # and this thread holds nothing of the actor any more
                 self._host.leave(reason)

@@ -8,7 +8,9 @@ system calls on descriptors of this process, so they work in every state that a 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
+import functools
 import os
 import pickle
 import re
@@ -882,3 +884,98 @@ class KeepsRows:
 
     def __aioray_restore__(self, state):
         self._rows = state
+
+
+seen = contextvars.ContextVar("seen", default="nothing")
+
+
+def swap_seen(value):
+    """Set a context variable; what it was before."""
+    before = seen.get()
+    seen.set(value)
+    return before
+
+
+async def swap_seen_in_coroutine(value):
+    return swap_seen(value)
+
+
+def swap_seen_in_generator(value):
+    yield swap_seen(value)
+    yield seen.get()
+
+
+class SetsSeen:
+    def __init__(self):
+        seen.set("made")
+
+    def swap(self, value):
+        return swap_seen(value)
+
+
+class SetsSeenAsync(SetsSeen):
+    async def swap(self, value):
+        return swap_seen(value)
+
+
+def with_session(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function("session", *args, **kwargs)
+
+    return wrapper
+
+
+@with_session
+def in_session(session, x):
+    return session, x
+
+
+class Callable:
+    """Counts its calls, and has an attribute that a remote function has too."""
+
+    remote_calls = 0
+    name = "mine"
+
+    def __init__(self, by):
+        self.by = by
+        self.function = "mine too"
+
+    def __call__(self, x):
+        self.remote_calls += 1
+        return x + self.by
+
+    def predict(self, x):
+        return x * self.by
+
+    def several(self, count):
+        yield from range(count)
+
+    async def wait(self, x):
+        return x + self.by
+
+    @staticmethod
+    def static(x):
+        return -x
+
+    @classmethod
+    def of_class(cls, x):
+        return cls.__name__, x
+
+
+class CallableGenerator:
+    def __call__(self, count):
+        yield from range(count)
+
+
+class CallableCoroutine:
+    async def __call__(self, x):
+        return x
+
+
+class WithCache:
+    """An actor one of whose methods is a cache."""
+
+    @functools.lru_cache  # noqa: B019 - one actor
+    def cached(self, x):
+        return [x]
