@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .exceptions import RuntimeEnvSetupError
 from .runtime_env import SETUP_TIMEOUT
 from .serializability import explain
 from .serialization import dump_function, dumps
@@ -40,7 +41,7 @@ def extend(base: WorkerEnvironment, given: Mapping[str, Any] | None) -> WorkerEn
     """The environment that a checked `runtime_env` makes of another one, on top of which it is.
 
     Variables are merged by name, any other field takes the place of the one below.
-    Raises TypeError if the hook cannot be serialized; ValueError if it holds a ref.
+    Raises RuntimeEnvSetupError if the hook cannot be serialized; ValueError if it holds a ref.
     Source: Ray documentation, "Runtime environment inheritance".
     """
     if not given:
@@ -74,7 +75,9 @@ def _pickled(hook: Any) -> bytes:
         code, captured = dump_function(hook)
     except Exception as error:  # whatever a foreign __reduce__ may raise
         report = explain(hook, _name_of(hook), dumps)
-        raise TypeError(f"Could not serialize the {HOOK} {_name_of(hook)!r}:\n{report}") from error
+        raise RuntimeEnvSetupError(
+            f"Could not serialize the {HOOK} {_name_of(hook)!r}:\n{report}"
+        ) from error
     if captured:
         raise ValueError(
             f"The {HOOK} {_name_of(hook)!r} must not hold a ref: a worker that is being set up "

@@ -295,12 +295,19 @@ def equals(value: Any, text: str) -> bool:
 
 
 def check_together(values: Mapping[str, Any]) -> None:
-    """Raise ValueError for a placement group beside a scheduling strategy."""
+    """Raise ValueError for a placement group beside a scheduling strategy; warn of the former."""
     group_given = not equals(values.get("placement_group", "default"), "default")
     if group_given and values.get("scheduling_strategy") is not None:
         raise ValueError(
             "placement_group and scheduling_strategy cannot be combined: leave out the first "
             "(it is deprecated) and use PlacementGroupSchedulingStrategy"
+        )
+    if group_given:
+        warnings.warn(
+            "placement_group is deprecated: use "
+            "scheduling_strategy=PlacementGroupSchedulingStrategy(...)",
+            DeprecationWarning,
+            stacklevel=4,
         )
 
 

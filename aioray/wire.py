@@ -145,6 +145,10 @@ PROGRESS = b"progress"
 """Instead of SEQ: no other attempt, but the state of a progress bar, as JSON in place of NAME."""
 
 
+HOOK_FAILED = "Failed to execute the setup hook method"
+"""In the error of a worker whose hook has raised; Ray's words, which programs look for."""
+
+
 class Status(IntEnum):
     """How an attempt ended; the same order as `aioray.core.messages.Ended`."""
 

@@ -366,7 +366,8 @@ def test_runtime_env_of_options_replaces_that_of_the_decorator() -> None:
 def test_placement_group_beside_a_strategy_is_refused(group: Any) -> None:
     with pytest.raises(ValueError, match="cannot be combined"):
         decorated(placement_group=group, scheduling_strategy="SPREAD")
-    assert decorated(placement_group=group).placement_group is group
+    with pytest.warns(DeprecationWarning, match="PlacementGroupSchedulingStrategy"):
+        assert decorated(placement_group=group).placement_group is group
     assert decorated(placement_group="default", scheduling_strategy="SPREAD") == TaskOptions(
         scheduling_strategy="SPREAD"
     )
@@ -378,6 +379,12 @@ def test_generator_function_streams(num_returns: Any, base: TaskOptions | None) 
     given = {"num_returns": num_returns}
     assert parse_task_options(given, base=base, is_generator=True).num_returns == STREAMING
     assert parse_task_options({}, base=None, is_generator=True).num_returns == STREAMING
+
+
+def test_option_placement_group_is_deprecated() -> None:
+    with pytest.warns(DeprecationWarning, match="PlacementGroupSchedulingStrategy"):
+        parse_task_options({"placement_group": "group"}, base=None, is_generator=False)
+    parse_task_options({"placement_group": None}, base=None, is_generator=False)
 
 
 def test_dynamic_generator_is_deprecated() -> None:

@@ -190,3 +190,8 @@ def test_names_of_the_package_are_those_of_the_module() -> None:
     for name in ("get_placement_group", "placement_group_table", "remove_placement_group"):
         assert getattr(aioray.util, name) is getattr(module, name)
     assert callable(aioray.util.placement_group)
+
+
+def test_a_resource_named_bundle_is_refused():
+    with pytest.raises(aioray.exceptions.RaySystemError, match="system reserved resource"):
+        aioray.util.placement_group([{"bundle": 1}])

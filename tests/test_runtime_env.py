@@ -26,7 +26,7 @@ from aioray.environments import (
     needs_setup,
     setup_seconds,
 )
-from aioray.exceptions import UnsupportedFeatureError
+from aioray.exceptions import RuntimeEnvSetupError, UnsupportedFeatureError
 from aioray.options import parse_init_options, parse_task_options
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
 
@@ -372,7 +372,9 @@ def test_hook_that_cannot_be_pickled_is_a_type_error_that_says_why() -> None:
     def bad() -> object:
         return frame
 
-    with pytest.raises(TypeError, match="Could not serialize the worker_process_setup_hook 'tests"):
+    with pytest.raises(
+        RuntimeEnvSetupError, match="Could not serialize the worker_process_setup_hook 'tests"
+    ):
         environment({"worker_process_setup_hook": bad})
 
 

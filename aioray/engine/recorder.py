@@ -326,7 +326,7 @@ class Recorder:
         if report.oom_killed:
             sort = "NODE_OUT_OF_MEMORY"
         elif handle.kill_ordered:
-            sort, detail = "INTENDED_USER_EXIT", "It was killed, as was ordered."
+            sort, detail = "INTENDED_SYSTEM_EXIT", "It was killed, as was ordered."
         elif handle.claims_writer is None:
             sort, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
         else:
@@ -367,6 +367,7 @@ class Recorder:
         }
         if actor.worker is not None:
             facts["worker"] = actor.worker.id
+            facts["node_id"] = self._node_id
             if alive:
                 self._change(actor.worker.id, actor_id=known.facts.actor_id)
         self._actors[known.facts.actor_id] = facts
@@ -401,7 +402,7 @@ class Recorder:
             "state": None,
             "job_id": self._job.hex(),
             "name": facts.name,
-            "node_id": self._node_id,
+            "node_id": None,  # until it is placed
             "pid": None,
             "ray_namespace": facts.namespace,
             "serialized_runtime_env": _fields(definition.environment),

@@ -38,6 +38,7 @@ from ..exceptions import (
 from ..failures import dependency_error, rebuild, summary
 from ..printable import printable
 from ..refs import StoredFailure
+from ..wire import HOOK_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -220,6 +221,10 @@ class ActorEnd:
         facts = self.facts
         if self.creation is not None:
             failed = self.creation()
+            if isinstance(failed, RuntimeEnvSetupError) and HOOK_FAILED in str(failed):
+                died = ActorDiedError(str(failed), actor_id=facts.actor_id)
+                died.__cause__ = failed.__cause__
+                return died
             if isinstance(failed, TaskUnschedulableError):
                 return ActorUnschedulableError(failed.error_message)
             if not isinstance(failed, RayTaskError):
@@ -462,6 +467,9 @@ class _Builder:
         return error
 
 
+_NO_ACTOR = "f" * 24  # in the ids of tasks that are no actor's
+
+
 def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     """The error of a task that has failed by itself."""
     detail = facts.detail
@@ -490,6 +498,11 @@ def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     elif facts.kind is FailureKind.CANCELLED:
         killed = bool(attempts) and attempts[-1].ended.startswith(f"{facts.kind.value}: ")
         message = f"Task {facts.name} was cancelled: its worker was killed." if killed else None
+        actor_id = facts.task_id[16:]  # see `ids`
+        if not killed and not actor_id.startswith(_NO_ACTOR):
+            message = (
+                f"The task {facts.task_id} is canceled from an actor {actor_id} before it executes."
+            )
         error = TaskCancelledError(facts.task_id, message)
     elif facts.kind is FailureKind.TOO_MANY_BLOCKED:
         error = WorkerStartupError(

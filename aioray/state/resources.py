@@ -95,7 +95,7 @@ _BYTES_IN_RESOURCES = ("memory", "object_store_memory")
 
 def _time(ms: int | None) -> str | None:
     """Local time, as `2026-11-25 16:57:08.787000`."""
-    if ms is None:
+    if not ms:
         return None
     at = dt.datetime.fromtimestamp(ms // 1000)  # noqa: DTZ006 - the reader's own clock
     return str(at.replace(microsecond=int(ms % 1000) * 1000))

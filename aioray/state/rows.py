@@ -370,7 +370,7 @@ def _workers(view: View) -> Source[Any]:
             "worker_launch_time_ms": _ms(facts.get("launched")),
             "worker_launched_time_ms": _ms(facts.get("forked")),
             "start_time_ms": _ms(facts.get("ready")),
-            "end_time_ms": _ms(facts.get("ended")),
+            "end_time_ms": _ms(facts.get("ended")) or 0,  # as in Ray
         }
 
     rows = [row(number, facts) for number, facts in view.workers.items()]

@@ -173,6 +173,7 @@ def _checked_list(bundles: Any) -> list[Any]:
 
 def _demand_of(bundle: Any, bundles: list[Any]) -> tuple[tuple[str, int], ...]:
     """One bundle in the form of `TaskOptions.demand`."""
+    from aioray.exceptions import RaySystemError
     from aioray.options import parse_bundle
 
     if not isinstance(bundle, dict) or not all(
@@ -181,6 +182,11 @@ def _demand_of(bundle: Any, bundles: list[Any]) -> tuple[tuple[str, int], ...]:
         raise ValueError(
             f"Bundles must be a non-empty list of resource dictionaries. For example: {EXAMPLE}. "
             f"Got {bundle!r} in the list."
+        )
+    if "bundle" in bundle:
+        raise RaySystemError(
+            "System error: bundle is a system reserved resource, which is not allowed to be used "
+            "in placement group. Give the resource another name."
         )
     demand = parse_bundle(bundle)
     if not demand:

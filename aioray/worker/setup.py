@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..serialization import load
+from ..wire import HOOK_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +52,12 @@ def set_up(fields: dict[str, Any], hook: bytes, tracing_hook: str | None = None)
         run_startup_hook(tracing_hook)
     name = fields.get("worker_process_setup_hook")
     if name is not None:
-        run: Callable[[], object] = load(hook) if hook else _find(name)
-        run()
+        try:
+            run: Callable[[], object] = load(hook) if hook else _find(name)
+            run()
+        except BaseException as error:
+            error.add_note(f"{HOOK_FAILED}: {name}")
+            raise
 
 
 def _gone(field: str, error: OSError) -> OSError:

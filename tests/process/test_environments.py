@@ -18,10 +18,10 @@ import pytest
 import aioray
 from aioray.core import scheduler as scheduler_module
 from aioray.engine import setup as setting_up  # pytest would take setup_module for its own
-from aioray.exceptions import RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
+from aioray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 from aioray.runtime_env import RuntimeEnv
 
-from . import hooks, jobs
+from . import hooks, jobs, yielding
 from .support import GUARD, everywhere
 from .test_errors import error_of
 
@@ -299,6 +299,15 @@ async def test_module_that_has_vanished_fails_tasks(modules):
 
 
 @everywhere
+async def test_hook_that_raises_ends_an_actor(notes):
+    actor = hooked(aioray.remote(yielding.Failing), hooks.fail, notes).remote()
+    error = await error_of(actor.__ray_ready__.remote())
+    assert type(error) is ActorDiedError
+    assert "Failed to execute the setup hook method" in str(error)
+    assert type(error.__cause__) is hooks.OutOfOrderError
+
+
+@everywhere
 async def test_hook_that_raises_fails_every_dependent_and_is_not_run_again(notes):
     broken = hooked(same, hooks.fail, notes)
     ref = broken.remote(1)
@@ -310,6 +319,7 @@ async def test_hook_that_raises_fails_every_dependent_and_is_not_run_again(notes
     assert str(error.__cause__) == "no database"
     for text in ("Task same has no worker", "hooks.py", "in fail", "OutOfOrderError: no database"):
         assert text in str(error)
+    assert "Failed to execute the setup hook method" in str(error)
     assert str(error).endswith("It wrote to stderr:\nabout to fail")
     for each in (dependent, later):
         error = await error_of(each)
@@ -416,7 +426,11 @@ async def test_shutdown_does_not_wait_for_a_hook(started):
     [
         ({"working_dir": "/no/such/place"}, ValueError, "must be an existing directory"),
         ({"py_modules": ["/no/such/place"]}, ValueError, "must hold existing"),
-        ({"worker_process_setup_hook": lambda: LOCK}, TypeError, "Could not serialize .*hook"),
+        (
+            {"worker_process_setup_hook": lambda: LOCK},
+            RuntimeEnvSetupError,
+            "Could not serialize .*hook",
+        ),
     ],
 )
 def test_bad_environment_of_a_session_is_refused_by_init(env, error, told):

@@ -10,7 +10,11 @@ import pytest
 
 import aioray
 from aioray.engine import groups, requests
-from aioray.exceptions import TaskPlacementGroupRemoved, TaskUnschedulableError
+from aioray.exceptions import (
+    ActorUnschedulableError,
+    TaskPlacementGroupRemoved,
+    TaskUnschedulableError,
+)
 from aioray.util import placement_group, remove_placement_group
 from aioray.util.placement_group import PlacementGroup, PlacementGroupID
 from aioray.util.scheduling_strategies import (
@@ -23,7 +27,7 @@ from aioray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-from . import jobs, nested
+from . import jobs, nested, yielding
 from .support import GUARD, everywhere, on_both_loops
 
 where = aioray.remote(jobs.where)
@@ -578,3 +582,13 @@ async def test_what_is_available_is_exact_while_tasks_run(cuda, started, gate):
     gate.tell()
     await ref
     assert available(*names) == everything
+
+
+def test_what_is_bound_to_a_node_that_is_too_small_fails_at_once(session):
+    here = NodeAffinitySchedulingStrategy(aioray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 1_000, "scheduling_strategy": here}
+    with pytest.raises(TaskUnschedulableError, match="infeasible"):
+        aioray.get(aioray.remote(**options)(jobs.same).remote(1))
+    actor = aioray.remote(**options)(yielding.Failing).remote()
+    with pytest.raises(ActorUnschedulableError, match="infeasible"):
+        aioray.get(actor.after.options(num_returns=1).remote(1))
