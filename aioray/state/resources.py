@@ -95,10 +95,15 @@ _BYTES_IN_RESOURCES = ("memory", "object_store_memory")
 
 def _time(ms: int | None) -> str | None:
     """Local time, as `2026-11-25 16:57:08.787000`."""
-    if not ms:
+    if ms is None:
         return None
     at = dt.datetime.fromtimestamp(ms // 1000)  # noqa: DTZ006 - the reader's own clock
     return str(at.replace(microsecond=int(ms % 1000) * 1000))
+
+
+def _end(ms: int | None) -> str | None:
+    """The same, of what has not ended if it is 0."""
+    return _time(ms or None)
 
 
 def _duration(ms: float | None) -> str | None:
@@ -299,7 +304,7 @@ class WorkerState(StateSchema):
     worker_launch_time_ms: int | None = _column(detail=True, nf=True, shown=_time)
     worker_launched_time_ms: int | None = _column(detail=True, nf=True, shown=_time)
     start_time_ms: int | None = _column(detail=True, nf=True, shown=_time)
-    end_time_ms: int | None = _column(detail=True, nf=True, shown=_time)
+    end_time_ms: int | None = _column(detail=True, nf=True, shown=_end)
     debugger_port: int | None = _column(detail=True)
     num_paused_threads: int | None = _column(detail=True)
 

@@ -331,6 +331,7 @@ def test_request_that_fits_no_bundle_is_an_error_of_the_call(options, index, tex
             pid.options(**inside(group, index, **options)).remote()
 
 
+@pytest.mark.filterwarnings("ignore:placement_group is deprecated:DeprecationWarning")
 def test_group_can_be_named_by_the_older_options_too():
     with aioray.init(num_cpus=1):
         group = placement_group([{"CPU": 1}])
