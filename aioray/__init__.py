@@ -171,6 +171,14 @@ else:
         }
     )
 
+    # Not for programs to use every day, and so in no list: what `%load_ext aioray` asks for, and
+    # the module that does the same.
+    _UNLISTED = {
+        "load_ipython_extension": "notebook",
+        "ray_alias": None,
+        "unload_ipython_extension": "notebook",
+    }
+
     def _fill_standard_descriptors():
         import sys
 
@@ -186,8 +194,8 @@ else:
 
     # Hidden from type checkers, which would otherwise accept any name at all on this module.
     def __getattr__(name):
-        module_name = _MODULE_BY_NAME.get(name)
-        if module_name is None and name not in _SUBMODULES:
+        module_name = _MODULE_BY_NAME.get(name) or _UNLISTED.get(name)
+        if module_name is None and name not in _SUBMODULES and name not in _UNLISTED:
             from aioray.ray_names import look_up
 
             return look_up("aioray", name)

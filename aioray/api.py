@@ -1,9 +1,10 @@
 """The functions of the API: init, get, put, wait, cancel, kill, shutdown, what tells of a session.
 
 Room: facade. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
-a plain script starts it on a thread of its own; in a running event loop it lives in that loop;
-`aioray.Engine` is for programs that want to hold it themselves. Every call but a few starts a
-session if there is none, as in Ray.
+a plain script starts it on a thread of its own; in a running event loop it lives in that loop,
+unless programs written for Ray, or people at a prompt, want to block there; `aioray.Engine` is for
+programs that want to hold it themselves. Every call but a few starts a session if there is none, as
+in Ray.
 
 Imports little: asyncio and the engine come with the session, while its first process starts.
 """
@@ -21,7 +22,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import ids, linux
+from . import ids, linux, notebook, ray_alias
 from .boot import Boot
 from .client import registry
 from .ending import is_over, keep_quiet, refuse_when_over
@@ -29,7 +30,7 @@ from .options import parse_init_options
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator, Sequence
+    from collections.abc import Awaitable, Generator, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -116,8 +117,11 @@ class RayContext:
 def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayContext:
     """Start a session.
 
-    Inside a running event loop the engine lives in that loop, takes no signals and blocks nothing;
-    elsewhere it gets a thread of its own. Returns before the first worker is up.
+    Returns before the first worker is up. loop: where the engine lives. "thread": in a thread of
+    its own, so that `get` and all else that blocks works in coroutines and in cells of a notebook
+    too; "running": in the event loop that runs here, where it takes no signals and blocks nothing;
+    "auto": in that loop if one runs, and in a thread elsewhere, at prompts and in notebooks, and
+    in programs written for Ray, those that `import ray`, as under `aioray run`.
 
     address: None, "local" or "auto", which are the same: a session is part of the program that
     starts it. num_cpus: tasks at once, by default the CPUs this process may use. num_gpus: GPUs to
@@ -134,7 +138,8 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
     Beyond Ray: preload, names of modules that workers find imported; retry_seed, for reproducible
     jitter; history=100_000, how many attempts are remembered in that folder, 0 for none, and for no
     state API. Ray's other keywords are accepted where they mean nothing on one machine.
-    Raises RuntimeError for an unknown keyword, or if a session is running;
+    Raises RuntimeError for an unknown keyword, if a session is running, or if loop is "running" and
+    none runs;
     UnsupportedFeatureError for the address of a cluster; ValueError and TypeError for settings that
     are out of range.
     Source: Ray API reference, ray.init.
@@ -162,7 +167,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         try:
             Engine = _load_engine()  # noqa: N806 - while the template comes up
             engine = Engine(checked)
-            if _running_loop() is not None:
+            if _lives_in_running_loop(checked.loop):
                 engine.start(boot)
             else:
                 _start_in_thread(engine, boot)
@@ -172,7 +177,24 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         _session.engine = engine
         _session.has_ended = False
         registry.default = engine
+        if "IPython" in sys.modules:
+            notebook.attach(engine)
         return _context(engine)
+
+
+def _lives_in_running_loop(loop: str) -> bool:
+    """Whether init(loop=loop) starts the engine on the loop that runs here."""
+    if loop == "thread":
+        return False
+    running = _running_loop() is not None
+    if loop == "running":
+        if not running:
+            raise RuntimeError(
+                'init(loop="running") was called where no event loop runs. Call it in a coroutine, '
+                "or leave `loop` out: then the engine gets a thread of its own."
+            )
+        return True
+    return running and not notebook.at_prompt() and not ray_alias.installed()
 
 
 def _warn_if_below_a_driver() -> None:
@@ -240,11 +262,10 @@ def _context(client: Any) -> RayContext:
     import platform
 
     from . import __version__
-    from .ray_alias import RAY_VERSION
 
     return RayContext(
         python_version=platform.python_version(),
-        ray_version=RAY_VERSION,
+        ray_version=ray_alias.RAY_VERSION,
         ray_commit=f"aioray-{__version__}",
         address_info={
             "node_ip_address": "127.0.0.1",
@@ -280,7 +301,10 @@ def is_initialized() -> bool:
 
 
 class _ShutdownDone:
-    """What `shutdown` returns in async code: await it for the end."""
+    """What `shutdown` returns in async code: await it for the end.
+
+    At a prompt, where a loop may run too, it shows nothing.
+    """
 
     def __init__(self, waits_for: asyncio.Task[None] | None = None) -> None:
         self._task = waits_for
@@ -291,16 +315,22 @@ class _ShutdownDone:
 
             yield from asyncio.shield(self._task).__await__()
 
+    def __repr__(self) -> str:
+        return ""
 
-def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _ShutdownDone:
+    def _ipython_display_(self) -> None:
+        """Show nothing as the result of a cell."""
+
+
+def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> Awaitable[None]:
     """End the session and every process of it. Idempotent; also done at the program's end.
 
     drain: seconds that tasks may use to finish; new ones are refused meanwhile. Then, or at once
     with 0, what runs is interrupted (without drain: killed), and refs without a value raise
     EngineShutdownError. wait_for_processes: accepted, since all processes are always waited for.
-    In a plain script it returns when everything has ended. On the engine's own event loop it cannot
-    wait: there `await aioray.shutdown(...)`; without `await`, and without drain, everything is
-    killed before it returns.
+    In a plain script it returns None, when everything has ended. On the engine's own event loop it
+    cannot wait: there `await aioray.shutdown(...)`; without `await`, and without drain, everything
+    is killed before it returns.
     Source: Ray API reference, ray.shutdown; drain is aioray's own.
     """
     del wait_for_processes
@@ -308,23 +338,29 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> _Shutdo
     with _session.lock:
         engine, thread = _session.engine, _session.thread
         _session.engine = _session.thread = None
-        if engine is None:
-            return _ShutdownDone()
-        _session.has_ended = True
-        return _end(engine, thread, drain)
+        if engine is not None:
+            _session.has_ended = True
+        task = None if engine is None else _end(engine, thread, drain)
+    if _running_loop() is None:
+        nothing: Any = None  # as in Ray; nobody can await here
+        return nothing  # type: ignore[no-any-return]
+    return _ShutdownDone(task)
 
 
 def _end(
     engine: Engine, thread: LoopThread | None, drain: float, limit: float | None = None
-) -> _ShutdownDone:
-    """End an engine. limit: seconds to wait for another thread's loop, which may be blocked."""
+) -> asyncio.Task[None] | None:
+    """End an engine, or return the task that does.
+
+    limit: seconds to wait for another thread's loop, which may be blocked.
+    """
     if engine.lost:
         engine.forget_all()
-        return _ShutdownDone()
+        return None
     if thread is not None:
         thread.run(engine.shutdown(drain))
         thread.close()
-        return _ShutdownDone()
+        return None
     import asyncio
 
     loop = engine.loop
@@ -333,14 +369,16 @@ def _end(
         engine.abort()
     elif _running_loop() is loop:
         if drain:
-            return _ShutdownDone(loop.create_task(engine.shutdown(drain), name="aioray-shutdown"))
+            return loop.create_task(engine.shutdown(drain), name="aioray-shutdown")
         engine.abort()
     elif loop.is_running():
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(engine.shutdown(drain), loop).result(limit)
+    elif drain and engine.between_runs():
+        loop.run_until_complete(engine.shutdown(drain))
     else:
         engine.abort()
-    return _ShutdownDone()
+    return None
 
 
 def end_at_exit() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .refs import ObjectEntry
 
-__all__ = ["ValueFuture", "get_running_loop"]
+__all__ = ["ValueFuture", "current_loop", "get_running_loop"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,26 @@ def get_running_loop() -> asyncio.AbstractEventLoop:
         raise RuntimeError(
             "aioray can be awaited in asyncio's event loop only, and this is trio's: wait in a "
             "thread, `await trio.to_thread.run_sync(aioray.get, ref)`."
+        ) from None
+
+
+def current_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs, else the one that this thread is going to run, as asyncio knows it.
+
+    Raises RuntimeError if there is neither.
+    """
+    try:
+        return get_running_loop()
+    except RuntimeError as error:
+        if "trio" in str(error):
+            raise
+    try:
+        return asyncio.get_event_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "No event loop runs in this thread, and none is set that will. Use as_future() in a "
+            "coroutine, or call asyncio.set_event_loop(loop) before. Without a loop, ref.future() "
+            "gives a future of concurrent.futures."
         ) from None
 
 

@@ -124,7 +124,11 @@ class Client(Protocol):
         ...
 
     def in_own_thread(self) -> bool:
-        """Whether the engine runs in this thread, so that nobody may wait here for it."""
+        """Whether the engine lives in this thread, so that nobody may wait here for it."""
+        ...
+
+    def between_runs(self) -> bool:
+        """Whether it does, and nobody runs its loop now: whoever waits may do that."""
         ...
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -336,15 +340,17 @@ class Registry:
 registry = Registry()
 
 
-def refuse_to_block(client: Client, what: str, instead: str) -> None:
+def refuse_to_block(client: Client, what: str, instead: str, *, runs_loop: bool = False) -> None:
     """Raise RuntimeError where the engine runs: `what` would wait there for ever.
 
-    All that waits for an engine asks this first. instead: what async code does.
+    All that waits for an engine asks this first. instead: what async code does. runs_loop: whether
+    `what` runs the engine's loop itself while nobody else does.
     """
-    if client.in_own_thread():
+    if client.in_own_thread() and not (runs_loop and client.between_runs()):
         raise RuntimeError(
             f"{what} would block the event loop that the engine itself runs on, for ever. "
-            f"In async code use {instead}."
+            f"In async code use {instead}, or give the engine a thread of its own: "
+            f'aioray.init(loop="thread").'
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import api, engine
 from .client import activate
+from .notebook import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,11 @@ class Engine:
         """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
         given: Any = settings
         self._client = engine.Engine(address, **given)
+        if self._client.settings.loop == "thread":
+            raise ValueError(
+                'an Engine lives on the event loop that it is started on: use init(loop="thread") '
+                "for one with a thread of its own"
+            )
         if TYPE_CHECKING:  # see below; this is how checkers know them with all overloads
             self.get = api.get
             self.put = api.put
@@ -90,6 +96,7 @@ class Engine:
         Raises RuntimeError if there is no running loop or the engine was started before.
         """
         self._client.start()
+        attach(self._client)
 
     async def shutdown(self, drain: float = 0.0) -> None:
         """End everything. Idempotent.
@@ -102,6 +109,7 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
+        attach(self._client)
         return self
 
     async def __aexit__(

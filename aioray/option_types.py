@@ -130,6 +130,7 @@ class InitSettings(TypedDict, total=False):
     logging_config: Any
     ignore_reinit_error: bool | None
     preload: Sequence[str] | None
+    loop: Literal["auto", "thread", "running"] | None
     retry_seed: int | None
     history: int | None
     _memory: int | None

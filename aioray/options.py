@@ -68,6 +68,7 @@ MIN_STORE_MEMORY: Final = 1024 * 1024  # bytes
 MAX_LINEAGE_BYTES: Final = 1024**3  # as in Ray
 CAPACITY_THRESHOLD: Final = 0.95  # as in Ray
 HISTORY: Final = 100_000  # as in Ray
+LOOPS: Final = ("auto", "thread", "running")  # values of init()'s `loop`
 _HISTORY: Final = ("RAY_task_events_max_num_task_in_gcs", HISTORY)
 _LINEAGE: Final = ("RAY_max_lineage_bytes", MAX_LINEAGE_BYTES)
 _CAPACITY: Final = ("RAY_local_fs_capacity_threshold", CAPACITY_THRESHOLD)
@@ -265,6 +266,7 @@ class InitOptions:
     logging_config: Any = field(default=None, hash=False)
     ignore_reinit_error: bool = False
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
+    loop: str = "auto"  # beyond Ray: where init() lets the engine live, see LOOPS
     devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
     tracing_startup_hook: str | None = None  # "module:function", see `startup_hook`
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
@@ -394,6 +396,15 @@ def _check_level(option: str, value: Any) -> int:
     return level
 
 
+def _check_loop(option: str, value: Any) -> str:
+    expected = f"{option} must be one of {', '.join(map(repr, LOOPS))}"
+    if not isinstance(value, str):
+        raise TypeError(f"{expected}, got {show_typed(value)}")
+    if value not in LOOPS:
+        raise ValueError(f"{expected}, got {show(value)}")
+    return value
+
+
 def _check_preload(option: str, value: Any) -> tuple[str, ...]:
     expected = f"{option} must be a list or tuple of module names"
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
@@ -445,6 +456,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "logging_config": _check_logging_config,
     "ignore_reinit_error": instance(bool, "a bool"),
     "preload": _check_preload,
+    "loop": _check_loop,
     "retry_seed": _check_seed,
     "history": integer(0, none=None),
     "_tracing_startup_hook": _check_hook,

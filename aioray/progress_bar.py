@@ -5,8 +5,9 @@ are there, have failed, run now and were run again. Bars are drawn by `aioray.en
 below everybody's lines; in a notebook, where there is no terminal, as an output that is updated.
 
 In the driver every ref tells when it is ready, so that waiting costs the same for a few and for
-many. In tasks that would need somebody who listens; there `wait` is asked for a part of them at a
-time, and the driver, who knows which tasks run, is not asked.
+many. In tasks that would need somebody who listens, and between two runs of the engine's loop
+somebody who runs it; there `wait` is asked for a part of them at a time. In tasks the driver, who
+knows which tasks run, is not asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import importlib
 import itertools
 import queue
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -24,6 +24,7 @@ from aioray.api import get, wait
 from aioray.client import refuse_to_block
 from aioray.experimental import tqdm_ray
 from aioray.generators import ObjectRefGenerator
+from aioray.notebook import kernel_shell
 from aioray.refs import ObjectRef, StoredFailure
 from aioray.worker.current import place
 
@@ -168,7 +169,8 @@ class Progress(Generic[T]):
         refs = self._refs
         some = [refs.completed()] if isinstance(refs, ObjectRefGenerator) else refs[:1]
         for ref in some:
-            refuse_to_block(ref._entry.owner(), "Iterating over progress()", "`async for`")
+            client = ref._entry.owner()
+            refuse_to_block(client, "Iterating over progress()", "`async for`", runs_loop=True)
 
     def _value(self, ref: ObjectRef[Any]) -> Any:
         if self._yield_refs:
@@ -187,8 +189,8 @@ class Progress(Generic[T]):
             for ref in refs:
                 bar.count(ref)
                 yield ref
-        elif place.job:
-            yield from _ready_in_task(refs, bar)
+        elif place.job or any(ref._entry.owner().between_runs() for ref in refs[:1]):
+            yield from _ready_by_waiting(refs, bar)
         else:
             yield from _ready_in_driver(refs, bar)
 
@@ -279,7 +281,7 @@ def _ready_in_driver(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRe
             entry.owner().forget(entry, waiter)
 
 
-def _ready_in_task(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRef[Any]]:
+def _ready_by_waiting(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRef[Any]]:
     pending = refs
     while pending:
         some = list(dict.fromkeys(pending))  # `wait` takes each once
@@ -445,9 +447,7 @@ class _Notebook:
     @classmethod
     def find(cls) -> _Notebook | None:
         """None where this process is not the kernel of a notebook."""
-        shell_module = sys.modules.get("IPython")
-        shell = None if shell_module is None or place.job else shell_module.get_ipython()
-        if shell is None or not hasattr(shell, "kernel"):
+        if place.job or kernel_shell() is None:
             return None
         return cls(importlib.import_module("IPython.display").display)
 

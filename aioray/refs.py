@@ -346,13 +346,13 @@ class ObjectRef(Generic[T_co]):
         return future
 
     def as_future(self) -> asyncio.Future[T_co]:
-        """An asyncio future of the value, on the running loop. Cancelling it does not cancel the
-        task.
+        """An asyncio future of the value, on the running loop, or on the one that is set for this
+        thread and will run. Cancelling it does not cancel the task.
 
-        Raises RuntimeError if no loop is running.
+        Raises RuntimeError if there is no such loop.
         """
         awaiting = _awaiting or _load_awaiting()
-        loop = awaiting.get_running_loop()
+        loop = awaiting.current_loop()
         entry = self._entry
         future: ValueFuture[T_co] = awaiting.ValueFuture(loop=loop)
         future.entry = entry

@@ -123,6 +123,15 @@ def test_dir_lists_the_public_names_and_no_others_whatever_was_used(module: str)
     assert before == after == public
 
 
+def test_names_for_ipython_are_found_and_listed_nowhere() -> None:
+    code = (
+        "import aioray; print(callable(aioray.load_ipython_extension),"
+        "callable(aioray.unload_ipython_extension), callable(aioray.ray_alias.install))"
+    )
+    assert in_fresh_process(code) == "True True True\n"
+    assert not {"load_ipython_extension", "ray_alias"} & set(dir(aioray))
+
+
 def test_all_is_sorted() -> None:
     assert aioray.__all__ == sorted(aioray.__all__)
 

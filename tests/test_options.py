@@ -644,6 +644,8 @@ def test_none_is_the_default_of_every_init_option(option: str) -> None:
         ("resources", {"GPU": 1}, ValueError),
         ("resources", {"a": -1}, ValueError),
         ("resources", [("a", 1)], TypeError),
+        ("loop", True, TypeError),
+        ("loop", "main", ValueError),
         ("labels", {"a": 1}, ValueError),
         ("labels", "a", TypeError),
         ("namespace", "", ValueError),

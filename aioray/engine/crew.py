@@ -159,6 +159,11 @@ class Crew:
             for reader in handle.readers:
                 reader.read()
 
+    def flush_output(self, done: Callable[[], None]) -> None:
+        """Have everything printed that workers have printed until now; then call `done`."""
+        self.take_output()
+        self._printer.flush(done)
+
     def unload(self, key: int) -> None:
         """Let all workers forget a function."""
         for handle in self._workers.values():

@@ -80,6 +80,7 @@ from .groups import Groups
 from .lineage import entries_of
 from .objects import Objects
 from .outlook import Outlook
+from .output import FLUSH_SECONDS
 from .recorder import Recorder
 from .reports import NODE_IP, describe, exception_builder, infeasible
 from .requests import Requests
@@ -149,11 +150,15 @@ class CancelRequest:
 class _Countdown:
     """Lets a thread wait for several entries. `hit` runs on the engine's thread."""
 
-    __slots__ = ("_lock", "left", "stop_on_failure")
+    __slots__ = ("_lock", "_loop", "left", "stop_on_failure")
 
-    def __init__(self, left: int, *, stop_on_failure: bool) -> None:
+    def __init__(
+        self, left: int, *, stop_on_failure: bool, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """loop: of the engine, which nobody runs: who waits does."""
         self.left = left
         self.stop_on_failure = stop_on_failure
+        self._loop = loop
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -163,10 +168,31 @@ class _Countdown:
         if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is StoredFailure):
             with contextlib.suppress(RuntimeError):  # released already, by a failure before
                 self._lock.release()
+            if self._loop is not None:
+                self._loop.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block; False if the time is over. Ctrl-C gets through."""
-        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, LONGEST_WAIT))
+        limit = -1 if timeout is None else min(timeout, LONGEST_WAIT)
+        if self._loop is not None:
+            self._run(self._loop, limit)
+            limit = 0
+        return self._lock.acquire(timeout=limit)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
+        """Run the loop until it is over; others may stop the loop meanwhile."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            loop.stop()
+
+        timer = loop.call_later(LONGEST_WAIT if limit < 0 else limit, give_up)
+        try:
+            while self._lock.locked() and not late.is_set():
+                loop.run_forever()
+        finally:
+            timer.cancel()
 
 
 class _Watch:
@@ -844,7 +870,9 @@ class Engine:
         self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
     ) -> None:
         """Block until all refs have an outcome, or one has failed. See `aioray.client.Client`."""
-        refuse_to_block(self, "get()", "`await ref`, or `await asyncio.gather(*refs)`")
+        refuse_to_block(
+            self, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
+        )
         entries = [ref._entry for ref in refs]
         if at_hand:
             pending = [entry for entry in entries if not entry.at_hand]
@@ -862,12 +890,12 @@ class Engine:
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> list[bool]:
         """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
-        refuse_to_block(self, "wait()", "`await asyncio.wait(refs)`")
+        refuse_to_block(self, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
         entries = [ref._entry for ref in refs]
         pending = [entry for entry in entries if entry.outcome is None]
         missing = num_returns - (len(entries) - len(pending))
         if missing > 0 and (timeout is None or timeout > 0):
-            if len(pending) < MANY_ENTRIES:
+            if len(pending) < MANY_ENTRIES or self.in_own_thread():
                 self._block(pending, missing, timeout, stop_on_failure=False)
             else:
                 self._watch(pending, missing, timeout)
@@ -916,7 +944,8 @@ class Engine:
         *,
         stop_on_failure: bool,
     ) -> bool:
-        countdown = _Countdown(count, stop_on_failure=stop_on_failure)
+        loop = self.loop if self.in_own_thread() else None
+        countdown = _Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
         hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
 
         def register() -> None:
@@ -940,6 +969,27 @@ class Engine:
     def in_own_thread(self) -> bool:
         """Whether this is the engine's thread, and the engine has not ended."""
         return threading.get_ident() == self._thread_id and not self._closed
+
+    def between_runs(self) -> bool:
+        """Whether this thread could run the loop, which nobody runs now."""
+        loop = self.loop
+        if loop is None or not self.in_own_thread() or loop.is_running() or loop.is_closed():
+            return False
+        return asyncio._get_running_loop() is None
+
+    def flush_output(self) -> None:
+        """Return when all is printed that workers have printed until now, or it takes too long."""
+        done = threading.Event()
+
+        def flush() -> None:
+            if self._crew is None or self._closed:
+                done.set()
+            else:
+                self._crew.flush_output(done.set)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._on_thread(flush)
+            done.wait(FLUSH_SECONDS)
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call back on the engine's thread."""

@@ -33,16 +33,25 @@ from .progress import display, parse
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+    from contextvars import Context
 
-__all__ = ["LineReader", "Printer"]
+__all__ = ["LineReader", "Printer", "print_in"]
 
 READ_SIZE = 64 * 1024
 TAIL_LINES = 20  # kept to explain a death
 LONGEST_LINE = 1024 * 1024  # bytes; a longer one is printed in parts
 UNFINISHED_SECONDS = 1.0  # after which a line without an end is printed, and at most twice that
-FLUSH_SECONDS = 5.0  # that the end of a program waits for a reader that does not read
+FLUSH_SECONDS = 5.0  # that the end of a program, or a cell, waits for a reader that does not read
 _CONTENT = re.compile(rb"(\+?[0-9]+|-|%b);(.*)" % PROGRESS, re.DOTALL)  # of a mark
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
+
+_context: Context | None = None  # in which lines are printed; None: in that of the printing thread
+
+
+def print_in(context: Context) -> None:
+    """Have lines printed in this context from now on: in a notebook that says whose they are."""
+    global _context
+    _context = context
 
 
 class Printer:
@@ -99,11 +108,11 @@ class Printer:
             try:
                 job = self._jobs.get(timeout=left)
             except queue.Empty:
-                _print(self._folder.due(time.monotonic()))
+                _do_in_context(self._end_windows)
                 continue
             if job is None:
                 return
-            job()
+            _do_in_context(job)
 
     def close(self) -> None:
         """Print what is left and end the thread."""
@@ -117,9 +126,28 @@ class Printer:
         self._thread.join(FLUSH_SECONDS)
         self._thread = None
 
+    def flush(self, done: Callable[[], None]) -> None:
+        """Print what has come until now, and what is held back; then call `done`."""
+        if self._thread is None:
+            done()
+            return
+        self._jobs.put(self._flush)
+        self._jobs.put(done)
+
+    def _end_windows(self) -> None:
+        """Print what was held back, and whose time has come."""
+        _print(self._folder.due(time.monotonic()))
+
     def _flush(self) -> None:
         """Print what is held back."""
         _print(self._folder.due(math.inf))
+
+
+def _do_in_context(job: Callable[[], None]) -> None:
+    if _context is None:
+        job()
+    else:
+        _context.copy().run(job)  # a copy, because several threads may print
 
 
 def _print(lines: list[tuple[str, bool]]) -> None:

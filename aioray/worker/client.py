@@ -168,6 +168,10 @@ class Connection:
         """False: the engine runs in the driver, and answers whoever waits here."""
         return False
 
+    def between_runs(self) -> bool:
+        """False, likewise."""
+        return False
+
     def disown(self) -> None:
         """This is a copy in a process that a task has forked: it cannot use the channels."""
         self.closed = True

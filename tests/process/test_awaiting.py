@@ -14,7 +14,7 @@ from aioray.engine.engine import MANY_ENTRIES
 from aioray.exceptions import GetTimeoutError
 
 from . import jobs
-from .support import GUARD, everywhere, on_both_loops
+from .support import GUARD, LOOPS, everywhere, on_both_loops
 
 same = aioray.remote(jobs.same)
 hold = aioray.remote(jobs.hold)
@@ -136,10 +136,34 @@ async def test_as_future_gives_value_and_error():
         await fail.remote().as_future()
 
 
-def test_as_future_needs_a_running_loop(session):
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_as_future_without_a_running_loop_is_for_the_one_that_is_set(session, loop_name):
+    loop = LOOPS[loop_name]()
+    asyncio.set_event_loop(loop)
+    try:
+        futures = [same.remote(number).as_future() for number in range(3)]
+        assert loop.run_until_complete(asyncio.gather(*futures)) == [0, 1, 2]
+        with pytest.raises(ValueError, match="bad"):
+            loop.run_until_complete(fail.remote().as_future())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def test_as_future_without_any_loop_says_what_to_do(session):
     ref = same.remote(1)
-    with pytest.raises(RuntimeError):
-        ref.as_future()
+    errors = []
+
+    def ask():  # in a thread of which asyncio knows nothing
+        try:
+            ref.as_future()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert "asyncio.set_event_loop" in errors[0]
     assert aioray.get(ref) == 1
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 
 import pytest
 
 import aioray
-from aioray import CancelOutcome
-from aioray.exceptions import EngineShutdownError, WorkerStartupError
+from aioray import CancelOutcome, ray_alias
+from aioray.exceptions import EngineShutdownError, GetTimeoutError, WorkerStartupError
 
 from . import jobs
 from .support import GUARD, LOOPS, everywhere, on_both_loops
@@ -97,6 +98,100 @@ async def test_init_in_a_running_loop_lives_there():
             aioray.init()
     finally:
         await aioray.shutdown()
+
+
+def lives_on_running_loop():
+    return aioray.api._session.engine.loop is asyncio.get_running_loop()
+
+
+@pytest.fixture
+def written_for_ray():
+    ray_alias.install(inherit=False)
+    yield
+    ray_alias.uninstall()
+
+
+@pytest.mark.parametrize("settings", [{"loop": "thread"}, {}])
+@on_both_loops
+async def test_coroutine_of_a_program_for_ray_may_block(settings, written_for_ray):
+    aioray.init(num_cpus=1, **settings)
+    try:
+        refs = [same.remote(number) for number in range(3)]
+        assert aioray.get(refs) == [0, 1, 2]
+        assert aioray.wait(refs, num_returns=3) == (refs, [])
+        assert list(aioray.progress(refs, disable=True)) == [0, 1, 2]
+        assert await asyncio.gather(*refs) == [0, 1, 2]
+    finally:
+        await aioray.shutdown()
+
+
+@on_both_loops
+async def test_where_the_engine_lives_in_async_code_can_be_said(monkeypatch):
+    for loop, expected in [("thread", False), ("running", True), ("auto", True), (None, True)]:
+        aioray.init(num_cpus=1, loop=loop)
+        assert lives_on_running_loop() is expected
+        assert aioray.shutdown() is not None  # it can be awaited
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # a prompt
+    aioray.init(num_cpus=1)
+    assert not lives_on_running_loop()
+    aioray.shutdown()
+
+
+def test_running_loop_that_is_asked_for_must_run():
+    with pytest.raises(RuntimeError, match="no event loop runs"):
+        aioray.init(num_cpus=1, loop="running")
+    assert not aioray.is_initialized()
+
+
+def test_engine_that_is_held_has_no_thread_of_its_own():
+    with pytest.raises(ValueError, match="use init"):
+        aioray.Engine(num_cpus=1, loop="thread")
+
+
+def test_shutdown_of_a_plain_script_gives_none():
+    aioray.init(num_cpus=1)
+    assert aioray.shutdown() is None
+    assert aioray.shutdown() is None
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_plain_code_between_two_runs_of_the_engines_loop_may_block(loop_name, started):
+    async def set_up():
+        aioray.init(num_cpus=2)
+        return await same.remote(1)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        assert runner.run(set_up()) == 1
+        refs = [same.remote(number) for number in range(30)]
+        assert aioray.get(refs[:3], timeout=GUARD) == [0, 1, 2]
+        assert aioray.wait(refs, num_returns=30, timeout=GUARD) == (refs, [])
+        assert sorted(aioray.progress(refs, disable=True)) == list(range(30))
+        with pytest.raises(ValueError, match="bad"):
+            aioray.get(aioray.remote(jobs.fail).remote())
+        running = sleep.remote(started.path)
+        with pytest.raises(GetTimeoutError):
+            aioray.get(running, timeout=0.01)
+        assert aioray.wait([running], timeout=0.01) == ([], [running])
+        with pytest.raises(RuntimeError, match="would block"):
+            running.future().result()
+        assert runner.run(await_(same.remote(2))) == 2
+        aioray.shutdown()
+
+
+async def await_(ref):
+    return await ref
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_shutdown_between_two_runs_of_the_engines_loop_drains(loop_name):
+    async def set_up():
+        aioray.init(num_cpus=1)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        runner.run(set_up())
+        refs = [same.remote(number) for number in range(3)]
+        assert aioray.shutdown(drain=GUARD) is None
+        assert aioray.get(refs) == [0, 1, 2]
 
 
 @on_both_loops
