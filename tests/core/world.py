@@ -379,8 +379,8 @@ class World:
         if actor.num_restarts > self.restarts[key]:
             assert not self.closing or self.unfinished(), "nobody needs it"
             self.outcomes.pop(actor.creation.number, None)
-            self.restarts[key] += 1
-            assert self.restarts[key] == actor.num_restarts <= self.deaths[key]
+            self.restarts[key] = actor.num_restarts
+            assert actor.num_restarts <= self.deaths[key]
             assert actor.max_restarts < 0 or self.restarts[key] <= actor.max_restarts
             assert key not in self._for_good
             assert key not in self._released
@@ -1074,6 +1074,10 @@ class World:
         self.killed.add(actor.key)
         if no_restart:
             self._for_good.add(actor.key)
+        elif actor.worker is None and actor.state is not ActorState.DEAD:
+            self.deaths[actor.key] += 1  # it counts as one, although no process dies of it
+            if self.deaths[actor.key] > actor.max_restarts >= 0:
+                self._for_good.add(actor.key)
         self.feed(ActorKilled(actor, no_restart))
 
     def request_group(self, bundles: tuple[Demand, ...], nodes_wanted: int = 1) -> Task:
