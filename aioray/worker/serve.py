@@ -697,7 +697,7 @@ def pack_returns(
     try:
         given = len(value.packed if collected else value)
     except TypeError:
-        raise ValueError(
+        raise TypeError(
             f"Task returned 1 object, of type {type(value).__name__}, but num_returns={count}. "
             f"Return a list or tuple of {count} values, or change num_returns."
         ) from None

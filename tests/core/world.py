@@ -378,7 +378,8 @@ class World:
         self.actor_events[actor.state.name] += 1
         if actor.num_restarts > self.restarts[key]:
             assert not self.closing or self.unfinished(), "nobody needs it"
-            self.outcomes.pop(actor.creation.number, None)
+            if actor.state is not ActorState.ALIVE:  # else it counts kills before it was made
+                self.outcomes.pop(actor.creation.number, None)
             self.restarts[key] = actor.num_restarts
             assert actor.num_restarts <= self.deaths[key]
             assert actor.max_restarts < 0 or self.restarts[key] <= actor.max_restarts

@@ -87,7 +87,7 @@ async def test_num_returns_that_does_not_fit_is_a_value_error_on_every_ref():
 @pytest.mark.parametrize("value", [7, None, 0.5, len], ids=repr)
 async def test_one_result_where_there_should_be_several_is_a_value_error_on_every_ref(value):
     for ref in same.options(num_returns=2).remote(value):
-        with pytest.raises(ValueError, match=r"returned 1 object, .* but num_returns=2") as info:
+        with pytest.raises(TypeError, match=r"returned 1 object, .* but num_returns=2") as info:
             await ref
         assert isinstance(info.value, RayTaskError)
 
