@@ -223,7 +223,10 @@ def test_progress_bar_is_one_line_of_what_can_be_seen():
 def test_messages_of_the_engine_have_names_written_out(caplog):
     facts = ActorFacts("ab", EVIL, EVIL, EVIL)
     task = SimpleNamespace(
-        name=EVIL, scheduling_class=SimpleNamespace(reserves=SimpleNamespace(nodes_wanted=1))
+        name=EVIL,
+        scheduling_class=SimpleNamespace(
+            reserves=SimpleNamespace(nodes_wanted=1, devices_wanted=(5_000,))
+        ),
     )
     one = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0})
     task.scheduling_class.reserves.nodes_wanted = 2

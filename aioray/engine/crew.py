@@ -42,7 +42,7 @@ from ..core.messages import (
 )
 from ..environments import WorkerEnvironment, needs_setup, setup_seconds
 from ..options import shown_gpus
-from .descriptors import DescriptorsClosedError
+from .descriptors import DescriptorsClosedError, leak
 from .output import LineReader, Printer
 from .reports import DeathReport, StartReport, WorkerName
 from .setup import Setup
@@ -196,6 +196,7 @@ class Crew:
 
     def _let_go(self, handle: WorkerHandle) -> None:
         """Take in a dead worker's last output and close its descriptors."""
+        self._refuse_lost(handle)
         setup = self._setups.pop(handle.id, None)
         if setup is not None:
             setup.end()
@@ -208,6 +209,12 @@ class Crew:
             if handle.pidfd is not None:
                 self.loop.remove_reader(handle.pidfd)
         handle.close()
+
+    def _refuse_lost(self, holder: object) -> None:
+        """Raise if somebody has closed our descriptors, before those of `holder` are closed."""
+        if not self._objects.sentinel.is_intact():
+            leak(holder)
+            raise DescriptorsClosedError
 
     # ------------------------------------------------------------ orders
 
@@ -233,11 +240,13 @@ class Crew:
             self.loop.add_reader(handle.bell, self._bell_rang, handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
+            self._refuse_lost(handle)
             if handle is not None:
                 self._let_go(handle)
             report = StartReport(f"{type(error).__name__}: {error}")
             self._not_started(worker_id, report, scarce=error.errno in _SCARCE)
             return
+        self._refuse_lost(handle)
         handle.release_child_fds()
         handle.expects = functools.partial(self._requests.expects, worker_id)
         self._workers[worker_id] = handle
@@ -574,6 +583,7 @@ class Crew:
         """
         if template is not self._template:
             return
+        self._refuse_lost(template)
         self._template = None
         death = template.death()
         template.close()

@@ -7,6 +7,8 @@ aborts at the next look. So all waiting is answered with an error, the objects t
 never freed, and threads of the engine's own stay where they are.
 
 It is noticed at once by the canary (`aioray.boot`), and whoever calls from another thread looks.
+What cannot be helped is a thread that is in the middle of it: libuv aborts if it is just about to
+look, and what was opened for a moment (a module, the history) is closed by its number.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known
 from .crew import Crew
-from .descriptors import TEXT, DescriptorsClosedError, Sentinel, leak, park
+from .descriptors import TEXT, DescriptorsClosedError, leak, park
 from .groups import Groups
 from .lineage import entries_of
 from .objects import Objects
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from ..core.model import Demand, SchedulingClass
     from ..state.keeper import Listener
     from ..state.sessions import Session
+    from .descriptors import Sentinel
     from .reports import WorkerName
     from .streams import Stream
 
@@ -393,7 +394,7 @@ class Engine:
             self.trace()
         objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
         self._objects = self._submission.objects = objects
-        self._sentinel = Sentinel(objects.store.arena.fd)
+        self._sentinel = objects.sentinel
         requests = self._requests_of_tasks = Requests(
             self,
             self._submission,
@@ -670,7 +671,7 @@ class Engine:
             raise
         finally:
             self._feeding = False
-        if self.owns_thread and not self._sentinel.is_intact():  # type: ignore[union-attr]
+        if self.owns_thread and self._sentinel is not None and not self._sentinel.is_intact():
             self._park_if_lost()
         deadline = self._core.next_deadline()
         if deadline is not None and (self._timer is None or deadline < self._timer_at):
@@ -778,7 +779,7 @@ class Engine:
             self._feed(TasksSubmitted(tasks))
             if self._recorder is not None:
                 self._recorder.keeper.wake()
-        elif self.owns_thread and not self._sentinel.is_intact():  # type: ignore[union-attr]
+        elif self.owns_thread and self._sentinel is not None and not self._sentinel.is_intact():
             self._park_if_lost()
 
     def _function_gone(self, key: int) -> None:

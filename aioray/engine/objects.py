@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..arena import is_whole
 from ..core.messages import ResultLost, ResultWanted, Revived
 from ..refs import ObjectEntry, StoredFailure
+from .descriptors import Sentinel
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
 from .reports import unreconstructable
 from .store import Store, Stored, shut_down
@@ -56,6 +57,7 @@ class Objects:
         feed: takes what the scheduler is to know. post: has something done on the engine's thread.
         """
         self.store = Store(settings.object_store_memory, folder, self._told)
+        self.sentinel = Sentinel(self.store.arena.fd)  # for all that the engine has opened
         self._loop = loop
         self._client = client
         self._feed = feed

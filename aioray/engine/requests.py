@@ -54,7 +54,7 @@ BINDINGS_KEPT = 1_000  # of each worker; others are made again
 _SUBMITTING = (Ask.SUBMIT, Ask.PUT, Ask.CALL_ACTOR, Ask.CREATE_ACTOR)
 
 
-_CALLED = (bytes, list, (tuple, type(None)))  # payload, arguments, trace
+_CALLED = (bytes, list, (tuple, list, type(None)))  # payload, arguments, trace
 # Of what types the arguments of each question are. The last ones of some may be missing.
 _SHAPES: dict[int, tuple[Any, ...]] = {
     Ask.ROOM: (int, int),

@@ -56,8 +56,7 @@ class LoopThread:
             self.loop.close()
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), OSError):
-            self._on_broken()
+        self._on_broken()
         loop.default_exception_handler(context)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:

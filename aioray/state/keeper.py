@@ -195,8 +195,15 @@ class Keeper:
 
     # ------------------------------------------------------------ in the thread
 
+    def _stay(self) -> None:
+        """Do nothing for ever: to leave would close numbers that are others' by now."""
+        while True:
+            threading.Event().wait()
+
     def _run(self) -> None:
         self._needed.wait(BEGIN_SECONDS)
+        if not self.is_intact():
+            self._stay()
         while not self._do_safely("begin", self._begin):
             if self._closing:
                 return
@@ -217,6 +224,8 @@ class Keeper:
         try:
             do(*args)
         except BaseException as error:  # noqa: BLE001 - see above
+            if not self.is_intact():
+                self._stay()  # in here, where all that it has opened is still held
             if (what, type(error)) not in self._told:
                 self._told.add((what, type(error)))
                 with contextlib.suppress(Exception):
@@ -268,7 +277,7 @@ class Keeper:
                 raise
             ready = []
         if not self.is_intact():
-            threading.Event().wait()  # for ever: to leave would close them
+            self._stay()
         for key, _ in ready:
             if not self._do_safely("serve a caller", key.data):
                 self._pause()  # it may be told again at once

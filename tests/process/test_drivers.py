@@ -243,7 +243,7 @@ def test_commands_need_no_standard_streams(command, tmp_path):
 
 
 LOST = """
-import threading
+import re, threading
 from tests.process import parents
 held = aioray.remote(jobs.hold).remote(sys.argv[1], sys.argv[2])
 jobs.listen(sys.argv[3])
@@ -257,6 +257,13 @@ def told(call):
         return "os.closerange" in str(error) and "before init()" in str(error)
 waiting = threading.Thread(target=lambda: print("waiter", told(lambda: aioray.get(held))))
 waiting.start()
+aioray.timeline()  # the history's thread has begun
+def switches():
+    others = set(os.listdir("/proc/self/task")) - {str(os.getpid())}
+    texts = [open(f"/proc/self/task/{thread}/status").read() for thread in sorted(others)]
+    return [re.findall("voluntary_ctxt_switches:.*", text) for text in texts]
+while switches() != (time.sleep(0.1), switches())[1]:
+    pass  # until all other threads sleep
 os.closerange(3, 100_000)
 taken = [open(os.path.join(sys.argv[4], str(number)), "w+") for number in range(100)]
 waiting.join()
@@ -303,8 +310,10 @@ def test_descriptors_that_the_program_closes_are_missed_by_name(
 
 def test_descriptors_that_a_forked_child_closes_are_not_missed(drive):
     body = """
+import warnings
 ref = aioray.remote(jobs.add).remote(1, 2)
 print(aioray.get(ref), flush=True)
+warnings.simplefilter("ignore")  # of threads beside a fork
 pid = os.fork()
 if pid == 0:
     os.closerange(3, 1000)

@@ -411,8 +411,12 @@ def somebody_else(monkeypatch, folder, tmp_path):
 
 
 def test_folder_of_somebody_else_is_not_read(somebody_else, monkeypatch):
-    for wrong in ("listdir", "scandir"):
-        monkeypatch.setattr(os, wrong, lambda *_: pytest.fail("it was looked into"))
+    def guarded(look, path="."):
+        assert not str(path).startswith(str(somebody_else)), "it was looked into"
+        return look(path)
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, functools.partial(guarded, getattr(os, name)))
     monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(SessionError, match="belongs to somebody else"):
         sessions()
