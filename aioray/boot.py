@@ -51,11 +51,11 @@ class Boot:
         with contextlib.ExitStack() as stack:
             self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(self.control.close)
-            self.output, writer = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, self.output)
             self.canary, self.canary_writer = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, self.canary)
             stack.callback(os.close, self.canary_writer)
+            self.output, writer = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, self.output)
             with theirs, contextlib.ExitStack() as lent:
                 lent.callback(os.close, writer)
                 driver = os.pidfd_open(os.getpid())

@@ -228,11 +228,11 @@ def test_messages_of_the_engine_have_names_written_out(caplog):
             reserves=SimpleNamespace(nodes_wanted=1, devices_wanted=(5_000,))
         ),
     )
-    one = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0})
+    one = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0, "GPU": 1.0})
     task.scheduling_class.reserves.nodes_wanted = 2
     two = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0})
     task.scheduling_class.reserves = None
-    three = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0})
+    three = infeasible(task, {EVIL: 3.0}, {EVIL: 2.0})
     notice = ActorEnd(facts, DeathCause.WORKER_DIED, None).notice()
     for text in (one, two, three, notice):
         assert not steers(text, "")

@@ -333,7 +333,7 @@ def infeasible(task: Task, needs: Mapping[str, float], total: Mapping[str, float
     if all(amount <= total.get(name, 0.0) for name, amount in needs.items()):
         shares = ", ".join(f"{amount / UNIT:g}" for amount in group.devices_wanted if amount)
         return (
-            f"The {task.name} asks for {shares} of a GPU in its bundles, and these do not fit on "
+            f"The {name} asks for {shares} of a GPU in its bundles, and these do not fit on "
             f"the {total['GPU']:g} that this machine has, as a share is of one GPU: it will never "
             f"be ready. Give init() more num_gpus, or ask for other shares."
         )

@@ -91,8 +91,10 @@ class Host:
             for (seq,) in CLAIM.iter_unpack(claims):
                 if seq:
                     self.start(channel.take(seq))
-        if self._has_left:  # who has is still about to say so, and holds the actor until then
-            os.eventfd_read(self._wake)
+        while self._has_left and self._reason is None:
+            os.eventfd_read(
+                self._wake
+            )  # who has is about to say so, and holds the actor until then
         channel.read_for_all(begin=False)  # hooks that run at exit may ask
         if self._reason is not None:
             raise self._reason

@@ -378,7 +378,9 @@ class World:
         self.actor_events[actor.state.name] += 1
         if actor.num_restarts > self.restarts[key]:
             assert not self.closing or self.unfinished(), "nobody needs it"
-            if actor.state is not ActorState.ALIVE:  # else it counts kills before it was made
+            # It may count kills before it was made, or have failed for good.
+            had = self.outcomes.get(actor.creation.number)
+            if actor.state is not ActorState.ALIVE and not isinstance(had, Failure):
                 self.outcomes.pop(actor.creation.number, None)
             self.restarts[key] = actor.num_restarts
             assert actor.num_restarts <= self.deaths[key]
