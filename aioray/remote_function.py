@@ -78,7 +78,7 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
         functools.update_wrapper(itself, function, updated=given)
         if not getattr(function, "__module__", None):
             self.__module__ = "global"
-        self.function = function
+        self.function: Callable[P, Value_co] = function
         self.options_given = options
         self._call = Call(self, options)
         self.arity: tuple[int, float] | None = None  # see `signatures.check_call`
