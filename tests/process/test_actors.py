@@ -23,7 +23,6 @@ from aioray.exceptions import (
     EngineShutdownError,
     ObjectReconstructionFailedError,
     RayTaskError,
-    RuntimeEnvSetupError,
     TaskCancelledError,
 )
 from aioray.testing import lose
@@ -536,7 +535,8 @@ async def test_environment_that_fails_is_told_to_callers(caplog):
 
     player = actor(runtime_env={"worker_process_setup_hook": refuse}).remote()
     error = await error_of(player.hear.remote(1))
-    assert isinstance(error, RuntimeEnvSetupError)
+    assert isinstance(error, ActorDiedError)  # as in Ray
+    assert "Failed to execute the setup hook method" in str(error)
     assert "no such thing" in str(error)
 
 
