@@ -11,6 +11,7 @@ from __future__ import annotations
 import faulthandler
 import functools
 import sys
+import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class State:
 
 
 # ---------------------------------------------------------------- making
+
+LET_GO_SECONDS = 0.2  # that threads have to let go of an actor that ends, for its `__del__`
 
 
 def become(server: Server, attempt: Attempt) -> bool:
@@ -199,6 +202,11 @@ def end(server: Server) -> None:
         _tell(error)
     finally:
         faulthandler.cancel_dump_traceback_later()
+    hook = value = None
+    # A thread whose call was answered may still be about to let go of the method.
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while server.host and sys.getrefcount(instance) > 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _tell(error: BaseException) -> None:
