@@ -1693,6 +1693,19 @@ def stalled_core(**options):
     return core, tasks
 
 
+def stalled_beside_a_busy_one():
+    """Worker 1 is as in `stalled_core`, and was polled; worker 2 runs another task."""
+    core = Core(2)
+    first, other = core.tasks(2)
+    core.submit(first, other)
+    core.ready(1, 2)
+    core.answer(1, answer(first, duration=SHORT))
+    tasks = core.tasks(3)
+    core.submit(*tasks, now=10.0)
+    assert core.timer(10.005) == [PollWorker(1)]
+    return core, tasks, other
+
+
 def test_worker_without_an_answer_for_five_milliseconds_is_polled():
     core, tasks = stalled_core()
     assert core.tick() == (10.005, [PollWorker(1)])
@@ -1747,17 +1760,10 @@ def test_timer_of_an_old_look_does_nothing():
 
 
 def test_what_waits_behind_a_long_attempt_goes_to_an_idle_worker():
-    core = Core(2)
-    first = core.tasks(2)
-    core.submit(*first)
-    core.ready(1, 2)
-    core.answer(1, answer(first[0], duration=SHORT))
-    tasks = core.tasks(3)
-    core.submit(*tasks, now=10.0)
-    assert core.timer(10.005) == [PollWorker(1)]
+    core, tasks, other = stalled_beside_a_busy_one()
     core.function("f", SHORT)
-    assert core.answer(2, answer(first[1], duration=SHORT), now=11.0) == [
-        ResolveValues([(first[1], "value")]),
+    assert core.answer(2, answer(other, duration=SHORT), now=11.0) == [
+        ResolveValues([(other, "value")]),
         ReclaimAttempts(1),
     ]
     assert core.reclaimed(1, *tasks[1:], now=11.0) == [SendAttempts(2, tasks[1:])]
@@ -1804,18 +1810,11 @@ def test_nothing_is_sent_behind_an_attempt_that_may_run_for_long():
 
 def test_worker_that_is_free_begins_with_what_waits_behind_a_long_attempt():
     """Bug: what was submitted later came first, and for ever if that never ended."""
-    core = Core(2)
-    first = core.tasks(2)
-    core.submit(*first)
-    core.ready(1, 2)
-    core.answer(1, answer(first[0], duration=SHORT))
-    tasks = core.tasks(3)
-    core.submit(*tasks, now=10.0)
-    assert core.timer(10.005) == [PollWorker(1)]
+    core, tasks, other = stalled_beside_a_busy_one()
     late = core.task()
     core.submit(late, now=10.1)
-    assert core.answer(2, answer(first[1], duration=SHORT), now=11.0) == [
-        ResolveValues([(first[1], "value")]),
+    assert core.answer(2, answer(other, duration=SHORT), now=11.0) == [
+        ResolveValues([(other, "value")]),
         ReclaimAttempts(1),
     ]
     assert core.reclaimed(1, *tasks[1:], now=11.0) == [SendAttempts(2, [*tasks[1:], late])]
