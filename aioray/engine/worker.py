@@ -713,7 +713,7 @@ class WorkerHandle:
             found = os.pread(self.page_fd, STACK_LIMIT, PAGE_SIZE)
         except OSError:
             return ""
-        return found.strip(b"\0").decode(errors="replace").strip()
+        return found.partition(b"\0")[0].decode(errors="replace").strip()
 
 
 def _seqs_in(claims: bytes) -> tuple[int, ...]:
