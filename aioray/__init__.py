@@ -185,7 +185,7 @@ else:
         if None in (sys.__stdin__, sys.__stdout__, sys.__stderr__):  # Python found one closed
             import contextlib
 
-            from aioray.linux import fill_standard_descriptors
+            from aioray.shared.linux import fill_standard_descriptors
 
             with contextlib.suppress(OSError):  # the start of an engine will say why
                 fill_standard_descriptors()

@@ -4,7 +4,8 @@ Room: facade. Nothing is defined here.
 """
 
 from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-from aioray.id_classes import (
+from aioray.refs import ObjectRef
+from aioray.shared.id_classes import (
     ActorClassID,
     ActorID,
     BaseID,
@@ -16,7 +17,6 @@ from aioray.id_classes import (
     UniqueID,
     WorkerID,
 )
-from aioray.refs import ObjectRef
 
 __all__ = [
     "ActorClassID",

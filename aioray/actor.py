@@ -27,9 +27,7 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from . import ids
 from .actor_base import Actor
-from .actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
 from .actor_options import (
     MethodOptions,
     is_ordered,
@@ -48,7 +46,9 @@ from .exceptions import (
     UnsupportedFeatureError,
 )
 from .refs import ObjectRef
-from .serialization import dump_function
+from .shared import ids
+from .shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
+from .shared.serialization import dump_function
 from .signatures import check_call, positional_range, signature_of
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ if TYPE_CHECKING:
     )
     from .client import Client
     from .generators import ObjectRefGenerator
-    from .id_classes import ActorID
     from .option_types import ActorOptions as ActorKeywords
     from .option_types import MethodOptions as MethodKeywords
+    from .shared.id_classes import ActorID
 
     P = ParamSpec("P")
     R = TypeVar("R")
     T = TypeVar("T")
 else:
-    from .subscripts import Erased, subscriptable
+    from .shared.subscripts import Erased, subscriptable
 
     ActorClassCalls = Calls = Generic = MethodCalls = Erased
     Arguments = Given_co = OfClass = P = S_co = Value_co = None
@@ -532,7 +532,7 @@ class ActorHandle(Generic[OfClass]):
     @property
     def _actor_id(self) -> ActorID:
         """The actor's id."""
-        from .id_classes import ActorID
+        from .shared.id_classes import ActorID
 
         return ActorID(self._aioray_ref.binary()[8 : ids.TASK_ID_SIZE])
 

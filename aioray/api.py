@@ -22,11 +22,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import ids, linux, notebook, ray_alias
+from . import notebook, ray_alias
 from .boot import Boot
 from .client import registry
 from .ending import is_over, keep_quiet, refuse_when_over
 from .options import parse_init_options
+from .shared import ids, linux
 
 if TYPE_CHECKING:
     import asyncio

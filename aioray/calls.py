@@ -16,8 +16,8 @@ from .environments import WorkerEnvironment, extend
 from .options import DEFAULT_MAX_RETRIES, default_max_retries
 from .placement import Where, where_to_run
 from .refs import ObjectRef
-from .serializability import explain, largest
-from .serialization import ArgumentSlot, dump, dump_function, dumps
+from .shared.serializability import explain, largest
+from .shared.serialization import ArgumentSlot, dump, dump_function, dumps
 from .signatures import signature_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .core.retries import RetryPolicy
     from .option_checks import RetryExceptions
     from .refs import ObjectEntry
-    from .serialization import Pieces
+    from .shared.serialization import Pieces
 
 __all__ = [
     "ActorDefinition",

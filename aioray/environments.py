@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exceptions import RuntimeEnvSetupError
 from .runtime_env import SETUP_TIMEOUT
-from .serializability import explain
-from .serialization import dump_function, dumps
+from .shared.serializability import explain
+from .shared.serialization import dump_function, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -209,7 +209,7 @@ class RayTaskError(RayError):
         except Exception as problem:  # noqa: BLE001 - runs code of the user's class
             import logging  # only here: children import this module, and few need it
 
-            from .printable import LINES, printable
+            from .shared.printable import LINES, printable
 
             logging.getLogger("aioray").warning(
                 "A RayTaskError cannot be raised as an instance of its cause's class %s: making "

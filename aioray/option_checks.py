@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from aioray.runtime_env import check_runtime_env
-from aioray.wire import DYNAMIC, STREAMING
+from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.wording import show, show_typed
 
 __all__ = [

@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
-from aioray import linux
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.option_checks import (
     COMMON_OPTIONS,
@@ -49,6 +48,7 @@ from aioray.option_checks import (
 )
 from aioray.retry import RetryPolicy
 from aioray.runtime_env import check_runtime_env
+from aioray.shared import linux
 from aioray.wording import show, show_typed
 
 __all__ = [

@@ -1,7 +1,7 @@
 """`aioray.progress`: a bar for tasks that take long, and their values.
 
 Room: facade. Who waits for refs finds their values here one by one, with a bar that says how many
-are there, have failed, run now and were run again. Bars are drawn by `aioray.engine.progress`,
+are there, have failed, run now and were run again. Bars are drawn by `aioray.shared.terminal`,
 below everybody's lines; in a notebook, where there is no terminal, as an output that is updated.
 
 In the driver every ref tells when it is ready, so that waiting costs the same for a few and for
@@ -453,7 +453,7 @@ class _Notebook:
 
     def show(self, state: dict[str, Any]) -> None:
         """Show it, in the place where it was shown before."""
-        from aioray.engine.progress import Bar
+        from aioray.shared.terminal import Bar
 
         text = {"text/plain": Bar(**state).text(COLUMNS)}
         if self._handle is None:

@@ -20,10 +20,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from . import ids
 from .client import registry
-from .printable import LINES, printable
-from .serialization import load, note_ref
+from .shared import ids
+from .shared.printable import LINES, printable
+from .shared.serialization import load, note_ref
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from .awaiting import ValueFuture
     from .client import Client, StoredValue
-    from .id_classes import JobID, TaskID
+    from .shared.id_classes import JobID, TaskID
 
 __all__ = [
     "NotAtHand",
@@ -268,13 +268,13 @@ class ObjectRef(Generic[T_co]):
 
     def task_id(self) -> TaskID:
         """The id of the task whose value this is."""
-        from .id_classes import TaskID
+        from .shared.id_classes import TaskID
 
         return TaskID(self.binary()[: ids.TASK_ID_SIZE])
 
     def job_id(self) -> JobID:
         """The id of the job that this belongs to."""
-        from .id_classes import JobID
+        from .shared.id_classes import JobID
 
         return JobID(ids.job_of(self.binary()))
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 else:
-    from .subscripts import Erased, subscriptable
+    from .shared.subscripts import Erased, subscriptable
 
     Calls = FunctionCalls = Erased
     P = Value_co = Given_co = S_co = None

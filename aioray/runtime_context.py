@@ -11,16 +11,16 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import ids
 from .client import registry
+from .shared import ids
 from .signatures import name_of
 from .worker.current import place
 
 if TYPE_CHECKING:
     from ._private.worker import Worker
-    from .id_classes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
     from .runtime_env import RuntimeEnv
-    from .wire import Attempt
+    from .shared.id_classes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
+    from .shared.wire import Attempt
 
 __all__ = ["RuntimeContext", "get_gpu_ids", "get_runtime_context"]
 
@@ -95,29 +95,29 @@ class RuntimeContext:
     @property
     def current_placement_group_id(self) -> PlacementGroupID | None:
         """The id of the placement group that the task runs in. Old: see get_placement_group_id."""
-        from .id_classes import PlacementGroupID
+        from .shared.id_classes import PlacementGroupID
 
         group = self.get_placement_group_id()
         return None if group is None else PlacementGroupID.from_hex(group)
 
     def _job_id(self) -> JobID:
-        from .id_classes import JobID
+        from .shared.id_classes import JobID
 
         return JobID.from_hex(self.get_job_id())
 
     def _node_id(self) -> NodeID:
-        from .id_classes import NodeID
+        from .shared.id_classes import NodeID
 
         return NodeID.from_hex(self.get_node_id())
 
     def _task_id(self) -> TaskID | None:
-        from .id_classes import TaskID
+        from .shared.id_classes import TaskID
 
         attempt = place.attempt
         return None if attempt is None else TaskID(ids.task_id(place.job, attempt.label))
 
     def _actor_id(self) -> ActorID | None:
-        from .id_classes import ActorID
+        from .shared.id_classes import ActorID
 
         actor = self.get_actor_id()
         return None if actor is None else ActorID.from_hex(actor)

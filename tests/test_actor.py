@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aioray
-from aioray import calls, cloudpickle, ids
+from aioray import calls, cloudpickle
 from aioray.actor import (
     ActorClass,
     ActorClassInheritanceException,
@@ -20,7 +20,6 @@ from aioray.actor import (
     ActorMethod,
     make_actor_class,
 )
-from aioray.actor_exit import SPECIAL_METHODS, ActorExit
 from aioray.client import Call, activate, registry
 from aioray.environments import WorkerEnvironment
 from aioray.exceptions import (
@@ -31,8 +30,10 @@ from aioray.exceptions import (
 )
 from aioray.placement import ANYWHERE
 from aioray.refs import ObjectEntry, ObjectRef
-from aioray.serialization import dump, load
-from aioray.wire import STREAMING
+from aioray.shared import ids
+from aioray.shared.actor_exit import SPECIAL_METHODS, ActorExit
+from aioray.shared.serialization import dump, load
+from aioray.shared.wire import STREAMING
 from aioray.worker.current import place
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from aioray.actor_options import (
 )
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import parse_task_options
+from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.util.annotations import RayDeprecationWarning
-from aioray.wire import DYNAMIC, STREAMING
 
 POLICY = RestartPolicy(intensity=2)
 

@@ -13,10 +13,10 @@ import weakref
 import numpy as np
 import pytest
 
-from aioray import arena as module
-from aioray import linux
-from aioray.arena import Arena, disk_full, is_whole, not_written, read_file, write_file
 from aioray.exceptions import ObjectStoreFullError, OutOfDiskError
+from aioray.shared import arena as module
+from aioray.shared import linux
+from aioray.shared.arena import Arena, disk_full, is_whole, not_written, read_file, write_file
 
 PAGE = 4096
 SIZE = 64 * PAGE

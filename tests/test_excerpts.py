@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aioray.serialization import Pieces, dump, dump_function, dumps, load
+from aioray.shared.serialization import Pieces, dump, dump_function, dumps, load
 
 ROWS = 3000
 TEXTS = [f"text number {number}, too long to lie in a view" for number in range(ROWS)]

@@ -24,7 +24,7 @@ from aioray.exceptions import (
     UnserializableException,
     WorkerCrashedError,
 )
-from aioray.failures import (
+from aioray.shared.failures import (
     MAX_SUMMARY_CHARS,
     MAX_TEXT_CHARS,
     capture,
@@ -906,7 +906,7 @@ def test_a_traceback_that_cannot_be_formatted_leaves_header_and_message(monkeypa
 def test_an_error_captured_in_one_process_is_rebuilt_in_another():
     script = """
         import os, pickle, sys
-        from aioray.failures import capture
+        from aioray.shared.failures import capture
 
         def f():
             raise FileNotFoundError(2, "no such file", "name")

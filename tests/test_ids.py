@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray import ids
+from aioray.shared import ids
 
 JOB = ids.job_id(1)
 

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from aioray.meters import COUNTER, GAUGE, HISTOGRAM, WORKER_TAG, Board, Distribution
+from aioray.shared.meters import COUNTER, GAUGE, HISTOGRAM, WORKER_TAG, Board, Distribution
 from aioray.util.metrics import Counter, Gauge, Histogram, collect
 
 pytestmark = pytest.mark.usefixtures("clean_board")
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("clean_board")
 
 @pytest.fixture
 def clean_board():
-    from aioray.meters import board
+    from aioray.shared.meters import board
 
     board.clear()
     yield

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from aioray import linux
 from aioray import options as options_module
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import (
@@ -24,8 +23,9 @@ from aioray.options import (
     parse_task_options,
 )
 from aioray.retry import RetryPolicy
+from aioray.shared import linux
+from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.util.annotations import RayDeprecationWarning
-from aioray.wire import DYNAMIC, STREAMING
 
 
 def decorated(**given: Any) -> TaskOptions:

@@ -16,12 +16,12 @@ from rich.console import Console
 from aioray.cli import memory, stack, status, top
 from aioray.core.actors import DeathCause
 from aioray.engine.output import LineReader, Printer
-from aioray.engine.progress import Bar
 from aioray.engine.reports import ActorEnd, ActorFacts, infeasible
-from aioray.printable import LINES, printable
 from aioray.refs import StoredFailure
+from aioray.shared.printable import LINES, printable
+from aioray.shared.terminal import Bar
+from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END
 from aioray.state.resources import RESOURCES
-from aioray.wire import OUTPUT_MARK, OUTPUT_MARK_END
 from aioray.worker.output import _mark
 from tests.state.cases import run
 from tests.state.history import a_session, actor_id, worker_id

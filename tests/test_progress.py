@@ -9,9 +9,9 @@ import re
 
 import pytest
 
-from aioray.engine.progress import Bar, Display, display, parse
 from aioray.experimental import tqdm_ray
 from aioray.experimental.tqdm_ray import tqdm
+from aioray.shared.terminal import Bar, Display, display, parse
 
 
 class Terminal(io.StringIO):
@@ -227,7 +227,7 @@ def test_file_gets_a_line_every_five_seconds_and_one_at_the_end():
 def shown(monkeypatch):
     """The bars that the driver is given to draw."""
     bars = []
-    monkeypatch.setattr("aioray.engine.progress.display.update", bars.append)
+    monkeypatch.setattr("aioray.shared.terminal.display.update", bars.append)
     return bars
 
 

@@ -18,7 +18,6 @@ import pytest
 
 import aioray
 from aioray import runtime_env as module
-from aioray import serialization
 from aioray.core.model import Environment
 from aioray.environments import (
     WorkerEnvironment,
@@ -29,6 +28,7 @@ from aioray.environments import (
 from aioray.exceptions import RuntimeEnvSetupError, UnsupportedFeatureError
 from aioray.options import parse_init_options, parse_task_options
 from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.shared import serialization
 
 PARSERS = {
     "task": lambda env: (

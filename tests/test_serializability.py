@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import pytest
 
-from aioray.serializability import MAX_DEPTH, MAX_DUMPS, MAX_FINDINGS, explain
+from aioray.shared.serializability import MAX_DEPTH, MAX_DUMPS, MAX_FINDINGS, explain
 
 LOCK = threading.Lock()
 REFUSED = "cannot pickle '_thread.lock' object"

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from aioray.serialization import (
+from aioray.shared.serialization import (
     INLINE_LIMIT,
     ArgumentSlot,
     Pieces,

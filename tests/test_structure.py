@@ -32,30 +32,30 @@ CORE_STDLIB = {
 }
 CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its type is needed
 WORKER_MAY_IMPORT = (
-    "aioray.actor_exit",
-    "aioray.arena",
+    "aioray.shared.actor_exit",
+    "aioray.shared.arena",
     "aioray.calls",
     "aioray.client",
     "aioray.core.messages",
     "aioray.environments",
     "aioray.exceptions",
-    "aioray.failures",
+    "aioray.shared.failures",
     "aioray.generators",
     "aioray.logging_config",
-    "aioray.ids",
-    "aioray.linux",
-    "aioray.packets",
-    "aioray.meters",
+    "aioray.shared.ids",
+    "aioray.shared.linux",
+    "aioray.shared.packets",
+    "aioray.shared.meters",
     "aioray.options",
     "aioray.placement",
-    "aioray.printable",
+    "aioray.shared.printable",
     "aioray.ray_alias",
     "aioray.refs",
     "aioray.runtime_context",
-    "aioray.serializability",
-    "aioray.serialization",
-    "aioray.startup_hook",
-    "aioray.wire",
+    "aioray.shared.serializability",
+    "aioray.shared.serialization",
+    "aioray.shared.startup_hook",
+    "aioray.shared.wire",
     "aioray.worker",
 )
 WORKER_MAY_IMPORT_LATE = ("aioray.actor", "aioray.state")  # inside functions: most do without
@@ -196,7 +196,9 @@ def test_worker_imports_only_what_is_meant_for_children() -> None:
 
 
 def test_messages_and_serialization_know_neither_side() -> None:
-    imports = imports_below("aioray.wire", "aioray.serialization", "aioray.exceptions")
+    imports = imports_below(
+        "aioray.shared.wire", "aioray.shared.serialization", "aioray.exceptions"
+    )
     sides = ("aioray.engine", "aioray.worker", "aioray.core", *FACE)
     assert listed(i for i in imports if i.is_below(*sides)) == []
 
@@ -248,7 +250,7 @@ IMPURE = (
 
 
 @pytest.mark.parametrize(
-    "module", [*IMPURE, "aioray", "aioray.wire", "cloudpickle", "collectionsx"]
+    "module", [*IMPURE, "aioray", "aioray.shared.wire", "cloudpickle", "collectionsx"]
 )
 def test_checker_refuses_an_impure_core(module: str) -> None:
     for source in (f"import {module}", f"def f():\n    from {module} import x"):
@@ -292,7 +294,7 @@ def test_checker_lets_a_worker_import_actors_inside_functions_only() -> None:
         ("aioray.core", True, "from .retries import x", "aioray.core.retries"),
         ("aioray.core", True, "from . import retries", "aioray.core.retries"),
         ("aioray.core.model", False, "from . import x", "aioray.core"),
-        ("aioray.core.model", False, "from .. import wire", "aioray.wire"),
+        ("aioray.core.model", False, "from ..shared import wire", "aioray.shared.wire"),
         ("aioray.worker", False, "import os.path as p", "os.path"),
     ],
 )

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import aioray
-from aioray import serialization
-from aioray.serialization import dumps, load
+from aioray.shared import serialization
+from aioray.shared.serialization import dumps, load
 from aioray.util import deregister_serializer, register_serializer
 
 

@@ -87,7 +87,7 @@ class Worker:
     @property
     def current_task_id(self) -> Any:
         """The TaskID; nil in a driver."""
-        from aioray.id_classes import TaskID
+        from aioray.shared.id_classes import TaskID
 
         task = _context().get_task_id() if place.job else None
         return TaskID.nil() if task is None else TaskID.from_hex(task)
@@ -95,7 +95,7 @@ class Worker:
     @property
     def actor_id(self) -> Any:
         """The ActorID; nil: this is no actor."""
-        from aioray.id_classes import ActorID
+        from aioray.shared.id_classes import ActorID
 
         actor = _context().get_actor_id()
         return ActorID.nil() if actor is None else ActorID.from_hex(actor)
@@ -118,7 +118,7 @@ class Worker:
     @property
     def placement_group_id(self) -> Any:
         """The PlacementGroupID of the group that the task runs in; nil: it runs in none."""
-        from aioray.id_classes import PlacementGroupID
+        from aioray.shared.id_classes import PlacementGroupID
 
         group = _context().get_placement_group_id()
         return PlacementGroupID.nil() if group is None else PlacementGroupID.from_hex(group)

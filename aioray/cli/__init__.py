@@ -18,8 +18,8 @@ import click
 
 from aioray import __version__
 from aioray.cli.launch import CannotStartError, Launch
-from aioray.printable import LINES, printable
 from aioray.ray_alias import RAY_VERSION
+from aioray.shared.printable import LINES, printable
 
 __all__ = ["COMPLETE", "main", "ray_main"]
 

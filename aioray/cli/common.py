@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state.filters import FilterFormatError, QueryError
 from aioray.state.sessions import SessionError, find_session, sessions
 

@@ -12,7 +12,7 @@ import click
 from aioray.cli import render
 from aioray.cli.common import session_options
 from aioray.cli.listing import BY_COMMAND, wanted_of
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state.queries import get_rows
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aioray.cli.common import answering, session_options
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state import logs
 
 if TYPE_CHECKING:

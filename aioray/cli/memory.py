@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aioray.printable import printable
+from aioray.shared.printable import printable
 
 from .common import session_options
 from .figures import UNITS, moment, session_name, size, store_use

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aioray.printable import LINES, printable
+from aioray.shared.printable import LINES, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import time
 import click
 
 from aioray.cli.common import answering
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state.folders import root_folder
 from aioray.state.sessions import meta_of, sessions
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state.sessions import BlockedSessionError
 
 from .common import answering, session_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aioray.printable import printable
+from aioray.shared.printable import printable
 
 from .common import session_options
 from .figures import moment, session_name, size, span, store_use

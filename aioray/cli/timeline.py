@@ -13,7 +13,7 @@ import click
 
 from aioray.cli.common import session_options
 from aioray.cli.render import as_json
-from aioray.printable import printable
+from aioray.shared.printable import printable
 from aioray.state.timeline import trace
 
 if TYPE_CHECKING:

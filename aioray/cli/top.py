@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aioray.printable import printable
+from aioray.shared.printable import printable
 
 from .common import answering, session_options
 from .figures import session_name, size, span, store_use

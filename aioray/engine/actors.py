@@ -15,15 +15,15 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
-from ..actor_exit import shutdown_seconds
 from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
 from ..core.messages import ActorKilled, ActorReleased
 from ..core.model import STOP_SECONDS, Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
-from ..printable import LINES, printable
 from ..refs import ObjectEntry, ObjectRef
-from ..wire import CREATION, Creation, Role
+from ..shared import ids
+from ..shared.actor_exit import shutdown_seconds
+from ..shared.printable import LINES, printable
+from ..shared.wire import CREATION, Creation, Role
 from .reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
 from .submission import Binding, unfinished
 

@@ -18,7 +18,7 @@ import signal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .. import ids, linux, ray_alias
+from .. import ray_alias
 from ..boot import Boot
 from ..core.messages import (
     Answer,
@@ -42,6 +42,7 @@ from ..core.messages import (
 )
 from ..environments import WorkerEnvironment, needs_setup, setup_seconds
 from ..options import shown_gpus
+from ..shared import ids, linux
 from .descriptors import DescriptorsClosedError, leak
 from .output import LineReader, Printer
 from .reports import DeathReport, StartReport, WorkerName

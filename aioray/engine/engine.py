@@ -33,7 +33,6 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .. import ids, linux
 from ..awaiting import get_running_loop
 from ..calls import serialize
 from ..client import activate, refuse_to_block, registry
@@ -67,10 +66,11 @@ from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..generators import DynamicObjectRefGenerator
 from ..options import InitOptions, parse_init_options
-from ..printable import printable
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import contained_ids, dump, load
-from ..startup_hook import run_startup_hook
+from ..shared import ids, linux
+from ..shared.printable import printable
+from ..shared.serialization import contained_ids, dump, load
+from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.keeper import Keeper
 from .actors import WISHED, Actors, Known

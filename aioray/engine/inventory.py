@@ -19,8 +19,8 @@ from collections import Counter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
+from ..shared import ids
 from .reports import NODE_IP
 from .store import Stored
 

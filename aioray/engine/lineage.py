@@ -12,8 +12,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..ids import FIRST_ITEM
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
+from ..shared.ids import FIRST_ITEM
 from .reports import unreconstructable
 
 if TYPE_CHECKING:

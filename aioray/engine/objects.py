@@ -12,9 +12,9 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..arena import is_whole
 from ..core.messages import ResultLost, ResultWanted, Revived
 from ..refs import ObjectEntry, StoredFailure
+from ..shared.arena import is_whole
 from .descriptors import Sentinel
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
 from .reports import unreconstructable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..core.messages import Event
     from ..core.model import Task
     from ..options import InitOptions
-    from ..serialization import Pieces
+    from ..shared.serialization import Pieces
     from .spill import SpillFolder
     from .worker import WorkerHandle
 

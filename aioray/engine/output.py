@@ -25,10 +25,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..printable import printable
-from ..wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from ..shared.printable import printable
+from ..shared.terminal import display, parse
+from ..shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .folding import LineFolder
-from .progress import display, parse
 
 if TYPE_CHECKING:
     import asyncio

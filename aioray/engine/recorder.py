@@ -16,14 +16,14 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
 from ..core.actors import ActorState, DeathCause
 from ..core.groups import GroupState
 from ..core.messages import FailureKind
 from ..core.model import TaskState
 from ..core.scheduler import UNIT
 from ..environments import WorkerEnvironment
-from ..failures import rebuild
+from ..shared import ids
+from ..shared.failures import rebuild
 from .harmless import harmless
 from .reports import (
     NODE_IP,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
 from ..core.actors import DeathCause
 from ..core.devices import UNIT
 from ..core.messages import Failure, FailureKind
@@ -35,10 +34,11 @@ from ..exceptions import (
     WorkerStartupError,
     last_words,
 )
-from ..failures import dependency_error, rebuild, summary
-from ..printable import printable
 from ..refs import StoredFailure
-from ..wire import HOOK_FAILED
+from ..shared import ids
+from ..shared.failures import dependency_error, rebuild, summary
+from ..shared.printable import printable
+from ..shared.wire import HOOK_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +105,7 @@ class StartReport:
 
     reason: str
     output: str = ""  # what the starting process printed
-    error: bytes = b""  # the exception that ended its set-up, for `aioray.failures.rebuild`
+    error: bytes = b""  # the exception that ended its set-up, for `aioray.shared.failures.rebuild`
 
 
 @dataclass(frozen=True, slots=True)

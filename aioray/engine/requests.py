@@ -18,7 +18,6 @@ import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
 from ..core.messages import (
     AttemptWaits,
     CancelRequested,
@@ -27,10 +26,11 @@ from ..core.messages import (
     WorkerUnblocked,
 )
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
-from ..failures import capture
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import contained_ids, dumps, load
-from ..wire import HELD, REF_CHANGE, Ask
+from ..shared import ids
+from ..shared.failures import capture
+from ..shared.serialization import contained_ids, dumps, load
+from ..shared.wire import HELD, REF_CHANGE, Ask
 from .lineage import entries_of
 from .reports import NODE_IP, forgotten_actor
 from .store import Stored

@@ -26,7 +26,9 @@ class Setup:
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds  # that it may take; None: no limit
-        self.error = b""  # the exception that ended it, as `aioray.failures.capture` describes it
+        self.error = (
+            b""  # the exception that ended it, as `aioray.shared.failures.capture` describes it
+        )
         self.late = False
         self._timer: asyncio.TimerHandle | None = None
 

@@ -15,8 +15,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from ..arena import disk_full, not_written, write_file
 from ..exceptions import OutOfDiskError
+from ..shared.arena import disk_full, not_written, write_file
 from ..state.folders import OBJECTS, make_folder, sweep
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..shared.wire import STACK_END
 from ..state.stacks import parse
-from ..wire import STACK_END
 
 if TYPE_CHECKING:
     import asyncio

@@ -17,9 +17,9 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING
 
-from .. import ids
 from ..exceptions import StreamingGeneratorReplayInconsistentError
 from ..refs import ObjectEntry, StoredFailure
+from ..shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable

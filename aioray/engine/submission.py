@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import ids
 from ..calls import (
     Definition,
     define,
@@ -28,7 +27,8 @@ from ..core.model import Function, Task
 from ..environments import WorkerEnvironment, extend
 from ..generators import ObjectRefGenerator
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
-from ..wire import DYNAMIC
+from ..shared import ids
+from ..shared.wire import DYNAMIC
 from .streams import Stream
 
 if TYPE_CHECKING:

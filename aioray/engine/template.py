@@ -18,14 +18,14 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import packets
+from ..shared import packets
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from ..boot import Boot
-    from ..wire import WorkerFds
+    from ..shared.wire import WorkerFds
 
 __all__ = ["TemplateProcess"]
 

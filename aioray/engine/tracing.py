@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from .. import ids
 from ..core.messages import FailureKind
 from ..exceptions import RayTaskError
-from ..failures import summary
+from ..shared import ids
+from ..shared.failures import summary
 from .harmless import harmless
 from .reports import describe, error_type
 

@@ -1,7 +1,7 @@
 """One worker process as the driver holds it: its descriptors, and what can be done with them.
 
 Room: shell. No policy: whoever calls decides. The driver's side of the channels described in
-`aioray.wire`; reading never blocks, and what cannot be written at once waits in an outbox.
+`aioray.shared.wire`; reading never blocks, and what cannot be written at once waits in an outbox.
 
 It holds the parts of the store that its process may look at, until that has answered and let go of
 its views, or is dead; and those it may write a result to, until the answer says what was written.
@@ -21,10 +21,10 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import linux
 from ..core.messages import Answer, Ended
-from ..packets import MAX_PACKET, Enclosure, pack, send
-from ..wire import (
+from ..shared import linux
+from ..shared.packets import MAX_PACKET, Enclosure, pack, send
+from ..shared.wire import (
     ANSWER,
     CLAIM,
     GOT,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..core.model import Task
-    from ..wire import Place
+    from ..shared.wire import Place
     from .output import LineReader
     from .store import SpillFile, Store
 
@@ -78,7 +78,7 @@ _NOTES = range(NOTE_ASKED, NOTE_MEASURED + 1)
 _DOUBLE = struct.Struct("<d")
 _MARK = bytes((PLACE_MARK,))
 _MARSHALLED = (b"[", b"\xdb")  # how a marshalled list begins; no value does
-_PLAIN = 0x80  # how nearly all values begin, see `aioray.serialization`
+_PLAIN = 0x80  # how nearly all values begin, see `aioray.shared.serialization`
 _VALUES = (b"\x80", b"\x01", b"\x02")  # how any value begins that was sent
 
 
@@ -242,7 +242,7 @@ class WorkerHandle:
         self._troubled = None
         self.page.close()
         if self._measures:
-            from ..meters import board
+            from ..shared.meters import board
 
             board.drop(self.hex_id)
 
@@ -639,7 +639,7 @@ class WorkerHandle:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)
         elif kind == NOTE_MEASURED:
-            from ..meters import board
+            from ..shared.meters import board
 
             self._measures = True
             board.merge(payload, self.hex_id)

@@ -1,7 +1,7 @@
 """Progress bars for tasks and for the driver: `tqdm_ray.tqdm`, a small part of tqdm's interface.
 
 Room: facade, also used in workers, where a bar sends its state to the driver and draws nothing. The
-driver draws all bars together, see `aioray.engine.progress`.
+driver draws all bars together, see `aioray.shared.terminal`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def show(state: dict[str, Any]) -> None:
 
         send_progress(json.dumps(state).encode())
     else:
-        from aioray.engine.progress import Bar, display
+        from aioray.shared.terminal import Bar, display
 
         display.update(Bar(**state))
 
@@ -164,7 +164,7 @@ def safe_print(*args: Any, **kwargs: Any) -> None:
     if place.job:
         print(*args, **kwargs)  # noqa: T201 - what it is for
         return
-    from aioray.engine.progress import display
+    from aioray.shared.terminal import display
 
     with display.hidden():
         print(*args, **{"flush": True, **kwargs})  # noqa: T201

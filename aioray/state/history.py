@@ -18,7 +18,7 @@ import sqlite3
 import stat
 from typing import TYPE_CHECKING, Any
 
-from ..printable import printable
+from ..shared.printable import printable
 from .folders import SHORTAGES, check_ours
 from .insertion import (
     copy_packed,

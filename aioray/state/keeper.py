@@ -22,7 +22,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..printable import LINES, printable
+from ..shared.printable import LINES, printable
 from .folders import SHORTAGES
 
 if TYPE_CHECKING:

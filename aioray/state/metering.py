@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from ..meters import COUNTER, HISTOGRAM, Board
+from ..shared.meters import COUNTER, HISTOGRAM, Board
 from .schema import ATTEMPT_COLUMNS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
+from ..shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from prometheus_client.metrics_core import Metric
 
 from ..client import registry
-from ..meters import COUNTER, HISTOGRAM, Distribution, Reading, board
+from ..shared.meters import COUNTER, HISTOGRAM, Distribution, Reading, board
 from .metering import Metering
 
 if TYPE_CHECKING:

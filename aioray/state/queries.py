@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
+from ..shared import ids
 from .filters import (
     DEFAULT_LIMIT,
     check_filters,

@@ -19,7 +19,7 @@ from hashlib import sha256
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .. import ids
+from ..shared import ids
 from .soundness import OUTPUT_IS_SOUND
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..printable import printable
+from ..shared.printable import printable
 from .folders import check_ours, found_sessions, is_alive, root_folder, sessions_above
 from .history import DAMAGE, FILE, open_file, open_image, version_of
 from .schema import VERSION

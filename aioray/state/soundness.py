@@ -12,7 +12,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
+from ..shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import ids
+from ..shared import ids
 from .record import Record
 from .schema import ATTEMPT_COLUMNS
 from .soundness import (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aioray.call_types import OfPool, Result
     from aioray.refs import ObjectRef
 else:
-    from aioray.subscripts import Erased, subscriptable
+    from aioray.shared.subscripts import Erased, subscriptable
 
     Generic, OfPool = Erased, None
 

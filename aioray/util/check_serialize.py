@@ -1,6 +1,6 @@
 """Tells whether an object can be sent to a worker, and which part of it cannot.
 
-Room: facade. Words and prints what `aioray.serializability` finds.
+Room: facade. Words and prints what `aioray.shared.serializability` finds.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from aioray.serializability import find
-from aioray.serialization import dumps
+from aioray.shared.serializability import find
+from aioray.shared.serialization import dumps
 
 if TYPE_CHECKING:
     from typing import TextIO

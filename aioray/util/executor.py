@@ -18,7 +18,7 @@ from aioray.client import registry
 from aioray.futures import RefFuture
 from aioray.refs import ObjectRef, resolve_into
 from aioray.remote_function import remote
-from aioray.serialization import Private
+from aioray.shared.serialization import Private
 from aioray.signatures import name_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from aioray.client import registry
-from aioray.meters import (
+from aioray.shared.meters import (
     COUNTER,
     GAUGE,
     HISTOGRAM,

@@ -15,8 +15,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from aioray import ids
-from aioray.id_classes import JobID, PlacementGroupID
+from aioray.shared import ids
+from aioray.shared.id_classes import JobID, PlacementGroupID
 
 if TYPE_CHECKING:
     from aioray.client import Client
@@ -131,7 +131,7 @@ def placement_group(
     Source: Ray API reference, ray.util.placement_group.
     """
     from aioray.api import client_for_call
-    from aioray.serialization import dumps
+    from aioray.shared.serialization import dumps
 
     demands = [_demand_of(bundle, bundles) for bundle in _checked_list(bundles)]
     if strategy not in STRATEGIES:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aioray.call_types import Item
     from aioray.refs import ObjectRef
 else:
-    from aioray.subscripts import Erased, subscriptable
+    from aioray.shared.subscripts import Erased, subscriptable
 
     Generic, Item = Erased, None
 

@@ -1,6 +1,6 @@
 """How instances of a class are to be serialized, said for a class that one cannot change.
 
-Room: facade. Only fills a table of `aioray.serialization`.
+Room: facade. Only fills a table of `aioray.shared.serialization`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aioray.serialization import custom_reducers
+from aioray.shared.serialization import custom_reducers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,18 +15,18 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
-from ..actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ..calls import serialize
-from ..printable import printable
-from ..serialization import Pieces
-from ..wire import Creation, Role
+from ..shared import ids
+from ..shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
+from ..shared.printable import printable
+from ..shared.serialization import Pieces
+from ..shared.wire import Creation, Role
 from .current import ThisActor, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..wire import Attempt
+    from ..shared.wire import Attempt
     from .objects import Use
     from .serve import Server
 
@@ -212,7 +212,7 @@ def end(server: Server) -> None:
 def _tell(error: BaseException) -> None:
     import traceback
 
-    from ..failures import release
+    from ..shared.failures import release
 
     assert place.actor is not None
     lines = traceback.format_exception(error)

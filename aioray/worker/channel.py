@@ -23,8 +23,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .. import packets
-from ..wire import (
+from ..shared import packets
+from ..shared.wire import (
     ANSWER,
     LONGEST_FRAME,
     NOTE_ASKED,
@@ -38,7 +38,7 @@ from ..wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..wire import WorkerFds
+    from ..shared.wire import WorkerFds
     from .interrupts import Interrupts
 
 __all__ = ["Channel", "TimeIsOver", "note_frame"]

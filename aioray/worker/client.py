@@ -23,7 +23,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from .. import ids
 from ..calls import (
     ActorDefinition,
     Definition,
@@ -42,8 +41,9 @@ from ..exceptions import GetTimeoutError
 from ..generators import ObjectRefGenerator
 from ..placement import ANYWHERE
 from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
-from ..serialization import Pieces, load
-from ..wire import HELD, LET_GO, STREAMING, Ask
+from ..shared import ids
+from ..shared.serialization import Pieces, load
+from ..shared.wire import HELD, LET_GO, STREAMING, Ask
 from .channel import TimeIsOver
 from .current import place, running
 from .interrupts import protected
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 
     from ..client import Call, Demand
     from ..core.messages import CancelOutcome
+    from ..shared.wire import Attempt
     from ..state.sessions import Session
-    from ..wire import Attempt
     from .channel import Channel
     from .objects import Objects
 

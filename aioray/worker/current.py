@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..wire import Attempt
+    from ..shared.wire import Attempt
 
 __all__ = ["Place", "Running", "ThisActor", "place", "running", "share"]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import setproctitle
 
-from .. import linux
+from ..shared import linux
 
 if TYPE_CHECKING:
     import socket

@@ -14,7 +14,7 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
+from ..shared.wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
 from . import output
 from .current import share
 from .orphans import family
@@ -22,7 +22,7 @@ from .orphans import family
 if TYPE_CHECKING:
     from types import CoroutineType
 
-    from ..wire import Attempt
+    from ..shared.wire import Attempt
     from .serve import Server
 
 __all__ = ["Host", "Lane"]

@@ -20,7 +20,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
+from ..shared.wire import PAGE, PAGE_DELIVERED, PAGE_INTERRUPT
 
 if TYPE_CHECKING:
     import mmap

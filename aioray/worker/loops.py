@@ -15,7 +15,7 @@ from collections import deque
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from ..wire import STREAMING, Ask, Role, Status
+from ..shared.wire import STREAMING, Ask, Role, Status
 from .current import Running, running
 from .hosts import Host
 from .objects import Use
@@ -23,7 +23,7 @@ from .objects import Use
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..wire import Attempt
+    from ..shared.wire import Attempt
 
 __all__ = ["Loops"]
 

@@ -14,8 +14,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..client import registry
-from ..meters import Board, board
-from ..wire import NOTE_MEASURED
+from ..shared.meters import Board, board
+from ..shared.wire import NOTE_MEASURED
 from .channel import note_frame
 from .interrupts import protected
 

@@ -18,15 +18,15 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..arena import Arena, read_file, write_file
-from ..wire import GOT, IN_FILE, IN_MEMORY, NOTE_KEPT, PAIR, PLACE, PLACE_MARK
+from ..shared.arena import Arena, read_file, write_file
+from ..shared.wire import GOT, IN_FILE, IN_MEMORY, NOTE_KEPT, PAIR, PLACE, PLACE_MARK
 from .interrupts import protected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..serialization import Pieces
-    from ..wire import Place
+    from ..shared.serialization import Pieces
+    from ..shared.wire import Place
     from .channel import Channel
 
 __all__ = ["ArgumentLost", "Objects", "Use"]

@@ -27,7 +27,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .. import linux
+from ..shared import linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable

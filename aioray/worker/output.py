@@ -26,8 +26,8 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ..printable import printable
-from ..wire import (
+from ..shared.printable import printable
+from ..shared.wire import (
     LONGEST_MARK,
     LONGEST_NAME,
     OUTPUT_MARK,

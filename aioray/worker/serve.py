@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import cloudpickle
 import setproctitle
 
-from .. import ids
 from ..client import registry
-from ..serialization import ArgumentSlot, Pieces, dump, dumps, load
-from ..wire import (
+from ..shared import ids
+from ..shared.serialization import ArgumentSlot, Pieces, dump, dumps, load
+from ..shared.wire import (
     ANSWER,
     CLAIM,
     LONGEST_FRAME,
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import Client
-    from ..wire import Attempt, Place, WorkerFds
+    from ..shared.wire import Attempt, Place, WorkerFds
     from .actors import State
     from .hosts import Host
 
@@ -120,7 +120,7 @@ class Server:
         try:
             setup.set_up(env, hook, tracing_hook)
         except BaseException as error:  # noqa: BLE001 - a hook may raise anything
-            from ..failures import capture
+            from ..shared.failures import capture
 
             output.flush()
             payload = capture(
@@ -312,7 +312,7 @@ class Server:
             value = None
             self.objects.failed(use)
             if error is not None:
-                from ..failures import release
+                from ..shared.failures import release
 
                 release(error)
             self.answer_error(attempt, state.error, Status.RAISED, started, use, duration)
@@ -565,7 +565,7 @@ class Server:
         state: State | None = None,
     ) -> None:
         """Write how the attempt failed, and let nothing of it live on. state: see `answer`."""
-        from ..failures import capture, release
+        from ..shared.failures import capture, release
 
         payload = capture(
             error,
@@ -732,7 +732,7 @@ def pack(
     try:
         data, found = dump(value)
     except Exception as error:
-        from ..serializability import explain
+        from ..shared.serializability import explain
 
         report = explain(value, label, dumps)
         error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")

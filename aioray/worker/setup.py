@@ -12,8 +12,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..serialization import load
-from ..wire import HOOK_FAILED
+from ..shared.serialization import load
+from ..shared.wire import HOOK_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def set_up(fields: dict[str, Any], hook: bytes, tracing_hook: str | None = None)
     """Change directory, extend sys.path, and run the hooks.
 
     fields: the whole environment. hook: pickled; empty: there is none, or `fields` has its name.
-    tracing_hook: see `aioray.startup_hook`.
+    tracing_hook: see `aioray.shared.startup_hook`.
     """
     places: dict[str, None] = {}
     working_dir = fields.get("working_dir")
@@ -47,7 +47,7 @@ def set_up(fields: dict[str, Any], hook: bytes, tracing_hook: str | None = None)
         # For the interpreters that tasks start; as in Ray.
         os.environ["PYTHONPATH"] = os.pathsep.join([*places, *filter(None, [inherited])])
     if tracing_hook is not None:
-        from ..startup_hook import run_startup_hook
+        from ..shared.startup_hook import run_startup_hook
 
         run_startup_hook(tracing_hook)
     name = fields.get("worker_process_setup_hook")

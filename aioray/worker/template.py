@@ -35,8 +35,9 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from .. import linux, packets, ray_alias
-from ..wire import WorkerFds
+from .. import ray_alias
+from ..shared import linux, packets
+from ..shared.wire import WorkerFds
 from . import guardian, serve
 
 __all__ = ["main"]
@@ -128,7 +129,7 @@ class Template:
             ready = {fd for fd, _ in poll.poll(patience)}
             if not ready:
                 # Time to spare: import what workers need when a task fails, once for all of them.
-                importlib.import_module("aioray.failures")
+                importlib.import_module("aioray.shared.failures")
                 gc.freeze()
                 patience = None
                 continue

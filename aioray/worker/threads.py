@@ -12,13 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..wire import Status
+from ..shared.wire import Status
 from .current import Running, running
 from .hosts import Host
 from .objects import Use
 
 if TYPE_CHECKING:
-    from ..wire import Attempt
+    from ..shared.wire import Attempt
 
 __all__ = ["Threads"]
 

@@ -2,9 +2,9 @@
 
 `World` carries out what the scheduler orders as the engine does: commands in their order, and what
 follows from them queues up and is handled before any other news. A `FakeWorker` behaves as
-`aioray.wire` describes: it claims attempts in the order sent, one after it has answered the one
-before; what it has not claimed can be taken back; answers lie in a pipe until somebody reads them,
-also when it is dead. Between any two commands the workers may get on (`_meddle`).
+`aioray.shared.wire` describes: it claims attempts in the order sent, one after it has answered the
+one before; what it has not claimed can be taken back; answers lie in a pipe until somebody reads
+them, also when it is dead. Between any two commands the workers may get on (`_meddle`).
 
 Values get lost, with or without anybody noticing (`lose`, `_slip`). An attempt that is claimed
 while an argument is gone ends with ARGUMENT_LOST. The shell answers `Revive` as that asks for: it

@@ -9,7 +9,7 @@ import resource
 import struct
 
 import aioray
-from aioray.wire import (
+from aioray.shared.wire import (
     ANSWER,
     CLAIM,
     NOTE_ASKED,

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import aioray
 from aioray.client import registry as clients
-from aioray.meters import COUNTER, WORKER_TAG, Distribution, board
+from aioray.shared.meters import COUNTER, WORKER_TAG, Distribution, board
 from aioray.state import prometheus
 from aioray.util.metrics import Counter, collect, export
 
@@ -278,7 +278,7 @@ def test_missing_extra_is_named(monkeypatch):
 QUIET = """
 import sys, aioray
 aioray.init(num_cpus=1)
-late = ("prometheus_client", "opentelemetry", "aioray.meters", "aioray.worker.metering")
+late = ("prometheus_client", "opentelemetry", "aioray.shared.meters", "aioray.worker.metering")
 
 @aioray.remote
 def loaded():

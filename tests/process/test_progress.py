@@ -29,7 +29,7 @@ hold = aioray.remote(jobs.hold)
 def shown(monkeypatch):
     """The bars that are drawn, at every change."""
     bars = []
-    monkeypatch.setattr("aioray.engine.progress.display.update", bars.append)
+    monkeypatch.setattr("aioray.shared.terminal.display.update", bars.append)
     monkeypatch.setattr(progress_bar, "INTERVAL", 0.0)
     monkeypatch.setattr(progress_bar, "LOOK_SHARE", 0)
     return bars

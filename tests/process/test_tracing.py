@@ -245,7 +245,7 @@ async def test_processor_that_raises_harms_no_task(traced, caplog):
 LOCAL = """
 import sys
 from opentelemetry import trace
-from aioray.startup_hook import run_startup_hook
+from aioray.shared.startup_hook import run_startup_hook
 from aioray.util.tracing import setup_local_tmp_tracing
 setup_local_tmp_tracing.FOLDER = sys.argv[1]
 for _ in range(2):

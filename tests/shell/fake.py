@@ -14,7 +14,6 @@ import selectors
 from dataclasses import dataclass
 from typing import Any
 
-from aioray import serialization
 from aioray.core.messages import (
     Answer,
     AnswersReceived,
@@ -34,7 +33,8 @@ from aioray.core.messages import (
 from aioray.engine import Engine
 from aioray.engine.reports import DeathReport, StartReport, WorkerName
 from aioray.exceptions import DoNotRetry, RetryTask
-from aioray.failures import capture
+from aioray.shared import serialization
+from aioray.shared.failures import capture
 
 
 @dataclass

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import aioray
-from aioray.actor_exit import ActorExit
+from aioray.shared.actor_exit import ActorExit
 
 
 class Counter:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aioray import ids
-from aioray.failures import rebuild
-from aioray.serialization import dump, dump_function, dumps, load
-from aioray.wire import (
+from aioray.shared import ids
+from aioray.shared.failures import rebuild
+from aioray.shared.serialization import dump, dump_function, dumps, load
+from aioray.shared.wire import (
     ANSWER,
     CLAIM,
     CREATION,
@@ -45,7 +45,7 @@ ACTOR = ids.actor_task_id(ids.driver_task_id(JOB), 1)
 CLASS_KEY = 1
 PROGRAM = """
 import sys
-from aioray.wire import WorkerFds
+from aioray.shared.wire import WorkerFds
 from aioray.worker import serve
 settings = {"job": "01000000", "node_id": "", "session": "", "namespace": "", "folder": ""}
 settings["sets_threads"] = False

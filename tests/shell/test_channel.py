@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from aioray import packets
-from aioray.wire import PAGE_SIZE, Ask, WorkerFds
+from aioray.shared import packets
+from aioray.shared.wire import PAGE_SIZE, Ask, WorkerFds
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
 

@@ -8,10 +8,10 @@ import weakref
 
 import pytest
 
-from aioray import ids
 from aioray.engine.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
 from aioray.refs import ObjectEntry, ObjectRef, StoredFailure
+from aioray.shared import ids
 
 STATIC = ("f", 1, False, None)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioray.engine.output import TAIL_LINES, UNFINISHED_SECONDS, LineReader
-from aioray.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_BACK, OUTPUT_MARK_END
+from aioray.shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_BACK, OUTPUT_MARK_END
 
 
 class Loop:

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from aioray import packets
-from aioray.packets import MAX_PACKET, Cut, Enclosure
+from aioray.shared import packets
+from aioray.shared.packets import MAX_PACKET, Cut, Enclosure
 
 
 @pytest.fixture

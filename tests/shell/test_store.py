@@ -15,13 +15,13 @@ import weakref
 import numpy as np
 import pytest
 
-from aioray import arena
 from aioray.engine import store as module
 from aioray.engine.spill import SpillFolder
 from aioray.engine.store import Store
 from aioray.exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from aioray.refs import NotAtHand
-from aioray.serialization import Pieces
+from aioray.shared import arena
+from aioray.shared.serialization import Pieces
 from aioray.state.folders import SessionFolder
 
 PAGE = 4096

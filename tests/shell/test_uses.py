@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from aioray.serialization import Pieces
-from aioray.wire import IN_MEMORY, NOTE_KEPT, PAIR
+from aioray.shared.serialization import Pieces
+from aioray.shared.wire import IN_MEMORY, NOTE_KEPT, PAIR
 from aioray.worker.objects import Objects, Use
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aioray import ids
+from aioray.shared import ids
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View
 

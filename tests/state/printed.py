@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
-from aioray import ids
+from aioray.shared import ids
 from aioray.state import logs
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from aioray import ids
 from aioray.cli import figures, memory, stack, status
 from aioray.cli.top import Frame, Process
+from aioray.shared import ids
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
 from aioray.state.view import View
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from aioray import ids
+from aioray.shared import ids
 from aioray.state import logs
 from aioray.state.schema import ATTEMPT_COLUMNS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray import ids
+from aioray.shared import ids
 from aioray.state.filters import QueryError
 from aioray.state.queries import get_rows, list_rows, summarize
 from tests.state.cases import RETRIED, ended

@@ -15,7 +15,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aioray.serialization import Private, load
+from aioray.shared.serialization import Private, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,8 +138,8 @@ def _functions_by_value(target: Any) -> Iterator[Any]:
 def _capture(error: BaseException, function: Any) -> bytes:
     import os
 
-    from aioray.failures import capture
-    from aioray.serialization import dumps
+    from aioray.shared.failures import capture
+    from aioray.shared.serialization import dumps
 
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return capture(

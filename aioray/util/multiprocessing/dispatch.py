@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from aioray.api import cancel, client_for_call, get
 from aioray.client import activate
 from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
-from aioray.failures import rebuild
-from aioray.serializability import explain
-from aioray.serialization import Pieces, Private, dump, dumps
+from aioray.shared.failures import rebuild
+from aioray.shared.serializability import explain
+from aioray.shared.serialization import Pieces, Private, dump, dumps
 from aioray.util.multiprocessing.chunks import Failed
 
 if TYPE_CHECKING:

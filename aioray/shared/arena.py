@@ -29,7 +29,7 @@ from . import linux
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .exceptions import ObjectStoreFullError, OutOfDiskError
+    from ..exceptions import ObjectStoreFullError, OutOfDiskError
 
 __all__ = ["Arena", "disk_full", "is_whole", "not_written", "read_file", "write_file"]
 
@@ -163,7 +163,9 @@ class Arena:
             with self._open() as fd:
                 _write_pieces(fd, offset, pieces)
         except OSError as error:
-            from .exceptions import ObjectStoreFullError  # a child that never fails needs no errors
+            from ..exceptions import (
+                ObjectStoreFullError,  # a child that never fails needs no errors
+            )
 
             raise ObjectStoreFullError(
                 f"The system has no memory left for a large value: {error}. Delete refs that you "
@@ -306,7 +308,7 @@ def _read(
 
 def not_written(error: OSError, folder: str, size: int) -> ObjectStoreFullError | OutOfDiskError:
     """What to raise when a value could not be written to a file."""
-    from .exceptions import ObjectStoreFullError, OutOfDiskError
+    from ..exceptions import ObjectStoreFullError, OutOfDiskError
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutOfDiskError(disk_full(size, folder, str(error)))

@@ -31,7 +31,7 @@ from aioray.exceptions import (
     TaskCancelledError,
     UnserializableException,
 )
-from aioray.serialization import load
+from aioray.shared.serialization import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

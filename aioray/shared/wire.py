@@ -10,8 +10,8 @@ A worker has these descriptors (`WorkerFds`):
   the store is not sent: its `Place` is. A message can also be a reply to something that the worker
   has asked, (request, body); or name functions that are not needed any more, a tuple of one list,
   of their keys; or tell an actor that a call of it is cancelled, a tuple of one number, the seq.
-- *arena*, the memory file of large values, see `aioray.arena`. A worker writes only where it was
-  granted room.
+- *arena*, the memory file of large values, see `aioray.shared.arena`. A worker writes only where it
+  was granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
   only after it has read its number here. The driver keeps the reading end too: whatever number it
   reads first itself, the worker can no longer run; 0 is no attempt, but says that the socket is

@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import MethodDescriptorType
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import RayTaskError, allocate, native_attributes
+from ..exceptions import RayTaskError, allocate, native_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -27,7 +27,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..printable import printable
+from .printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
