@@ -196,7 +196,7 @@ else:
     def __getattr__(name):
         module_name = _MODULE_BY_NAME.get(name) or _UNLISTED.get(name)
         if module_name is None and name not in _SUBMODULES and name not in _UNLISTED:
-            from aioray.ray_names import look_up
+            from aioray.compat.names import look_up
 
             return look_up("aioray", name)
         from importlib import import_module

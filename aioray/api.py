@@ -22,9 +22,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import notebook, ray_alias
+from . import notebook
 from .boot import Boot
 from .client import registry
+from .compat import alias as ray_alias
 from .ending import is_over, keep_quiet, refuse_when_over
 from .options import parse_init_options
 from .shared import ids, linux

@@ -33,14 +33,14 @@ _shells: weakref.WeakSet[Any] = weakref.WeakSet()  # that call the hooks below
 
 def load_ipython_extension(_shell: Any) -> None:
     """Let `import ray` give aioray: what `%load_ext aioray` does."""
-    from . import ray_alias
+    from .compat import alias as ray_alias
 
     ray_alias.install()
 
 
 def unload_ipython_extension(_shell: Any) -> None:
     """Undo that. Sessions go on."""
-    from . import ray_alias
+    from .compat import alias as ray_alias
 
     ray_alias.uninstall()
 

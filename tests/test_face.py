@@ -18,9 +18,9 @@ import pytest
 import aioray
 import aioray.actor
 import aioray.util
-from aioray import ray_features
+from aioray.compat import features as ray_features
+from aioray.compat.unsupported import UnsupportedAttributeError
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.unsupported import UnsupportedAttributeError
 from aioray.util import annotations
 
 MISSING = [
@@ -53,7 +53,7 @@ def test_import_loads_no_other_module_of_any_weight() -> None:
     "module",
     [
         "actor_base",
-        "actor_exit",
+        "shared.actor_exit",
         "exceptions",
         "experimental",
         "retry",

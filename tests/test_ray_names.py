@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import aioray
-from aioray import ray_alias, ray_features, ray_names
+from aioray.compat import alias as ray_alias
+from aioray.compat import features as ray_features
+from aioray.compat import names as ray_names
 from aioray.exceptions import UnsupportedFeatureError
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ WORKER_MAY_IMPORT = (
     "aioray.options",
     "aioray.placement",
     "aioray.shared.printable",
-    "aioray.ray_alias",
+    "aioray.compat.alias",
     "aioray.refs",
     "aioray.runtime_context",
     "aioray.shared.serializability",

@@ -1,6 +1,6 @@
 """What libraries import from Ray's private parts, `ray._private`, and nothing else of them.
 
-Room: facade. Nothing in aioray imports it. `aioray.ray_names` says which library needs what.
+Room: facade. Nothing in aioray imports it. `aioray.compat.names` says which library needs what.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return import_module(f"aioray._private.{name}")
-    from aioray.ray_names import look_up
+    from aioray.compat.names import look_up
 
     return look_up("aioray._private", name)

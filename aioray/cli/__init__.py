@@ -18,7 +18,7 @@ import click
 
 from aioray import __version__
 from aioray.cli.launch import CannotStartError, Launch
-from aioray.ray_alias import RAY_VERSION
+from aioray.compat.alias import RAY_VERSION
 from aioray.shared.printable import LINES, printable
 
 __all__ = ["COMPLETE", "main", "ray_main"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from aioray.ray_alias import PATH, RAY_VERSION
+from aioray.compat.alias import PATH, RAY_VERSION
 
 __all__ = ["command"]
 

@@ -29,7 +29,7 @@ from importlib.machinery import (
 )
 from types import CodeType, ModuleType, TracebackType
 
-from aioray import ray_alias
+from aioray.compat import alias as ray_alias
 
 __all__ = ["CannotStartError", "Launch"]
 

@@ -18,8 +18,8 @@ import signal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .. import ray_alias
 from ..boot import Boot
+from ..compat import alias as ray_alias
 from ..core.messages import (
     Answer,
     AnswersReceived,

@@ -31,7 +31,7 @@ else:
             if name.startswith("get_"):
                 return getattr(import_module("aioray.experimental.locations"), name)
             return import_module(f"aioray.experimental.{name}")
-        from aioray.ray_names import look_up
+        from aioray.compat.names import look_up
 
         return look_up("aioray.experimental", name)
 

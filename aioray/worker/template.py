@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from .. import ray_alias
+from ..compat import alias as ray_alias
 from ..shared import linux, packets
 from ..shared.wire import WorkerFds
 from . import guardian, serve

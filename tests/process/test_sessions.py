@@ -10,7 +10,8 @@ import threading
 import pytest
 
 import aioray
-from aioray import CancelOutcome, ray_alias
+from aioray import CancelOutcome
+from aioray.compat import alias as ray_alias
 from aioray.exceptions import EngineShutdownError, GetTimeoutError, WorkerStartupError
 
 from . import jobs

@@ -23,7 +23,7 @@ else:
             import multiprocessing
 
             return getattr(multiprocessing, name)
-        from aioray.ray_names import look_up
+        from aioray.compat.names import look_up
 
         return look_up("aioray.util.multiprocessing", name)
 

@@ -2,14 +2,14 @@
 
 Room: facade, and used by children too, so it imports next to nothing, not even the exceptions: they
 may be half loaded when the face is asked for a name. It never looks for Ray itself. The face asks
-it about an unknown name, `ray_alias` about a module to be imported.
+it about an unknown name, `alias` about a module to be imported.
 
 Three reasons are kept apart, because the reader acts differently on them: what is about a cluster
 will not come; what is a library of its own, or a part of Ray's inside, comes with Ray only; and
 what this version does not have may come with another. Names are written as under `ray`, with dots
 ("util.ActorPool"); an entry also answers for everything below it. When a feature arrives, delete
 its row: a test fails for a row whose name aioray has. Names that libraries import although they
-seldom use them are in `ray_names` too.
+seldom use them are in `names` too.
 """
 
 from __future__ import annotations
@@ -127,6 +127,6 @@ def missing_attribute(module: str, name: str) -> AttributeError:
     if message is None:
         text = f"module {module!r} has no attribute {name!r}"
         return AttributeError(text, name=name, obj=sys.modules[module])  # for "Did you mean"
-    from aioray.unsupported import UnsupportedAttributeError
+    from aioray.compat.unsupported import UnsupportedAttributeError
 
     return UnsupportedAttributeError(message)

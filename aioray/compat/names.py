@@ -80,7 +80,7 @@ NAMES = {
     ),
     "_raylet": Name("_raylet", "Graphbook: ObjectRef; programs that annotate ids"),
     "internal": Name("internal", "AutoGluon: free"),
-    "logger": Name("ray_logger:logger", "XGBoost-Ray, LightGBM-Ray"),
+    "logger": Name("compat.ray_logger:logger", "XGBoost-Ray, LightGBM-Ray"),
     "ray_constants": Name("_private.ray_constants", "Modin, Alpa, RayDP"),
     "state": Name("_private.state", _STATE),
     "util.DeveloperAPI": Name("util.annotations:DeveloperAPI", "programs of older versions"),
@@ -150,7 +150,7 @@ def look_up(module: str, name: str) -> Any:
     full = f"{below}.{name}" if below else name
     if full in NAMES and full not in _OURS:
         return find(full)
-    from aioray.ray_features import missing_attribute
+    from aioray.compat.features import missing_attribute
 
     raise missing_attribute(module, name)
 
@@ -172,7 +172,7 @@ def is_placeholder(name: str) -> bool:
 def asked_by_one_that_does_without() -> bool:
     """Whether the code that imports, or asks for an attribute, is of a library in DO_WITHOUT."""
     frame = sys._getframe(1)
-    ours = (__name__, "aioray.ray_alias")
+    ours = (__name__, "aioray.compat.alias")
     while frame is not None:
         asker = frame.f_globals.get("__name__", "")
         if asker not in ours and not asker.startswith("importlib."):
@@ -218,7 +218,7 @@ class Placeholder(ABCMeta):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
-        from aioray.unsupported import UnsupportedAttributeError
+        from aioray.compat.unsupported import UnsupportedAttributeError
 
         raise UnsupportedAttributeError(_missing(f"{cls._missing_}.{name}"))
 
@@ -231,7 +231,7 @@ class Placeholder(ABCMeta):
 
 
 def _missing(name: str) -> str:
-    from aioray.ray_features import explain
+    from aioray.compat.features import explain
 
     text = explain(name)
     assert text is not None, name
