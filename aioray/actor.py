@@ -28,15 +28,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .actor_base import Actor
-from .actor_options import (
-    MethodOptions,
-    is_ordered,
-    lanes_of,
-    parse_actor_options,
-    parse_method_options,
-    resolve_call,
-    resolve_method,
-)
 from .api import client_for_call
 from .client import Call
 from .exceptions import (
@@ -44,6 +35,15 @@ from .exceptions import (
     ActorHandleNotFoundError,
     PendingCallsLimitExceeded,
     UnsupportedFeatureError,
+)
+from .options.actor import (
+    MethodOptions,
+    is_ordered,
+    lanes_of,
+    parse_actor_options,
+    parse_method_options,
+    resolve_call,
+    resolve_method,
 )
 from .refs import ObjectRef
 from .shared import ids
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
     from typing import Concatenate, Generic, Never, ParamSpec, Unpack
 
-    from .actor_options import ActorOptions
     from .call_types import (
         ActorClassCalls,
         Arguments,
@@ -73,8 +72,9 @@ if TYPE_CHECKING:
     )
     from .client import Client
     from .generators import ObjectRefGenerator
-    from .option_types import ActorOptions as ActorKeywords
-    from .option_types import MethodOptions as MethodKeywords
+    from .options.actor import ActorOptions
+    from .options.types import ActorOptions as ActorKeywords
+    from .options.types import MethodOptions as MethodKeywords
     from .shared.id_classes import ActorID
 
     P = ParamSpec("P")

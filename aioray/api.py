@@ -27,7 +27,7 @@ from .boot import Boot
 from .client import registry
 from .compat import alias as ray_alias
 from .ending import is_over, keep_quiet, refuse_when_over
-from .options import parse_init_options
+from .options.task import parse_init_options
 from .shared import ids, linux
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .engine.engine import CancelRequest
     from .engine.thread import LoopThread
     from .generators import ObjectRefGenerator
-    from .option_types import InitSettings
+    from .options.types import InitSettings
     from .refs import ObjectRef
 
 __all__ = [

@@ -48,11 +48,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from aioray.actor import ActorClass, ActorHandle
 from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-from aioray.option_types import (
-    ActorCallOptions,
-    ActorOptions,
-    CallOptions,
-)
+from aioray.options.types import ActorCallOptions, ActorOptions, CallOptions
 from aioray.refs import ObjectRef
 from aioray.remote_function import BoundOptions, RemoteFunction
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .actor_options import is_ordered, lanes_of
 from .environments import WorkerEnvironment, extend
-from .options import DEFAULT_MAX_RETRIES, default_max_retries
+from .options.actor import is_ordered, lanes_of
+from .options.task import DEFAULT_MAX_RETRIES, default_max_retries
 from .placement import Where, where_to_run
 from .refs import ObjectRef
 from .shared.serializability import explain, largest
@@ -23,12 +23,12 @@ from .signatures import signature_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .actor_options import ActorOptions
     from .client import Call, Client
     from .core.intensity import RestartPolicy
     from .core.model import Demand
     from .core.retries import RetryPolicy
-    from .option_checks import RetryExceptions
+    from .options.actor import ActorOptions
+    from .options.checks import RetryExceptions
     from .refs import ObjectEntry
     from .shared.serialization import Pieces
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .actor_options import ActorOptions, MethodOptions
-    from .options import TaskOptions
+    from .options.actor import ActorOptions, MethodOptions
+    from .options.task import TaskOptions
     from .refs import ObjectEntry, ObjectRef
     from .state.sessions import Session
 

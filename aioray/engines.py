@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
-    from .option_types import InitSettings
+    from .options.types import InitSettings
 
 __all__ = ["Engine"]
 

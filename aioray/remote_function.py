@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from .api import client_for_call
 from .client import Call
 from .exceptions import UnsupportedFeatureError
-from .options import parse_task_options
+from .options.task import parse_task_options
 from .signatures import check_call, is_generator, name_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
         Value_co,
     )
     from .generators import ObjectRefGenerator
-    from .option_types import ActorClassOptions, CommonOptions, FunctionOptions
-    from .options import TaskOptions
+    from .options.task import TaskOptions
+    from .options.types import ActorClassOptions, CommonOptions, FunctionOptions
     from .refs import ObjectRef
 
     P = ParamSpec("P")

@@ -18,7 +18,7 @@ from .worker.current import place
 
 if TYPE_CHECKING:
     from ._private.worker import Worker
-    from .runtime_env import RuntimeEnv
+    from .options.runtime_env import RuntimeEnv
     from .shared.id_classes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
     from .shared.wire import Attempt
 
@@ -257,7 +257,7 @@ class RuntimeContext:
 
         A worker_process_setup_hook that was given as a function stands there by its name.
         """
-        from .runtime_env import RuntimeEnv
+        from .options.runtime_env import RuntimeEnv
 
         env = RuntimeEnv()
         env.update(self._environment())  # as it was when it was checked: it may be gone by now

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aioray import RestartPolicy, RetryPolicy
-from aioray.actor_options import (
+from aioray.exceptions import UnsupportedFeatureError
+from aioray.options.actor import (
     MAX_RESTARTS,
     ActorOptions,
     MethodOptions,
@@ -19,8 +20,7 @@ from aioray.actor_options import (
     resolve_call,
     resolve_method,
 )
-from aioray.exceptions import UnsupportedFeatureError
-from aioray.options import parse_task_options
+from aioray.options.task import parse_task_options
 from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.util.annotations import RayDeprecationWarning
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from aioray import actor_options, option_types, options
+from aioray.options import actor as actor_options
+from aioray.options import task as options
+from aioray.options import types as option_types
 
 NUM_RETURNS = {"num_returns"}  # stands apart: what is returned depends on it
 NOT_CHANGED = {"max_calls", "_num_objects_per_yield"}  # by `.options()` of a function

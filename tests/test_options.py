@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from aioray import options as options_module
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.options import (
+from aioray.options import task as options_module
+from aioray.options.task import (
     InitOptions,
     TaskOptions,
     default_max_retries,
@@ -781,7 +781,7 @@ def test_gpus_are_those_that_cuda_may_use(
     monkeypatch: pytest.MonkeyPatch, shown: str | None, gpus: int
 ) -> None:
     names = ["null", "nvidia0", "nvidia1", "nvidia-uvm", "nvidiactl", "nvidia12", "xnvidia3"]
-    monkeypatch.setattr("aioray.options.os.listdir", lambda _path: names)
+    monkeypatch.setattr("aioray.options.task.os.listdir", lambda _path: names)
     environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
     assert started(None, environ).num_gpus == gpus
 
@@ -790,7 +790,7 @@ def test_gpus_are_those_that_cuda_may_use(
 def test_machine_without_nvidia_devices_has_no_gpus(
     monkeypatch: pytest.MonkeyPatch, shown: str | None
 ) -> None:
-    monkeypatch.setattr("aioray.options.os.listdir", lambda _path: ["null", "nvidiactl"])
+    monkeypatch.setattr("aioray.options.task.os.listdir", lambda _path: ["null", "nvidiactl"])
     environ = {} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}
     assert started(None, environ).num_gpus == 0
 

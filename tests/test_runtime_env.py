@@ -26,8 +26,8 @@ from aioray.environments import (
     setup_seconds,
 )
 from aioray.exceptions import RuntimeEnvSetupError, UnsupportedFeatureError
-from aioray.options import parse_init_options, parse_task_options
-from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.options.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.options.task import parse_init_options, parse_task_options
 from aioray.shared import serialization
 
 PARSERS = {

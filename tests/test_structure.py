@@ -46,7 +46,7 @@ WORKER_MAY_IMPORT = (
     "aioray.shared.linux",
     "aioray.shared.packets",
     "aioray.shared.meters",
-    "aioray.options",
+    "aioray.options.task",
     "aioray.placement",
     "aioray.shared.printable",
     "aioray.compat.alias",

@@ -27,7 +27,7 @@ from aioray import (
     exceptions,
 )
 from aioray.actor import Actor, ActorClass, ActorHandle, ActorMethod
-from aioray.runtime_env import RuntimeEnv, RuntimeEnvConfig
+from aioray.options.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.shared.id_classes import TaskID
 from aioray.util import ActorPool, Executor, Queue, as_completed, map_unordered
 from aioray.util.multiprocessing import Pool

@@ -5,8 +5,8 @@ Room: facade.
 
 from __future__ import annotations
 
-from aioray.actor_options import _ACTOR_OPTIONS
-from aioray.options import _TASK_OPTIONS
+from aioray.options.actor import _ACTOR_OPTIONS
+from aioray.options.task import _TASK_OPTIONS
 
 __all__ = ["actor_options", "task_options", "valid_options"]
 

@@ -41,7 +41,7 @@ from ..core.messages import (
     WorkerStartFailed,
 )
 from ..environments import WorkerEnvironment, needs_setup, setup_seconds
-from ..options import shown_gpus
+from ..options.task import shown_gpus
 from ..shared import ids, linux
 from .descriptors import DescriptorsClosedError, leak
 from .output import LineReader, Printer
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..core.messages import Event
-    from ..options import InitOptions
+    from ..options.task import InitOptions
     from .objects import Objects
     from .recorder import Recorder
     from .requests import Requests

@@ -65,7 +65,7 @@ from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..generators import DynamicObjectRefGenerator
-from ..options import InitOptions, parse_init_options
+from ..options.task import InitOptions, parse_init_options
 from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids, linux
 from ..shared.printable import printable

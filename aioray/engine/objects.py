@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..core.messages import Event
     from ..core.model import Task
-    from ..options import InitOptions
+    from ..options.task import InitOptions
     from ..shared.serialization import Pieces
     from .spill import SpillFolder
     from .worker import WorkerHandle

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.extents import Extents
 from ..exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
-from ..options import STORE_SPACE
+from ..options.task import STORE_SPACE
 from ..refs import NotAtHand
 from ..shared import linux
 from ..shared.arena import Arena, is_whole, read_file

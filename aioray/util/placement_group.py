@@ -174,7 +174,7 @@ def _checked_list(bundles: Any) -> list[Any]:
 def _demand_of(bundle: Any, bundles: list[Any]) -> tuple[tuple[str, int], ...]:
     """One bundle in the form of `TaskOptions.demand`."""
     from aioray.exceptions import RaySystemError
-    from aioray.options import parse_bundle
+    from aioray.options.task import parse_bundle
 
     if not isinstance(bundle, dict) or not all(
         isinstance(name, str) and isinstance(amount, int | float) for name, amount in bundle.items()

@@ -19,7 +19,7 @@ import aioray
 from aioray.core import scheduler as scheduler_module
 from aioray.engine import setup as setting_up  # pytest would take setup_module for its own
 from aioray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
-from aioray.runtime_env import RuntimeEnv
+from aioray.options.runtime_env import RuntimeEnv
 
 from . import hooks, jobs, yielding
 from .support import GUARD, everywhere

@@ -2,7 +2,7 @@
 
 Room: facade. Each check is a function of (name, value) that returns the value to keep, or raises
 TypeError or ValueError with a text that says what is expected, what was found and what to do. What
-options there are, and which go together, is said in `options` (tasks, sessions) and `actor_options`
+options there are, and which go together, is said in `task` (tasks, sessions) and `actor`
 (actors, methods); names and errors are Ray's there too.
 """
 
@@ -15,9 +15,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from aioray.runtime_env import check_runtime_env
+from aioray.options.runtime_env import check_runtime_env
+from aioray.options.wording import show, show_typed
 from aioray.shared.wire import DYNAMIC, STREAMING
-from aioray.wording import show, show_typed
 
 __all__ = [
     "COMMON_OPTIONS",

@@ -1,7 +1,7 @@
 """The keywords of `remote`, `options`, `method` and `init`, with their types, for type checkers.
 
 Room: facade. Nobody imports it at run time: it says to checkers and editors what `options`,
-`actor_options` and `option_checks` check, and a test compares the names. What the options mean is
+`actor` and `checks` check, and a test compares the names. What the options mean is
 said by the functions that take them.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from aioray.core.intensity import RestartPolicy
+from aioray.options.runtime_env import RuntimeEnv
 from aioray.retry import RetryPolicy
-from aioray.runtime_env import RuntimeEnv
 
 __all__ = [
     "ActorCallOptions",

@@ -1,7 +1,7 @@
 """What may be asked of a class of actors, of its methods and of single calls: checked and frozen.
 
 Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
-and imports neither client nor engine. Single options are checked by `option_checks`, and what is
+and imports neither client nor engine. Single options are checked by `checks`, and what is
 the same for tasks and actors is in its table.
 
 Options are checked where they are written: at the decorator, at `.options()` of a class, at
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aioray.core.intensity import RestartPolicy
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.option_checks import (
+from aioray.options.checks import (
     COMMON_OPTIONS,
     RetryExceptions,
     Units,
@@ -38,7 +38,7 @@ from aioray.option_checks import (
     integer,
     returns_of,
 )
-from aioray.wording import show, show_typed
+from aioray.options.wording import show, show_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -2,8 +2,8 @@
 
 Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
 and imports neither client nor engine. The only things it reads from outside are the environment
-and the size of the machine, for defaults of init(). Single options are checked by `option_checks`
-and `runtime_env`; what may be asked of actors is said in `actor_options`.
+and the size of the machine, for defaults of init(). Single options are checked by `checks`
+and `runtime_env`; what may be asked of actors is said in `actor`.
 
 Everything is checked when a function is decorated, at .options() and at init(), so that
 submitting a task only reads ready-made attributes. None given for an option that has a default
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.option_checks import (
+from aioray.options.checks import (
     COMMON_OPTIONS,
     RetryExceptions,
     Units,
@@ -46,10 +46,10 @@ from aioray.option_checks import (
     integer,
     returns_of,
 )
+from aioray.options.runtime_env import check_runtime_env
+from aioray.options.wording import show, show_typed
 from aioray.retry import RetryPolicy
-from aioray.runtime_env import check_runtime_env
 from aioray.shared import linux
-from aioray.wording import show, show_typed
 
 __all__ = [
     "InitOptions",
