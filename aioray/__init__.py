@@ -113,14 +113,14 @@ if TYPE_CHECKING:
         timeline,
         wait,
     )
+    from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+    from aioray.client.logging_config import LoggingConfig
+    from aioray.client.refs import ObjectRef
     from aioray.core.intensity import RestartPolicy
     from aioray.core.messages import CancelOutcome
     from aioray.engines import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
-    from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-    from aioray.logging_config import LoggingConfig
     from aioray.progress_bar import progress
-    from aioray.refs import ObjectRef
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
     from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
@@ -129,10 +129,10 @@ else:
         "CancelOutcome": "core.messages",
         "DoNotRetry": "exceptions",
         "Engine": "engines",
-        "DynamicObjectRefGenerator": "generators",
-        "LoggingConfig": "logging_config",
-        "ObjectRef": "refs",
-        "ObjectRefGenerator": "generators",
+        "DynamicObjectRefGenerator": "client.generators",
+        "LoggingConfig": "client.logging_config",
+        "ObjectRef": "client.refs",
+        "ObjectRefGenerator": "client.generators",
         "RemoteFunction": "remote_function",
         "RestartPolicy": "core.intensity",
         "RetryPolicy": "retry",

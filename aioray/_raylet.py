@@ -3,8 +3,8 @@
 Room: facade. Nothing is defined here.
 """
 
-from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-from aioray.refs import ObjectRef
+from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from aioray.client.refs import ObjectRef
 from aioray.shared.id_classes import (
     ActorClassID,
     ActorID,

@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .actor_base import Actor
 from .api import client_for_call
-from .client import Call
+from .client.protocol import Call
+from .client.refs import ObjectRef
+from .client.signatures import check_call, positional_range, signature_of
 from .exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
@@ -45,11 +47,9 @@ from .options.actor import (
     resolve_call,
     resolve_method,
 )
-from .refs import ObjectRef
 from .shared import ids
 from .shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
 from .shared.serialization import dump_function
-from .signatures import check_call, positional_range, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
         S_co,
         Value_co,
     )
-    from .client import Client
-    from .generators import ObjectRefGenerator
+    from .client.generators import ObjectRefGenerator
+    from .client.protocol import Client
     from .options.actor import ActorOptions
     from .options.types import ActorOptions as ActorKeywords
     from .options.types import MethodOptions as MethodKeywords
@@ -760,7 +760,7 @@ def method(*positional: Any, **options: Any) -> Any:
 
 def own_handle() -> ActorHandle[Any]:
     """A handle to the actor that this process is. It does not keep that alive."""
-    from .worker.current import place
+    from .client.current import place
 
     actor = place.actor
     assert actor is not None
@@ -774,7 +774,7 @@ def exit_actor() -> NoReturn:
     handlers run. Raises TypeError outside of an actor.
     Source: Ray API reference, ray.actor.exit_actor.
     """
-    from .worker.current import place
+    from .client.current import place
 
     if place.actor is None:
         raise TypeError(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import notebook
 from .boot import Boot
-from .client import registry
+from .client.protocol import registry
 from .compat import alias as ray_alias
 from .ending import is_over, keep_quiet, refuse_when_over
 from .options.task import parse_init_options
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from .actor import Actor, ActorHandle
-    from .client import Client
+    from .client.generators import ObjectRefGenerator
+    from .client.protocol import Client
+    from .client.refs import ObjectRef
     from .engine import Engine
     from .engine.engine import CancelRequest
     from .engine.thread import LoopThread
-    from .generators import ObjectRefGenerator
     from .options.types import InitSettings
-    from .refs import ObjectRef
 
 __all__ = [
     "RayContext",
@@ -435,8 +435,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     Source: Ray API reference, ray.get.
     """
     refuse_when_over()
+    from .client.refs import ObjectRef
     from .exceptions import RayError
-    from .refs import ObjectRef
 
     if _is_generator(object_refs):
         return object_refs  # as in Ray: iterate over it
@@ -464,7 +464,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def _check_refs(refs: list[Any]) -> None:
-    from .refs import ObjectRef
+    from .client.refs import ObjectRef
 
     for ref in refs:
         if not isinstance(ref, ObjectRef):
@@ -474,7 +474,7 @@ def _check_refs(refs: list[Any]) -> None:
 
 
 def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
-    from .refs import NotAtHand, StoredFailure
+    from .client.refs import NotAtHand, StoredFailure
 
     _wait_for(refs, deadline)
     entries = [ref._entry for ref in refs]
@@ -554,7 +554,7 @@ def wait(
     Source: Ray API reference, ray.wait.
     """
     refuse_when_over()
-    from .refs import ObjectRef
+    from .client.refs import ObjectRef
 
     del fetch_local
     if not isinstance(object_refs, list):
@@ -605,7 +605,7 @@ def put(value: T, *, _owner: None = None) -> ObjectRef[T]:
     Source: Ray API reference, ray.put.
     """
     refuse_when_over()
-    from .refs import ObjectRef
+    from .client.refs import ObjectRef
 
     if _owner is not None:
         raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
@@ -648,7 +648,7 @@ def cancel(
         entry = target._entry
         ended: CancelRequest = entry.owner().cancel(entry, force=False, recursive=True, grace=None)
         return ended
-    from .refs import ObjectRef
+    from .client.refs import ObjectRef
 
     if _is_generator(object_ref):
         object_ref = object_ref.completed()
@@ -727,7 +727,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
 
 def _is_generator(value: Any) -> TypeIs[ObjectRefGenerator[Any]]:
     """Whether it is an ObjectRefGenerator, whose module may not even be loaded."""
-    module = sys.modules.get("aioray.generators")
+    module = sys.modules.get("aioray.client.generators")
     return module is not None and isinstance(value, module.ObjectRefGenerator)
 
 

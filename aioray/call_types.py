@@ -47,9 +47,9 @@ from typing_extensions import ParamSpec as ParamSpecWithDefault
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from aioray.actor import ActorClass, ActorHandle
-from aioray.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
+from aioray.client.refs import ObjectRef
 from aioray.options.types import ActorCallOptions, ActorOptions, CallOptions
-from aioray.refs import ObjectRef
 from aioray.remote_function import BoundOptions, RemoteFunction
 
 P = ParamSpec("P")

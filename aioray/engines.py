@@ -11,7 +11,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from . import api, engine
-from .client import activate
+from .client.protocol import activate
 from .notebook import attach
 
 if TYPE_CHECKING:

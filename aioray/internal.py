@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 
 __all__ = ["free"]
 
@@ -21,7 +21,7 @@ def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: boo
     A value is let go, at once, with the last ref to it; while there is one, it can be got. Raises
     TypeError for anything but refs.
     """
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 
     del local_only
     refs = [object_refs] if isinstance(object_refs, ObjectRef) else object_refs

@@ -21,12 +21,12 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from aioray.api import get, wait
-from aioray.client import refuse_to_block
+from aioray.client.current import place
+from aioray.client.generators import ObjectRefGenerator
+from aioray.client.protocol import refuse_to_block
+from aioray.client.refs import ObjectRef, StoredFailure
 from aioray.experimental import tqdm_ray
-from aioray.generators import ObjectRefGenerator
 from aioray.notebook import kernel_shell
-from aioray.refs import ObjectRef, StoredFailure
-from aioray.worker.current import place
 
 if TYPE_CHECKING:
     from collections.abc import (

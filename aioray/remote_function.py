@@ -15,10 +15,10 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .api import client_for_call
-from .client import Call
+from .client.protocol import Call
+from .client.signatures import check_call, is_generator, name_of
 from .exceptions import UnsupportedFeatureError
 from .options.task import parse_task_options
-from .signatures import check_call, is_generator, name_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
         S_co,
         Value_co,
     )
-    from .generators import ObjectRefGenerator
+    from .client.generators import ObjectRefGenerator
+    from .client.refs import ObjectRef
     from .options.task import TaskOptions
     from .options.types import ActorClassOptions, CommonOptions, FunctionOptions
-    from .refs import ObjectRef
 
     P = ParamSpec("P")
     R = TypeVar("R")

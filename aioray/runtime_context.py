@@ -11,10 +11,10 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from .client import registry
+from .client.current import place
+from .client.protocol import registry
+from .client.signatures import name_of
 from .shared import ids
-from .signatures import name_of
-from .worker.current import place
 
 if TYPE_CHECKING:
     from ._private.worker import Worker

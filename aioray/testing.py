@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .refs import ObjectRef
+from .client.refs import ObjectRef
 
 __all__ = ["lose"]
 

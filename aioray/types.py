@@ -5,6 +5,6 @@ as `ObjectRef[int]`. In aioray the class itself is generic, so this module only 
 Nothing may be defined here: a second class of that name would fail every isinstance check.
 """
 
-from aioray.refs import ObjectRef
+from aioray.client.refs import ObjectRef
 
 __all__ = ["ObjectRef"]

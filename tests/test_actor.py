@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aioray
-from aioray import calls, cloudpickle
+from aioray import cloudpickle
 from aioray.actor import (
     ActorClass,
     ActorClassInheritanceException,
@@ -20,21 +20,22 @@ from aioray.actor import (
     ActorMethod,
     make_actor_class,
 )
-from aioray.client import Call, activate, registry
-from aioray.environments import WorkerEnvironment
+from aioray.client import definitions as calls
+from aioray.client.current import place
+from aioray.client.environments import WorkerEnvironment
+from aioray.client.placement import ANYWHERE
+from aioray.client.protocol import Call, activate, registry
+from aioray.client.refs import ObjectEntry, ObjectRef
 from aioray.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
     PendingCallsLimitExceeded,
     UnsupportedFeatureError,
 )
-from aioray.placement import ANYWHERE
-from aioray.refs import ObjectEntry, ObjectRef
 from aioray.shared import ids
 from aioray.shared.actor_exit import SPECIAL_METHODS, ActorExit
 from aioray.shared.serialization import dump, load
 from aioray.shared.wire import STREAMING
-from aioray.worker.current import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -789,7 +790,7 @@ def test_exit_actor_leaves_with_code_zero(monkeypatch: pytest.MonkeyPatch) -> No
     class Inside:
         actor = object()
 
-    monkeypatch.setattr("aioray.worker.current.place", Inside)
+    monkeypatch.setattr("aioray.client.current.place", Inside)
     with pytest.raises(ActorExit) as caught:
         aioray.exit_actor()
     assert caught.value.code == 0

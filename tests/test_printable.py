@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from aioray.cli import memory, stack, status, top
+from aioray.client.refs import StoredFailure
 from aioray.core.actors import DeathCause
 from aioray.engine.output import LineReader, Printer
 from aioray.engine.reports import ActorEnd, ActorFacts, infeasible
-from aioray.refs import StoredFailure
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END

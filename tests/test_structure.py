@@ -34,23 +34,24 @@ CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its 
 WORKER_MAY_IMPORT = (
     "aioray.shared.actor_exit",
     "aioray.shared.arena",
-    "aioray.calls",
-    "aioray.client",
+    "aioray.client.current",
+    "aioray.client.definitions",
+    "aioray.client.protocol",
     "aioray.core.messages",
-    "aioray.environments",
+    "aioray.client.environments",
     "aioray.exceptions",
     "aioray.shared.failures",
-    "aioray.generators",
-    "aioray.logging_config",
+    "aioray.client.generators",
+    "aioray.client.logging_config",
     "aioray.shared.ids",
     "aioray.shared.linux",
     "aioray.shared.packets",
     "aioray.shared.meters",
     "aioray.options.task",
-    "aioray.placement",
+    "aioray.client.placement",
     "aioray.shared.printable",
     "aioray.compat.alias",
-    "aioray.refs",
+    "aioray.client.refs",
     "aioray.runtime_context",
     "aioray.shared.serializability",
     "aioray.shared.serialization",
@@ -204,7 +205,7 @@ def test_messages_and_serialization_know_neither_side() -> None:
 
 
 def test_client_is_independent_of_who_implements_and_who_uses_it() -> None:
-    imports = imports_below("aioray.client", "aioray.refs")
+    imports = imports_below("aioray.client.protocol", "aioray.client.refs")
     sides = ("aioray.engine", "aioray.worker", *FACE)
     assert listed(i for i in imports if i.is_below(*sides)) == []
 

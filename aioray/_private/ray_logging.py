@@ -17,7 +17,7 @@ class WorkerStandardStreamDispatcher:
 
     def remove_handler(self, name: str) -> None:
         """Print no more of what the workers of the running session print. Other names: nothing."""
-        from aioray.client import registry
+        from aioray.client.protocol import registry
 
         client = registry.default
         if name == PRINTER and client is not None and hasattr(client, "silence"):

@@ -18,8 +18,8 @@ from aioray.api import (
     shutdown,
     wait,
 )
-from aioray.client import registry
-from aioray.worker.current import place
+from aioray.client.current import place
+from aioray.client.protocol import registry
 
 if TYPE_CHECKING:
     from aioray.runtime_context import RuntimeContext

@@ -56,7 +56,7 @@ NAMES = {
     "JobID": Name("shared.id_classes:JobID", _IDS),
     "LOCAL_MODE": Name("_private.worker:LOCAL_MODE", _MODE),
     "NodeID": Name("shared.id_classes:NodeID", _IDS),
-    "ObjectID": Name("refs:ObjectRef", "Modin, lenskit"),
+    "ObjectID": Name("client.refs:ObjectRef", "Modin, lenskit"),
     "PlacementGroupID": Name("shared.id_classes:PlacementGroupID", _IDS),
     "SCRIPT_MODE": Name("_private.worker:SCRIPT_MODE", _MODE),
     "TaskID": Name("shared.id_classes:TaskID", _IDS),

@@ -15,11 +15,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..client.refs import ObjectEntry, ObjectRef
 from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
 from ..core.messages import ActorKilled, ActorReleased
 from ..core.model import STOP_SECONDS, Function, Task
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
-from ..refs import ObjectEntry, ObjectRef
 from ..shared import ids
 from ..shared.actor_exit import shutdown_seconds
 from ..shared.printable import LINES, printable
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable
 
-    from ..calls import ActorDefinition, MethodDefinition
-    from ..client import Client
+    from ..client.definitions import ActorDefinition, MethodDefinition
+    from ..client.protocol import Client
     from ..core.messages import Event
     from ..core.model import Demand, SchedulingClass
     from .reports import WorkerName

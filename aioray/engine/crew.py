@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ..boot import Boot
+from ..client.environments import WorkerEnvironment, needs_setup, setup_seconds
 from ..compat import alias as ray_alias
 from ..core.messages import (
     Answer,
@@ -40,7 +41,6 @@ from ..core.messages import (
     WorkerReady,
     WorkerStartFailed,
 )
-from ..environments import WorkerEnvironment, needs_setup, setup_seconds
 from ..options.task import shown_gpus
 from ..shared import ids, linux
 from .descriptors import DescriptorsClosedError, leak

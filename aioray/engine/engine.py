@@ -33,9 +33,11 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..awaiting import get_running_loop
-from ..calls import serialize
-from ..client import activate, refuse_to_block, registry
+from ..client.awaiting import get_running_loop
+from ..client.definitions import serialize
+from ..client.generators import DynamicObjectRefGenerator
+from ..client.protocol import activate, refuse_to_block, registry
+from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..core.actors import ActorDeath, Circle, Overdue
 from ..core.groups import Group, GroupState
 from ..core.messages import (
@@ -64,9 +66,7 @@ from ..core.messages import (
 from ..core.model import Task
 from ..core.scheduler import UNIT, Scheduler
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
-from ..generators import DynamicObjectRefGenerator
 from ..options.task import InitOptions, parse_init_options
-from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids, linux
 from ..shared.printable import printable
 from ..shared.serialization import contained_ids, dump, load
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..boot import Boot
-    from ..client import Call, Client
+    from ..client.protocol import Call, Client
     from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass
     from ..state.keeper import Listener
@@ -377,7 +377,7 @@ class Engine:
         )
         config = self.settings.logging_config
         if config is not None:
-            from .. import logging_config
+            from ..client import logging_config
 
             identity["logging"] = (
                 config.encoding,
@@ -795,7 +795,7 @@ class Engine:
     # ------------------------------------------------------------ client: tasks
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Take a task. See `aioray.client.Client`."""
+        """Take a task. See `aioray.client.protocol.Client`."""
         if self._closed:
             self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
@@ -822,7 +822,7 @@ class Engine:
     def create_actor(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
-        """Take an actor. See `aioray.client.Client`."""
+        """Take an actor. See `aioray.client.protocol.Client`."""
         if self._closed:
             self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
@@ -870,7 +870,10 @@ class Engine:
     def get(
         self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
     ) -> None:
-        """Block until all refs have an outcome, or one has failed. See `aioray.client.Client`."""
+        """Block until all refs have an outcome, or one has failed.
+
+        See `aioray.client.protocol.Client`.
+        """
         refuse_to_block(
             self, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
         )
@@ -1102,7 +1105,7 @@ class Engine:
     def create_placement_group(
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
-        """Take a placement group. See `aioray.client.Client`."""
+        """Take a placement group. See `aioray.client.protocol.Client`."""
         if self._closed:
             self._refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")

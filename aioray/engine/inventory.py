@@ -19,7 +19,7 @@ from collections import Counter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from ..refs import ObjectEntry, ObjectRef, StoredFailure
+from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids
 from .reports import NODE_IP
 from .store import Stored
@@ -27,7 +27,7 @@ from .store import Stored
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from ..client import Client
+    from ..client.protocol import Client
     from ..core.model import Task
     from .requests import Guest
 

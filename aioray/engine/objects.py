@@ -12,8 +12,8 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..client.refs import ObjectEntry, StoredFailure
 from ..core.messages import ResultLost, ResultWanted, Revived
-from ..refs import ObjectEntry, StoredFailure
 from ..shared.arena import is_whole
 from .descriptors import Sentinel
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from ..client import Client
+    from ..client.protocol import Client
     from ..core.messages import Event
     from ..core.model import Task
     from ..options.task import InitOptions

@@ -19,8 +19,8 @@ from .stacks import collect
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from ..client.refs import ObjectEntry
     from ..core.scheduler import Scheduler
-    from ..refs import ObjectEntry
     from .crew import Crew
     from .engine import Engine
     from .recorder import Recorder

@@ -16,12 +16,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ..client.environments import WorkerEnvironment
 from ..core.actors import ActorState, DeathCause
 from ..core.groups import GroupState
 from ..core.messages import FailureKind
 from ..core.model import TaskState
 from ..core.scheduler import UNIT
-from ..environments import WorkerEnvironment
 from ..shared import ids
 from ..shared.failures import rebuild
 from .harmless import harmless
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ..client.refs import StoredFailure
     from ..core.actors import Actor
     from ..core.groups import Group
     from ..core.messages import AttemptRecord, Failure
     from ..core.model import Task
-    from ..refs import StoredFailure
     from ..state.keeper import Keeper
     from .actors import Known
     from .worker import WorkerHandle

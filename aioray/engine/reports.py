@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..client.refs import StoredFailure
 from ..core.actors import DeathCause
 from ..core.devices import UNIT
 from ..core.messages import Failure, FailureKind
@@ -34,7 +35,6 @@ from ..exceptions import (
     WorkerStartupError,
     last_words,
 )
-from ..refs import StoredFailure
 from ..shared import ids
 from ..shared.failures import dependency_error, rebuild, summary
 from ..shared.printable import printable

@@ -18,6 +18,7 @@ import pickle
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..core.messages import (
     AttemptWaits,
     CancelRequested,
@@ -26,7 +27,6 @@ from ..core.messages import (
     WorkerUnblocked,
 )
 from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError, RaySystemError
-from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids
 from ..shared.failures import capture
 from ..shared.serialization import contained_ids, dumps, load
@@ -39,7 +39,7 @@ from .worker import RefsChanged, Saved, Yielded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..calls import Definition, MethodDefinition
+    from ..client.definitions import Definition, MethodDefinition
     from ..core.messages import Event
     from ..core.model import Function, Task
     from .actors import Actors

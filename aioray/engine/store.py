@@ -27,10 +27,10 @@ from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ..client.refs import NotAtHand
 from ..core.extents import Extents
 from ..exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from ..options.task import STORE_SPACE
-from ..refs import NotAtHand
 from ..shared import linux
 from ..shared.arena import Arena, is_whole, read_file
 from ..shared.serialization import HEAD_SIZE, span_of_ids, split_ids

@@ -17,14 +17,14 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING
 
+from ..client.refs import ObjectEntry, StoredFailure
 from ..exceptions import StreamingGeneratorReplayInconsistentError
-from ..refs import ObjectEntry, StoredFailure
 from ..shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client import Client
+    from ..client.protocol import Client
     from ..core.model import Task
 
 __all__ = ["END", "ITEM", "Stream"]

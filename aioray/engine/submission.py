@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..calls import (
+from ..client.definitions import (
     Definition,
     define,
     define_actor,
@@ -23,10 +23,10 @@ from ..calls import (
     max_retries_now,
     serialize_call,
 )
+from ..client.environments import WorkerEnvironment, extend
+from ..client.generators import ObjectRefGenerator
+from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..core.model import Function, Task
-from ..environments import WorkerEnvironment, extend
-from ..generators import ObjectRefGenerator
-from ..refs import ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids
 from ..shared.wire import DYNAMIC
 from .streams import Stream
@@ -34,8 +34,8 @@ from .streams import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..calls import ActorDefinition, MethodDefinition
-    from ..client import Call, Client
+    from ..client.definitions import ActorDefinition, MethodDefinition
+    from ..client.protocol import Call, Client
     from ..core.actors import Traits
     from ..core.model import SchedulingClass
     from ..core.retries import RetryPolicy

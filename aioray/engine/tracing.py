@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from ..client.refs import StoredFailure
     from ..core.messages import AttemptRecord, Failure
     from ..core.model import Task
-    from ..refs import StoredFailure
     from .reports import WorkerName
 
 __all__ = ["Tracer"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 
 __all__ = ["get_local_object_locations", "get_object_locations"]
 
@@ -26,7 +26,7 @@ def get_object_locations(
     Raises TypeError for what is no list of refs, TimeoutError.
     """
     from aioray.api import client_for_call
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 
     if not isinstance(obj_refs, list | tuple | set):
         raise TypeError(f"get_object_locations() takes a list of refs, got {obj_refs!r}")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aioray.worker.current import place
+from aioray.client.current import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

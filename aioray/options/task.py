@@ -376,7 +376,7 @@ def _check_address(address: Any, environ: Mapping[str, str]) -> None:
 
 
 def _check_logging_config(option: str, value: Any) -> Any:
-    from aioray.logging_config import LoggingConfig
+    from aioray.client.logging_config import LoggingConfig
 
     if not isinstance(value, LoggingConfig):
         raise TypeError(f"{option} must be a LoggingConfig, got {show_typed(value)}")

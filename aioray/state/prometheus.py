@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from prometheus_client.metrics_core import Metric
 
-from ..client import registry
+from ..client.protocol import registry
 from ..shared.meters import COUNTER, HISTOGRAM, Distribution, Reading, board
 from .metering import Metering
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Generic
 
     from aioray.call_types import OfPool, Result
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 else:
     from aioray.shared.subscripts import Erased, subscriptable
 

@@ -14,12 +14,12 @@ import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aioray.api import cancel, init
-from aioray.client import registry
-from aioray.futures import RefFuture
-from aioray.refs import ObjectRef, resolve_into
+from aioray.client.futures import RefFuture
+from aioray.client.protocol import registry
+from aioray.client.refs import ObjectRef, resolve_into
+from aioray.client.signatures import name_of
 from aioray.remote_function import remote
 from aioray.shared.serialization import Private
-from aioray.signatures import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from aioray.call_types import Remote
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 
 __all__ = ["as_completed", "map_unordered"]
 

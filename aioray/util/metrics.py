@@ -16,7 +16,8 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from aioray.client import registry
+from aioray.client.current import place
+from aioray.client.protocol import registry
 from aioray.shared.meters import (
     COUNTER,
     GAUGE,
@@ -27,7 +28,6 @@ from aioray.shared.meters import (
     board,
     sorted_tags,
 )
-from aioray.worker.current import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

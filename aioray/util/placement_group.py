@@ -19,8 +19,8 @@ from aioray.shared import ids
 from aioray.shared.id_classes import JobID, PlacementGroupID
 
 if TYPE_CHECKING:
-    from aioray.client import Client
-    from aioray.refs import ObjectRef
+    from aioray.client.protocol import Client
+    from aioray.client.refs import ObjectRef
 
 __all__ = [
     "PlacementGroup",
@@ -247,7 +247,7 @@ def get_current_placement_group() -> PlacementGroup | None:
 
     Source: Ray API reference, ray.util.get_current_placement_group.
     """
-    from aioray.worker.current import place
+    from aioray.client.current import place
 
     attempt = place.attempt
     if attempt is None or not attempt.group:
@@ -266,8 +266,8 @@ def _check_handle(group: Any) -> None:
 def _client_of(group: PlacementGroup) -> Client:
     """The client that the group belongs to."""
     from aioray.api import client_for_call
-    from aioray.client import registry
-    from aioray.worker.current import place
+    from aioray.client.current import place
+    from aioray.client.protocol import registry
 
     client = registry.by_job.get(group.id.binary()[-ids.JOB_ID_SIZE :]) or registry.current()
     if client is None and not place.job:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aioray.actor import ActorHandle
     from aioray.call_types import Item
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
 else:
     from aioray.shared.subscripts import Erased, subscriptable
 

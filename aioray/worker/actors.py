@@ -15,13 +15,13 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ..calls import serialize
+from ..client.current import ThisActor, place
+from ..client.definitions import serialize
 from ..shared import ids
 from ..shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ..shared.printable import printable
 from ..shared.serialization import Pieces
 from ..shared.wire import Creation, Role
-from .current import ThisActor, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

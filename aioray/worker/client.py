@@ -23,7 +23,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..calls import (
+from ..client.current import place, running
+from ..client.definitions import (
     ActorDefinition,
     Definition,
     MethodDefinition,
@@ -35,17 +36,16 @@ from ..calls import (
     serialize,
     serialize_call,
 )
-from ..client import registry
-from ..environments import WorkerEnvironment
+from ..client.environments import WorkerEnvironment
+from ..client.generators import ObjectRefGenerator
+from ..client.placement import ANYWHERE
+from ..client.protocol import registry
+from ..client.refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..exceptions import GetTimeoutError
-from ..generators import ObjectRefGenerator
-from ..placement import ANYWHERE
-from ..refs import NotAtHand, ObjectEntry, ObjectRef, StoredFailure
 from ..shared import ids
 from ..shared.serialization import Pieces, load
 from ..shared.wire import HELD, LET_GO, STREAMING, Ask
 from .channel import TimeIsOver
-from .current import place, running
 from .interrupts import protected
 from .objects import ArgumentLost
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from ..client import Call, Demand
+    from ..client.protocol import Call, Demand
     from ..core.messages import CancelOutcome
     from ..shared.wire import Attempt
     from ..state.sessions import Session
@@ -141,7 +141,7 @@ class _CancelRequest:
 
 
 class Connection:
-    """Implements `aioray.client.Client` for the tasks of one worker."""
+    """Implements `aioray.client.protocol.Client` for the tasks of one worker."""
 
     def __init__(self, channel: Channel, objects: Objects) -> None:
         self.channel = channel
@@ -369,7 +369,7 @@ class Connection:
     def create_actor(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
-        """Take an actor. See `aioray.client.Client`."""
+        """Take an actor. See `aioray.client.protocol.Client`."""
         context = self._asking()
         definition: ActorDefinition
         definition, packed, key = self._prepare(call, context, define_actor)
@@ -394,7 +394,7 @@ class Connection:
         return ref
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the meta of a living actor. See `aioray.client.Client`."""
+        """The ref and the meta of a living actor. See `aioray.client.protocol.Client`."""
         found: list[tuple[ObjectRef[Any], bytes]] = []
 
         def take(_request: int, body: Any) -> None:
@@ -568,7 +568,7 @@ class Connection:
     def create_placement_group(
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
-        """Take a placement group. See `aioray.client.Client`."""
+        """Take a placement group. See `aioray.client.protocol.Client`."""
         seq = self._asking().seq
         self._ask(seq, Ask.ADD_GROUP, identifier, list(bundles), strategy, name, value)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from .current import place
+from ..client.current import place
 
 __all__ = ["VisibleDevices"]
 

@@ -14,9 +14,9 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..client.current import share
 from ..shared.wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
 from . import output
-from .current import share
 from .orphans import family
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from collections import deque
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from ..client.current import Running, running
 from ..shared.wire import STREAMING, Ask, Role, Status
-from .current import Running, running
 from .hosts import Host
 from .objects import Use
 

@@ -13,7 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from ..client import registry
+from ..client.protocol import registry
 from ..shared.meters import Board, board
 from ..shared.wire import NOTE_MEASURED
 from .channel import note_frame

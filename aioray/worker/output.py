@@ -26,6 +26,7 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ..client.current import place
 from ..shared.printable import printable
 from ..shared.wire import (
     LONGEST_MARK,
@@ -35,7 +36,6 @@ from ..shared.wire import (
     OUTPUT_MARK_END,
     PROGRESS,
 )
-from .current import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

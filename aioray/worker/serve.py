@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import cloudpickle
 import setproctitle
 
-from ..client import registry
+from ..client.current import place
+from ..client.protocol import registry
 from ..shared import ids
 from ..shared.serialization import ArgumentSlot, Pieces, dump, dumps, load
 from ..shared.wire import (
@@ -54,7 +55,6 @@ from ..shared.wire import (
 )
 from . import orphans, output, setup
 from .channel import Channel
-from .current import place
 from .devices import VisibleDevices
 from .interrupts import Interrupts
 from .objects import ArgumentLost, Objects, Use
@@ -63,7 +63,7 @@ from .orphans import family
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client import Client
+    from ..client.protocol import Client
     from ..shared.wire import Attempt, Place, WorkerFds
     from .actors import State
     from .hosts import Host
@@ -456,8 +456,8 @@ class Server:
         self.channel.note(NOTE_YIELDED, NUMBER.pack(count), attempt.seq)
         if attempt.num_returns == STREAMING:
             return None
-        from ..generators import DynamicObjectRefGenerator
-        from ..refs import ObjectRef
+        from ..client.generators import DynamicObjectRefGenerator
+        from ..client.refs import ObjectRef
 
         client = registry.current()
         assert client is not None
@@ -801,7 +801,7 @@ def main(
     server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
     if "logging" in settings:
-        from .. import logging_config  # here, as few sessions have one
+        from ..client import logging_config  # here, as few sessions have one
 
         logging_config.apply(*settings["logging"])
     registry.connect = lambda: connect(server)

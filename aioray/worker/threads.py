@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ..client.current import Running, running
 from ..shared.wire import Status
-from .current import Running, running
 from .hosts import Host
 from .objects import Use
 

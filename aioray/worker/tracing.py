@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import context, propagate
 from opentelemetry.context import Context
 
-from ..client import registry
+from ..client.protocol import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ import resource
 import struct
 
 import aioray
+from aioray.client.current import place
 from aioray.shared.wire import (
     ANSWER,
     CLAIM,
@@ -23,7 +24,6 @@ from aioray.shared.wire import (
     PLACE_MARK,
     Ask,
 )
-from aioray.worker.current import place
 
 from . import jobs
 

@@ -11,7 +11,7 @@ import sys
 import threading
 
 import aioray
-from aioray.worker.current import place
+from aioray.client.current import place
 
 
 def say(text):

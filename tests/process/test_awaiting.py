@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import aioray
-from aioray.client import registry
+from aioray.client.protocol import registry
 from aioray.engine.engine import MANY_ENTRIES
 from aioray.exceptions import GetTimeoutError
 

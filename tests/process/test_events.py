@@ -470,7 +470,7 @@ def _look(view):
 
 
 async def _rows():
-    session = aioray.client.registry.current().own_session()
+    session = aioray.client.protocol.registry.current().own_session()
     with session.view() as view:
         return _look(view)
 

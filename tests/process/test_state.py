@@ -13,7 +13,7 @@ import time
 import pytest
 
 import aioray
-from aioray import client
+from aioray.client import protocol as client
 from aioray.engine import recorder
 from aioray.state.sessions import BlockedSessionError, find_session, sessions
 
@@ -207,7 +207,7 @@ async def test_program_looks_at_itself_without_waiting_for_its_loop():
 
     @aioray.remote
     def look():
-        from aioray.client import registry
+        from aioray.client.protocol import registry
 
         with registry.current().own_session().view() as view:
             return rows(view)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 import aioray
-from aioray.client import registry
+from aioray.client.protocol import registry
 from aioray.util import tracing
 
 from . import jobs, spans

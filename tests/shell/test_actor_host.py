@@ -543,6 +543,6 @@ class Ref:
         self.identifier = identifier
 
     def __reduce__(self):
-        from aioray.refs import _rebuild
+        from aioray.client.refs import _rebuild
 
         return _rebuild, (self.identifier,)

@@ -8,9 +8,9 @@ import weakref
 
 import pytest
 
+from aioray.client.refs import ObjectEntry, ObjectRef, StoredFailure
 from aioray.engine.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
-from aioray.refs import ObjectEntry, ObjectRef, StoredFailure
 from aioray.shared import ids
 
 STATIC = ("f", 1, False, None)

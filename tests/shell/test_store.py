@@ -15,11 +15,11 @@ import weakref
 import numpy as np
 import pytest
 
+from aioray.client.refs import NotAtHand
 from aioray.engine import store as module
 from aioray.engine.spill import SpillFolder
 from aioray.engine.store import Store
 from aioray.exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
-from aioray.refs import NotAtHand
 from aioray.shared import arena
 from aioray.shared.serialization import Pieces
 from aioray.state.folders import SessionFolder

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from aioray.client.refs import ObjectEntry, StoredFailure
 from aioray.engine.streams import END, ITEM, Stream
 from aioray.exceptions import StreamingGeneratorReplayInconsistentError
-from aioray.refs import ObjectEntry, StoredFailure
 
 
 class Client:

@@ -15,7 +15,7 @@ from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  
 from typing import TYPE_CHECKING, Any
 
 from aioray.api import cancel, client_for_call, get
-from aioray.client import activate
+from aioray.client.protocol import activate
 from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.shared.failures import rebuild
 from aioray.shared.serializability import explain
@@ -25,8 +25,8 @@ from aioray.util.multiprocessing.chunks import Failed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aioray.client import Client
-    from aioray.refs import ObjectRef
+    from aioray.client.protocol import Client
+    from aioray.client.refs import ObjectRef
     from aioray.util.multiprocessing.pool import Pool
     from aioray.util.multiprocessing.results import IMapIterator
 

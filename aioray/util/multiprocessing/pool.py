@@ -20,21 +20,21 @@ from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Po
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aioray.api import client_for_call, init
-from aioray.client import activate, refuse_to_block, registry
+from aioray.client.current import place
+from aioray.client.protocol import activate, refuse_to_block, registry
+from aioray.client.signatures import name_of
 from aioray.remote_function import remote
-from aioray.signatures import name_of
 from aioray.util import log_once
 from aioray.util.multiprocessing.chunks import run_chunk, with_arguments, with_item, with_items
 from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain
 from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
-from aioray.worker.current import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
-    from aioray.client import Client
+    from aioray.client.protocol import Client
     from aioray.remote_function import RemoteFunction
     from aioray.util.multiprocessing.dispatch import Chunk
 

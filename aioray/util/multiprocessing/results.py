@@ -15,7 +15,7 @@ import time
 from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Pool raises
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aioray.client import refuse_to_block
+from aioray.client.protocol import refuse_to_block
 from aioray.util.multiprocessing.chunks import with_item
 from aioray.util.multiprocessing.dispatch import Chunk, Job, Raised
 

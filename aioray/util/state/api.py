@@ -23,7 +23,7 @@ import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
-from aioray.client import registry
+from aioray.client.protocol import registry
 from aioray.state.filters import FilterFormatError, QueryError
 from aioray.state.queries import get_rows, list_rows, summarize
 from aioray.state.resources import RESOURCES
@@ -42,7 +42,7 @@ from aioray.util.state.exception import RayStateApiException, ServerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aioray.refs import ObjectRef
+    from aioray.client.refs import ObjectRef
     from aioray.state.sessions import Session
     from aioray.state.view import View
     from aioray.util.state.common import (

@@ -12,7 +12,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from aioray.client import refuse_to_block, registry
+from aioray.client.protocol import refuse_to_block, registry
 from aioray.state import logs
 from aioray.state.sessions import SessionError
 from aioray.util.state.api import open_session

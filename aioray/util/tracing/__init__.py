@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aioray.client import registry
+from aioray.client.protocol import registry
 
 if TYPE_CHECKING:
     from aioray.engine import Engine

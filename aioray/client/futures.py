@@ -9,7 +9,7 @@ import concurrent.futures
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .client import refuse_to_block
+from .protocol import refuse_to_block
 
 if TYPE_CHECKING:
     from .refs import ObjectEntry

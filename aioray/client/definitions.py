@@ -11,26 +11,26 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..options.actor import is_ordered, lanes_of
+from ..options.task import DEFAULT_MAX_RETRIES, default_max_retries
+from ..shared.serializability import explain, largest
+from ..shared.serialization import ArgumentSlot, dump, dump_function, dumps
 from .environments import WorkerEnvironment, extend
-from .options.actor import is_ordered, lanes_of
-from .options.task import DEFAULT_MAX_RETRIES, default_max_retries
 from .placement import Where, where_to_run
 from .refs import ObjectRef
-from .shared.serializability import explain, largest
-from .shared.serialization import ArgumentSlot, dump, dump_function, dumps
 from .signatures import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .client import Call, Client
-    from .core.intensity import RestartPolicy
-    from .core.model import Demand
-    from .core.retries import RetryPolicy
-    from .options.actor import ActorOptions
-    from .options.checks import RetryExceptions
+    from ..core.intensity import RestartPolicy
+    from ..core.model import Demand
+    from ..core.retries import RetryPolicy
+    from ..options.actor import ActorOptions
+    from ..options.checks import RetryExceptions
+    from ..shared.serialization import Pieces
+    from .protocol import Call, Client
     from .refs import ObjectEntry
-    from .shared.serialization import Pieces
 
 __all__ = [
     "ActorDefinition",

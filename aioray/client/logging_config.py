@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .client import registry
-from .worker.current import place
+from .current import place
+from .protocol import registry
 
 __all__ = ["LoggingConfig", "apply"]
 
@@ -121,7 +121,7 @@ def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
 
 def _where() -> dict[str, Any]:
     """Which job, process, task and actor this is; nothing if there is no session."""
-    from .runtime_context import RuntimeContext
+    from ..runtime_context import RuntimeContext
 
     if not place.job and registry.current() is None:
         return {}

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from .options.actor import ActorOptions, MethodOptions
-    from .options.task import TaskOptions
+    from ..options.actor import ActorOptions, MethodOptions
+    from ..options.task import TaskOptions
+    from ..state.sessions import Session
     from .refs import ObjectEntry, ObjectRef
-    from .state.sessions import Session
 
     Demand = tuple[tuple[str, int], ...]
 

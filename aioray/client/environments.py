@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .exceptions import RuntimeEnvSetupError
-from .options.runtime_env import SETUP_TIMEOUT
-from .shared.serializability import explain
-from .shared.serialization import dump_function, dumps
+from ..exceptions import RuntimeEnvSetupError
+from ..options.runtime_env import SETUP_TIMEOUT
+from ..shared.serializability import explain
+from ..shared.serialization import dump_function, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

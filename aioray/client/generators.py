@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from ..shared import ids
 from .refs import ObjectRef
-from .shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

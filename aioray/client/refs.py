@@ -20,10 +20,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from .client import registry
-from .shared import ids
-from .shared.printable import LINES, printable
-from .shared.serialization import load, note_ref
+from ..shared import ids
+from ..shared.printable import LINES, printable
+from ..shared.serialization import load, note_ref
+from .protocol import registry
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
 
+    from ..shared.id_classes import JobID, TaskID
     from .awaiting import ValueFuture
-    from .client import Client, StoredValue
-    from .shared.id_classes import JobID, TaskID
+    from .protocol import Client, StoredValue
 
 __all__ = [
     "NotAtHand",
@@ -268,13 +268,13 @@ class ObjectRef(Generic[T_co]):
 
     def task_id(self) -> TaskID:
         """The id of the task whose value this is."""
-        from .shared.id_classes import TaskID
+        from ..shared.id_classes import TaskID
 
         return TaskID(self.binary()[: ids.TASK_ID_SIZE])
 
     def job_id(self) -> JobID:
         """The id of the job that this belongs to."""
-        from .shared.id_classes import JobID
+        from ..shared.id_classes import JobID
 
         return JobID(ids.job_of(self.binary()))
 
@@ -446,7 +446,7 @@ def resolve_into(future: concurrent.futures.Future[Any], entry: ObjectEntry) -> 
 
 def _check_out_of_band(ref: ObjectRef[Any]) -> None:
     if os.environ.get("RAY_allow_out_of_band_object_ref_serialization") == "0":  # noqa: SIM112
-        from .exceptions import OufOfBandObjectRefSerializationException
+        from ..exceptions import OufOfBandObjectRefSerializationException
 
         raise OufOfBandObjectRefSerializationException(
             f"{ref!r} is being pickled by hand, which would keep its value for the whole session. "
