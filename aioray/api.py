@@ -766,7 +766,7 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     returned, a list of dicts, with times in microseconds.
     Source: Ray API reference, ray.timeline; Trace Event Format.
     """
-    from aioray.state.timeline import trace
+    from aioray.state.read.timeline import trace
 
     with client_for_call().own_session().view() as view:
         events = trace(view)

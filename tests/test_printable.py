@@ -21,7 +21,7 @@ from aioray.engine.reports import ActorEnd, ActorFacts, infeasible
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
 from aioray.worker.output import _mark
 from tests.state.cases import run
 from tests.state.history import a_session, actor_id, worker_id

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aioray.shared.printable import printable
-from aioray.state.filters import FilterFormatError, QueryError
-from aioray.state.sessions import SessionError, find_session, sessions
+from aioray.state.read.filters import FilterFormatError, QueryError
+from aioray.state.read.sessions import SessionError, find_session, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from click.shell_completion import CompletionItem
 
-    from aioray.state.sessions import Session
-    from aioray.state.view import View
+    from aioray.state.read.sessions import Session
+    from aioray.state.read.view import View
 
 __all__ = ["DEFAULT_TIMEOUT", "Target", "answering", "session_options"]
 

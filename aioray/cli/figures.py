@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aioray.state.folders import OBJECTS, check_ours
 
 if TYPE_CHECKING:
-    from aioray.state.view import View
+    from aioray.state.read.view import View
 
 __all__ = ["UNITS", "StoreUse", "moment", "session_name", "size", "span", "store_use"]
 

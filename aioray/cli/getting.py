@@ -13,7 +13,7 @@ from aioray.cli import render
 from aioray.cli.common import session_options
 from aioray.cli.listing import BY_COMMAND, wanted_of
 from aioray.shared.printable import printable
-from aioray.state.queries import get_rows
+from aioray.state.read.queries import get_rows
 
 if TYPE_CHECKING:
     from aioray.cli.common import Target

@@ -1,6 +1,6 @@
 """`aioray list`: rows of a resource.
 
-Room: facade. Which rows is decided in `aioray.state.queries`, how they look in `render`.
+Room: facade. Which rows is decided in `aioray.state.read.queries`, how they look in `render`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import click
 
 from aioray.cli import render
 from aioray.cli.common import answering, session_options
-from aioray.state.filters import DEFAULT_LIMIT, check_key, parse_filter
-from aioray.state.queries import list_rows
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
+from aioray.state.read.filters import DEFAULT_LIMIT, check_key, parse_filter
+from aioray.state.read.queries import list_rows
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -16,14 +16,14 @@ import click
 
 from aioray.cli.common import answering, session_options
 from aioray.shared.printable import printable
-from aioray.state import logs
+from aioray.state.read import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aioray.cli.common import Target
-    from aioray.state.logs import Part
-    from aioray.state.view import View
+    from aioray.state.read.logs import Part
+    from aioray.state.read.view import View
 
 __all__ = ["command"]
 

@@ -20,7 +20,7 @@ from .figures import UNITS, moment, session_name, size, store_use
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from aioray.state.view import View
+    from aioray.state.read.view import View
 
     from .common import Target
 

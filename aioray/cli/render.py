@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from aioray.state.resources import Resource
+    from aioray.state.read.columns import Resource
 
 __all__ = [
     "EMPTY",

@@ -12,7 +12,7 @@ import click
 from aioray.cli.common import answering
 from aioray.shared.printable import printable
 from aioray.state.folders import root_folder
-from aioray.state.sessions import meta_of, sessions
+from aioray.state.read.sessions import meta_of, sessions
 
 __all__ = ["command"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aioray.shared.printable import printable
-from aioray.state.sessions import BlockedSessionError
+from aioray.state.read.sessions import BlockedSessionError
 
 from .common import answering, session_options
 from .figures import span

@@ -20,7 +20,7 @@ from .figures import moment, session_name, size, span, store_use
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aioray.state.view import View
+    from aioray.state.read.view import View
 
     from .common import Target
 

@@ -12,7 +12,7 @@ import click
 from aioray.cli import render
 from aioray.cli.common import session_options
 from aioray.cli.listing import GONE, wanted_of
-from aioray.state.queries import summarize
+from aioray.state.read.queries import summarize
 
 if TYPE_CHECKING:
     from aioray.cli.common import Target

@@ -1,6 +1,6 @@
 """`aioray timeline`: a file for chrome://tracing and ui.perfetto.dev.
 
-Room: facade. What stands in it is decided in `aioray.state.timeline`.
+Room: facade. What stands in it is decided in `aioray.state.read.timeline`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 from aioray.cli.common import session_options
 from aioray.cli.render import as_json
 from aioray.shared.printable import printable
-from aioray.state.timeline import trace
+from aioray.state.read.timeline import trace
 
 if TYPE_CHECKING:
     from aioray.cli.common import Target

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from aioray.state.sessions import Session
-    from aioray.state.view import View
+    from aioray.state.read.sessions import Session
+    from aioray.state.read.view import View
 
     from .common import Target
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..options.actor import ActorOptions, MethodOptions
     from ..options.task import TaskOptions
-    from ..state.sessions import Session
+    from ..state.read.sessions import Session
     from .refs import ObjectEntry, ObjectRef
 
     Demand = tuple[tuple[str, int], ...]
@@ -285,7 +285,7 @@ class Registry:
         self.default: Client | None = None
         self.connect: Callable[[], Client] | None = None  # in a worker: makes its client
         self.measure: Callable[[], None] | None = None  # in a worker: sends what its board takes in
-        self.listeners: list[Any] = []  # of what engines record, see `aioray.state.keeper`
+        self.listeners: list[Any] = []  # of what engines record, see `aioray.state.write.writer`
         self.traces = False  # tasks get spans, see `aioray.util.tracing`
         self._lock = threading.Lock()
 

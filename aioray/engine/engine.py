@@ -72,7 +72,7 @@ from ..shared.printable import printable
 from ..shared.serialization import contained_ids, dump, load
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
-from ..state.keeper import Keeper
+from ..state.write.writer import Keeper
 from .actors import WISHED, Actors, Known
 from .crew import Crew
 from .descriptors import TEXT, DescriptorsClosedError, leak, park
@@ -97,8 +97,8 @@ if TYPE_CHECKING:
     from ..client.protocol import Call, Client
     from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass
-    from ..state.keeper import Listener
-    from ..state.sessions import Session
+    from ..state.read.sessions import Session
+    from ..state.write.writer import Listener
     from .descriptors import Sentinel
     from .reports import WorkerName
     from .streams import Stream
@@ -1188,7 +1188,7 @@ class Engine:
 
     def own_session(self) -> Session:
         """This session, to be looked at, from any thread."""
-        from ..state.sessions import Session  # it takes sqlite3 along, which few need here
+        from ..state.read.sessions import Session  # it takes sqlite3 along, which few need here
 
         return Session(
             self.session,
@@ -1216,7 +1216,7 @@ class Engine:
         return answered.result(timeout)
 
     def ask_figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.metering` says of now, from any thread.
+        """What `aioray.state.write.metering` says of now, from any thread.
 
         Empty if the engine has ended, or its loop is blocked.
         """

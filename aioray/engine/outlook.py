@@ -148,7 +148,7 @@ class Outlook:
         )
 
     def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.metering` says of now."""
+        """What `aioray.state.write.metering` says of now."""
         engine, store = self._engine, self._store
         found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
         total, free = engine.cluster_resources(), engine.available_resources()

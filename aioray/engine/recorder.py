@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ..core.groups import Group
     from ..core.messages import AttemptRecord, Failure
     from ..core.model import Task
-    from ..state.keeper import Keeper
+    from ..state.write.writer import Keeper
     from .actors import Known
     from .worker import WorkerHandle
 

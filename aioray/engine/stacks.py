@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..shared.wire import STACK_END
-from ..state.stacks import parse
+from ..state.read.stacks import parse
 
 if TYPE_CHECKING:
     import asyncio

@@ -4,7 +4,7 @@ Room: state; stdlib only. One file per session. Times are Unix seconds; ids as w
 compute them are not stored where a number says the same: a task's `label` is what its id is made
 of, see `aioray.shared.ids.task_id`. What many attempts have in common is said once, in `kinds`.
 What attempts were running when somebody looked last is in `running`, for the case that a driver is
-killed. What came too fast to become rows at once is in `packed`, see `insertion`.
+killed. What came too fast to become rows at once is in `packed`, see `write.bulk_insert`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Room: facade, also used in workers. The classes are those of `ray.util.metrics`. Workers send what
 they measure to the driver, at the latest half a second later and before the answer of the task that
 has measured it; there `collect()` reads it all. With the extra `aioray[metrics]`, `export()` shows
-it to Prometheus together with what the engine counts about itself, see `aioray.state.metering`.
-aioray opens no port: serve `prometheus_client.make_asgi_app()` where your service is.
+it to Prometheus together with what the engine counts about itself, see
+`aioray.state.write.metering`. aioray opens no port: serve `prometheus_client.make_asgi_app()` where
+your service is.
 
 Counters and histograms add up over all processes. A gauge belongs to the process that has set it: a
 worker's has the tag WorkerId, as in Ray, and goes when the worker ends. Metrics outlive a session.

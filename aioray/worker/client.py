@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ..client.protocol import Call, Demand
     from ..core.messages import CancelOutcome
     from ..shared.wire import Attempt
-    from ..state.sessions import Session
+    from ..state.read.sessions import Session
     from .channel import Channel
     from .objects import Objects
 
@@ -620,7 +620,7 @@ class Connection:
 
     def own_session(self) -> Session:
         """The session that it belongs to, to be looked at."""
-        from ..state.sessions import Session
+        from ..state.read.sessions import Session
 
         return Session(self.session, place.folder, alive=True, pid=int(self.session.split("_")[-1]))
 

@@ -20,8 +20,8 @@ import time
 from typing import TYPE_CHECKING
 
 from aioray.state.folders import root_folder
-from aioray.state.history import FILE
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
+from aioray.state.write.history import FILE
 from benchmarks.report import at_most, median_of
 from benchmarks.runner import ROOT, environment
 

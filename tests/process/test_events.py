@@ -25,10 +25,10 @@ from aioray.exceptions import (
     TaskPlacementGroupRemoved,
     WorkerCrashedError,
 )
-from aioray.state.metering import Metering
-from aioray.state.queries import list_rows, summarize
-from aioray.state.sessions import find_session
-from aioray.state.timeline import trace
+from aioray.state.read.queries import list_rows, summarize
+from aioray.state.read.sessions import find_session
+from aioray.state.read.timeline import trace
+from aioray.state.write.metering import Metering
 from aioray.util import placement_group, remove_placement_group
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 

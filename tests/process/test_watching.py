@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import aioray
 from aioray.cli import memory, stack, status, top
 from aioray.engine import inventory, stacks
-from aioray.state.sessions import SessionError
+from aioray.state.read.sessions import SessionError
 
 from . import jobs, troupe
 from .support import GUARD, ROOT, on_both_loops

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from aioray.cli import aioray, render
 from aioray.cli.common import Target
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
 from tests.state.history import History, a_session, actor_id, creation, group_id, worker_id
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from aioray.state.view import View
+    from aioray.state.read.view import View
 
 GOLDEN = Path(__file__).parent / "golden" / "commands"
 NOW = "2026-11-18 11:06:45.678901"

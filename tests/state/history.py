@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from aioray.shared import ids
+from aioray.state.read.view import View
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
-from aioray.state.view import View
 
 from .memory import database
 

@@ -6,9 +6,9 @@ import contextlib
 import json
 
 from aioray.shared import ids
-from aioray.state import logs
+from aioray.state.read import logs
+from aioray.state.read.view import View
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
-from aioray.state.view import View
 
 from .memory import database
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.state.queries import list_rows
-from aioray.state.resources import RESOURCES, Column
-from aioray.state.rows import source_of
+from aioray.state.read.columns import RESOURCES, Column
+from aioray.state.read.queries import list_rows
+from aioray.state.read.rows import source_of
 from tests.state.cases import in_utc
 from tests.state.history import a_session
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from aioray.cli import aioray
 from aioray.state import folders, packing
 from aioray.state.folders import OBJECTS, SOCKET, check_ours, clear, found_sessions, sweep
-from aioray.state.history import FILE, Batch, History, open_file
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
+from aioray.state.read.sessions import Session, SessionError, find_session, meta_of, sessions
 from aioray.state.schema import ATTEMPT_COLUMNS, VERSION
-from aioray.state.server import connect
-from aioray.state.sessions import Session, SessionError, find_session, meta_of, sessions
+from aioray.state.write.history import FILE, Batch, History, open_file
+from aioray.state.write.server import connect
 from aioray.util import state as api
 from aioray.util.state.exception import RayStateApiException
 from tests.state.history import History as MadeHistory

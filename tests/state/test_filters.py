@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioray.state.filters import (
+from aioray.state.read.columns import RESOURCES
+from aioray.state.read.filters import (
     Filter,
     FilterFormatError,
     QueryError,
@@ -20,8 +21,7 @@ from aioray.state.filters import (
     matcher,
     parse_filter,
 )
-from aioray.state.queries import list_rows
-from aioray.state.resources import RESOURCES
+from aioray.state.read.queries import list_rows
 from tests.state.history import JOB, History, a_session
 
 TASKS, WORKERS, ACTORS = (RESOURCES[name] for name in ("tasks", "workers", "actors"))

@@ -19,7 +19,7 @@ from aioray.state.folders import (
     root_folder,
     sweep,
 )
-from aioray.state.history import FILE
+from aioray.state.write.history import FILE
 
 GONE = 99_999_999  # beyond any pid
 

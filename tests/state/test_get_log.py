@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from aioray.state.sessions import SessionError
+from aioray.state.read.sessions import SessionError
 from aioray.util import state
 from aioray.util.state import logs as api
 from aioray.util.state.exception import RayStateApiException, ServerUnavailable

@@ -13,8 +13,8 @@ from rich.console import Console
 from aioray.cli import figures, memory, stack, status
 from aioray.cli.top import Frame, Process
 from aioray.shared import ids
+from aioray.state.read.view import View
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
-from aioray.state.view import View
 
 from .memory import database
 

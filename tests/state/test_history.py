@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioray.state import history as module
-from aioray.state.history import FILE, Batch, History, open_file
 from aioray.state.schema import ATTEMPT_COLUMNS
+from aioray.state.write import history as module
+from aioray.state.write.history import FILE, Batch, History, open_file
 
 from .memory import database
 
@@ -260,7 +260,7 @@ def test_what_was_written_survives_kill_9(tmp_path):
     script = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
-from aioray.state.history import Batch, History
+from aioray.state.write.history import Batch, History
 history = History({str(tmp_path)!r}, attempts_kept=1000, unix_offset=0.0)
 for label in range(20):
     history.write(Batch(done=[(1, label, 0, None, 7, label, 1.0, 1.5, 2.0, 3.0, 0.5)]))

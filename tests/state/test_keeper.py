@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from aioray.state import keeper as keeper_module
-from aioray.state import server as server_module
 from aioray.state.folders import SOCKET, SessionFolder
-from aioray.state.keeper import Keeper
-from aioray.state.server import connect
-from aioray.state.sessions import BlockedSessionError, NoSessionError, Session, SessionError
+from aioray.state.read.sessions import BlockedSessionError, NoSessionError, Session, SessionError
+from aioray.state.write import server as server_module
+from aioray.state.write import writer as keeper_module
+from aioray.state.write.server import connect
+from aioray.state.write.writer import Keeper
 
 from .test_history import attempt, failure
 

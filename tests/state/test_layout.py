@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aioray.cli import render, summary
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parent / "ray-2.60.0-cli.json").read_text(encoding="utf-8")

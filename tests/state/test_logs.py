@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from aioray.shared import ids
-from aioray.state import logs
+from aioray.state.read import logs
 from aioray.state.schema import ATTEMPT_COLUMNS
 
 from .printed import ACTOR, ACTOR_ID, JOB, History, make_actor, task_id, worker_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aioray.shared import ids
-from aioray.state.filters import QueryError
-from aioray.state.queries import get_rows, list_rows, summarize
+from aioray.state.read.filters import QueryError
+from aioray.state.read.queries import get_rows, list_rows, summarize
 from tests.state.cases import RETRIED, ended
 from tests.state.history import JOB, NODE, T0, History, a_session, actor_id, creation, worker_id
 

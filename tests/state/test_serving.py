@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aioray.state import history as history_module
-from aioray.state import keeper as keeper_module
-from aioray.state import server as server_module
 from aioray.state.folders import SOCKET
-from aioray.state.server import connect
+from aioray.state.write import history as history_module
+from aioray.state.write import server as server_module
+from aioray.state.write import writer as keeper_module
+from aioray.state.write.server import connect
 
 from .test_history import attempt, failure
 from .test_keeper import GUARD, Listener, engine, reached, start, talk  # noqa: F401 - fixtures

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import aioray
-from aioray.state.stacks import own_stacks, parse, trim
+from aioray.state.read.stacks import own_stacks, parse, trim
 
 PACKAGE = os.path.dirname(aioray.__file__)
 LIBRARY = os.path.dirname(threading.__file__)

@@ -12,8 +12,8 @@ from rich.console import Console
 from aioray.cli import render
 from aioray.cli.render import print_rows, print_summary
 from aioray.cli.summary import LAYOUTS
-from aioray.state.queries import list_rows, summarize
-from aioray.state.resources import RESOURCES
+from aioray.state.read.columns import RESOURCES
+from aioray.state.read.queries import list_rows, summarize
 from tests.state.history import History, a_session
 
 WIDTHS = (40, 80, 200, 600)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioray.state.timeline import trace
+from aioray.state.read.timeline import trace
 from tests.state.history import T0, History, a_session
 
 US = 1_000_000

@@ -1,7 +1,7 @@
 """The functions of the state API.
 
-Room: facade. The answers come from `aioray.state.queries`; here arguments are translated, rows are
-made of dicts, and errors get Ray's names. All functions may be called from a driver, a task, an
+Room: facade. The answers come from `aioray.state.read.queries`; here arguments are translated, rows
+are made of dicts, and errors get Ray's names. All functions may be called from a driver, a task, an
 actor, or a process without a session; on the engine's own loop too, which they do not wait for.
 
 What they have in common:
@@ -24,10 +24,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 from aioray.client.protocol import registry
-from aioray.state.filters import FilterFormatError, QueryError
-from aioray.state.queries import get_rows, list_rows, summarize
-from aioray.state.resources import RESOURCES
-from aioray.state.sessions import SessionError, find_session
+from aioray.state.read.columns import RESOURCES
+from aioray.state.read.filters import FilterFormatError, QueryError
+from aioray.state.read.queries import get_rows, list_rows, summarize
+from aioray.state.read.sessions import SessionError, find_session
 from aioray.util.state.common import (
     DEFAULT_LIMIT,
     DEFAULT_RPC_TIMEOUT,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aioray.client.refs import ObjectRef
-    from aioray.state.sessions import Session
-    from aioray.state.view import View
+    from aioray.state.read.sessions import Session
+    from aioray.state.read.view import View
     from aioray.util.state.common import (
         ActorState,
         ClusterEventState,

@@ -1,6 +1,6 @@
 """What the state API takes and returns.
 
-Room: facade. The rows are declared in `aioray.state.resources`.
+Room: facade. The rows are declared in `aioray.state.read.columns`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from aioray.state.filters import DEFAULT_LIMIT, max_limit
-from aioray.state.resources import (
+from aioray.state.read.columns import (
     ActorState,
     ClusterEventState,
     JobState,
@@ -30,6 +29,7 @@ from aioray.state.resources import (
     TypeWorkerType,
     WorkerState,
 )
+from aioray.state.read.filters import DEFAULT_LIMIT, max_limit
 from aioray.util.state.exception import RayStateApiException
 
 __all__ = [

@@ -1,6 +1,6 @@
 """The functions of the state API that read what workers have printed.
 
-Room: facade; `aioray.state.logs` does the reading. For `address` and `timeout` see `api`.
+Room: facade; `aioray.state.read.logs` does the reading. For `address` and `timeout` see `api`.
 Source: Ray API reference, ray.util.state. Unlike Ray's, the output of a task is exact also in a
 concurrent actor, and of tasks that run in one process after the other.
 """
@@ -13,16 +13,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from aioray.client.protocol import refuse_to_block, registry
-from aioray.state import logs
-from aioray.state.sessions import SessionError
+from aioray.state.read import logs
+from aioray.state.read.sessions import SessionError
 from aioray.util.state.api import open_session
 from aioray.util.state.exception import RayStateApiException, ServerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from aioray.state.logs import Part
-    from aioray.state.view import View
+    from aioray.state.read.logs import Part
+    from aioray.state.read.view import View
 
 __all__ = ["get_log", "list_logs"]
 

@@ -14,18 +14,18 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..shared.printable import printable
-from .folders import check_ours, found_sessions, is_alive, root_folder, sessions_above
-from .history import DAMAGE, FILE, open_file, open_image, version_of
-from .schema import VERSION
-from .server import connect
+from ...shared.printable import printable
+from ..folders import check_ours, found_sessions, is_alive, root_folder, sessions_above
+from ..schema import VERSION
+from ..write.history import DAMAGE, FILE, open_file, open_image, version_of
+from ..write.server import connect
 from .view import View
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
-    from .folders import Found
+    from ..folders import Found
 
 __all__ = [
     "BlockedSessionError",

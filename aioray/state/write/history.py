@@ -5,7 +5,7 @@ processes. The file is in write-ahead mode and not synced: what is committed sur
 the driver, and a crash of the machine may damage it. What cannot be written or is damaged is set
 aside with a warning, and history goes on in memory; it is never a reason to fail.
 
-How attempts are written, and what is done if they come too fast, is in `insertion`.
+How attempts are written, and what is done if they come too fast, is in `bulk_insert`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import sqlite3
 import stat
 from typing import TYPE_CHECKING, Any
 
-from ..shared.printable import printable
-from .folders import SHORTAGES, check_ours
-from .insertion import (
+from ...shared.printable import printable
+from ..folders import SHORTAGES, check_ours
+from ..schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
+from .bulk_insert import (
     copy_packed,
     drop_packed,
     has_packed,
@@ -30,7 +31,6 @@ from .insertion import (
     packed_count,
     unpack_one,
 )
-from .schema import ATTEMPT_COLUMNS, SCHEMA, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..shared import ids
+from ...shared import ids
+from .columns import RESOURCES
 from .filters import (
     DEFAULT_LIMIT,
     check_filters,
@@ -19,7 +20,6 @@ from .filters import (
     contradiction,
     matcher,
 )
-from .resources import RESOURCES
 from .rows import driver_row, source_of
 
 if TYPE_CHECKING:

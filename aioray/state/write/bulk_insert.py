@@ -18,11 +18,11 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from . import packing
-from .schema import ATTEMPT_COLUMNS
+from .. import packing
+from ..schema import ATTEMPT_COLUMNS
 
 if TYPE_CHECKING:
-    from .packing import Rows
+    from ..packing import Rows
 
 __all__ = [
     "copy_packed",

@@ -19,13 +19,13 @@ from hashlib import sha256
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..shared import ids
-from .soundness import OUTPUT_IS_SOUND
+from ...shared import ids
+from ..soundness import OUTPUT_IS_SOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .record import Record
+    from ..record import Record
     from .view import View
 
 __all__ = ["Source", "attempt_id", "driver_row", "source_of"]
@@ -317,7 +317,7 @@ def _get(name: str, item: dict[str, Any]) -> Any:
 
 
 def _columns(resource: str) -> list[str]:
-    from .resources import RESOURCES
+    from .columns import RESOURCES
 
     return [column.name for column in RESOURCES[resource].columns]
 

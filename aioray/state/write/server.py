@@ -27,8 +27,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .folders import SOCKET, check_ours
-from .stacks import own_stacks
+from ..folders import SOCKET, check_ours
+from ..read.stacks import own_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .resources import ID_SIZES
+from .columns import ID_SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .resources import Column, Resource
+    from .columns import Column, Resource
 
 __all__ = [
     "DEFAULT_LIMIT",

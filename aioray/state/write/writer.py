@@ -22,13 +22,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..shared.printable import LINES, printable
-from .folders import SHORTAGES
+from ...shared.printable import LINES, printable
+from ..folders import SHORTAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from .folders import SessionFolder
+    from ..folders import SessionFolder
     from .history import Batch, History
     from .server import Server
 
@@ -239,7 +239,9 @@ class Keeper:
 
     def _begin(self) -> None:
         """Import what the thread needs from now on, and open the file. Raises OSError."""
-        from . import folders, server, stacks  # noqa: F401 - so that it is there
+        from .. import folders  # noqa: F401 - all of these, so that they are there
+        from ..read import stacks  # noqa: F401
+        from . import server  # noqa: F401
         from .history import History
 
         folder = self._folder
@@ -325,7 +327,7 @@ class Keeper:
         self._selector.close()
 
     def _sweep(self) -> None:
-        from .folders import sweep
+        from ..folders import sweep
 
         assert self._folder is not None
         sweep(self._folder.root)
@@ -431,7 +433,7 @@ class Keeper:
         self.do(finish)
 
     def _complete(self, answer: dict[str, Any]) -> None:
-        from .stacks import own_stacks
+        from ..read.stacks import own_stacks
 
         if "stacks" in answer:  # here the loop is seen where it waits, and not in its answering
             answer["stacks"].append(own_stacks())

@@ -14,14 +14,14 @@ import fnmatch
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..soundness import OUTPUT_IS_SOUND
 from .sessions import SessionError
-from .soundness import OUTPUT_IS_SOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from .record import Record
+    from ..record import Record
     from .view import View
 
 __all__ = [

@@ -22,7 +22,7 @@ from .rows import attempt_id
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .record import Record
+    from ..record import Record
     from .view import View
 
 __all__ = ["trace"]

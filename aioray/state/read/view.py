@@ -1,6 +1,6 @@
 """What one session can tell, put together from its history and from what is going on.
 
-Room: state. Rows as they were recorded; what Ray calls them is in `resources`. What is damaged is
+Room: state. Rows as they were recorded; what Ray calls them is in `columns`. What is damaged is
 left out here, see `soundness`, and the view says that there was such: all others can trust it.
 """
 
@@ -11,17 +11,10 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..shared import ids
-from .record import Record
-from .schema import ATTEMPT_COLUMNS
-from .soundness import (
-    ATTEMPT_IS_SOUND,
-    EVENT_IS_SOUND,
-    FIELDS,
-    RUNNING_IS_SOUND,
-    checked,
-    parsed,
-)
+from ...shared import ids
+from ..record import Record
+from ..schema import ATTEMPT_COLUMNS
+from ..soundness import ATTEMPT_IS_SOUND, EVENT_IS_SOUND, FIELDS, RUNNING_IS_SOUND, checked, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,4 @@
+"""Finds sessions, living and ended, and reads what happened in them and what is going on.
+
+Room: state.
+"""

@@ -1,0 +1,4 @@
+"""Records a session: the thread that writes its history, and answers who asks what is going on.
+
+Room: state.
+"""
