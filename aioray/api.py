@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import notebook
-from .boot import Boot
 from .client.protocol import registry
 from .compat import alias as ray_alias
 from .ending import is_over, keep_quiet, refuse_when_over
+from .engine.processes.boot import Boot
 from .options.task import parse_init_options
 from .shared import ids, linux
 
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from .client.generators import ObjectRefGenerator
     from .client.protocol import Client
     from .client.refs import ObjectRef
-    from .engine import Engine
-    from .engine.engine import CancelRequest
+    from .engine.engine import CancelRequest, Engine
     from .engine.thread import LoopThread
     from .options.types import InitSettings
 
@@ -216,7 +215,7 @@ def _warn_if_below_a_driver() -> None:
 
 def _load_engine() -> type[Engine]:
     try:
-        from .engine import Engine
+        from .engine.engine import Engine
     except RuntimeError:  # Python has begun to end, so concurrent.futures does not load
         raise RuntimeError(
             "Python is ending, so no aioray session can begin. Call init() before the program's "

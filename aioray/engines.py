@@ -1,6 +1,6 @@
 """`Engine`, for programs that hold their engine themselves.
 
-Room: facade. A face of what `aioray.engine` has: it shows what is meant for programs, and its
+Room: facade. A face of `aioray.engine.engine.Engine`: it shows what is meant for programs, and its
 methods that do the same as functions of the module are those functions, called with this engine.
 """
 
@@ -10,8 +10,9 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from . import api, engine
+from . import api
 from .client.protocol import activate
+from .engine import engine
 from .notebook import attach
 
 if TYPE_CHECKING:

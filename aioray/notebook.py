@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .engine.engine import Engine
 
 __all__ = [
     "at_prompt",
@@ -82,7 +82,7 @@ def attach(engine: Engine) -> None:
 
 
 def _cell_begins(*_about: Any) -> None:
-    from .engine import output
+    from .engine.processes import output
 
     output.print_in(contextvars.copy_context())
 

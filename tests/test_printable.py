@@ -16,8 +16,8 @@ from rich.console import Console
 from aioray.cli import memory, stack, status, top
 from aioray.client.refs import StoredFailure
 from aioray.core.actors import DeathCause
-from aioray.engine.output import LineReader, Printer
-from aioray.engine.reports import ActorEnd, ActorFacts, infeasible
+from aioray.engine.processes.output import LineReader, Printer
+from aioray.engine.telemetry.reports import ActorEnd, ActorFacts, infeasible
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END

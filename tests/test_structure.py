@@ -163,7 +163,7 @@ def forbidden_extra(item: Import) -> bool:
     """Whether this would load the libraries of an extra where nobody has asked for them."""
     allowed = {
         "opentelemetry": (
-            "aioray.engine.tracing",
+            "aioray.engine.telemetry.tracing",
             "aioray.worker.tracing",
             "aioray.util.tracing.setup_local_tmp_tracing",
         ),
@@ -178,7 +178,11 @@ def forbidden_extra(item: Import) -> bool:
 
 def test_libraries_of_extras_are_imported_where_they_were_asked_for_only() -> None:
     assert listed(filter(forbidden_extra, imports_below("aioray"))) == []
-    loaders = ("aioray.engine.tracing", "aioray.worker.tracing", "aioray.state.prometheus")
+    loaders = (
+        "aioray.engine.telemetry.tracing",
+        "aioray.worker.tracing",
+        "aioray.state.prometheus",
+    )
     at_once = [i for i in imports_below("aioray") if not (i.inside_function or i.for_types_only)]
     assert listed(i for i in at_once if i.is_below(*loaders)) == []
 

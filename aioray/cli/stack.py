@@ -1,7 +1,7 @@
 """`aioray stack`: where every process of a running session is right now.
 
-Room: facade. What it prints was collected by the driver, see `aioray.engine.stacks`; only the
-source lines are read here.
+Room: facade. What it prints was collected by the driver, see `aioray.engine.processes.stacks`; only
+the source lines are read here.
 """
 
 from __future__ import annotations

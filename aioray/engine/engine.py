@@ -73,35 +73,35 @@ from ..shared.serialization import contained_ids, dump, load
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.write.writer import Keeper
-from .actors import WISHED, Actors, Known
-from .crew import Crew
-from .descriptors import TEXT, DescriptorsClosedError, leak, park
-from .groups import Groups
-from .lineage import entries_of
-from .objects import Objects
-from .outlook import Outlook
-from .output import FLUSH_SECONDS
-from .recorder import Recorder
-from .reports import NODE_IP, describe, exception_builder, infeasible
+from .objects.lineage import entries_of
+from .objects.objects import Objects
+from .objects.spill import SpillFolder
+from .objects.store import Stored
+from .processes.descriptors import TEXT, DescriptorsClosedError, leak, park
+from .processes.output import FLUSH_SECONDS
+from .processes.pool import Crew
 from .requests import Requests
-from .spill import SpillFolder
-from .store import Stored
-from .submission import Submission
+from .tasks.actors import WISHED, Actors, Known
+from .tasks.groups import Groups
+from .tasks.submission import Submission
+from .telemetry.recorder import Recorder
+from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible
+from .telemetry.snapshot import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from ..boot import Boot
     from ..client.protocol import Call, Client
     from ..core.messages import Command, Event
     from ..core.model import Demand, SchedulingClass
     from ..state.read.sessions import Session
     from ..state.write.writer import Listener
-    from .descriptors import Sentinel
-    from .reports import WorkerName
-    from .streams import Stream
+    from .objects.streams import Stream
+    from .processes.boot import Boot
+    from .processes.descriptors import Sentinel
+    from .telemetry.reports import WorkerName
 
 __all__ = ["CancelRequest", "Engine"]
 
@@ -494,7 +494,7 @@ class Engine:
     def trace(self) -> None:
         """Make a span of each task from now on. See `aioray.util.tracing`."""
         if self._submission.tracer is None:
-            from .tracing import Tracer
+            from .telemetry.tracing import Tracer
 
             self._submission.tracer = Tracer(self.job, self._unix_offset, self._name_of)
 

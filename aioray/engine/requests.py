@@ -31,10 +31,10 @@ from ..shared import ids
 from ..shared.failures import capture
 from ..shared.serialization import contained_ids, dumps, load
 from ..shared.wire import HELD, REF_CHANGE, Ask
-from .lineage import entries_of
-from .reports import NODE_IP, forgotten_actor
-from .store import Stored
-from .worker import RefsChanged, Saved, Yielded
+from .objects.lineage import entries_of
+from .objects.store import Stored
+from .processes.handle import RefsChanged, Saved, Yielded
+from .telemetry.reports import NODE_IP, forgotten_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from ..client.definitions import Definition, MethodDefinition
     from ..core.messages import Event
     from ..core.model import Function, Task
-    from .actors import Actors
     from .engine import Engine
-    from .objects import Objects
-    from .submission import Binding, Submission, Trace
-    from .worker import Item, WorkerHandle
+    from .objects.objects import Objects
+    from .processes.handle import Item, WorkerHandle
+    from .tasks.actors import Actors
+    from .tasks.submission import Binding, Submission, Trace
 
 __all__ = ["Guest", "Requests"]
 

@@ -2,10 +2,11 @@
 
 Room: shared by driver and worker. One anonymous memory file, sparse and sealed against changes of
 its size; it is gone with the last process that has it open. Who may write where is decided by the
-driver alone (`aioray.engine.store`). What is read is mapped for reading only: no reader can change
-a value. The whole is mapped once, or where addresses are scarce (ulimit -v) each value as long as
-it is looked at. It is written with `pwrite`, which finds new pages faster than faults in a mapping
-do; only where a process has copied to before, copying to a mapping of its own is faster still.
+driver alone (`aioray.engine.objects.store`). What is read is mapped for reading only: no reader can
+change a value. The whole is mapped once, or where addresses are scarce (ulimit -v) each value as
+long as it is looked at. It is written with `pwrite`, which finds new pages faster than faults in a
+mapping do; only where a process has copied to before, copying to a mapping of its own is faster
+still.
 
 What finds no room there is written to a file. Files are copied by their readers, never mapped: to
 read beyond the end of a mapping that was cut is deadly.

@@ -271,7 +271,7 @@ def _number_of(request: Any) -> int:
 def main(control_fd: int, driver_fd: int, canary: int) -> None:
     """Be the template: `control_fd` is the socket to the driver, `driver_fd` its pidfd.
 
-    canary: what the guardian is to keep open for the driver, see `aioray.boot`.
+    canary: what the guardian is to keep open for the driver, see `aioray.engine.processes.boot`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

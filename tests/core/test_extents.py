@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aioray.core.extents import PAGE, Extents, Range
+from aioray.engine.objects.allocator import PAGE, Extents, Range
 
 
 class Books(Extents):

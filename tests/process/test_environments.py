@@ -17,7 +17,7 @@ import pytest
 
 import aioray
 from aioray.core import scheduler as scheduler_module
-from aioray.engine import setup as setting_up  # pytest would take setup_module for its own
+from aioray.engine.processes import setup as setting_up  # pytest has its own meaning of `setup`
 from aioray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 from aioray.options.runtime_env import RuntimeEnv
 

@@ -7,7 +7,7 @@ import collections
 import pytest
 
 import aioray
-from aioray.engine import crew
+from aioray.engine.processes import pool as crew
 
 from . import printing
 

@@ -9,7 +9,8 @@ import re
 import pytest
 
 import aioray
-from aioray.engine import groups, requests
+from aioray.engine import requests
+from aioray.engine.tasks import groups
 from aioray.exceptions import (
     ActorUnschedulableError,
     TaskPlacementGroupRemoved,

@@ -10,7 +10,7 @@ import resource
 import pytest
 
 import aioray
-from aioray.engine.crew import Crew
+from aioray.engine.processes.pool import Crew
 from aioray.exceptions import WorkerStartupError
 
 from . import jobs, mischief
@@ -151,14 +151,14 @@ def test_start_that_fails_for_want_of_descriptors_leaves_none_open(drive, how):
     ("module", "name"),
     [
         ("threading", "Thread.start"),
-        ("aioray.engine.store", "Store.__init__"),
-        ("aioray.engine.crew", "Crew.__init__"),
-        ("aioray.engine.template", "TemplateProcess.__init__"),
+        ("aioray.engine.objects.store", "Store.__init__"),
+        ("aioray.engine.processes.pool", "Crew.__init__"),
+        ("aioray.engine.processes.template", "TemplateProcess.__init__"),
         ("aioray.state.write.writer", "Keeper.__init__"),
         ("aioray.state.write.writer", "Keeper.start"),
-        ("aioray.engine.outlook", "Outlook.__init__"),
-        ("aioray.engine.recorder", "Recorder.begin"),
-        ("aioray.boot", "Boot.__init__"),
+        ("aioray.engine.telemetry.snapshot", "Outlook.__init__"),
+        ("aioray.engine.telemetry.recorder", "Recorder.begin"),
+        ("aioray.engine.processes.boot", "Boot.__init__"),
     ],
 )
 def test_start_that_fails_at_any_step_leaves_nothing(monkeypatch, module, name):

@@ -14,7 +14,7 @@ import pytest
 
 import aioray
 from aioray.client import protocol as client
-from aioray.engine import recorder
+from aioray.engine.telemetry import recorder
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
 
 from .support import GUARD, ROOT, everywhere

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 import aioray
 from aioray.cli import memory, stack, status, top
-from aioray.engine import inventory, stacks
+from aioray.engine.processes import stacks
+from aioray.engine.telemetry import inventory
 from aioray.state.read.sessions import SessionError
 
 from . import jobs, troupe

@@ -30,8 +30,8 @@ from aioray.core.messages import (
     WorkerReady,
     WorkerStartFailed,
 )
-from aioray.engine import Engine
-from aioray.engine.reports import DeathReport, StartReport, WorkerName
+from aioray.engine.engine import Engine
+from aioray.engine.telemetry.reports import DeathReport, StartReport, WorkerName
 from aioray.exceptions import DoNotRetry, RetryTask
 from aioray.shared import serialization
 from aioray.shared.failures import capture
@@ -110,7 +110,7 @@ class _FakeWorker:
 
 
 class FakeCrew:
-    """Plays the part of aioray.engine.crew.Crew."""
+    """Plays the part of aioray.engine.processes.pool.Crew."""
 
     start_failures = 0  # how many of the next starts fail
 

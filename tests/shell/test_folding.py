@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from aioray.engine.folding import MOST_LINES, LineFolder
+from aioray.engine.processes.folding import MOST_LINES, LineFolder
 
 FOLDED = re.compile(r" \[repeated (\d+)x across cluster\](?: \(aioray folds .*\))?$")
 

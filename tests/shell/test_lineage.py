@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from aioray.client.refs import ObjectEntry, ObjectRef, StoredFailure
-from aioray.engine.lineage import OVERHEAD, Ledger, Lineage, entries_of
+from aioray.engine.objects.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
 from aioray.shared import ids
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioray.engine.output import TAIL_LINES, UNFINISHED_SECONDS, LineReader
+from aioray.engine.processes.output import TAIL_LINES, UNFINISHED_SECONDS, LineReader
 from aioray.shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_BACK, OUTPUT_MARK_END
 
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from aioray.engine import output
+from aioray.engine.processes import output
 
 GUARD = 100.0  # seconds
 cell = contextvars.ContextVar("cell", default="none")

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from aioray.client.refs import NotAtHand
-from aioray.engine import store as module
-from aioray.engine.spill import SpillFolder
-from aioray.engine.store import Store
+from aioray.engine.objects import store as module
+from aioray.engine.objects.spill import SpillFolder
+from aioray.engine.objects.store import Store
 from aioray.exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from aioray.shared import arena
 from aioray.shared.serialization import Pieces

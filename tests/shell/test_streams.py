@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from aioray.client.refs import ObjectEntry, StoredFailure
-from aioray.engine.streams import END, ITEM, Stream
+from aioray.engine.objects.streams import END, ITEM, Stream
 from aioray.exceptions import StreamingGeneratorReplayInconsistentError
 
 

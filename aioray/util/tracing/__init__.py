@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from aioray.client.protocol import registry
 
 if TYPE_CHECKING:
-    from aioray.engine import Engine
+    from aioray.engine.engine import Engine
 
 __all__ = ["enable"]
 

@@ -19,17 +19,17 @@ from collections import Counter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..shared import ids
+from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...shared import ids
+from ..objects.store import Stored
 from .reports import NODE_IP
-from .store import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from ..client.protocol import Client
-    from ..core.model import Task
-    from .requests import Guest
+    from ...client.protocol import Client
+    from ...core.model import Task
+    from ..requests import Guest
 
 __all__ = ["list_objects"]
 

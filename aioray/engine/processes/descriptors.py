@@ -6,9 +6,10 @@ program: nothing may be written to them, nor closed, at the end of the interpret
 aborts at the next look. So all waiting is answered with an error, the objects that own numbers are
 never freed, and threads of the engine's own stay where they are.
 
-It is noticed at once by the canary (`aioray.boot`), and whoever calls from another thread looks.
-What cannot be helped is a thread that is in the middle of it: libuv aborts if it is just about to
-look, and what was opened for a moment (a module, the history) is closed by its number.
+It is noticed at once by the canary (`aioray.engine.processes.boot`), and whoever calls from another
+thread looks. What cannot be helped is a thread that is in the middle of it: libuv aborts if it is
+just about to look, and what was opened for a moment (a module, the history) is closed by its
+number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import random
 import threading
 from typing import NoReturn
 
-from ..exceptions import RaySystemError
+from ...exceptions import RaySystemError
 
 __all__ = ["TEXT", "DescriptorsClosedError", "Sentinel", "leak", "park"]
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..shared.wire import STACK_END
-from ..state.read.stacks import parse
+from ...shared.wire import STACK_END
+from ...state.read.stacks import parse
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from .worker import WorkerHandle
+    from .handle import WorkerHandle
 
 __all__ = ["collect"]
 

@@ -12,17 +12,17 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..client.definitions import ActorDefinition
-from ..core.groups import Group, GroupState
-from ..core.scheduler import UNIT
+from ...client.definitions import ActorDefinition
+from ...core.groups import Group, GroupState
+from ...core.scheduler import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..client.definitions import Definition
-    from ..client.refs import ObjectRef
-    from ..core.model import Demand, SchedulingClass
-    from ..core.scheduler import Scheduler
+    from ...client.definitions import Definition
+    from ...client.refs import ObjectRef
+    from ...core.model import Demand, SchedulingClass
+    from ...core.scheduler import Scheduler
 
 __all__ = ["Groups"]
 

@@ -12,21 +12,21 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..core.scheduler import UNIT
+from ...core.scheduler import UNIT
+from ..processes.stacks import collect
 from .inventory import list_objects
-from .stacks import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from ..client.refs import ObjectEntry
-    from ..core.scheduler import Scheduler
-    from .crew import Crew
-    from .engine import Engine
+    from ...client.refs import ObjectEntry
+    from ...core.scheduler import Scheduler
+    from ..engine import Engine
+    from ..objects.store import Store
+    from ..processes.handle import WorkerHandle
+    from ..processes.pool import Crew
+    from ..requests import Requests
     from .recorder import Recorder
-    from .requests import Requests
-    from .store import Store
-    from .worker import WorkerHandle
 
     Answer = dict[str, Any]
 

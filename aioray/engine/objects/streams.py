@@ -17,15 +17,15 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING
 
-from ..client.refs import ObjectEntry, StoredFailure
-from ..exceptions import StreamingGeneratorReplayInconsistentError
-from ..shared import ids
+from ...client.refs import ObjectEntry, StoredFailure
+from ...exceptions import StreamingGeneratorReplayInconsistentError
+from ...shared import ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..client.protocol import Client
-    from ..core.model import Task
+    from ...client.protocol import Client
+    from ...core.model import Task
 
 __all__ = ["END", "ITEM", "Stream"]
 

@@ -15,28 +15,28 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import ObjectEntry, ObjectRef
-from ..core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
-from ..core.messages import ActorKilled, ActorReleased
-from ..core.model import STOP_SECONDS, Function, Task
-from ..exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
-from ..shared import ids
-from ..shared.actor_exit import shutdown_seconds
-from ..shared.printable import LINES, printable
-from ..shared.wire import CREATION, Creation, Role
-from .reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
+from ...client.refs import ObjectEntry, ObjectRef
+from ...core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
+from ...core.messages import ActorKilled, ActorReleased
+from ...core.model import STOP_SECONDS, Function, Task
+from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
+from ...shared import ids
+from ...shared.actor_exit import shutdown_seconds
+from ...shared.printable import LINES, printable
+from ...shared.wire import CREATION, Creation, Role
+from ..telemetry.reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
 from .submission import Binding, unfinished
 
 if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable
 
-    from ..client.definitions import ActorDefinition, MethodDefinition
-    from ..client.protocol import Client
-    from ..core.messages import Event
-    from ..core.model import Demand, SchedulingClass
-    from .reports import WorkerName
-    from .store import Stored
+    from ...client.definitions import ActorDefinition, MethodDefinition
+    from ...client.protocol import Client
+    from ...core.messages import Event
+    from ...core.model import Demand, SchedulingClass
+    from ..objects.store import Stored
+    from ..telemetry.reports import WorkerName
 
 __all__ = ["WISHED", "Actors", "Known"]
 

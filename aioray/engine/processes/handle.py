@@ -21,10 +21,10 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..core.messages import Answer, Ended
-from ..shared import linux
-from ..shared.packets import MAX_PACKET, Enclosure, pack, send
-from ..shared.wire import (
+from ...core.messages import Answer, Ended
+from ...shared import linux
+from ...shared.packets import MAX_PACKET, Enclosure, pack, send
+from ...shared.wire import (
     ANSWER,
     CLAIM,
     GOT,
@@ -56,15 +56,15 @@ from ..shared.wire import (
     Status,
     WorkerFds,
 )
-from .store import Extent, Stored
+from ..objects.store import Extent, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..core.model import Task
-    from ..shared.wire import Place
+    from ...core.model import Task
+    from ...shared.wire import Place
+    from ..objects.store import SpillFile, Store
     from .output import LineReader
-    from .store import SpillFile, Store
 
 __all__ = ["Asked", "Item", "RefsChanged", "WorkerHandle", "Yielded"]
 
@@ -242,7 +242,7 @@ class WorkerHandle:
         self._troubled = None
         self.page.close()
         if self._measures:
-            from ..shared.meters import board
+            from ...shared.meters import board
 
             board.drop(self.hex_id)
 
@@ -639,7 +639,7 @@ class WorkerHandle:
             for (number,) in NUMBER.iter_unpack(payload):
                 self._end_view(number)
         elif kind == NOTE_MEASURED:
-            from ..shared.meters import board
+            from ...shared.meters import board
 
             self._measures = True
             board.merge(payload, self.hex_id)

@@ -12,15 +12,15 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..shared.ids import FIRST_ITEM
-from .reports import unreconstructable
+from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...shared.ids import FIRST_ITEM
+from ..telemetry.reports import unreconstructable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..client.protocol import Client
-    from ..core.model import Task
+    from ...client.protocol import Client
+    from ...core.model import Task
 
 __all__ = ["EVICTED", "PUT", "Ledger", "Lineage", "entries_of"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import StoredFailure
-from ..core.actors import DeathCause
-from ..core.devices import UNIT
-from ..core.messages import Failure, FailureKind
-from ..exceptions import (
+from ...client.refs import StoredFailure
+from ...core.actors import DeathCause
+from ...core.devices import UNIT
+from ...core.messages import Failure, FailureKind
+from ...exceptions import (
     ActorDiedError,
     ActorPlacementGroupRemoved,
     ActorUnavailableError,
@@ -35,16 +35,16 @@ from ..exceptions import (
     WorkerStartupError,
     last_words,
 )
-from ..shared import ids
-from ..shared.failures import dependency_error, rebuild, summary
-from ..shared.printable import printable
-from ..shared.wire import HOOK_FAILED
+from ...shared import ids
+from ...shared.failures import dependency_error, rebuild, summary
+from ...shared.printable import printable
+from ...shared.wire import HOOK_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..core.messages import AttemptRecord
-    from ..core.model import Task
+    from ...core.messages import AttemptRecord
+    from ...core.model import Task
 
 __all__ = [
     "ActorEnd",

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from ..core.messages import FailureKind
-from ..exceptions import RayTaskError
-from ..shared import ids
-from ..shared.failures import summary
-from .harmless import harmless
+from ...core.messages import FailureKind
+from ...exceptions import RayTaskError
+from ...shared import ids
+from ...shared.failures import summary
+from .guard import harmless
 from .reports import describe, error_type
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from ..client.refs import StoredFailure
-    from ..core.messages import AttemptRecord, Failure
-    from ..core.model import Task
+    from ...client.refs import StoredFailure
+    from ...core.messages import AttemptRecord, Failure
+    from ...core.model import Task
     from .reports import WorkerName
 
 __all__ = ["Tracer"]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .reports import StartReport
+from ..telemetry.reports import StartReport
 
 if TYPE_CHECKING:
     import asyncio
 
-    from .reports import DeathReport
-    from .worker import WorkerHandle
+    from ..telemetry.reports import DeathReport
+    from .handle import WorkerHandle
 
 __all__ = ["Setup"]
 

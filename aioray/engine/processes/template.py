@@ -18,14 +18,14 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..shared import packets
+from ...shared import packets
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from ..boot import Boot
-    from ..shared.wire import WorkerFds
+    from ...shared.wire import WorkerFds
+    from .boot import Boot
 
 __all__ = ["TemplateProcess"]
 

@@ -18,10 +18,9 @@ import signal
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ..boot import Boot
-from ..client.environments import WorkerEnvironment, needs_setup, setup_seconds
-from ..compat import alias as ray_alias
-from ..core.messages import (
+from ...client.environments import WorkerEnvironment, needs_setup, setup_seconds
+from ...compat import alias as ray_alias
+from ...core.messages import (
     Answer,
     AnswersReceived,
     AttemptsNotSent,
@@ -41,26 +40,27 @@ from ..core.messages import (
     WorkerReady,
     WorkerStartFailed,
 )
-from ..options.task import shown_gpus
-from ..shared import ids, linux
+from ...options.task import shown_gpus
+from ...shared import ids, linux
+from ..tasks.submission import values_of
+from ..telemetry.reports import DeathReport, StartReport, WorkerName
+from .boot import Boot
 from .descriptors import DescriptorsClosedError, leak
+from .handle import WorkerHandle
 from .output import LineReader, Printer
-from .reports import DeathReport, StartReport, WorkerName
 from .setup import Setup
-from .submission import values_of
 from .template import TemplateProcess
-from .worker import WorkerHandle
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from ..core.messages import Event
-    from ..options.task import InitOptions
-    from .objects import Objects
-    from .recorder import Recorder
-    from .requests import Requests
-    from .worker import Item
+    from ...core.messages import Event
+    from ...options.task import InitOptions
+    from ..objects.objects import Objects
+    from ..requests import Requests
+    from ..telemetry.recorder import Recorder
+    from .handle import Item
 
 __all__ = ["Crew"]
 

@@ -27,18 +27,18 @@ from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import NotAtHand
-from ..core.extents import Extents
-from ..exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
-from ..options.task import STORE_SPACE
-from ..shared import linux
-from ..shared.arena import Arena, is_whole, read_file
-from ..shared.serialization import HEAD_SIZE, span_of_ids, split_ids
+from ...client.refs import NotAtHand
+from ...exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
+from ...options.task import STORE_SPACE
+from ...shared import linux
+from ...shared.arena import Arena, is_whole, read_file
+from ...shared.serialization import HEAD_SIZE, span_of_ids, split_ids
+from .allocator import Extents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..shared.serialization import Pieces
+    from ...shared.serialization import Pieces
     from .spill import SpillFolder
 
 __all__ = ["Extent", "SpillFile", "Store", "Stored", "shut_down"]

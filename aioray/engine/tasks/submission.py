@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..client.definitions import (
+from ...client.definitions import (
     Definition,
     define,
     define_actor,
@@ -23,26 +23,26 @@ from ..client.definitions import (
     max_retries_now,
     serialize_call,
 )
-from ..client.environments import WorkerEnvironment, extend
-from ..client.generators import ObjectRefGenerator
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..core.model import Function, Task
-from ..shared import ids
-from ..shared.wire import DYNAMIC
-from .streams import Stream
+from ...client.environments import WorkerEnvironment, extend
+from ...client.generators import ObjectRefGenerator
+from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...core.model import Function, Task
+from ...shared import ids
+from ...shared.wire import DYNAMIC
+from ..objects.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..client.definitions import ActorDefinition, MethodDefinition
-    from ..client.protocol import Call, Client
-    from ..core.actors import Traits
-    from ..core.model import SchedulingClass
-    from ..core.retries import RetryPolicy
+    from ...client.definitions import ActorDefinition, MethodDefinition
+    from ...client.protocol import Call, Client
+    from ...core.actors import Traits
+    from ...core.model import SchedulingClass
+    from ...core.retries import RetryPolicy
+    from ..objects.objects import Objects
+    from ..objects.store import Stored
+    from ..telemetry.tracing import Tracer
     from .actors import Actors, Known
-    from .objects import Objects
-    from .store import Stored
-    from .tracing import Tracer
 
 __all__ = ["Binding", "Submission", "unfinished", "values_of"]
 

@@ -16,15 +16,15 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..client.environments import WorkerEnvironment
-from ..core.actors import ActorState, DeathCause
-from ..core.groups import GroupState
-from ..core.messages import FailureKind
-from ..core.model import TaskState
-from ..core.scheduler import UNIT
-from ..shared import ids
-from ..shared.failures import rebuild
-from .harmless import harmless
+from ...client.environments import WorkerEnvironment
+from ...core.actors import ActorState, DeathCause
+from ...core.groups import GroupState
+from ...core.messages import FailureKind
+from ...core.model import TaskState
+from ...core.scheduler import UNIT
+from ...shared import ids
+from ...shared.failures import rebuild
+from .guard import harmless
 from .reports import (
     NODE_IP,
     ActorEnd,
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ..client.refs import StoredFailure
-    from ..core.actors import Actor
-    from ..core.groups import Group
-    from ..core.messages import AttemptRecord, Failure
-    from ..core.model import Task
-    from ..state.write.writer import Keeper
-    from .actors import Known
-    from .worker import WorkerHandle
+    from ...client.refs import StoredFailure
+    from ...core.actors import Actor
+    from ...core.groups import Group
+    from ...core.messages import AttemptRecord, Failure
+    from ...core.model import Task
+    from ...state.write.writer import Keeper
+    from ..processes.handle import WorkerHandle
+    from ..tasks.actors import Known
 
 __all__ = ["Recorder"]
 
@@ -611,7 +611,7 @@ def _text_of_error(build: Callable[[], BaseException]) -> str:
 
 
 def _shown(error: BaseException) -> str:
-    from ..exceptions import RayTaskError
+    from ...exceptions import RayTaskError
 
     text = str(error)
     return f"User exception:\n{text}" if isinstance(error, RayTaskError) else text

@@ -15,14 +15,14 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from ..exceptions import OutOfDiskError
-from ..shared.arena import disk_full, not_written, write_file
-from ..state.folders import OBJECTS, make_folder, sweep
+from ...exceptions import OutOfDiskError
+from ...shared.arena import disk_full, not_written, write_file
+from ...state.folders import OBJECTS, make_folder, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..state.folders import SessionFolder
+    from ...state.folders import SessionFolder
 
 __all__ = ["SpillFolder"]
 

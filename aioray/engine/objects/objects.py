@@ -12,12 +12,12 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import ObjectEntry, StoredFailure
-from ..core.messages import ResultLost, ResultWanted, Revived
-from ..shared.arena import is_whole
-from .descriptors import Sentinel
+from ...client.refs import ObjectEntry, StoredFailure
+from ...core.messages import ResultLost, ResultWanted, Revived
+from ...shared.arena import is_whole
+from ..processes.descriptors import Sentinel
+from ..telemetry.reports import unreconstructable
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
-from .reports import unreconstructable
 from .store import Store, Stored, shut_down
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from ..client.protocol import Client
-    from ..core.messages import Event
-    from ..core.model import Task
-    from ..options.task import InitOptions
-    from ..shared.serialization import Pieces
+    from ...client.protocol import Client
+    from ...core.messages import Event
+    from ...core.model import Task
+    from ...options.task import InitOptions
+    from ...shared.serialization import Pieces
+    from ..processes.handle import WorkerHandle
     from .spill import SpillFolder
-    from .worker import WorkerHandle
 
 __all__ = ["Objects"]
 

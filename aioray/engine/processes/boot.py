@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 
-from .shared import linux
+from ...shared import linux
 
 __all__ = ["Boot"]
 

@@ -25,9 +25,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..shared.printable import printable
-from ..shared.terminal import display, parse
-from ..shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
+from ...shared.printable import printable
+from ...shared.terminal import display, parse
+from ...shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .folding import LineFolder
 
 if TYPE_CHECKING:

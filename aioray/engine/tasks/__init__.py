@@ -1,0 +1,4 @@
+"""Makes tasks of calls, actors of classes, and placement groups.
+
+Room: engine.
+"""
