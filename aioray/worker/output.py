@@ -12,7 +12,7 @@ in an actor whose calls run side by side, in threads and in forked children, eve
 marks of its own and so small that the pipe takes it whole; unfinished lines are held for each call.
 
 What nothing announces goes to the attempt that was announced last: what C code prints by itself,
-if its attempt has said nothing before and is known to be short (see `serve`); what a program prints
+if its attempt has said nothing before and is known to be short (see `loop`); what a program prints
 that outlives the attempt, or beside which another call of the actor starts one. A thread that a
 call of a concurrent actor has started belongs to no call.
 """

@@ -38,7 +38,8 @@ import setproctitle
 from ..compat import alias as ray_alias
 from ..shared import linux, packets
 from ..shared.wire import WorkerFds
-from . import guardian, serve
+from . import guardian
+from . import loop as serve
 
 __all__ = ["main"]
 

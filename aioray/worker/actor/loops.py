@@ -15,15 +15,15 @@ from collections import deque
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from ..client.current import Running, running
-from ..shared.wire import STREAMING, Ask, Role, Status
-from .hosts import Host
-from .objects import Use
+from ...client.current import Running, running
+from ...shared.wire import STREAMING, Ask, Role, Status
+from ..objects import Use
+from .host import Host
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..shared.wire import Attempt
+    from ...shared.wire import Attempt
 
 __all__ = ["Loops"]
 

@@ -14,16 +14,16 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..client.current import share
-from ..shared.wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
-from . import output
-from .orphans import family
+from ...client.current import share
+from ...shared.wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
+from .. import output
+from ..orphans import family
 
 if TYPE_CHECKING:
     from types import CoroutineType
 
-    from ..shared.wire import Attempt
-    from .serve import Server
+    from ...shared.wire import Attempt
+    from ..loop import Server
 
 __all__ = ["Host", "Lane"]
 

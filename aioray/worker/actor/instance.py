@@ -15,20 +15,20 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ..client.current import ThisActor, place
-from ..client.definitions import serialize
-from ..shared import ids
-from ..shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
-from ..shared.printable import printable
-from ..shared.serialization import Pieces
-from ..shared.wire import Creation, Role
+from ...client.current import ThisActor, place
+from ...client.definitions import serialize
+from ...shared import ids
+from ...shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
+from ...shared.printable import printable
+from ...shared.serialization import Pieces
+from ...shared.wire import Creation, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..shared.wire import Attempt
-    from .objects import Use
-    from .serve import Server
+    from ...shared.wire import Attempt
+    from ..loop import Server
+    from ..objects import Use
 
 __all__ = [
     "State",
@@ -212,7 +212,7 @@ def end(server: Server) -> None:
 def _tell(error: BaseException) -> None:
     import traceback
 
-    from ..shared.failures import release
+    from ...shared.failures import release
 
     assert place.actor is not None
     lines = traceback.format_exception(error)

@@ -12,13 +12,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ..client.current import Running, running
-from ..shared.wire import Status
-from .hosts import Host
-from .objects import Use
+from ...client.current import Running, running
+from ...shared.wire import Status
+from ..objects import Use
+from .host import Host
 
 if TYPE_CHECKING:
-    from ..shared.wire import Attempt
+    from ...shared.wire import Attempt
 
 __all__ = ["Threads"]
 

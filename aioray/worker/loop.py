@@ -7,7 +7,7 @@ counts only between enter and leave (see `interrupts`); what the kernel has in t
 survives this process.
 
 A process that makes an actor runs only calls of it from then on (`actors`): one after the other
-just as it runs tasks, or side by side, and then `run` leaves the work to a `hosts.Host`.
+just as it runs tasks, or side by side, and then `run` leaves the work to a `actor.host.Host`.
 
 The bell wakes the driver, which costs more than a small task too. It is rung when there is nothing
 left to claim, before a function that is not known to be short, or when an answer got old.
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
     from ..client.protocol import Client
     from ..shared.wire import Attempt, Place, WorkerFds
-    from .actors import State
-    from .hosts import Host
+    from .actor.host import Host
+    from .actor.instance import State
 
 __all__ = ["Server", "main"]
 
@@ -352,7 +352,7 @@ class Server:
     @staticmethod
     def actors() -> Any:
         """The module that knows what actors need beyond tasks."""
-        from . import actors
+        from .actor import instance as actors
 
         return actors
 
