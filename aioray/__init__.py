@@ -78,7 +78,7 @@ __version__ = "0.1.0"
 @_register
 def _end_session() -> None:
     """When the program ends. Registered here, so that handlers of the program still have it."""
-    api = _modules.get("aioray.api")
+    api = _modules.get("aioray.api.session")
     if api is not None:
         api.end_at_exit()
 
@@ -98,7 +98,9 @@ if TYPE_CHECKING:
         util,
     )
     from aioray.actor import exit_actor, method
-    from aioray.api import (
+    from aioray.api.engines import Engine
+    from aioray.api.progress import progress
+    from aioray.api.session import (
         available_resources,
         cancel,
         cluster_resources,
@@ -118,9 +120,7 @@ if TYPE_CHECKING:
     from aioray.client.refs import ObjectRef
     from aioray.core.intensity import RestartPolicy
     from aioray.core.messages import CancelOutcome
-    from aioray.engines import Engine
     from aioray.exceptions import DoNotRetry, RetryTask
-    from aioray.progress_bar import progress
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
     from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
@@ -128,7 +128,7 @@ else:
     _MODULE_BY_NAME = {
         "CancelOutcome": "core.messages",
         "DoNotRetry": "exceptions",
-        "Engine": "engines",
+        "Engine": "api.engines",
         "DynamicObjectRefGenerator": "client.generators",
         "LoggingConfig": "client.logging_config",
         "ObjectRef": "client.refs",
@@ -138,25 +138,25 @@ else:
         "RetryPolicy": "retry",
         "RetryTask": "exceptions",
         "RuntimeContext": "runtime_context",
-        "available_resources": "api",
-        "cancel": "api",
-        "cluster_resources": "api",
+        "available_resources": "api.session",
+        "cancel": "api.session",
+        "cluster_resources": "api.session",
         "exit_actor": "actor",
-        "get": "api",
-        "get_actor": "api",
+        "get": "api.session",
+        "get_actor": "api.session",
         "get_gpu_ids": "runtime_context",
         "get_runtime_context": "runtime_context",
-        "init": "api",
-        "is_initialized": "api",
-        "kill": "api",
+        "init": "api.session",
+        "is_initialized": "api.session",
+        "kill": "api.session",
         "method": "actor",
-        "nodes": "api",
-        "progress": "progress_bar",
-        "put": "api",
+        "nodes": "api.session",
+        "progress": "api.progress",
+        "put": "api.session",
         "remote": "remote_function",
-        "shutdown": "api",
-        "timeline": "api",
-        "wait": "api",
+        "shutdown": "api.session",
+        "timeline": "api.session",
+        "wait": "api.session",
     }
     _SUBMODULES = frozenset(
         {
@@ -174,9 +174,9 @@ else:
     # Not for programs to use every day, and so in no list: what `%load_ext aioray` asks for, and
     # the module that does the same.
     _UNLISTED = {
-        "load_ipython_extension": "notebook",
+        "load_ipython_extension": "api.notebook",
         "ray_alias": None,
-        "unload_ipython_extension": "notebook",
+        "unload_ipython_extension": "api.notebook",
     }
 
     def _fill_standard_descriptors():

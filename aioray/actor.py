@@ -27,8 +27,8 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from .actor_base import Actor
-from .api import client_for_call
+from .api.actor_base import Actor
+from .api.session import client_for_call
 from .client.protocol import Call
 from .client.refs import ObjectRef
 from .client.signatures import check_call, positional_range, signature_of
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
     from typing import Concatenate, Generic, Never, ParamSpec, Unpack
 
-    from .call_types import (
+    from .api.call_types import (
         ActorClassCalls,
         Arguments,
         Calls,

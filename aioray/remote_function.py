@@ -14,7 +14,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from .api import client_for_call
+from .api.session import client_for_call
 from .client.protocol import Call
 from .client.signatures import check_call, is_generator, name_of
 from .exceptions import UnsupportedFeatureError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Never, ParamSpec, Unpack
 
     from .actor import ActorClass
-    from .call_types import (
+    from .api.call_types import (
         ActorT,
         Calls,
         ClassForMypy,

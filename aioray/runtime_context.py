@@ -333,7 +333,7 @@ def _check_in_worker() -> None:
 def _client() -> Any:
     client = registry.current()
     if client is None:
-        from .api import client_for_call
+        from .api.session import client_for_call
 
         return client_for_call()
     return client

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(aioray.__file__).parent
 
-FACE = ("aioray.actor", "aioray.api", "aioray.remote_function", "aioray.cli")
+FACE = ("aioray.actor", "aioray.api.session", "aioray.remote_function", "aioray.cli")
 CORE_STDLIB = {
     "__future__",
     "abc",
@@ -275,7 +275,7 @@ def test_checker_allows_random_in_the_core_for_types_only() -> None:
         "from aioray import core",
         "from .. import engine",
         "from ..core.model import Task",
-        "import aioray.api",
+        "import aioray.api.session",
         "from aioray import get",
         "import click",
         "if TYPE_CHECKING:\n    from aioray.engine import Engine",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioray.api import (
+from aioray.api.session import (
     available_resources,
     client_for_call,
     cluster_resources,

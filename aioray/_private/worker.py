@@ -8,16 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from aioray.api import (
-    RayContext,
-    get,
-    init,
-    is_initialized,
-    kill,
-    put,
-    shutdown,
-    wait,
-)
+from aioray.api.session import RayContext, get, init, is_initialized, kill, put, shutdown, wait
 from aioray.client.current import place
 from aioray.client.protocol import registry
 

@@ -806,7 +806,7 @@ class Engine:
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> CancelRequest:
-        """Ask for a cancel. See `aioray.api.cancel`."""
+        """Ask for a cancel. See `aioray.api.session.cancel`."""
         request = CancelRequest(self)
         if entry.task is None or entry.outcome is not None:
             request.resolve(_cancel_outcome(entry))
@@ -857,7 +857,7 @@ class Engine:
     # ------------------------------------------------------------ client: objects
 
     def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value. See `aioray.api.put`."""
+        """Store a value. See `aioray.api.session.put`."""
         if self._objects is None or self._closed:
             self._refuse_lost()
             raise RuntimeError("This engine is not running. Start another one.")

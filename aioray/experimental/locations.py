@@ -25,7 +25,7 @@ def get_object_locations(
     the session may take to answer; -1: the usual time.
     Raises TypeError for what is no list of refs, TimeoutError.
     """
-    from aioray.api import client_for_call
+    from aioray.api.session import client_for_call
     from aioray.client.refs import ObjectRef
 
     if not isinstance(obj_refs, list | tuple | set):

@@ -2,7 +2,7 @@
 
 Room: facade, used by the runtime context of workers too. It looks at the file system, to refuse
 what is not there, and changes nothing. Setting up is done in the worker (`aioray.worker.setup`),
-deciding what is equal in `aioray.engine.environments`.
+deciding what is equal in `aioray.client.environments`.
 
 Everything is used in place: on one machine there is nothing to copy. So a worker sees files as they
 are when it reads them, and what it writes into its `working_dir` stays there.

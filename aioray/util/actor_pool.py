@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from aioray.api import get, wait
+from aioray.api.session import get, wait
 from aioray.exceptions import ActorDiedError, RayTaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Generic
 
-    from aioray.call_types import OfPool, Result
+    from aioray.api.call_types import OfPool, Result
     from aioray.client.refs import ObjectRef
 else:
     from aioray.shared.subscripts import Erased, subscriptable

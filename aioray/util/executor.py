@@ -13,7 +13,7 @@ import operator
 import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from aioray.api import cancel, init
+from aioray.api.session import cancel, init
 from aioray.client.futures import RefFuture
 from aioray.client.protocol import registry
 from aioray.client.refs import ObjectRef, resolve_into
@@ -24,7 +24,7 @@ from aioray.shared.serialization import Private
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aioray.call_types import Calls
+    from aioray.api.call_types import Calls
 
 __all__ = ["Executor"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from aioray.api import get, wait
+from aioray.api.session import get, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from aioray.call_types import Remote
+    from aioray.api.call_types import Remote
     from aioray.client.refs import ObjectRef
 
 __all__ = ["as_completed", "map_unordered"]

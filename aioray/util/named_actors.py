@@ -5,7 +5,7 @@ Room: facade. Asks the client of the call; to get one of them is `aioray.get_act
 
 from __future__ import annotations
 
-from aioray.api import client_for_call
+from aioray.api.session import client_for_call
 
 __all__ = ["list_named_actors"]
 

@@ -90,7 +90,7 @@ class PlacementGroup:
         Raises TaskPlacementGroupRemoved if the group is removed, RuntimeError on the engine's own
         event loop: there `await` what `ready` returns.
         """
-        from aioray.api import get, wait
+        from aioray.api.session import get, wait
 
         ref = self.ready()
         ready, _ = wait([ref], timeout=max(0, timeout_seconds))
@@ -130,7 +130,7 @@ def placement_group(
     a name that is in use; TypeError for a name that is no str.
     Source: Ray API reference, ray.util.placement_group.
     """
-    from aioray.api import client_for_call
+    from aioray.api.session import client_for_call
     from aioray.shared.serialization import dumps
 
     demands = [_demand_of(bundle, bundles) for bundle in _checked_list(bundles)]
@@ -214,7 +214,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
     Source: Ray API reference, ray.util.get_placement_group.
     """
-    from aioray.api import client_for_call
+    from aioray.api.session import client_for_call
 
     if not placement_group_name:
         raise ValueError("Please supply a non-empty value to get_placement_group")
@@ -232,7 +232,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     "CREATED" or "REMOVED") and stats. An empty dict if the group is not known here.
     Source: Ray API reference, ray.util.placement_group_table.
     """
-    from aioray.api import client_for_call
+    from aioray.api.session import client_for_call
 
     if placement_group is None:
         return client_for_call().placement_group_table()
@@ -265,7 +265,7 @@ def _check_handle(group: Any) -> None:
 
 def _client_of(group: PlacementGroup) -> Client:
     """The client that the group belongs to."""
-    from aioray.api import client_for_call
+    from aioray.api.session import client_for_call
     from aioray.client.current import place
     from aioray.client.protocol import registry
 

@@ -16,7 +16,7 @@ import functools
 import queue
 from typing import TYPE_CHECKING, Any
 
-from aioray.api import cancel, get, kill, wait
+from aioray.api.session import cancel, get, kill, wait
 from aioray.exceptions import RayError
 from aioray.remote_function import remote
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Generic
 
     from aioray.actor import ActorHandle
-    from aioray.call_types import Item
+    from aioray.api.call_types import Item
     from aioray.client.refs import ObjectRef
 else:
     from aioray.shared.subscripts import Erased, subscriptable

@@ -52,11 +52,15 @@ def pid():
 ''')
     found = {"hanging": run(client, "ref = hang.remote()\\nray.get(ref)", interrupt)}
     found["after"] = run(client, "print(ray.cancel(ref, force=True).result(100))")
-    pids = run(client, "print(ray.get(pid.remote()), *ray.api._session.engine.pids())")
+    pids = run(client, "print(ray.get(pid.remote()), *ray.api.session._session.engine.pids())")
     manager.restart_kernel()
     client.wait_for_ready(timeout=100)
     found["restarted"] = run(client, "import aioray; print(aioray.is_initialized())")
-    pids += run(client, "aioray.init(num_cpus=1); print(*aioray.api._session.engine.pids())")
+    pids += run(
+        client,
+        "from aioray.api.session import _session\\n"
+        "aioray.init(num_cpus=1); print(*_session.engine.pids())",
+    )
 finally:
     client.stop_channels()
     manager.shutdown_kernel()

@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import aioray
-from aioray import progress_bar
+from aioray.api import progress as progress_bar
 from aioray.exceptions import RayTaskError
 from tests.test_progress import Terminal
 

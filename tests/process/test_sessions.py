@@ -102,7 +102,7 @@ async def test_init_in_a_running_loop_lives_there():
 
 
 def lives_on_running_loop():
-    return aioray.api._session.engine.loop is asyncio.get_running_loop()
+    return aioray.api.session._session.engine.loop is asyncio.get_running_loop()
 
 
 @pytest.fixture

@@ -22,13 +22,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ..client.protocol import registry
+from ..compat import alias as ray_alias
+from ..engine.processes.boot import Boot
+from ..options.task import parse_init_options
+from ..shared import ids, linux
 from . import notebook
-from .client.protocol import registry
-from .compat import alias as ray_alias
 from .ending import is_over, keep_quiet, refuse_when_over
-from .engine.processes.boot import Boot
-from .options.task import parse_init_options
-from .shared import ids, linux
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
-    from .actor import Actor, ActorHandle
-    from .client.generators import ObjectRefGenerator
-    from .client.protocol import Client
-    from .client.refs import ObjectRef
-    from .engine.engine import CancelRequest, Engine
-    from .engine.thread import LoopThread
-    from .options.types import InitSettings
+    from ..actor import Actor, ActorHandle
+    from ..client.generators import ObjectRefGenerator
+    from ..client.protocol import Client
+    from ..client.refs import ObjectRef
+    from ..engine.engine import CancelRequest, Engine
+    from ..engine.thread import LoopThread
+    from ..options.types import InitSettings
 
 __all__ = [
     "RayContext",
@@ -200,7 +200,7 @@ def _lives_in_running_loop(loop: str) -> bool:
 
 def _warn_if_below_a_driver() -> None:
     """Say that the session of the driver above is not joined, which "auto" would mean in Ray."""
-    from .state.folders import sessions_above
+    from ..state.folders import sessions_above
 
     above = sessions_above()
     if above:
@@ -215,7 +215,7 @@ def _warn_if_below_a_driver() -> None:
 
 def _load_engine() -> type[Engine]:
     try:
-        from .engine.engine import Engine
+        from ..engine.engine import Engine
     except RuntimeError:  # Python has begun to end, so concurrent.futures does not load
         raise RuntimeError(
             "Python is ending, so no aioray session can begin. Call init() before the program's "
@@ -225,7 +225,7 @@ def _load_engine() -> type[Engine]:
 
 
 def _start_in_thread(engine: Engine, boot: Boot) -> None:
-    from .engine.thread import LoopThread
+    from ..engine.thread import LoopThread
 
     async def start() -> None:
         engine.start(boot)
@@ -262,7 +262,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _context(client: Any) -> RayContext:
     import platform
 
-    from . import __version__
+    from .. import __version__
 
     return RayContext(
         python_version=platform.python_version(),
@@ -434,8 +434,8 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     Source: Ray API reference, ray.get.
     """
     refuse_when_over()
-    from .client.refs import ObjectRef
-    from .exceptions import RayError
+    from ..client.refs import ObjectRef
+    from ..exceptions import RayError
 
     if _is_generator(object_refs):
         return object_refs  # as in Ray: iterate over it
@@ -463,7 +463,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def _check_refs(refs: list[Any]) -> None:
-    from .client.refs import ObjectRef
+    from ..client.refs import ObjectRef
 
     for ref in refs:
         if not isinstance(ref, ObjectRef):
@@ -473,7 +473,7 @@ def _check_refs(refs: list[Any]) -> None:
 
 
 def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
-    from .client.refs import NotAtHand, StoredFailure
+    from ..client.refs import NotAtHand, StoredFailure
 
     _wait_for(refs, deadline)
     entries = [ref._entry for ref in refs]
@@ -553,7 +553,7 @@ def wait(
     Source: Ray API reference, ray.wait.
     """
     refuse_when_over()
-    from .client.refs import ObjectRef
+    from ..client.refs import ObjectRef
 
     del fetch_local
     if not isinstance(object_refs, list):
@@ -604,7 +604,7 @@ def put(value: T, *, _owner: None = None) -> ObjectRef[T]:
     Source: Ray API reference, ray.put.
     """
     refuse_when_over()
-    from .client.refs import ObjectRef
+    from ..client.refs import ObjectRef
 
     if _owner is not None:
         raise ValueError("put() no longer takes _owner: the process that puts is the owner.")
@@ -647,7 +647,7 @@ def cancel(
         entry = target._entry
         ended: CancelRequest = entry.owner().cancel(entry, force=False, recursive=True, grace=None)
         return ended
-    from .client.refs import ObjectRef
+    from ..client.refs import ObjectRef
 
     if _is_generator(object_ref):
         object_ref = object_ref.completed()
@@ -686,7 +686,7 @@ def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     """
     if is_over():
         return  # all have ended
-    from .actor import ActorHandle, client_of
+    from ..actor import ActorHandle, client_of
 
     if not isinstance(actor, ActorHandle):
         raise ValueError(
@@ -705,7 +705,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     Source: Ray API reference, ray.get_actor.
     """
     refuse_when_over()
-    from .actor import ActorHandle
+    from ..actor import ActorHandle
 
     if not name:
         raise ValueError("Please supply a non-empty value to get_actor")

@@ -10,9 +10,9 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from . import api
-from .client.protocol import activate
-from .engine import engine
+from ..client.protocol import activate
+from ..engine import engine
+from . import session as api
 from .notebook import attach
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
-    from .options.types import InitSettings
+    from ..options.types import InitSettings
 
 __all__ = ["Engine"]
 

@@ -20,13 +20,13 @@ import queue
 import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from aioray.api import get, wait
+from aioray.api.notebook import kernel_shell
+from aioray.api.session import get, wait
 from aioray.client.current import place
 from aioray.client.generators import ObjectRefGenerator
 from aioray.client.protocol import refuse_to_block
 from aioray.client.refs import ObjectRef, StoredFailure
 from aioray.experimental import tqdm_ray
-from aioray.notebook import kernel_shell
 
 if TYPE_CHECKING:
     from collections.abc import (

@@ -52,7 +52,7 @@ def keep_quiet() -> None:
     if _interpreter.over:
         return
     _interpreter.over = True
-    ours = os.path.dirname(__file__) + os.sep
+    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep
     is_finalizing = sys.is_finalizing
     print_unraisable, print_in_thread = sys.unraisablehook, threading.excepthook
     exceptions = sys.modules.get("aioray.exceptions")

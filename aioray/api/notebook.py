@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine.engine import Engine
+    from ..engine.engine import Engine
 
 __all__ = [
     "at_prompt",
@@ -33,14 +33,14 @@ _shells: weakref.WeakSet[Any] = weakref.WeakSet()  # that call the hooks below
 
 def load_ipython_extension(_shell: Any) -> None:
     """Let `import ray` give aioray: what `%load_ext aioray` does."""
-    from .compat import alias as ray_alias
+    from ..compat import alias as ray_alias
 
     ray_alias.install()
 
 
 def unload_ipython_extension(_shell: Any) -> None:
     """Undo that. Sessions go on."""
-    from .compat import alias as ray_alias
+    from ..compat import alias as ray_alias
 
     ray_alias.uninstall()
 
@@ -82,7 +82,7 @@ def attach(engine: Engine) -> None:
 
 
 def _cell_begins(*_about: Any) -> None:
-    from .engine.processes import output
+    from ..engine.processes import output
 
     output.print_in(contextvars.copy_context())
 
