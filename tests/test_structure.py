@@ -167,7 +167,7 @@ def forbidden_extra(item: Import) -> bool:
             "aioray.worker.tracing",
             "aioray.util.tracing.setup_local_tmp_tracing",
         ),
-        "prometheus_client": ("aioray.state.prometheus",),
+        "prometheus_client": ("aioray.util._prometheus",),
     }
     late = item.inside_function or item.for_types_only
     return any(
@@ -181,7 +181,7 @@ def test_libraries_of_extras_are_imported_where_they_were_asked_for_only() -> No
     loaders = (
         "aioray.engine.telemetry.tracing",
         "aioray.worker.tracing",
-        "aioray.state.prometheus",
+        "aioray.util._prometheus",
     )
     at_once = [i for i in imports_below("aioray") if not (i.inside_function or i.for_types_only)]
     assert listed(i for i in at_once if i.is_below(*loaders)) == []

@@ -52,11 +52,11 @@ if TYPE_CHECKING:
         state,
         tracing,
     )
+    from aioray.util._helpers import as_completed, map_unordered
+    from aioray.util._named_actors import list_named_actors
     from aioray.util.actor_pool import ActorPool
     from aioray.util.check_serialize import inspect_serializability
     from aioray.util.executor import Executor
-    from aioray.util.helpers import as_completed, map_unordered
-    from aioray.util.named_actors import list_named_actors
     from aioray.util.placement_group import (
         get_current_placement_group,
         get_placement_group,
@@ -71,13 +71,13 @@ else:
         "ActorPool": "actor_pool",
         "Executor": "executor",
         "Queue": "queue",
-        "as_completed": "helpers",
+        "as_completed": "_helpers",
         "deregister_serializer": "serialization",
         "get_current_placement_group": "placement_group",
         "get_placement_group": "placement_group",
         "inspect_serializability": "check_serialize",
-        "list_named_actors": "named_actors",
-        "map_unordered": "helpers",
+        "list_named_actors": "_named_actors",
+        "map_unordered": "_helpers",
         "placement_group_table": "placement_group",
         "register_serializer": "serialization",
         "remove_placement_group": "placement_group",

@@ -227,7 +227,7 @@ def export(registry: CollectorRegistry | None = None) -> None:
         raise ImportError(
             "export() needs the package prometheus-client: pip install 'aioray[metrics]'"
         ) from None
-    from aioray.state.prometheus import register
+    from aioray.util._prometheus import register
 
     register(prometheus_client.REGISTRY if registry is None else registry)
 

@@ -67,7 +67,7 @@ def test_timeout_without_any_result_waits_for_the_first(holds, timeout, monkeypa
             gates[1].tell()
         return aioray.wait(refs, **options)
 
-    monkeypatch.setattr("aioray.util.helpers.wait", wait)
+    monkeypatch.setattr("aioray.util._helpers.wait", wait)
     values = as_completed(refs, timeout=timeout)
     assert next(values) == 1
     gates[0].tell()

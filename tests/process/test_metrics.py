@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import aioray
 from aioray.client.protocol import registry as clients
 from aioray.shared.meters import COUNTER, WORKER_TAG, Distribution, board
-from aioray.state import prometheus
+from aioray.util import _prometheus as prometheus
 from aioray.util.metrics import Counter, collect, export
 
 from . import jobs, measuring

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from ..client.protocol import registry
 from ..shared.meters import COUNTER, HISTOGRAM, Distribution, Reading, board
-from .write.metering import Metering
+from ..state.write.metering import Metering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
