@@ -116,11 +116,11 @@ if TYPE_CHECKING:
         wait,
     )
     from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
-    from aioray.client.logging_config import LoggingConfig
     from aioray.client.refs import ObjectRef
     from aioray.core.intensity import RestartPolicy
     from aioray.core.messages import CancelOutcome
     from aioray.exceptions import DoNotRetry, RetryTask
+    from aioray.options.logging_config import LoggingConfig
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
     from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
@@ -130,7 +130,7 @@ else:
         "DoNotRetry": "exceptions",
         "Engine": "api.engines",
         "DynamicObjectRefGenerator": "client.generators",
-        "LoggingConfig": "client.logging_config",
+        "LoggingConfig": "options.logging_config",
         "ObjectRef": "client.refs",
         "ObjectRefGenerator": "client.generators",
         "RemoteFunction": "remote_function",

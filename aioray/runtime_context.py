@@ -11,9 +11,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from .client.current import place
+from .client.current import function_name, place
 from .client.protocol import registry
-from .client.signatures import name_of
 from .shared import ids
 
 if TYPE_CHECKING:
@@ -142,15 +141,7 @@ class RuntimeContext:
         Of a function inside another the name is its own alone, and the module of a script is called
         as its file, as in Ray.
         """
-        attempt = place.attempt
-        if attempt is None:
-            return None
-        actor = place.actor
-        if actor is not None:
-            where = "" if actor.cls is None else f"{_module_of(actor.cls)}."
-            return f"{where}{actor.class_name}.{attempt.role[0]}"
-        function = place.function
-        return f"{_module_of(function)}.{name_of(function)}"
+        return function_name()
 
     def get_attempt_number(self) -> int | None:
         """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
@@ -188,8 +179,7 @@ class RuntimeContext:
         """The id of this process in the session, in hexadecimal."""
         if place.job:
             return place.worker_id
-        job: bytes = _client().job
-        return (job + b"\xff" * (ids.NODE_ID_SIZE - ids.JOB_ID_SIZE)).hex()
+        return ids.driver_id(_client().job).hex()
 
     def get_node_labels(self) -> dict[str, str]:
         """The labels of this machine."""
@@ -301,23 +291,10 @@ class RuntimeContext:
         return os.getpid()
 
 
-def _module_of(code: Any) -> str:
-    """The module of a function or class; of a script, what it would be called as a module."""
-    name: str = getattr(code, "__module__", None) or type(code).__module__
-    if name != "__main__":
-        return name
-    for member in (code, *vars(code).values()) if isinstance(code, type) else (code,):
-        compiled = getattr(member, "__code__", None)
-        if compiled is not None:
-            stem, suffix = os.path.splitext(os.path.basename(compiled.co_filename))
-            return stem if suffix == ".py" else name
-    return name
-
-
 def _warn_of(instead: str) -> None:
     import warnings
 
-    from .util.annotations import RayDeprecationWarning
+    from .shared.deprecation import RayDeprecationWarning
 
     warnings.warn(
         f"This API is deprecated and may be removed in future Ray releases. Use {instead} instead.",

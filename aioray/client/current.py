@@ -8,6 +8,7 @@ started belongs to none.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..shared.wire import Attempt
 
-__all__ = ["Place", "Running", "ThisActor", "place", "running", "share"]
+__all__ = ["Place", "Running", "ThisActor", "function_name", "place", "running", "share"]
 
 
 class Running:
@@ -129,3 +130,30 @@ def share() -> None:
     """From now on, calls run side by side: each runs in a context in which `running` is set."""
     place.attempt = place.function = None
     place.__class__ = _SharedPlace
+
+
+def function_name() -> str | None:
+    """Module and name of the running function or method, as Ray writes them; None: nothing runs."""
+    attempt = place.attempt
+    if attempt is None:
+        return None
+    actor = place.actor
+    if actor is not None:
+        where = "" if actor.cls is None else f"{_module_of(actor.cls)}."
+        return f"{where}{actor.class_name}.{attempt.role[0]}"
+    from .signatures import name_of  # it loads more than a worker needs that is not asked
+
+    return f"{_module_of(place.function)}.{name_of(place.function)}"
+
+
+def _module_of(code: Any) -> str:
+    """The module of a function or class; of a script, what it would be called as a module."""
+    name: str = getattr(code, "__module__", None) or type(code).__module__
+    if name != "__main__":
+        return name
+    for member in (code, *vars(code).values()) if isinstance(code, type) else (code,):
+        compiled = getattr(member, "__code__", None)
+        if compiled is not None:
+            stem, suffix = os.path.splitext(os.path.basename(compiled.co_filename))
+            return stem if suffix == ".py" else name
+    return name

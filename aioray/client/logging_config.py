@@ -1,4 +1,4 @@
-"""`LoggingConfig`: one form for the log records of a driver and its workers.
+"""Writes the log records of a driver and its workers in the form of its `LoggingConfig`.
 
 Room: shared by driver and worker; of aioray it reads where code runs. `init` applies it to the root
 logger and those named "ray" and "aioray" in its own process, and sends it to every worker. Records
@@ -10,49 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .current import place
+from ..options.logging_config import STANDARD_ATTRIBUTES
+from ..shared import ids
+from .current import function_name, place
 from .protocol import registry
 
-__all__ = ["LoggingConfig", "apply"]
+__all__ = ["apply"]
 
-ENCODINGS: Final = ("TEXT", "JSON")
 LOGGERS: Final = ("", "ray", "aioray")
 _TEXT = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
-_STANDARD: Final = frozenset(
-    {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName"}
-)
-
-
-@dataclass
-class LoggingConfig:
-    """How log records are written, by the driver and by its workers, whose lines get no prefix.
-
-    encoding: "TEXT", with key=value pairs at the end of each line, or "JSON", an object per line.
-    log_level: of the loggers that it sets up, a name or a number. additional_log_standard_attrs:
-    names of attributes of logging.LogRecord to add, such as "name" or "threadName". What a record
-    was given by `extra=` is added too.
-    Raises ValueError for another encoding, and for what is no attribute of records.
-    """
-
-    encoding: str = "TEXT"
-    log_level: str | int = "INFO"
-    additional_log_standard_attrs: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.encoding not in ENCODINGS:
-            raise ValueError(
-                f"Invalid encoding type: {self.encoding}. Valid encoding types are: "
-                f"{list(ENCODINGS)}"
-            )
-        for name in self.additional_log_standard_attrs:
-            if name not in _STANDARD:
-                raise ValueError(
-                    f"Unknown python logging standard attribute: {name}. The valid attributes are: "
-                    f"{', '.join(sorted(_STANDARD))}"
-                )
 
 
 def apply(encoding: str, level: str | int, attributes: list[str]) -> None:
@@ -113,7 +81,7 @@ class _Json(logging.Formatter):
 def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
     found = {name: getattr(record, name, None) for name in attributes}
     given = vars(record)
-    found |= {name: given[name] for name in given if name not in _STANDARD}
+    found |= {name: given[name] for name in given if name not in STANDARD_ATTRIBUTES}
     found |= _where()
     found["timestamp_ns"] = int(record.created * 1e9)
     return found
@@ -121,23 +89,20 @@ def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
 
 def _where() -> dict[str, Any]:
     """Which job, process, task and actor this is; nothing if there is no session."""
-    from ..runtime_context import RuntimeContext
-
-    if not place.job and registry.current() is None:
+    client = registry.current()
+    if place.job:
+        job, worker_id, node_id = place.job, place.worker_id, place.node_id
+    elif client is not None:
+        job, worker_id, node_id = client.job, ids.driver_id(client.job).hex(), client.node_id
+    else:
         return {}
-    context = RuntimeContext()
-    found: dict[str, Any] = {
-        "job_id": context.get_job_id(),
-        "worker_id": context.get_worker_id(),
-        "node_id": context.get_node_id(),
-    }
-    if not place.job:
-        return found
-    if place.actor is not None:
-        found["actor_id"] = context.get_actor_id()
-        found["actor_name"] = context.get_actor_name()
-    if place.attempt is not None:
-        found["task_id"] = context.get_task_id()
-        found["task_name"] = context.get_task_name()
-        found["task_func_name"] = context.get_task_function_name()
+    found: dict[str, Any] = {"job_id": job.hex(), "worker_id": worker_id, "node_id": node_id}
+    actor, attempt = place.actor, place.attempt
+    if actor is not None:
+        found["actor_id"] = actor.actor_id
+        found["actor_name"] = actor.name
+    if attempt is not None:
+        found["task_id"] = ids.task_id(job, attempt.label).hex()
+        found["task_name"] = attempt.name
+        found["task_func_name"] = function_name()
     return {name: value for name, value in found.items() if value}

@@ -115,6 +115,7 @@ class Client(Protocol):
     """An engine, as seen by refs and the API. All methods may be called from any thread."""
 
     job: bytes
+    node_id: str  # of this machine in the session, in hexadecimal
     namespace: str
     loop: asyncio.AbstractEventLoop | None  # the engine's own
 

@@ -265,7 +265,7 @@ def returns_of(num_returns: Any, *, is_generator: bool) -> int:
         )
     if num_returns == "streaming":
         return STREAMING
-    from aioray.util.annotations import RayDeprecationWarning  # rare
+    from aioray.shared.deprecation import RayDeprecationWarning  # rare
 
     warnings.warn(
         'num_returns="dynamic" is deprecated, as in Ray: leave num_returns out, and iterate over '

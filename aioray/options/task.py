@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
+from aioray.core.retries import RetryPolicy
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options.checks import (
     COMMON_OPTIONS,
@@ -48,7 +49,6 @@ from aioray.options.checks import (
 )
 from aioray.options.runtime_env import check_runtime_env
 from aioray.options.wording import show, show_typed
-from aioray.retry import RetryPolicy
 from aioray.shared import linux
 
 __all__ = [
@@ -376,7 +376,7 @@ def _check_address(address: Any, environ: Mapping[str, str]) -> None:
 
 
 def _check_logging_config(option: str, value: Any) -> Any:
-    from aioray.client.logging_config import LoggingConfig
+    from aioray.options.logging_config import LoggingConfig
 
     if not isinstance(value, LoggingConfig):
         raise TypeError(f"{option} must be a LoggingConfig, got {show_typed(value)}")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from aioray.core.intensity import RestartPolicy
+from aioray.core.retries import RetryPolicy
 from aioray.options.runtime_env import RuntimeEnv
-from aioray.retry import RetryPolicy
 
 __all__ = [
     "ActorCallOptions",

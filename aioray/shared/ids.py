@@ -26,6 +26,7 @@ __all__ = [
     "actor_of",
     "actor_task_id",
     "child_task_id",
+    "driver_id",
     "driver_task_id",
     "index_of",
     "is_actor",
@@ -139,6 +140,11 @@ def object_id(task: bytes, index: int) -> bytes:
 def job_of(identifier: bytes) -> bytes:
     """The job id inside an object id."""
     return identifier[TASK_ID_SIZE - JOB_ID_SIZE : TASK_ID_SIZE]
+
+
+def driver_id(job: bytes) -> bytes:
+    """The id of a driver as a process, beside those of its workers."""
+    return job.ljust(NODE_ID_SIZE, b"\xff")
 
 
 def random_id(size: int = NODE_ID_SIZE) -> bytes:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from aioray.shared.deprecation import RayDeprecationWarning
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Deprecated", "DeveloperAPI", "PublicAPI", "RayDeprecationWarning"]
 
 _Marked = TypeVar("_Marked")
-
-
-class RayDeprecationWarning(DeprecationWarning):
-    """The category of Ray's deprecation warnings, for programs that filter it."""
 
 
 @overload
