@@ -52,7 +52,7 @@ def test_import_loads_no_other_module_of_any_weight() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "actor_base",
+        "api.actor_base",
         "shared.actor_exit",
         "exceptions",
         "experimental",
