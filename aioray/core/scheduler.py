@@ -365,6 +365,18 @@ class Scheduler:
         worker = self._workers.get(worker_id)
         return None if worker is None else worker.in_flight.get(seq)
 
+    def submitter(self, worker_id: int, seq: int) -> Task | None:
+        """The task that asks under this seq: 0 is a thread of an actor that belongs to no call.
+
+        That has come with the actor's creation. None: a thread that a finished task has left.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return None
+        if seq == 0 and worker.actor is not None:
+            return worker.actor.creation
+        return worker.in_flight.get(seq)
+
     def unfinished_tasks(self) -> tuple[Task, ...]:
         """The tasks that have no outcome yet."""
         return tuple(self._tasks.values())
@@ -485,10 +497,10 @@ class Scheduler:
             tasks[task.number] = task
             task.created_at = now
             parent = task.parent
-            if parent is None:
-                task.queued_at = now
-            else:
-                task.queued_at = parent.queued_at
+            task.queued_at = now
+            if parent is not None:
+                if parent.number in tasks:  # else nothing in it waits: a thread of an actor asks
+                    task.queued_at = parent.queued_at
                 self._join(parent, task)
             call = task.scheduling_class.actor is not None
             if call:

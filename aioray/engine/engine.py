@@ -402,6 +402,7 @@ class Engine:
             self._actors,
             self._feed,
             self._core.task_in_flight,
+            self._core.submitter,
             self._core.expects,
         )
         self._crew = self.crew_class(

@@ -159,12 +159,13 @@ class Requests:
         actors: Actors,
         feed: Callable[[Event | functools.partial[None]], None],
         running: Callable[[int, int], Task | None],
+        submitter: Callable[[int, int], Task | None],
         expects: Callable[[int, int], bool],
     ) -> None:
         """feed: takes what the scheduler is to know, or what is to be done after that.
 
-        running: the task whose attempt, by worker id and seq, is in flight. expects: whether there
-        may be an answer of that.
+        running: the task whose attempt, by worker id and seq, is in flight. submitter: the one
+        that has submitted what is asked for so. expects: whether there may be an answer of that.
         """
         self.expects = expects
         self._engine = engine
@@ -173,6 +174,7 @@ class Requests:
         self._actors = actors
         self._feed = feed
         self._running = running
+        self._submitter = submitter
         self.wait_for_socket: Callable[[WorkerHandle], None] = lambda _handle: None
         self._guests: dict[int, Guest] = {}
         self._new: list[Task] = []  # to be submitted together
@@ -324,7 +326,7 @@ class Requests:
         arguments: list[bytes],
         trace: Trace = (),
     ) -> None:
-        parent = self._running(guest.handle.id, seq)
+        parent = self._submitter(guest.handle.id, seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         binding = guest.bindings.get((key, packed, depth))
         if binding is None:
@@ -378,7 +380,7 @@ class Requests:
                 guest.functions[key],
                 label,
                 self._engine.namespace,
-                parent=self._running(guest.handle.id, seq),
+                parent=self._submitter(guest.handle.id, seq),
                 payload=value,
                 entries=[self._entry(guest, found) for found in arguments] or None,
                 held=self._contained(value),
@@ -417,7 +419,7 @@ class Requests:
             held.append(ObjectRef(entry))
         task, entries = self._submission.adopt(
             binding,
-            parent=self._running(guest.handle.id, seq),
+            parent=self._submitter(guest.handle.id, seq),
             label=label,
             max_retries=definition.max_retries,
             payload=value,
@@ -577,7 +579,7 @@ class Requests:
     # ------------------------------------------------------------ placement groups
 
     def _place(self, guest: Guest, seq: int, request: int, packed: bytes) -> None:
-        parent = self._running(guest.handle.id, seq)
+        parent = self._submitter(guest.handle.id, seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         try:
             self._submission.class_for(pickle.loads(packed), depth, None)

@@ -251,6 +251,23 @@ def test_child_has_waited_as_long_as_its_parent():
     assert core.answer(1, answer(parent), now=13.0)[1:] == [SendAttempts(1, [child])]
 
 
+def test_thread_of_an_actor_submits_in_the_name_of_the_creation_and_at_its_own_time():
+    core = Core(2)
+    actor = core.alive()
+    assert core.scheduler.submitter(actor.worker.id, 0) is actor.creation
+    parent = core.running()
+    assert core.scheduler.submitter(parent.worker.id, 0) is None
+    assert core.scheduler.submitter(parent.worker.id, parent.seq) is parent
+    assert core.scheduler.submitter(99, 0) is None
+    waiting = core.task()
+    core.submit(waiting, now=1.0)
+    child = core.task(parent=actor.creation)
+    core.submit(child, now=2.0)
+    assert core.answer(parent.worker.id, answer(parent), now=3.0)[1:] == [
+        SendAttempts(parent.sent_to, [waiting])
+    ]
+
+
 def test_nothing_is_saved_up_that_needs_the_end_of_a_task_that_waits_for_others():
     core = Core(2, GPU=1)
     parent = core.running(demand=(("CPU", UNIT), ("GPU", UNIT)))

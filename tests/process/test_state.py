@@ -16,6 +16,7 @@ import aioray
 from aioray.client import protocol as client
 from aioray.engine.telemetry import recorder
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
+from aioray.util.state import list_tasks, summarize_tasks
 
 from .support import GUARD, ROOT, everywhere
 
@@ -353,6 +354,122 @@ def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeyp
         assert aioray.get(ok.options(name=name).remote(1)) == 1
     with engine.own_session().view() as view:
         assert [row[0] for row in rows(view)] == names + names[:5]
+    aioray.shutdown()
+
+
+class Shard:
+    """Names itself once its size is known, and has others work for it in a thread."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __repr__(self):
+        return f"shard-{self.size}"
+
+    def work(self):
+        found = []
+        asked = aioray.remote(helper).remote
+        thread = threading.Thread(target=lambda: found.append(aioray.get(asked())))
+        thread.start()
+        thread.join()
+        return found
+
+    def fail(self):
+        raise ValueError
+
+
+class AsyncShard(Shard):
+    """The same on an event loop."""
+
+    async def work(self):
+        return await asyncio.to_thread(super().work)
+
+    async def fail(self):
+        raise ValueError
+
+
+def helper():
+    return "helped"
+
+
+def tasks_by_name():
+    return {row.name: row for row in list_tasks(detail=True)}
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(Shard, {}), (Shard, {"max_concurrency": 2}), (AsyncShard, {})],
+    ids=["serial", "threaded", "async"],
+)
+def test_calls_are_named_after_the_repr_of_their_actor_unless_they_have_a_name(cls, options):
+    aioray.init(num_cpus=2)
+    shard = aioray.remote(cls).options(**options).remote(7)
+    named = shard.work.options(name="mine").remote()  # the first one names no other
+    assert aioray.get([named, shard.work.remote()]) == [["helped"], ["helped"]]
+    with pytest.raises(ValueError, match=rf"^ray::{cls.__name__}\.fail\(\) .*repr=shard-7\)"):
+        aioray.get(shard.fail.remote())
+    told = {
+        row.name: (row.func_or_class_name, row.state)
+        for row in list_tasks()
+        if row.type == "ACTOR_TASK"
+    }
+    name = cls.__name__
+    assert told == {
+        "mine": (f"{name}.work", "FINISHED"),
+        "shard-7.work": (f"{name}.work", "FINISHED"),
+        "shard-7.fail": (f"{name}.fail", "FAILED"),
+    }
+    assert "shard-7.work" in summarize_tasks()["cluster"]["summary"]
+    aioray.shutdown()
+
+
+def test_calls_of_a_restarted_actor_bear_its_new_name(tmp_path):
+    class Numbered:
+        def __init__(self):
+            with open(tmp_path / "made", "a+") as file:
+                file.write("x")
+                self.made = file.tell()
+
+        def __repr__(self):
+            return f"number-{self.made}"
+
+        def pid(self):
+            return os.getpid()
+
+    aioray.init(num_cpus=2)
+    actor = aioray.remote(Numbered).options(max_restarts=1, max_task_retries=-1).remote()
+    os.kill(aioray.get(actor.pid.remote()), signal.SIGKILL)
+    aioray.get(actor.pid.remote())
+    assert {"number-1.pid", "number-2.pid"} <= tasks_by_name().keys()
+    aioray.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "parent"),
+    [
+        (Shard, {}, "shard-7.work"),
+        (Shard, {"max_concurrency": 2}, "Shard.__init__"),
+        (AsyncShard, {}, "AsyncShard.__init__"),
+    ],
+    ids=["serial", "threaded", "async"],
+)
+def test_parent_of_what_a_thread_of_an_actor_submits_is_known(cls, options, parent):
+    aioray.init(num_cpus=2)
+    shard = aioray.remote(cls).options(**options).remote(7)
+    aioray.get(shard.work.remote())
+    told = tasks_by_name()
+    assert told["helper"].parent_task_id == told[parent].task_id
+    aioray.shutdown()
+
+
+def test_parent_of_what_a_thread_of_a_task_submits_is_the_task():
+    def starter():
+        return Shard.work(None)
+
+    aioray.init(num_cpus=2)
+    aioray.get(aioray.remote(starter).remote())
+    told = tasks_by_name()
+    assert told["helper"].parent_task_id == told["starter"].task_id
     aioray.shutdown()
 
 

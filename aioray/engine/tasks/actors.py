@@ -78,7 +78,8 @@ class Known:
         definition = self.definition
         function = self.functions.get(method.method)
         if function is None:
-            function = self.functions[method.method] = Function(next(keys), method.name)
+            title = f"{definition.class_name}.{method.method}"  # options may name a call otherwise
+            function = self.functions[method.method] = Function(next(keys), title)
         names = [name for name, _ in definition.lanes]
         static = (
             method.name,

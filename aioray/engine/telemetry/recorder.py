@@ -95,7 +95,8 @@ class Recorder:
         self._job = job
         self._node_id = node_id
         self._offset = unix_offset
-        self._kinds: dict[tuple[int, str, int], int] = {}  # by function, name, scheduling class
+        # By function, name, scheduling class, and what the actor calls itself.
+        self._kinds: dict[tuple[int, str, int, str], int] = {}
         self._last_kind = 0
         self._old_kinds = 0  # no task gets this one, or one before it, any more
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
@@ -261,7 +262,9 @@ class Recorder:
 
     def _kind(self, task: Task) -> int:
         """The number of what the attempts of this task have in common with others."""
-        key = (task.function.key, task.name, task.scheduling_class.number)
+        cls = task.scheduling_class
+        shown = "" if cls.actor is None else cls.actor.payload.repr_name
+        key = (task.function.key, task.name, cls.number, shown)
         found = self._kinds.get(key)
         if found is None:
             if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
@@ -277,13 +280,15 @@ class Recorder:
         cls = task.scheduling_class
         actor = task.actor or cls.actor
         known: Known | None = None if actor is None else actor.payload
-        sort, function = "NORMAL_TASK", task.function.name
+        sort, name, function = "NORMAL_TASK", task.name, task.function.name
         if task.actor is not None:
             sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]
         elif actor is not None:
             sort = "ACTOR_TASK"
+            if known.repr_name and name == function:  # type: ignore[union-attr]
+                name = f"{known.repr_name}.{name.rpartition('.')[2]}"  # type: ignore[union-attr]
         return {
-            "name": task.name,
+            "name": name,
             "type": sort,
             "func_or_class_name": function,
             "actor_id": None if known is None else known.facts.actor_id,
