@@ -34,6 +34,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..client.awaiting import get_running_loop
+from ..client.call_sites import recorder
 from ..client.definitions import serialize
 from ..client.generators import DynamicObjectRefGenerator
 from ..client.protocol import activate, refuse_to_block, registry
@@ -86,6 +87,7 @@ from .tasks.groups import Groups
 from .tasks.submission import Submission
 from .telemetry.recorder import Recorder
 from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible
+from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
 
 if TYPE_CHECKING:
@@ -306,6 +308,9 @@ class Engine:
         self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
         self._actors = Actors(self, self._feed, self._post, self._name_of)
         self._submission.actors = self._actors
+        site = recorder(os.environ)
+        if site is not None:
+            watch(self, self._submission, self._submission.sites, site)
         self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
         self._watches = threading.local()  # of each thread, one _Watch
@@ -441,6 +446,7 @@ class Engine:
             node_id=self.node_id,
             unix_offset=self._unix_offset,
             row_of_group=self._groups.described,
+            sites=self._submission.sites,
         )
         self._recorder.begin(
             {
@@ -462,6 +468,7 @@ class Engine:
             self._objects.store,
             self._requests_of_tasks,
             self._pinned,
+            self._submission.sites,
         )
         keeper.listeners.extend(registry.listeners)
         keeper.start()

@@ -54,12 +54,12 @@ BINDINGS_KEPT = 1_000  # of each worker; others are made again
 _SUBMITTING = (Ask.SUBMIT, Ask.PUT, Ask.CALL_ACTOR, Ask.CREATE_ACTOR)
 
 
-_CALLED = (bytes, list, (tuple, list, type(None)))  # payload, arguments, trace
+_CALLED = (bytes, list, (tuple, list, type(None)), tuple)  # payload, arguments, trace, site
 # Of what types the arguments of each question are. The last ones of some may be missing.
 _SHAPES: dict[int, tuple[Any, ...]] = {
     Ask.ROOM: (int, int),
     Ask.SUBMIT: (int, bytes, bytes, int, *_CALLED),
-    Ask.PUT: (bytes, bytes),
+    Ask.PUT: (bytes, bytes, tuple),
     Ask.GET: (list, bool, bool),
     Ask.WAIT: (list, int, bool, bool),
     Ask.LOOK: (int,),
@@ -325,6 +325,7 @@ class Requests:
         payload: bytes,
         arguments: list[bytes],
         trace: Trace = (),
+        site: Any = None,
     ) -> None:
         parent = self._submitter(guest.handle.id, seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
@@ -350,6 +351,8 @@ class Requests:
             held=self._contained(value),
             trace=trace,
         )
+        if site:
+            self._submission.sites.note(task, site)
         self._take_in(guest, task, entries, label)
 
     def _take_in(self, guest: Guest, task: Task, entries: list[ObjectEntry], label: bytes) -> None:
@@ -372,6 +375,7 @@ class Requests:
         payload: bytes,
         arguments: list[bytes],
         trace: Trace = (),
+        site: Any = None,
     ) -> None:
         value = guest.handle.find_stored(payload)
         try:
@@ -389,6 +393,8 @@ class Requests:
         except ActorAlreadyExistsError as error:
             self._reply(guest, request, [_pickled(error)])
             return
+        if site:
+            self._submission.sites.note_actor(task, entry, site)
         guest.hold(entry.binary(), entry)
         self._new.append(task)
         if request:
@@ -405,6 +411,7 @@ class Requests:
         payload: bytes,
         arguments: list[bytes],
         trace: Trace = (),
+        site: Any = None,
     ) -> None:
         known = self._actors.find(actor)
         value = guest.handle.find_stored(payload)
@@ -428,6 +435,8 @@ class Requests:
             caller=guest.handle.id,
             trace=trace,
         )
+        if site:
+            self._submission.sites.note(task, site)
         self._take_in(guest, task, entries, label)
 
     def _call_nobody(
@@ -496,10 +505,18 @@ class Requests:
             self._feed(TasksSubmitted(new))
 
     def _put(
-        self, guest: Guest, _seq: int, _request: int, identifier: bytes, payload: bytes
+        self,
+        guest: Guest,
+        _seq: int,
+        _request: int,
+        identifier: bytes,
+        payload: bytes,
+        site: Any = None,
     ) -> None:
         value = guest.handle.find_stored(payload)
         entry = self._engine.new_entry(identifier, value)
+        if site:
+            self._submission.sites.note_put(entry, site)
         entry.contains = self._contained(value)
         guest.hold(identifier, entry)
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import pickle
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..client.call_sites import recorder
 from ..client.current import place, running
 from ..client.definitions import (
     ActorDefinition,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from ..client.call_sites import Site
     from ..client.protocol import Call, Demand
     from ..core.messages import CancelOutcome
     from ..shared.wire import Attempt
@@ -163,6 +166,9 @@ class Connection:
         self._function_refs: set[weakref.KeyedRef[int, Any]] = set()
         self._function_keys = itertools.count(1)
         self._watches: dict[tuple[ObjectEntry, Callable[[], None]], tuple[int, int]] = {}
+        self._site = site = recorder(os.environ)
+        # What a call says last.
+        self._last = _trace if site is None else functools.partial(_trace_and_site, site)
 
     def in_own_thread(self) -> bool:
         """False: the engine runs in the driver, and answers whoever waits here."""
@@ -272,7 +278,7 @@ class Connection:
                 retries,
                 payload,
                 [entry.binary() for entry in entries or ()],
-                *_trace(),
+                *self._last("task call"),
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -315,7 +321,7 @@ class Connection:
                 label,
                 payload,
                 [entry.binary() for entry in entries or ()],
-                *_trace(),
+                *self._last("actor call"),
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -382,7 +388,7 @@ class Connection:
                 label,
                 self._keep(data),
                 [entry.binary() for entry in entries or ()],
-                *_trace(),
+                *self._last("actor call"),
             )
             if definition.name:
                 self._ask(context.seq, Ask.CREATE_ACTOR, *arguments)
@@ -440,8 +446,9 @@ class Connection:
         context = self._asking()
         data, refs = serialize(value, "value", "the value given to put()")
         identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
+        site = () if self._site is None else (self._site("put object"),)
         with self.channel.uninterrupted():
-            self.channel.tell(context.seq, Ask.PUT, identifier, self._keep(data))
+            self.channel.tell(context.seq, Ask.PUT, identifier, self._keep(data), *site)
             with self._lock:
                 ref: ObjectRef[Any] = ObjectRef(self._new_entry(identifier))
         del refs
@@ -633,13 +640,18 @@ class Connection:
         return self.channel.ask(self._asking().seq, Ask.INFO, what)
 
 
-def _trace() -> tuple[Any, ...]:
-    """What a call says last: the span that surrounds it, if there are spans."""
+def _trace(_sort: str) -> tuple[Any, ...]:
+    """The span that surrounds a call, if there are spans."""
     if not registry.traces:
         return ()
     from . import tracing
 
     return (tracing.current(),)
+
+
+def _trace_and_site(site: Callable[[str], Site], sort: str) -> tuple[Any, ...]:
+    """The same, and the site of the call, which makes something of this sort."""
+    return *(_trace(sort) or ((),)), site(sort)
 
 
 def _returned(found: list[ObjectRef[Any]], num_returns: int) -> Any:

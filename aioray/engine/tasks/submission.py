@@ -30,6 +30,7 @@ from ...core.model import Function, Task
 from ...shared import ids
 from ...shared.wire import DYNAMIC
 from ..objects.streams import Stream
+from ..telemetry.sites import Sites
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,6 +95,7 @@ class Submission:
         self.objects: Objects | None = None  # where large arguments go
         self.actors: Actors | None = None
         self.tracer: Tracer | None = None  # None: tasks get no spans
+        self.sites = Sites()
         self._actor_numbers = itertools.count(1)
         self._numbers = itertools.count(1)
         self._labels = itertools.count(1)

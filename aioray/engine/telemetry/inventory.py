@@ -25,7 +25,7 @@ from ..objects.store import Stored
 from .reports import NODE_IP
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from ...client.protocol import Client
     from ...core.model import Task
@@ -41,11 +41,12 @@ def list_objects(
     unfinished: Collection[Task],
     guests: Iterable[Guest],
     pinned: Collection[ObjectEntry],
+    place: Callable[[ObjectEntry], str],
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in slices; what changes meanwhile may be seen or not.
 
     client: the engine. unfinished: its tasks without an outcome. guests: its workers. pinned:
-    entries that are kept for the session.
+    entries that are kept for the session. place: where a value was made.
     """
     entries, refs = _known_to_collector(client)
     holders: Counter[int] = Counter()  # by ref: how often tasks and values have it
@@ -60,7 +61,7 @@ def list_objects(
     kept = {id(entry) for entry in pinned}
     in_workers: set[int] = set()
     rows: list[dict[str, Any]] = []
-    for row, entry in _worker_rows(tuple(guests), entries):
+    for row, entry in _worker_rows(tuple(guests), entries, place):
         in_workers.add(id(entry))
         rows.append(row)
         if len(rows) == SLICE:
@@ -82,7 +83,7 @@ def list_objects(
             continue
         else:
             kind = "UNKNOWN_STATUS"  # somebody waits for it, and has no ref
-        rows.append(_row(entry, kind, "DRIVER", os.getpid(), counts[key]))
+        rows.append(_row(entry, kind, "DRIVER", os.getpid(), counts[key], place))
         if len(rows) == SLICE:
             yield rows
             rows = []
@@ -136,7 +137,7 @@ def _held_in(held: Any) -> Iterator[tuple[ObjectEntry, ObjectRef[Any] | None]]:
 
 
 def _worker_rows(
-    guests: Iterable[Guest], entries: list[ObjectEntry]
+    guests: Iterable[Guest], entries: list[ObjectEntry], place: Callable[[ObjectEntry], str]
 ) -> Iterator[tuple[dict[str, Any], ObjectEntry]]:
     by_extent = {
         id(entry.outcome.extent): entry
@@ -148,13 +149,20 @@ def _worker_rows(
         for extent in guest.handle.looks_at():
             entry = by_extent.get(id(extent))
             if entry is not None:
-                yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0), entry
+                yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0, place), entry
         for identifier, (entry, count) in list(guest.refs.items()):
             kind = "ACTOR_HANDLE" if ids.is_actor(identifier) else "LOCAL_REFERENCE"
-            yield _row(entry, kind, "WORKER", pid, count), entry
+            yield _row(entry, kind, "WORKER", pid, count, place), entry
 
 
-def _row(entry: ObjectEntry, kind: str, process: str, pid: int, count: int) -> dict[str, Any]:
+def _row(
+    entry: ObjectEntry,
+    kind: str,
+    process: str,
+    pid: int,
+    count: int,
+    place: Callable[[ObjectEntry], str],
+) -> dict[str, Any]:
     outcome, task = entry.outcome, entry.task
     size, location = -1, ""
     if kind == "ACTOR_HANDLE":
@@ -179,7 +187,7 @@ def _row(entry: ObjectEntry, kind: str, process: str, pid: int, count: int) -> d
         "task_status": status,
         "attempt_number": 1 if task is None else task.attempt + 1,
         "reference_type": kind,
-        "call_site": "disabled",
+        "call_site": place(entry),
         "type": process,
         "pid": pid,
         "ip": NODE_IP,

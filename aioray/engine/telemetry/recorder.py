@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ...state.write.writer import Keeper
     from ..processes.handle import WorkerHandle
     from ..tasks.actors import Known
+    from .sites import Sites
 
 __all__ = ["Recorder"]
 
@@ -88,15 +89,17 @@ class Recorder:
         node_id: str,
         unix_offset: float,
         row_of_group: Callable[[Group], dict[str, Any]],
+        sites: Sites,
     ) -> None:
         """row_of_group: a placement group as Ray's state API describes it."""
         self.keeper = keeper
         self._row_of_group = row_of_group
+        self._sites = sites
         self._job = job
         self._node_id = node_id
         self._offset = unix_offset
-        # By function, name, scheduling class, and what the actor calls itself.
-        self._kinds: dict[tuple[int, str, int, str], int] = {}
+        # By function, name, scheduling class, what the actor calls itself, and the call site.
+        self._kinds: dict[tuple[int, str, int, str, str | None], int] = {}
         self._last_kind = 0
         self._old_kinds = 0  # no task gets this one, or one before it, any more
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
@@ -148,6 +151,7 @@ class Recorder:
         """These tasks have their values."""
         keeper = self.keeper
         append = keeper.done.append
+        sited = self._sites.known
         function = cls = kind = None
         name = ""
         for task, _ in results:
@@ -159,6 +163,7 @@ class Recorder:
                 task.function is not function
                 or task.scheduling_class is not cls
                 or task.name is not name
+                or sited
             ):
                 function, cls, name = task.function, task.scheduling_class, task.name
                 kind = self._kind(task)
@@ -264,7 +269,8 @@ class Recorder:
         """The number of what the attempts of this task have in common with others."""
         cls = task.scheduling_class
         shown = "" if cls.actor is None else cls.actor.payload.repr_name
-        key = (task.function.key, task.name, cls.number, shown)
+        site = self._sites.stack(task) if self._sites.known else None
+        key = (task.function.key, task.name, cls.number, shown, site)
         found = self._kinds.get(key)
         if found is None:
             if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
@@ -297,6 +303,7 @@ class Recorder:
             "placement_group_id": None if cls.group is None else cls.group.key,
             "runtime_env": _fields(cls.environment),
             "label_selector": None,
+            "call_site": self._sites.stack(task),
         }
 
     # ------------------------------------------------------------ workers
@@ -419,7 +426,7 @@ class Recorder:
             "num_restarts": 0,
             "num_restarts_due_to_lineage_reconstruction": 0,
             "num_restarts_due_to_node_preemption": 0,
-            "call_site": None,
+            "call_site": self._sites.stack(known.actor.creation),
             "label_selector": {},
             "fallback_strategy": [],
             "worker": None,

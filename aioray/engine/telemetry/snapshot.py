@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..processes.pool import Crew
     from ..requests import Requests
     from .recorder import Recorder
+    from .sites import Sites
 
     Answer = dict[str, Any]
 
@@ -47,6 +48,7 @@ class Outlook:
         store: Store,
         requests: Requests,
         pinned: Collection[ObjectEntry],
+        sites: Sites,
     ) -> None:
         """pinned: what the engine keeps for the session."""
         self._engine = engine
@@ -56,6 +58,7 @@ class Outlook:
         self._store = store
         self._requests = requests
         self._pinned = pinned
+        self._sites = sites
 
     def tell(
         self, request: Answer, done: Callable[[Answer], None], *, at_once: bool = False
@@ -116,7 +119,8 @@ class Outlook:
         if with_objects:
             answer["objects"] = []
             guests = [self._requests.guest(handle) for handle in self._crew.handles()]
-            for some in list_objects(engine, core.unfinished_tasks(), guests, self._pinned):
+            unfinished = core.unfinished_tasks()
+            for some in list_objects(engine, unfinished, guests, self._pinned, self._sites.place):
                 answer["objects"] += some
                 yield
 

@@ -1,0 +1,96 @@
+"""Where the tasks, actors and values of one engine were made, as far as that was asked for.
+
+Room: shell. `Sites` remembers what drivers and workers have told, see `aioray.call_sites`, for as
+long as there is what it tells of. `watch` has the driver's own calls told: it takes the place of
+three methods, so that nothing is asked of each call where nobody wants to know.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ...client.call_sites import Site
+    from ...client.protocol import Call
+    from ...client.refs import ObjectEntry, ObjectRef
+    from ...core.model import Task
+    from ..engine import Engine
+    from ..tasks.submission import Submission
+
+__all__ = ["Sites", "watch"]
+
+DISABLED = "disabled"
+UNKNOWN = "<unknown>"
+
+
+class Sites:
+    """What is known. Calls may come from any thread."""
+
+    def __init__(self) -> None:
+        self.known = False  # some are
+        self._has_places = False
+        self._of_tasks: weakref.WeakKeyDictionary[Task, Site] = weakref.WeakKeyDictionary()
+        self._of_values: weakref.WeakKeyDictionary[ObjectEntry, str] = weakref.WeakKeyDictionary()
+
+    def note(self, task: Task, site: Site) -> None:
+        """The task was asked for there."""
+        self.known = True
+        self._of_tasks[task] = site
+        self._has_places = self._has_places or bool(site[1])
+
+    def note_put(self, entry: ObjectEntry, site: Site) -> None:
+        """The value was put there."""
+        if site[1]:
+            self._has_places = True
+            self._of_values[entry] = site[1]
+
+    def note_actor(self, creation: Task, entry: ObjectEntry, site: Site) -> None:
+        """The actor with this creation and this ref was asked for there."""
+        self.note(creation, site)
+        self.note_put(entry, site)
+
+    def stack(self, task: Task) -> str | None:
+        """The stack of the call; None: not known."""
+        return self._of_tasks.get(task, ("", ""))[0] or None
+
+    def place(self, entry: ObjectEntry) -> str:
+        """Where the value was put, or the call that gives it; an actor's ref: the actor."""
+        if not self._has_places:
+            return DISABLED
+        found = self._of_values.get(entry)
+        if found is None and entry.task is not None:
+            found = self._of_tasks.get(entry.task, ("", ""))[1]
+        return found or UNKNOWN
+
+
+def watch(
+    engine: Engine, submission: Submission, sites: Sites, site: Callable[[str], Site]
+) -> None:
+    """Note the sites of the driver's own calls. site: see `call_sites.recorder`."""
+    make, make_actor, put = submission.make, submission.make_actor, engine.put
+
+    def make_noted(
+        call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Task, Any]:
+        task, returned = make(call, args, kwargs)
+        sites.note(task, site("task call" if call.actor is None else "actor call"))
+        return task, returned
+
+    def make_actor_noted(
+        call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str
+    ) -> tuple[Task, ObjectRef[Any]]:
+        creation, ref = make_actor(call, args, kwargs, namespace)
+        sites.note_actor(creation, ref._entry, site("actor call"))
+        return creation, ref
+
+    def put_noted(value: Any) -> ObjectRef[Any]:
+        ref = put(value)
+        sites.note_put(ref._entry, site("put object"))
+        return ref
+
+    submission.make = make_noted  # type: ignore[method-assign]
+    submission.make_actor = make_actor_noted  # type: ignore[method-assign]
+    engine.put = put_noted  # type: ignore[method-assign]
