@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from aioray.compat import ray_logger  # noqa: F401 - sets who is whose parent
 from aioray.experimental import tqdm_ray
 from aioray.experimental.tqdm_ray import tqdm
 from aioray.shared.terminal import Bar, Display, display, parse
@@ -299,12 +300,12 @@ def test_safe_print_prints(capsys):
 # ---------------------------------------------------------------- warnings of aioray
 
 
-@pytest.mark.parametrize("where", ["aioray", None])
+@pytest.mark.parametrize("where", ["aioray", "ray", None])
 def test_warning_stands_above_the_bars_unless_it_is_somebody_elses_matter(
     terminal, monkeypatch, where
 ):
     monkeypatch.setattr("sys.stderr", terminal)
-    for name in "aioray", None:
+    for name in "aioray", "ray", None:
         monkeypatch.setattr(logging.getLogger(name), "handlers", [])
     display.update(bar("a"))
     logging.getLogger("aioray").warning("take care")

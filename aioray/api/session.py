@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..client.protocol import registry
 from ..compat import alias as ray_alias
+from ..compat.ray_logger import logger as ray_logger
 from ..engine.processes.boot import Boot
 from ..options.task import parse_init_options
 from ..shared import ids, linux
@@ -163,7 +164,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         if (address or os.environ.get("RAY_ADDRESS")) == "auto":
             _warn_if_below_a_driver()
         if checked.configure_logging:
-            logger.setLevel(checked.logging_level)
+            ray_logger.setLevel(checked.logging_level)
         boot = Boot(checked.env_vars)
         try:
             Engine = _load_engine()  # noqa: N806 - while the template comes up

@@ -1,6 +1,7 @@
-"""`ray.logger`: the logger that libraries share with Ray.
+"""`ray.logger`: the logger that libraries share with Ray, and which programs set up to hear it.
 
-Room: facade. aioray's own is "aioray".
+Room: facade. aioray's own, "aioray", is its child: what a program does to "ray" applies to both,
+unless it says otherwise of "aioray".
 """
 
 import logging
@@ -8,3 +9,4 @@ import logging
 __all__ = ["logger"]
 
 logger = logging.getLogger("ray")
+logging.getLogger("aioray").parent = logger

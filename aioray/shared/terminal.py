@@ -202,11 +202,18 @@ class _Aside(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        others = len(_logger.handlers) > 1 or (_logger.propagate and _logger.root.handlers)
         last = logging.lastResort
-        if last is not None and record.levelno >= last.level and not others:
+        if last is not None and record.levelno >= last.level and not self._has_others():
             with display.hidden():
                 last.handle(record)
+
+    def _has_others(self) -> bool:
+        logger: logging.Logger | None = _logger
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
 
 _logger = logging.getLogger("aioray")

@@ -6,7 +6,7 @@ import pytest
 
 import aioray
 from aioray import call_sites
-from aioray.client import registry
+from aioray.client.protocol import registry
 from aioray.util.state import list_actors, list_objects, list_tasks, summarize_objects
 
 STACKS, PLACES = "RAY_record_task_actor_creation_sites", "RAY_record_ref_creation_sites"

@@ -454,6 +454,28 @@ def test_configuration_of_logging_is_checked_by_init():
     assert logging.getLogger("ray").propagate
 
 
+def test_what_is_done_to_rays_logger_applies_to_aiorays():
+    ray_logger, own, records = logging.getLogger("ray"), logging.getLogger("aioray"), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    ray_logger.addHandler(handler)
+    try:
+        aioray.init(num_cpus=1, logging_level="INFO")
+        assert (ray_logger.level, own.level) == (logging.INFO, logging.NOTSET)
+        aioray.init(ignore_reinit_error=True)
+        ray_logger.setLevel(logging.ERROR)
+        aioray.init(ignore_reinit_error=True)
+        assert [record.name for record in records] == ["aioray"]
+        own.setLevel(logging.INFO)
+        aioray.init(ignore_reinit_error=True)
+        assert len(records) == 2
+    finally:
+        aioray.shutdown()
+        ray_logger.removeHandler(handler)
+        own.setLevel(logging.NOTSET)
+        ray_logger.setLevel(logging.NOTSET)
+
+
 def test_output_of_workers_can_be_silenced(capfd, session):
     say = aioray.remote(lambda text: print(text, flush=True))
     dispatcher = _private.ray_logging.global_worker_stdstream_dispatcher
