@@ -285,12 +285,36 @@ with Pool(1, set_up, (5,)) as pool:
     assert out == "[(5, 6)] [5] [5] [6] None\n"
 
 
-def test_error_of_the_initializer_is_the_error_of_the_call():
-    with Pool(1, util_jobs.break_up) as pool:
-        with pytest.raises(jobs.CustomError, match="no database"):
-            pool.map(util_jobs.double, [1])
-        with pytest.raises(jobs.CustomError, match="no database"):
-            next(pool.imap(util_jobs.double, [1]))
+def test_initializer_has_run_in_every_process_when_the_pool_is_there(notes):
+    with Pool(2, util_jobs.set_up, (notes, "mine")) as pool:
+        prepared = jobs.notes(notes)
+        assert len(set(prepared)) == len(prepared) == 2
+        found = pool.map(util_jobs.name_and_pid, range(20), chunksize=1)
+        assert {str(pid) for _, pid in found} <= set(prepared)
+        assert jobs.notes(notes) == prepared
+
+
+def test_processes_are_prepared_though_others_hold_the_cpus_that_all_would_use(notes):
+    holder = aioray.remote(num_cpus=1)(util_jobs.Watcher).remote()
+    aioray.get(holder.__ray_ready__.remote())
+    with Pool(2, util_jobs.set_up, (notes, "mine")):
+        assert len(set(jobs.notes(notes))) == 2
+
+
+def test_error_of_the_initializer_is_the_error_of_the_pool():
+    with pytest.raises(jobs.CustomError, match="no database") as caught:
+        Pool(2, util_jobs.break_up)
+    assert "break_up" in str(caught.value.__cause__)  # as the worker saw it
+
+
+@on_both_loops
+async def test_initializer_runs_before_the_first_item_where_nobody_may_wait():
+    aioray.shutdown()
+    async with aioray.Engine(num_cpus=1):
+        with Pool(1, util_jobs.break_up) as pool:
+            result = pool.apply_async(util_jobs.double, (1,))
+            with pytest.raises(jobs.CustomError, match="no database"):
+                await asyncio.to_thread(result.get)
 
 
 def test_two_pools_and_the_session_share_no_process(pool):

@@ -20,7 +20,7 @@ from aioray.shared.serialization import Private, load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["run_chunk"]
+__all__ = ["prepare", "run_chunk"]
 
 _MISSING = object()
 
@@ -35,6 +35,16 @@ class _Process:
 
 
 _process = _Process()
+
+
+def prepare(pool: str, initializer: bytes) -> Iterator[None]:
+    """Run the initializer; a task that stays until its third item is asked for.
+
+    So two of them that have yielded one are in two processes.
+    """
+    _prepare(pool, initializer)
+    for _ in range(3):
+        yield
 
 
 def run_chunk(
@@ -55,9 +65,8 @@ def run_chunk(
     here, as the error of the task.
     """
     process = _process
-    if initializer and process.initialized != pool:
-        _initialize(initializer)
-        process.initialized = pool
+    if initializer:
+        _prepare(pool, initializer)
     if process.call != (pool, call):  # the session's own workers serve several pools in turn
         process.call = None
         process.function = load(function)
@@ -101,6 +110,12 @@ def with_arguments(function: Callable[..., Any], item: Any) -> Any:
     """As `apply` calls."""
     args, kwargs = item
     return function(*args, **kwargs)
+
+
+def _prepare(pool: str, initializer: bytes) -> None:
+    if _process.initialized != pool:
+        _initialize(initializer)
+        _process.initialized = pool
 
 
 def _initialize(pickled: bytes) -> None:

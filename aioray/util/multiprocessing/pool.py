@@ -19,14 +19,20 @@ from functools import cache
 from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Pool raises
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aioray.api.session import client_for_call, init
+from aioray.api.session import cancel, client_for_call, get, init
 from aioray.client.current import place
 from aioray.client.protocol import activate, refuse_to_block, registry
 from aioray.client.signatures import name_of
 from aioray.remote_function import remote
 from aioray.util import log_once
-from aioray.util.multiprocessing.chunks import run_chunk, with_arguments, with_item, with_items
-from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain
+from aioray.util.multiprocessing.chunks import (
+    prepare,
+    run_chunk,
+    with_arguments,
+    with_item,
+    with_items,
+)
+from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain, plain
 from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
 
 if TYPE_CHECKING:
@@ -59,9 +65,12 @@ class Pool:
 
     processes: chunks of items that run at once, at most; by default the CPUs of the session. If
     there is no session, one with so many CPUs is started. initializer(*initargs) runs in each of
-    the pool's processes before its first item. maxtasksperchild: chunks after which a process is
-    replaced; None: never. context: ignored, with one warning. ray_address: for `aioray.init`, if
-    there is no session. ray_remote_args: options of the tasks, such as num_cpus or max_retries=0.
+    the pool's processes: it has run in all of them when the pool is there, and its error is raised
+    here; on the event loop that the engine runs on, which may not wait, and in processes that take
+    the place of others, it runs before their first item. maxtasksperchild: chunks after which a
+    process is replaced; None: never. context: ignored, with one warning. ray_address: for
+    `aioray.init`, if there is no session. ray_remote_args: options of the tasks, such as num_cpus
+    or max_retries=0.
 
     The processes are the pool's own. Items run as tasks, which hold their CPUs while they run and
     take turns with the other tasks of the session; an idle pool holds none. A chunk whose process
@@ -121,9 +130,38 @@ class Pool:
                     (initializer, tuple(initargs or ())), "(initializer, initargs)"
                 )
         self._before = (name, prepared)
+        if initializer is not None and self._own_processes:
+            self._prepare(client, initializer)
         self._dispatcher = Dispatcher(client, self._processes)
         self._finalizer = weakref.finalize(self, self._dispatcher.abort)
         self._finalizer.atexit = False  # the session ends by itself
+
+    def _prepare(self, client: Client, initializer: Callable[..., object]) -> None:
+        """Start all processes and run the initializer in each. Raises its error."""
+        if client.in_own_thread():
+            return  # of the engine, whose loop may not wait: they start when there is work
+        options = {
+            **self._options,
+            "name": name_of(initializer),
+            "num_returns": "streaming",
+            "_generator_backpressure_num_objects": 1,
+        }
+        with activate(client):
+            start = remote(prepare).options(**options).remote
+            started = [start(*self._before) for _ in range(self._processes)]
+            failure: BaseException | None = None
+            try:
+                for each in started:
+                    get(next(each))  # all of them are there, before any may end
+            except BaseException as error:  # noqa: BLE001 - raised below: with no other context
+                failure = plain(error) if isinstance(error, Exception) else error
+            if failure is not None:
+                for each in started:
+                    cancel(each, force=True)
+                raise failure
+            for each in started:
+                for _ in each:
+                    pass
 
     def _task_options(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
         """The options of the pool's tasks."""
