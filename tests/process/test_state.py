@@ -16,7 +16,7 @@ import aioray
 from aioray.client import protocol as client
 from aioray.engine.telemetry import recorder
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
-from aioray.util.state import list_tasks, summarize_tasks
+from aioray.util.state import list_actors, list_tasks, list_workers, summarize_tasks
 
 from .support import GUARD, ROOT, everywhere
 
@@ -49,6 +49,13 @@ def root(tmp_path, monkeypatch):
     """Where the sessions of a test have their folders."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def begin():
+    """What begins a session, which ends with the test."""
+    yield aioray.init
+    aioray.shutdown()
 
 
 def rows(view):
@@ -401,8 +408,8 @@ def tasks_by_name():
     [(Shard, {}), (Shard, {"max_concurrency": 2}), (AsyncShard, {})],
     ids=["serial", "threaded", "async"],
 )
-def test_calls_are_named_after_the_repr_of_their_actor_unless_they_have_a_name(cls, options):
-    aioray.init(num_cpus=2)
+def test_calls_are_named_after_the_repr_of_their_actor_unless_they_have_a_name(begin, cls, options):
+    begin(num_cpus=2)
     shard = aioray.remote(cls).options(**options).remote(7)
     named = shard.work.options(name="mine").remote()  # the first one names no other
     assert aioray.get([named, shard.work.remote()]) == [["helped"], ["helped"]]
@@ -420,10 +427,9 @@ def test_calls_are_named_after_the_repr_of_their_actor_unless_they_have_a_name(c
         "shard-7.fail": (f"{name}.fail", "FAILED"),
     }
     assert "shard-7.work" in summarize_tasks()["cluster"]["summary"]
-    aioray.shutdown()
 
 
-def test_calls_of_a_restarted_actor_bear_its_new_name(tmp_path):
+def test_calls_of_a_restarted_actor_bear_its_new_name(begin, tmp_path):
     class Numbered:
         def __init__(self):
             with open(tmp_path / "made", "a+") as file:
@@ -436,12 +442,11 @@ def test_calls_of_a_restarted_actor_bear_its_new_name(tmp_path):
         def pid(self):
             return os.getpid()
 
-    aioray.init(num_cpus=2)
+    begin(num_cpus=2)
     actor = aioray.remote(Numbered).options(max_restarts=1, max_task_retries=-1).remote()
     os.kill(aioray.get(actor.pid.remote()), signal.SIGKILL)
     aioray.get(actor.pid.remote())
     assert {"number-1.pid", "number-2.pid"} <= tasks_by_name().keys()
-    aioray.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -453,24 +458,112 @@ def test_calls_of_a_restarted_actor_bear_its_new_name(tmp_path):
     ],
     ids=["serial", "threaded", "async"],
 )
-def test_parent_of_what_a_thread_of_an_actor_submits_is_known(cls, options, parent):
-    aioray.init(num_cpus=2)
+def test_parent_of_what_a_thread_of_an_actor_submits_is_known(begin, cls, options, parent):
+    begin(num_cpus=2)
     shard = aioray.remote(cls).options(**options).remote(7)
     aioray.get(shard.work.remote())
     told = tasks_by_name()
     assert told["helper"].parent_task_id == told[parent].task_id
-    aioray.shutdown()
 
 
-def test_parent_of_what_a_thread_of_a_task_submits_is_the_task():
+def test_parent_of_what_a_thread_of_a_task_submits_is_the_task(begin):
     def starter():
         return Shard.work(None)
 
-    aioray.init(num_cpus=2)
+    begin(num_cpus=2)
     aioray.get(aioray.remote(starter).remote())
     told = tasks_by_name()
     assert told["helper"].parent_task_id == told["starter"].task_id
-    aioray.shutdown()
+
+
+class Leaver:
+    """Ends in one way or another."""
+
+    def pid(self):
+        return os.getpid()
+
+    def leave(self):
+        aioray.exit_actor()
+
+    def stop(self):
+        sys.exit(0)
+
+    def crash(self):
+        os._exit(3)
+
+    def vanish(self):
+        os._exit(0)
+
+
+class AsyncLeaver(Leaver):
+    """The same on an event loop."""
+
+    async def leave(self):
+        aioray.exit_actor()
+
+    async def stop(self):
+        sys.exit(0)
+
+    async def crash(self):
+        os._exit(3)
+
+
+def worker_that_has_ended(pid):
+    """Its row."""
+    deadline = time.monotonic() + GUARD
+    while time.monotonic() < deadline:
+        (row,) = list_workers(detail=True, filters=[("pid", "=", pid)])
+        if not row.is_alive:
+            return row
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("way", "exit_type", "state"),
+    [
+        ("leave", "INTENDED_USER_EXIT", "FINISHED"),
+        ("stop", "INTENDED_USER_EXIT", "FINISHED"),
+        ("crash", "SYSTEM_ERROR", "FAILED"),
+        ("vanish", "SYSTEM_ERROR", "FAILED"),
+        ("kill", "INTENDED_SYSTEM_EXIT", None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(Leaver, {}), (Leaver, {"max_concurrency": 2}), (AsyncLeaver, {})],
+    ids=["serial", "threaded", "async"],
+)
+def test_exit_that_was_asked_for_is_no_failure(begin, cls, options, way, exit_type, state):
+    begin(num_cpus=1)
+    actor = aioray.remote(cls).options(**options).remote()
+    pid = aioray.get(actor.pid.remote())
+    (alive,) = list_workers(detail=True, filters=[("pid", "=", pid)])
+    assert (alive.is_alive, alive.exit_type, alive.end_time_ms) == (True, None, 0)
+    if way == "kill":
+        aioray.kill(actor)
+    else:
+        with pytest.raises(aioray.exceptions.RayActorError):
+            aioray.get(getattr(actor, way).remote())
+    row = worker_that_has_ended(pid)
+    assert row.exit_type == exit_type
+    assert row.exit_detail
+    assert row.end_time_ms >= row.start_time_ms > 0
+    if state is not None:
+        assert tasks_by_name()[f"{cls.__name__}.{way}"].state == state
+    with pytest.raises(aioray.exceptions.RayActorError):  # a call that comes too late has failed
+        aioray.get(actor.pid.remote())
+    late = [row for row in list_tasks() if row.name.endswith(".pid")]
+    assert sorted(row.state for row in late) == ["FAILED", "FINISHED"]
+
+
+def test_actor_that_has_no_place_is_on_no_node(begin):
+    begin(num_cpus=1, num_gpus=0)
+    placed = aioray.remote(Leaver).remote()
+    waiting = aioray.remote(Leaver).options(num_gpus=1).remote()
+    aioray.get(placed.pid.remote())
+    nodes = {row.actor_id: row.node_id for row in list_actors()}
+    assert nodes[waiting._actor_id.hex()] is None
+    assert nodes[placed._actor_id.hex()] == aioray.nodes()[0]["NodeID"]
 
 
 def test_error_whose_text_is_hostile_or_endless_has_its_row(monkeypatch):

@@ -104,6 +104,7 @@ class Recorder:
         self._old_kinds = 0  # no task gets this one, or one before it, any more
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
+        self._leaving: set[int] = set()  # workers whose actors have ended themselves
         keeper.finish_row = _with_text
 
     def begin(self, session: Mapping[str, Any]) -> None:
@@ -335,14 +336,19 @@ class Recorder:
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
         """Its process has been reaped."""
         detail = report.one_line()
-        if report.oom_killed:
+        is_actor = self._workers.get(handle.id, {}).get("actor_id") is not None
+        if handle.id in self._leaving:
+            self._leaving.discard(handle.id)
+            sort, detail = "INTENDED_USER_EXIT", "It has ended itself, by exit_actor() or exit(0)."
+        elif report.oom_killed:
             sort = "NODE_OUT_OF_MEMORY"
         elif handle.kill_ordered:
             sort, detail = "INTENDED_SYSTEM_EXIT", "It was killed, as was ordered."
         elif handle.claims_writer is None:
             sort, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
         else:
-            sort = "INTENDED_USER_EXIT" if report.exit_code == 0 else "SYSTEM_ERROR"
+            wished = report.exit_code == 0 and not is_actor  # an actor would have said so
+            sort = "INTENDED_USER_EXIT" if wished else "SYSTEM_ERROR"
             self.event("ERROR", "WORKER", f"Worker {report.worker.pid}: {detail}.")
         self._exit(handle.id, sort, detail)
 
@@ -387,6 +393,8 @@ class Recorder:
             del self._actors[known.facts.actor_id]
             end = known.end
             assert end is not None
+            if end.cause is DeathCause.EXITED and actor.worker is not None:
+                self._leaving.add(actor.worker.id)
             facts |= {
                 "ended": time.time(),
                 "death_cause": {
