@@ -322,7 +322,7 @@ async def test_kill_is_immediate_and_final(started, gate, notes, watch):
     for ref in (running, waiting, player.hear.remote(2)):
         error = await error_of(ref)
         assert type(error) is ActorDiedError
-        assert "killed by" in str(error)
+        assert "The actor is dead because it was killed by `ray.kill`." in str(error)
     assert await survivors(found) == []
     assert noted(notes) == ["made"]
 
@@ -569,7 +569,9 @@ async def test_cancel_of_a_queued_call_removes_it(started, gate):
     running, queued = player.hold.remote(started.path, gate.path), player.hear.remote("never")
     await started.heard()
     assert await aioray.cancel(queued) is CancelOutcome.NOT_STARTED
-    assert isinstance(await error_of(queued), TaskCancelledError)
+    error = await error_of(queued)
+    assert isinstance(error, TaskCancelledError)
+    assert queued.task_id().hex() in str(error)  # programs look for it
     gate.tell()
     await running
     assert await player.hear.remote("next") == ["next"]
@@ -581,7 +583,9 @@ async def test_cancel_of_a_running_call_sets_a_flag(started):
         running = made.spin.remote(started.path)
         await started.heard()
         assert await aioray.cancel(running) is CancelOutcome.INTERRUPTED
-        assert isinstance(await error_of(running), TaskCancelledError)
+        error = await error_of(running)
+        assert isinstance(error, TaskCancelledError)
+        assert running.task_id().hex() in str(error)
         assert await made.__ray_ready__.remote()
 
 
