@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .actor import ActorClass
     from .api.call_types import (
         ActorT,
+        AnyKind,
         Calls,
         ClassForMypy,
         ClassForPyright,
@@ -185,6 +186,8 @@ def remote(target: ClassForMypy[P, T], /) -> ActorClass[T, P]: ...
 def remote(target: ClassForPyright[P, T], /) -> ActorClass[T, P]: ...
 @overload
 def remote(target: type[T], /) -> ActorClass[T]: ...
+@overload
+def remote(target: Callable[..., AnyKind], /) -> RemoteFunction[..., Any, ObjectRef[Any]]: ...
 @overload
 def remote(
     target: Callable[P, Coroutine[object, Never, T]], /

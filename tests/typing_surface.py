@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, assert_type
+from typing import Any, TypeVar, assert_type
 
 import aioray
 from aioray import (
@@ -424,6 +424,25 @@ def policies() -> None:
     assert_type(
         fetch.options(retry=policy, retry_exceptions=_worth_it).remote("a"), ObjectRef[bytes]
     )
+
+
+GenericT = TypeVar("GenericT")
+
+
+@aioray.remote
+def the_same(value: GenericT) -> GenericT:
+    return value
+
+
+@aioray.remote(max_retries=2)
+def first_of(values: list[GenericT]) -> GenericT:
+    return values[0]
+
+
+def generics() -> None:
+    the_same.remote(1)
+    the_same.options(num_cpus=2).remote("a")
+    first_of.remote([1])
 
 
 # An ignore that is not needed is an error of mypy's, so these lines assert that it objects.

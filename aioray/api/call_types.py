@@ -17,8 +17,9 @@ The overloads look at their `self` through a protocol, `Remote`, and not at `Cal
 infers the types of leading arguments from a callable, and not from a ParamSpec in a class.
 
 Kinds are told apart where a function is decorated, by what it returns: a coroutine gives its value,
-an iterator a stream. (mypy takes a generic function that returns a bare type variable for one that
-returns a coroutine.) mypy sees a decorated class as it was before (python/mypy#3135), and nobody
+an iterator a stream. mypy would take a generic function that returns a bare type variable for one
+that returns a coroutine; `AnyKind` catches these first, and calls of them are not checked there.
+mypy sees a decorated class as it was before (python/mypy#3135), and nobody
 can give the methods of a plain class a `remote`; hence `Actor`, see there.
 """
 
@@ -51,6 +52,11 @@ from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerat
 from aioray.client.refs import ObjectRef
 from aioray.options.types import ActorCallOptions, ActorOptions, CallOptions
 from aioray.remote_function import BoundOptions, RemoteFunction
+
+
+class AnyKind:
+    """What no function returns; for mypy one that returns a bare type variable may."""
+
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -349,6 +355,10 @@ class MakesFunctions(Protocol):
 
     @overload
     def __call__(
+        self, target: Callable[..., AnyKind], /
+    ) -> RemoteFunction[..., Any, ObjectRef[Any]]: ...
+    @overload
+    def __call__(
         self, target: Callable[P, Coroutine[object, Never, T]], /
     ) -> RemoteFunction[P, Coroutine[object, Never, T], ObjectRef[T]]: ...
     @overload
@@ -460,6 +470,10 @@ class Makes(Protocol):
     def __call__(self, target: ClassForPyright[P, T], /) -> ActorClass[T, P]: ...
     @overload
     def __call__(self, target: type[T], /) -> ActorClass[T]: ...
+    @overload
+    def __call__(
+        self, target: Callable[..., AnyKind], /
+    ) -> RemoteFunction[..., Any, ObjectRef[Any]]: ...
     @overload
     def __call__(
         self, target: Callable[P, Coroutine[object, Never, T]], /
@@ -664,6 +678,10 @@ class Method(Generic[P, R, S]):
 class MakesMethods(Protocol):
     """What `method(**options)` gives."""
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Any, ...], AnyKind], /
+    ) -> Method[..., Any, ObjectRef[Any]]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Any, P], Coroutine[object, Never, T]], /
