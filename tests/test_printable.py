@@ -16,8 +16,9 @@ from rich.console import Console
 from aioray.cli import memory, stack, status, top
 from aioray.client.refs import StoredFailure
 from aioray.core.actors import DeathCause
+from aioray.core.messages import Holding, ReportStarved
 from aioray.engine.processes.output import LineReader, Printer
-from aioray.engine.telemetry.reports import ActorEnd, ActorFacts, infeasible
+from aioray.engine.telemetry.reports import ActorEnd, ActorFacts, infeasible, starved
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END
@@ -234,7 +235,13 @@ def test_messages_of_the_engine_have_names_written_out(caplog):
     task.scheduling_class.reserves = None
     three = infeasible(task, {EVIL: 3.0}, {EVIL: 2.0})
     notice = ActorEnd(facts, DeathCause.WORKER_DIED, None).notice()
-    for text in (one, two, three, notice):
+    task.name, task.actor = EVIL, SimpleNamespace(payload=SimpleNamespace(facts=facts))
+    task.scheduling_class = SimpleNamespace(reserves=None, group=None, demand=())
+    command = ReportStarved(((task, 2),), (Holding(task, ()),))
+    four = starved(command, str)
+    task.actor = None
+    five = starved(command, str)
+    for text in (one, two, three, four, five, notice):
         assert not steers(text, "")
         assert SHOWN in text
     with caplog.at_level(logging.ERROR):

@@ -96,6 +96,13 @@ class Group:
                 found.append(tuple(sorted([*renamed, (self._name(MARK, number), MARKS_HELD)])))
         return tuple(found)
 
+    def plain(self, held: Demand) -> Demand:
+        """What a worker that draws on it holds, by the names outside."""
+        marks = [self._name(MARK, index) for index in range(len(self.bundles))]
+        return tuple(
+            (name[: name.rindex("_group_")], amount) for name, amount in held if name not in marks
+        )
+
     def _name(self, name: str, index: int) -> str:
         return f"{name}_group_{index}_{self.key}"
 

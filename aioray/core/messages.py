@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .actors import Actor
     from .groups import Group
-    from .model import Environment, Task
+    from .model import Demand, Environment, Task
 
 __all__ = [
     "LOST_CANCELLED",
@@ -45,6 +45,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "GroupRemoved",
+    "Holding",
     "InterruptWorker",
     "KillWorker",
     "Passage",
@@ -55,6 +56,7 @@ __all__ = [
     "ReportInfeasible",
     "ReportOrphans",
     "ReportRetry",
+    "ReportStarved",
     "ResolveFailure",
     "ResolveValues",
     "ResultLost",
@@ -518,6 +520,21 @@ class ReportInfeasible:
     task: Task
 
 
+class Holding(NamedTuple):
+    """What somebody keeps that no end of a running task will free."""
+
+    holder: Actor | Group | Task  # the last: it waits for others, of which none can run
+    amounts: Demand  # by their plain names, also those of a bundle
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStarved:
+    """Tell the user that these, of one class, have waited long for what others keep."""
+
+    waiting: Sequence[tuple[Task, int]]  # for each name: the first of them, and how many
+    holdings: Sequence[Holding]
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Every worker is reaped and every task resolved: the shell may close."""
@@ -541,5 +558,6 @@ Command = (
     | ReportOrphans
     | ReportActor
     | ReportInfeasible
+    | ReportStarved
     | Stopped
 )

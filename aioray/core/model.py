@@ -255,6 +255,7 @@ class SchedulingClass:
         "queue",
         "reported_infeasible",
         "reserves",
+        "told_starved",
     )
 
     def __init__(
@@ -285,6 +286,7 @@ class SchedulingClass:
         self.leases = 0  # workers that hold its resources; of a lane: calls in flight
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
+        self.told_starved: set[frozenset[str]] = set()  # who were told to hold what it needs
         self.number = next(_class_numbers)  # tells it from all others, also from those gone
 
 

@@ -51,7 +51,7 @@ Cancelling is a ladder per task: requested (its worker is asked for unclaimed at
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ from .messages import (
     Failure,
     FailureKind,
     GroupRemoved,
+    Holding,
     InterruptWorker,
     KillWorker,
     Passage,
@@ -89,6 +90,7 @@ from .messages import (
     ReportInfeasible,
     ReportOrphans,
     ReportRetry,
+    ReportStarved,
     ResolveFailure,
     ResolveValues,
     ResultLost,
@@ -143,6 +145,7 @@ MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 STALL_SECONDS = 0.005  # without an answer, after which a worker with attempts waiting is looked at
 LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
+STARVED_SECONDS = 10.0  # after which it is told who holds what a class waits for, if for life
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
 BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
@@ -167,6 +170,13 @@ def _is_cpu(name: str) -> bool:
 def _parts(cls: SchedulingClass, amount: int) -> Sequence[int]:
     """The pieces in which a class takes its GPUs: a group has some for each bundle."""
     return (amount,) if cls.reserves is None else cls.reserves.devices_wanted
+
+
+def _kept_by(worker: Worker) -> Demand:
+    """What a worker keeps while its task waits for others, or its actor lives."""
+    if not worker.blocked:
+        return worker.held
+    return tuple(item for item in worker.held if not _is_cpu(item[0]))
 
 
 _REMOVED = Failure(FailureKind.GROUP_REMOVED)
@@ -197,6 +207,7 @@ class Scheduler:
         "_intensity",
         "_kept_workers",
         "_last_seq",
+        "_last_starved_look",
         "_last_worker_id",
         "_newest",
         "_now",
@@ -209,6 +220,7 @@ class Scheduler:
         "_stalled",
         "_start_intensity",
         "_starting",
+        "_starved_timer",
         "_stopped",
         "_surplus_timer",
         "_tasks",
@@ -257,6 +269,8 @@ class Scheduler:
         self._idle_count = 0
         self.blocked_workers = 0  # those whose tasks wait for others
         self._surplus_timer = False  # a look at idle workers is in the timer heap
+        self._starved_timer = False  # a look at what has starved is in the timer heap
+        self._last_starved_look = -STARVED_SECONDS
         self._reserved: dict[str, int] = {}  # during one dispatch: saved for a class that waits
         # Workers on their way, and dead ones whose death is not explained yet.
         self._starting: dict[Environment, int] = {}
@@ -712,6 +726,10 @@ class Scheduler:
                 cls.passed_over_since = now
             elif now >= cls.passed_over_since + PATIENCE_SECONDS:
                 self._save_for(cls)
+            if not self._starved_timer and (
+                self._groups or self._actors.living or self.blocked_workers
+            ):
+                self._plan_starved_look(cls.passed_over_since)
 
     def _cannot_fit(self, cls: SchedulingClass) -> bool:
         """Whether a class asks for more than there is, or its group is not placed yet."""
@@ -744,17 +762,10 @@ class Scheduler:
         A group keeps what it has, and so does an actor. So does a task that waits for others, but
         for its CPUs: maybe for some that need what would be saved.
         """
-        total = dict(self.total)
-        for group in self._groups.values():
-            for name, amount in group.demand:
-                total[name] -= amount
-        kept = {"GPU": [share for group in self._groups.values() for share in group.shares]}
-        for worker in self._workers.values() if self.blocked_workers or self._actors.living else ():
-            if worker.blocked or worker.settled:
-                for name, amount in worker.held:
-                    if not (worker.blocked and _is_cpu(name)):
-                        total[name] -= amount
-                        kept.setdefault(name, []).append(worker.shares)
+        workers = self._workers.values() if self.blocked_workers or self._actors.living else ()
+        total, kept = self._left_beside(
+            self._groups.values(), [each for each in workers if each.blocked or each.settled]
+        )
         for demand in cls.demands:
             if self._would_fit(cls, demand, total, kept):
                 break
@@ -768,6 +779,99 @@ class Scheduler:
                 free = devices.emptied(kept.get(name, ()))
                 shares = free.take_all(_parts(cls, amount)) or []
                 devices.hold_back(device for share in shares for device, _ in share)
+
+    def _left_beside(
+        self, groups: Iterable[Group], workers: Iterable[Worker]
+    ) -> tuple[dict[str, int], dict[str, list[Shares]]]:
+        """What there is beside what these keep, and the GPUs that they keep.
+
+        A blocked worker has given its CPUs away, maybe to some that need what is left.
+        """
+        total = dict(self.total)
+        kept: dict[str, list[Shares]] = {"GPU": []}
+        for group in groups:
+            kept["GPU"] += group.shares
+            for name, amount in group.demand:
+                total[name] -= amount
+        for worker in workers:
+            for name, amount in _kept_by(worker):
+                total[name] -= amount
+                kept.setdefault(name, []).append(worker.shares)
+        return total, kept
+
+    # ------------------------------------------------------------ starvation
+
+    def _plan_starved_look(self, since: float) -> None:
+        """Look in time whether what waits since then can ever be served; not all the time."""
+        self._starved_timer = True
+        due = since + STARVED_SECONDS
+        if due <= self._last_starved_look:
+            due = self._last_starved_look + STARVED_SECONDS
+        self._at(due, self._look_for_starved)
+
+    def _look_for_starved(self, now: float) -> None:
+        """Tell of what waits for something that no task will free, and who holds that."""
+        self._starved_timer = False
+        self._last_starved_look = now
+        waits = [(c, c.passed_over_since) for c in self._waiting if c.passed_over_since is not None]
+        due = [cls for cls, since in waits if since <= now - STARVED_SECONDS]
+        workers = self._holders_for_life() if due else []
+        for cls in due:
+            self._report_starved(cls, workers)
+        later = [since for _, since in waits if since > now - STARVED_SECONDS]
+        if later:
+            self._plan_starved_look(min(later))
+
+    def _holders_for_life(self) -> list[Worker]:
+        """The workers that keep what they hold however many tasks end.
+
+        Those are the ones of actors. If no task can go on, it is also those whose tasks wait.
+        """
+        workers = self._workers.values()
+        holders = [
+            worker for worker in workers if worker.settled and worker.state is WorkerState.READY
+        ]
+        if any(
+            worker.state is not WorkerState.READY or (worker.in_flight and not worker.blocked)
+            for worker in workers
+        ) or any(task.state is TaskState.BACKOFF for task in self._tasks.values()):
+            return holders
+        return holders + [each for each in workers if each.blocked and not each.settled]
+
+    def _report_starved(self, cls: SchedulingClass, workers: Sequence[Worker]) -> None:
+        groups = [each for each in self._groups.values() if each.state is GroupState.CREATED]
+        total, kept = self._left_beside(groups, workers)
+        if any(self._would_fit(cls, demand, total, kept) for demand in cls.demands):
+            return
+        short = {
+            name
+            for demand in cls.demands
+            for name, amount in demand
+            if not self._would_fit(cls, ((name, amount),), total, kept)
+        }
+        holdings = {
+            group.key: Holding(group, group.demand)
+            for group in groups
+            if not short.isdisjoint(dict(group.demand))
+        }
+        for worker in workers:
+            held = _kept_by(worker)
+            if not short.isdisjoint(dict(held)):
+                actor, lease = worker.actor, worker.lease
+                task = next(iter(worker.in_flight.values())) if actor is None else actor.creation
+                if lease is not None and lease.group is not None:
+                    held = lease.group.plain(held)
+                holdings[str(task.number)] = Holding(actor or task, held)
+        holders = frozenset(holdings)
+        if holders and holders not in cls.told_starved:
+            cls.told_starved.add(holders)
+            firsts: dict[str, Task] = {}
+            counts: Counter[str] = Counter()
+            for task in cls.queue:
+                firsts.setdefault(task.name, task)
+                counts[task.name] += 1
+            waiting = tuple((task, counts[name]) for name, task in firsts.items())
+            self._out.append(ReportStarved(waiting, tuple(holdings.values())))
 
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment

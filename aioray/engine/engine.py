@@ -54,6 +54,7 @@ from ..core.messages import (
     ReportInfeasible,
     ReportOrphans,
     ReportRetry,
+    ReportStarved,
     ResolveFailure,
     ResolveValues,
     ResultLost,
@@ -86,7 +87,7 @@ from .tasks.actors import WISHED, Actors, Known
 from .tasks.groups import Groups
 from .tasks.submission import Submission
 from .telemetry.recorder import Recorder
-from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible
+from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible, starved
 from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
 
@@ -338,6 +339,7 @@ class Engine:
             ReportOrphans: self._do_report_orphans,
             ReportActor: self._do_report_actor,
             ReportInfeasible: self._do_report_infeasible,
+            ReportStarved: self._do_report_starved,
             Stopped: self._do_stopped,
         }
 
@@ -1471,6 +1473,12 @@ class Engine:
             _in_whole_units(dict(command.task.scheduling_class.demand)),
             _in_whole_units(dict(self.settings.capacity)),
         )
+        self._warn(text)
+
+    def _do_report_starved(self, command: ReportStarved) -> None:
+        self._warn(starved(command, self._groups.title))
+
+    def _warn(self, text: str) -> None:
         logger.warning("%s", text)
         if self._recorder is not None:
             self._recorder.event("WARNING", "TASK", text)

@@ -63,6 +63,7 @@ from aioray.core.messages import (
     ReportInfeasible,
     ReportOrphans,
     ReportRetry,
+    ReportStarved,
     ResolveFailure,
     ResolveValues,
     ResultLost,
@@ -265,6 +266,7 @@ class World:
             ReportCancel: self._do_report_cancel,
             ReportRetry: lambda command: self._check_record(command.task, command.record),
             ReportInfeasible: lambda command: self.infeasible.add(command.task.number),
+            ReportStarved: self._do_report_starved,
             ReportOrphans: self._do_report_orphans,
             CancelCall: self._do_cancel_call,
             ReportActor: self._do_report_actor,
@@ -365,6 +367,32 @@ class World:
             for answer in event.answers
         ]
         return on_the_way + worker.answers
+
+    def _do_report_starved(self, command: ReportStarved) -> None:
+        """What is told to be held is held for life, and leaves no room for what waits."""
+        held: Counter[str] = Counter()
+        for holder, amounts in command.holdings:
+            if isinstance(holder, Group):
+                assert holder.state is GroupState.CREATED
+                held.update(dict(amounts))
+                continue
+            if isinstance(holder, Actor):
+                assert holder.state is ActorState.ALIVE
+            else:
+                assert holder.worker is not None
+                assert holder.worker.blocked
+            task = holder.creation if isinstance(holder, Actor) else holder
+            if task.scheduling_class.group is None:
+                held.update(dict(amounts))
+        for task, count in command.waiting:
+            cls = task.scheduling_class
+            assert count == sum(each.name == task.name for each in cls.queue)
+            assert cls.group is not None or any(
+                # Halves of GPUs that are free on two do not make one.
+                amount > TOTAL[name] - held[name] or name == "GPU"
+                for name, amount in cls.demand
+            )
+            self.group_events["starved"] += 1
 
     def _do_cancel_call(self, command: CancelCall) -> None:
         worker = self.workers[command.worker_id]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...client.definitions import ActorDefinition
 from ...core.groups import Group, GroupState
 from ...core.scheduler import UNIT
+from ...shared.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,12 @@ class Groups:
             "topology_strategy": {},
             "topology_assignments": {},
         }
+
+    def title(self, group: Group) -> str:
+        """What to call the group in a message."""
+        return (
+            f"placement group {printable(self._find(bytes.fromhex(group.key)).name or group.key)}"
+        )
 
     def _row(self, known: _Known) -> dict[str, Any]:
         group = known.group
