@@ -37,7 +37,7 @@ class ObjectRefGenerator(Generic[T]):
             raise TypeError("ObjectRefGenerators are made by calling remote generator functions.")
         self._completed = completed
         self._client = completed._entry.owner()
-        self._task = completed.binary()[: ids.TASK_ID_SIZE]
+        self._task = completed._entry.binary()[: ids.TASK_ID_SIZE]
         self._read = 0  # items read
         self._signal: ObjectRef[bool] | None = None  # of the next one
         self._ended = False  # and all items were read

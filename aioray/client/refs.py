@@ -228,13 +228,13 @@ class ObjectRef(Generic[T_co]):
 
     __slots__ = ("__weakref__", "_callbacks", "_entry")
 
-    def __init__(self, entry: ObjectEntry) -> None:
-        if not isinstance(entry, ObjectEntry):
-            raise TypeError(
-                "ObjectRefs are made by `f.remote()` and `aioray.put()`, not by calling the class. "
-                "ObjectRef.nil() and ObjectRef.from_random() give refs to nothing."
-            )
-        self._entry = entry
+    def __init__(self, id: ObjectEntry | bytes) -> None:  # noqa: A002 - Ray's name
+        """Take the 28 bytes of an id, as `binary` gives them; aioray itself gives the entry.
+
+        Its value can be had as long as there is another ref to it. Raises TypeError or ValueError
+        for what is no id.
+        """
+        self._entry = id if isinstance(id, ObjectEntry) else _entry_of(_checked_id(id))
         self._callbacks: dict[Callable[[ObjectRef[Any]], object], Callable[[], None]] | None = None
 
     # -- identity
@@ -242,12 +242,22 @@ class ObjectRef(Generic[T_co]):
     @classmethod
     def nil(cls) -> ObjectRef[Any]:
         """The ref to no object: every bit of its id is set."""
-        return _rebuild(b"\xff" * ids.OBJECT_ID_SIZE)
+        return cls(b"\xff" * ids.OBJECT_ID_SIZE)
 
     @classmethod
     def from_random(cls) -> ObjectRef[Any]:
         """A ref with a random id, to nothing."""
-        return _rebuild(ids.random_id(ids.OBJECT_ID_SIZE))
+        return cls(ids.random_id(ids.OBJECT_ID_SIZE))
+
+    @classmethod
+    def from_binary(cls, id_bytes: bytes) -> ObjectRef[Any]:
+        """The ref with this id, as `ObjectRef(id_bytes)`."""
+        return cls(id_bytes)
+
+    @classmethod
+    def from_hex(cls, hex_id: str | bytes) -> ObjectRef[Any]:
+        """The ref with the id of these hexadecimal digits."""
+        return cls(bytes.fromhex(hex_id if isinstance(hex_id, str) else hex_id.decode()))
 
     @staticmethod
     def size() -> int:
@@ -255,12 +265,15 @@ class ObjectRef(Generic[T_co]):
         return ids.OBJECT_ID_SIZE
 
     def binary(self) -> bytes:
-        """The id as 28 bytes."""
-        return self._entry.binary()
+        """The id as 28 bytes, of which `ObjectRef` makes a ref to the same object."""
+        entry = self._entry
+        if entry.client is not None:
+            entry.client.export(entry)
+        return entry.binary()
 
     def hex(self) -> str:
-        """The id as 56 hexadecimal digits."""
-        return self._entry.binary().hex()
+        """The id as 56 hexadecimal digits, of which `ObjectRef.from_hex` makes such a ref."""
+        return self.binary().hex()
 
     def is_nil(self) -> bool:
         """Whether this is the ref to no object."""
@@ -270,19 +283,19 @@ class ObjectRef(Generic[T_co]):
         """The id of the task whose value this is."""
         from ..shared.id_classes import TaskID
 
-        return TaskID(self.binary()[: ids.TASK_ID_SIZE])
+        return TaskID(self._entry.binary()[: ids.TASK_ID_SIZE])
 
     def job_id(self) -> JobID:
         """The id of the job that this belongs to."""
         from ..shared.id_classes import JobID
 
-        return JobID(ids.job_of(self.binary()))
+        return JobID(ids.job_of(self._entry.binary()))
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.hex()})"
 
     def __hash__(self) -> int:
-        return hash(self.binary())
+        return hash(self._entry.binary())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ObjectRef):
@@ -456,10 +469,28 @@ def _check_out_of_band(ref: ObjectRef[Any]) -> None:
 
 
 def _rebuild(identifier: bytes) -> ObjectRef[Any]:
-    """The ref with this id: as it was, if its owner is in this process."""
+    """The ref with this id, that comes from a pickle."""
+    return ObjectRef(_entry_of(identifier))
+
+
+def _entry_of(identifier: bytes) -> ObjectEntry:
+    """The entry with this id: as it was, if its owner is in this process."""
     client = registry.of_job(ids.job_of(identifier))
     if client is not None:
-        return ObjectRef(client.adopt(identifier))
+        return client.adopt(identifier)
     entry = ObjectEntry(None, 0, 0)
     entry.identifier = identifier
-    return ObjectRef(entry)
+    return entry
+
+
+def _checked_id(identifier: object) -> bytes:
+    if not isinstance(identifier, bytes):
+        raise TypeError(
+            f"An ObjectRef is made by `f.remote()`, by `aioray.put()`, or of the id, in bytes, of "
+            f"another ref; not of {type(identifier).__name__}."
+        )
+    if len(identifier) != ids.OBJECT_ID_SIZE:
+        raise ValueError(
+            f"The id of an object has {ids.OBJECT_ID_SIZE} bytes; {len(identifier)} were given."
+        )
+    return identifier

@@ -70,6 +70,12 @@ def add(a, b=0):
     return a + b
 
 
+def value_of(where):
+    """The value behind an id, or behind the id of a ref in a list."""
+    identifier = where if isinstance(where, str) else where[0].hex()
+    return aioray.get(aioray.ObjectRef.from_hex(identifier))
+
+
 def same(value):
     return value
 

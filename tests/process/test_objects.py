@@ -17,7 +17,11 @@ import pyarrow as pa
 import pytest
 
 import aioray
-from aioray.exceptions import EngineShutdownError, WorkerCrashedError
+from aioray.exceptions import (
+    EngineShutdownError,
+    ReferenceCountingAssertionError,
+    WorkerCrashedError,
+)
 from aioray.testing import lose
 
 from . import jobs
@@ -36,6 +40,7 @@ keep = aioray.remote(jobs.keep)
 kept = aioray.remote(jobs.kept)
 drop = aioray.remote(jobs.drop)
 rows = aioray.remote(jobs.rows)
+value_of = aioray.remote(jobs.value_of)
 rows_one_by_one = aioray.remote(jobs.rows_one_by_one)
 KeepsRows = aioray.remote(jobs.KeepsRows)
 
@@ -741,3 +746,35 @@ def test_many_threads_put_at_once(session):
     assert failures == []
     gc.collect()
     assert asyncio.run(settled()) == 0
+
+
+@everywhere(num_cpus=1)
+async def test_ref_is_made_of_the_id_of_another_one():
+    task, value = same.remote(2), aioray.put([1])
+    for ref, expected in ((value, [1]), (task, 2)):
+        for again in (
+            aioray.ObjectRef(ref.binary()),
+            aioray.ObjectRef.from_binary(ref.binary()),
+            aioray.ObjectRef.from_hex(ref.hex()),
+        ):
+            assert again == ref
+            assert hash(again) == hash(ref)
+            assert await again == expected
+    assert await value_of.remote(value.hex()) == [1]
+    assert await value_of.remote([value]) == [1]
+
+
+def test_ref_of_an_id_does_not_bring_back_what_is_gone():
+    with aioray.init(num_cpus=1):
+        identifier = aioray.put(1).hex()
+        gc.collect()
+        with pytest.raises(ReferenceCountingAssertionError):
+            aioray.get(aioray.ObjectRef.from_hex(identifier))
+        assert aioray.ObjectRef.nil().is_nil()
+
+
+def test_ref_is_not_made_of_what_is_no_id():
+    with pytest.raises(ValueError, match="28 bytes; 1 were given"):
+        aioray.ObjectRef(b"x")
+    with pytest.raises(TypeError, match="not of str"):
+        aioray.ObjectRef("x" * 28)
