@@ -18,8 +18,8 @@ import aioray
 from aioray import CancelOutcome, RestartPolicy
 from aioray.exceptions import (
     ActorDiedError,
-    ActorPlacementGroupRemoved,
     ActorUnavailableError,
+    ActorUnschedulableError,
     EngineShutdownError,
     ObjectReconstructionFailedError,
     RayTaskError,
@@ -548,9 +548,27 @@ async def test_actor_in_a_placement_group_ends_with_it(watch):
     player = actor(scheduling_strategy=where, num_cpus=1, max_restarts=3).remote()
     found = watch(await player.pid.remote())
     remove_placement_group(group)
-    assert isinstance(await error_of(player.hear.remote(1)), ActorPlacementGroupRemoved)
+    error = await error_of(player.hear.remote(1))
+    assert isinstance(error, ActorDiedError)  # as in Ray
+    assert "its placement group was removed" in str(error)
     assert await survivors(found) == []
     assert await tell.options(num_cpus=2).remote(actor().remote(), 1) == [1]
+
+
+@everywhere(num_cpus=1)
+async def test_actor_that_never_began_in_a_placement_group_could_not_be_made():
+    group = placement_group([{"CPU": 1}])
+    await group.ready()
+    where = PlacementGroupSchedulingStrategy(group)
+    first = actor(scheduling_strategy=where, num_cpus=1).remote()
+    await first.pid.remote()
+    waiting = actor(scheduling_strategy=where, num_cpus=1).remote()
+    call = waiting.pid.remote()
+    remove_placement_group(group)
+    late = actor(scheduling_strategy=where).remote()
+    for ref in (call, late.pid.remote()):
+        with pytest.raises(ActorUnschedulableError, match="placement group was removed"):
+            await ref
 
 
 @everywhere

@@ -21,7 +21,6 @@ from ...core.groups import Group
 from ...core.messages import Failure, FailureKind
 from ...exceptions import (
     ActorDiedError,
-    ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
     AttemptInfo,
@@ -231,11 +230,13 @@ class ActorEnd:
                 return died
             if isinstance(failed, TaskUnschedulableError):
                 return ActorUnschedulableError(failed.error_message)
+            if isinstance(failed, TaskPlacementGroupRemoved):
+                return ActorUnschedulableError(_NO_GROUP)
             if not isinstance(failed, RayTaskError):
                 return failed
             return ActorDiedError(failed, actor_id=facts.actor_id)
-        if self.cause is DeathCause.GROUP_REMOVED:
-            return ActorPlacementGroupRemoved()
+        if self.cause is DeathCause.GROUP_REMOVED and self.worker is None:
+            return ActorUnschedulableError(_NO_GROUP)
         return ActorDiedError(self.text(), actor_id=facts.actor_id, **self._how)
 
     def unavailable(self) -> ActorUnavailableError:
@@ -539,6 +540,7 @@ class _Builder:
         return error
 
 
+_NO_GROUP = "Could not create the actor because its associated placement group was removed."
 _NO_ACTOR = "f" * 24  # in the ids of tasks that are no actor's
 
 
