@@ -382,6 +382,16 @@ def test_child_process_finds_the_same_ray() -> None:
 
 
 @pytest.mark.usefixtures("importable", "alias")
+def test_programs_are_told_the_version_that_the_environment_says() -> None:
+    code = "import importlib.metadata as m, ray; print(ray.__version__, m.version('ray'))"
+    again = f"import subprocess, sys; {code}; sys.stdout.flush(); "
+    again += f"subprocess.run([sys.executable, '-c', {code!r}])"
+    told = child("-c", again, AIORAY_RAY_VERSION="2.58.0")
+    assert told.stdout == "2.58.0 2.58.0\n" * 2
+    assert child("-c", code, AIORAY_RAY_VERSION="").stdout == "2.60.0 2.60.0\n"
+
+
+@pytest.mark.usefixtures("importable", "alias")
 def test_grandchild_finds_the_same_ray_if_the_child_never_asks() -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ASKS!r}])"
     assert child("-c", code).stdout == SAME

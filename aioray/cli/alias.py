@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from aioray.compat.alias import PATH, RAY_VERSION
+from aioray.compat.alias import PATH, RAY_VERSION, SPOKEN
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ class Place:
     @property
     def info(self) -> Path:
         """Its metadata."""
-        return self.packages / f"ray-{RAY_VERSION}.dist-info"
+        return self.packages / f"ray-{SPOKEN}.dist-info"
 
     def is_ours(self) -> bool:
         """Whether the alias is installed here."""

@@ -11,7 +11,8 @@ catches what aioray raises. What libraries want of Ray's private parts is in `na
 that aioray does not have raises ModuleNotFoundError with the name of the feature; `from ray import
 name` for such a name raises ImportError likewise.
 
-`importlib.metadata` finds a distribution `ray`, of the version whose API aioray speaks.
+`importlib.metadata` finds a distribution `ray`, of the version whose API aioray speaks, or of the
+one that the environment variable AIORAY_RAY_VERSION says, for libraries that refuse that.
 
 Children find the same by a folder of this package, `alias_path`, with a package `ray` and its
 metadata: `install` puts it on `sys.path`, which multiprocessing hands on, and into PYTHONPATH,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.abc import Loader as _Loader
     from importlib.metadata import Distribution, DistributionFinder
+    from importlib.metadata._meta import SimplePath
     from types import ModuleType
 else:
     _Loader = object  # importlib.abc would load a dozen modules in every worker
@@ -42,6 +44,7 @@ __all__ = [
     "INHERIT",
     "PATH",
     "RAY_VERSION",
+    "SPOKEN",
     "hand_on",
     "install",
     "installed",
@@ -49,7 +52,8 @@ __all__ = [
     "uninstall",
 ]
 
-RAY_VERSION = "2.60.0"  # of the API that is spoken; also in the name of a folder in PATH
+SPOKEN = "2.60.0"  # the Ray whose API is spoken; also in the name of a folder in PATH
+RAY_VERSION = os.environ.get("AIORAY_RAY_VERSION") or SPOKEN  # what programs are told
 INHERIT = "AIORAY_INHERIT_ALIAS"  # environment variable: "0" keeps the alias from children
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias_path")
 
@@ -274,9 +278,25 @@ class _RayFinder:
         """What `importlib.metadata` asks: the distribution `ray`."""
         from importlib.metadata import DistributionFinder, MetadataPathFinder
 
-        return MetadataPathFinder.find_distributions(
+        found = MetadataPathFinder.find_distributions(
             DistributionFinder.Context(name=context.name, path=[PATH])
         )
+        return found if RAY_VERSION == SPOKEN else map(_with_version_told, found)
+
+
+def _with_version_told(found: Distribution) -> Distribution:
+    """The distribution `ray` in PATH, but of the version that programs are told."""
+    from importlib.metadata import Distribution
+
+    class Told(Distribution):
+        def read_text(self, filename: str) -> str | None:
+            text = found.read_text(filename)
+            return text and text.replace(f"\nVersion: {SPOKEN}\n", f"\nVersion: {RAY_VERSION}\n")
+
+        def locate_file(self, path: str | os.PathLike[str]) -> SimplePath:
+            return found.locate_file(path)
+
+    return Told()
 
 
 def _find_below(fullname: str, below: str, path: Sequence[str] | None) -> ModuleSpec:
