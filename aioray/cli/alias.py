@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from aioray.compat.alias import PATH, RAY_VERSION, SPOKEN
+from aioray.compat.alias import PATH, SPOKEN
 
 __all__ = ["command"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import aioray
-from aioray import call_sites
+from aioray.client import call_sites
 from aioray.client.protocol import registry
 from aioray.util.state import list_actors, list_objects, list_tasks, summarize_objects
 
