@@ -516,7 +516,7 @@ def test_text_of_a_crash_tells_every_fact():
 
 
 def test_text_of_a_crash_shows_the_stack_without_the_frames_of_the_worker():
-    inside = f"{Path(exceptions.__file__).parent}/worker/serve.py"
+    inside = f"{Path(exceptions.__file__).parent}/worker/loop.py"
     stack = (
         "Fatal Python error: Segmentation fault\n\n"
         "Current thread 0x00007f (most recent call first):\n"

@@ -38,11 +38,11 @@ Thread 0x00007f8a1cfff640 (most recent call first):
 
 Current thread 0x00007f8a2d4f9740 (most recent call first):
   File "/home/me/program.py", line 12 in work
-  File "{PACKAGE}/worker/serve.py", line 254 in call
+  File "{PACKAGE}/worker/loop.py", line 254 in call
   File "<string>", line 1 in <module>
 Call 17 (most recent call first):
   File "/home/me/program.py", line 9 in inner
-  File "{PACKAGE}/worker/loops.py", line 197 in _call
+  File "{PACKAGE}/worker/actor/loops.py", line 197 in _call
 Stacks end.
 """
 
@@ -57,7 +57,7 @@ def test_threads_and_calls_are_told_apart():
     assert [(each["seq"], each["frames"]) for each in calls] == [
         (17, [["/home/me/program.py", 9, "inner"]])
     ]
-    assert threads[2]["all_frames"][-1] == [f"{PACKAGE}/worker/serve.py", 254, "call"]
+    assert threads[2]["all_frames"][-1] == [f"{PACKAGE}/worker/loop.py", 254, "call"]
 
 
 @pytest.mark.parametrize("size", range(0, len(WRITTEN), 37))
@@ -72,19 +72,19 @@ def test_part_of_a_stack_is_no_error(size):
     ("frames", "left"),
     [
         ([], []),
-        ([own("worker/serve.py"), own("worker/template.py")], []),
+        ([own("worker/loop.py"), own("worker/template.py")], []),
         ([library("selectors.py"), library("asyncio/base_events.py"), library("threading.py")], []),
-        ([user("f"), own("worker/serve.py")], [user("f")]),
+        ([user("f"), own("worker/loop.py")], [user("f")]),
         (  # of aioray only what the user has called
-            [library("threading.py"), own("engine/engine.py"), own("api.py", 9), user("main")],
-            [own("api.py", 9), user("main")],
+            [library("threading.py"), own("engine/engine.py"), own("api/session.py", 9), user("main")],
+            [own("api/session.py", 9), user("main")],
         ),
         ([library("queue.py"), user("main")], [library("queue.py"), user("main")]),
         (  # a callback that aioray has called, somewhere in between
             [user("callback"), own("util/pool.py"), user("main")],
             [user("callback"), own("util/pool.py"), user("main")],
         ),
-        ([own("examples/tour.py"), own("worker/serve.py")], [own("examples/tour.py")]),
+        ([own("examples/tour.py"), own("worker/loop.py")], [own("examples/tour.py")]),
     ],
 )
 def test_users_see_their_own_frames(frames, left):

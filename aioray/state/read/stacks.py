@@ -19,7 +19,7 @@ __all__ = ["Frame", "own_stacks", "parse", "trim"]
 Frame = list[Any]
 """[file, line, function]; JSON knows no tuples."""
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _LIBRARY = os.path.dirname(os.path.abspath(threading.__file__))
 _HEADER = re.compile(
     r"(?:(?:Current thread|Thread) (?P<thread>0x[0-9a-f]+)(?: \[(?P<name>.*)\])?"
