@@ -8,7 +8,7 @@
 
     ray.get([double.remote(i) for i in range(4)])   # [0, 2, 4, 6]
 
-Room: facade.
+Room: api.
 """
 
 # Every process of aioray runs this file first, workers included, so it loads nothing: a public name

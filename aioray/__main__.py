@@ -1,6 +1,6 @@
 """`python -m aioray`: the same as the command `aioray`.
 
-Room: facade. It calls `aioray.cli.main` and holds nothing else.
+Room: cli. It calls `aioray.cli.main` and holds nothing else.
 """
 
 from aioray.cli import main

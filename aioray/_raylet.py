@@ -1,6 +1,6 @@
 """What libraries import from `ray._raylet`, where Ray's classes of ids and refs are defined.
 
-Room: facade. Nothing is defined here.
+Room: api. Nothing is defined here.
 """
 
 from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator

@@ -1,6 +1,6 @@
 """Actors as programs see them: what `@remote` makes of a class, handles, and their methods.
 
-Room: facade. Checks and translates, decides nothing; whether an actor lives, and where its calls
+Room: api. Checks and translates, decides nothing; whether an actor lives, and where its calls
 wait, is known to the engine. Also used inside tasks and actors, so a worker imports it when it
 first meets a handle.
 

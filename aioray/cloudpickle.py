@@ -1,6 +1,6 @@
 """The cloudpickle library under the name that it has in Ray: `ray.cloudpickle`.
 
-Room: facade. Ray ships a copy; this is the library itself, whose names are handed on as they are:
+Room: api. Ray ships a copy; this is the library itself, whose names are handed on as they are:
 those that it exports, and by `__getattr__` what else Ray's copy happens to have, such as `pickle`.
 """
 

@@ -1,6 +1,6 @@
 """Every error a caller can see, under Ray's names and with Ray's bases.
 
-Room: facade, but imported by all the others, the child included, so it stays light: no asyncio, no
+Room: shared; imported by all others, children included, so it stays light: no asyncio, no
 cloudpickle, nothing of aioray. It only describes errors. Turning an exception of a task into bytes
 and back is the business of failures.py; deciding what is retried that of the core.
 

@@ -1,6 +1,6 @@
 """What libraries import from `ray.internal`.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`@remote` and what it makes of a function; of a class `actor` makes something.
 
-Room: facade. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call
+Room: api. Checks and translates, decides nothing: `RemoteFunction.remote()` checks the call
 against the signature and hands it to the client. `Call` is a function with one set of options; the
 client hangs what it prepared for it on `binding`, so that a second call costs no preparation.
 """

@@ -1,6 +1,6 @@
 """What a user may say about retries beyond Ray's options: RetryPolicy.
 
-Room: facade. This is the public home of the class, `from aioray.retry import RetryPolicy`; the
+Room: api. This is the public home of the class, `from aioray.retry import RetryPolicy`; the
 class itself is pure and lives in aioray.core.retries, where the core reads it. Nothing is decided
 here, and nothing else belongs here but names that users import.
 

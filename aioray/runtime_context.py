@@ -1,6 +1,6 @@
 """`get_runtime_context()`: tells code where it runs, in the driver or in which attempt of a task.
 
-Room: facade, also used in workers. Reads what the worker's main loop has noted and what the client
+Room: api, also used in workers. Reads what the worker's main loop has noted and what the client
 knows, and changes nothing. Beyond Ray it tells the number of the attempt.
 """
 

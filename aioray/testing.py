@@ -1,6 +1,6 @@
 """What tests of programs that use aioray need and programs do not: losing things on purpose.
 
-Room: facade. Acts through the client of the ref that it is given.
+Room: api. Acts through the client of the ref that it is given.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The names that programs import from `ray.types`.
 
-Room: facade. Ray keeps a generic stand-in for its reference class here, meant for annotations such
+Room: api. Ray keeps a generic stand-in for its reference class here, meant for annotations such
 as `ObjectRef[int]`. In aioray the class itself is generic, so this module only passes it on.
 Nothing may be defined here: a second class of that name would fail every isinstance check.
 """

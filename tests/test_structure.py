@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,7 +251,8 @@ def test_module_opens_with_a_docstring(name: str) -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 def test_module_names_its_room(name: str) -> None:
-    assert "Room:" in (ast.get_docstring(ast.parse(PATHS[name].read_text())) or "")
+    docstring = ast.get_docstring(ast.parse(PATHS[name].read_text())) or ""
+    assert re.findall(r"Room: (\w+)", docstring) == [room_of(name)]
 
 
 IMPURE = (

@@ -1,4 +1,4 @@
 """What libraries import from `ray._common`.
 
-Room: facade. Nothing in aioray imports it but `_private`.
+Room: api. Nothing in aioray imports it but `_private`.
 """

@@ -1,6 +1,6 @@
 """What libraries import from `ray._common.utils`.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

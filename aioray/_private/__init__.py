@@ -1,6 +1,6 @@
 """What libraries import from Ray's private parts, `ray._private`, and nothing else of them.
 
-Room: facade. Nothing in aioray imports it. `aioray.compat.names` says which library needs what.
+Room: api. Nothing in aioray imports it. `aioray.compat.names` says which library needs what.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.client_mode_hook`: Ray Client is never in use.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.ray_constants`: values, some of which mean nothing here.
 
-Room: facade.
+Room: api.
 """
 
 __all__ = ["MEMORY_RESOURCE_UNIT_BYTES", "REDIS_DEFAULT_PASSWORD"]

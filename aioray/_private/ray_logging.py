@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.ray_logging`.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.ray_option_utils`: which options there are.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.services`.
 
-Room: facade.
+Room: api.
 """
 
 from aioray.util import get_node_ip_address

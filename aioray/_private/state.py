@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.state`, or from `ray.state`, its old place.
 
-Room: facade. The public ways to the same are `nodes`, `cluster_resources`, `available_resources`
+Room: api. The public ways to the same are `nodes`, `cluster_resources`, `available_resources`
 and the state API.
 """
 

@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.worker`, or from `ray.worker`, its old place.
 
-Room: facade. The public way to nearly all of it is `get_runtime_context`.
+Room: api. The public way to nearly all of it is `get_runtime_context`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`Actor`, a base of classes whose actors' handles type checkers know. Also reached as
 `aioray.actor.Actor`.
 
-Room: facade, and the child: a class that is loaded in a worker takes it along, so it stands alone.
+Room: api: a class that is loaded in a worker takes it along, so it stands alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What type checkers and editors know of remote functions, actor classes and their methods.
 
-Room: facade. Nobody imports it at run time; the classes that programs meet are derived from these
+Room: api. Nobody imports it at run time; the classes that programs meet are derived from these
 where a type checker looks, and say themselves what they do.
 
 Three things are wanted of `f.remote(...)`: that the arguments are those of the function, by

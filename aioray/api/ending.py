@@ -1,6 +1,6 @@
 """What becomes of a session, and of all that hangs on it, when the interpreter ends.
 
-Room: face; stdlib only. `aioray/__init__.py` has `end_at_exit` of `api` called among the atexit
+Room: api; stdlib only. `aioray/__init__.py` has `end_at_exit` of `api` called among the atexit
 handlers, before those that were registered earlier than aioray was imported. Three rules hold from
 then on, so that the last thing a program prints is its own:
 

@@ -1,6 +1,6 @@
 """`Engine`, for programs that hold their engine themselves.
 
-Room: facade. A face of `aioray.engine.engine.Engine`: it shows what is meant for programs, and its
+Room: api. A face of `aioray.engine.engine.Engine`: it shows what is meant for programs, and its
 methods that do the same as functions of the module are those functions, called with this engine.
 """
 

@@ -1,6 +1,6 @@
 """What makes cells of a notebook work as programs do, and prompts too.
 
-Room: facade. IPython is never imported here: who runs in it finds it loaded. An engine that is
+Room: api. IPython is never imported here: who runs in it finds it loaded. An engine that is
 attached prints what workers print into the cell that runs when it comes, and all of it before the
 cell ends. `%load_ext aioray` makes `import ray` mean aioray.
 

@@ -1,6 +1,6 @@
 """`aioray.progress`: a bar for tasks that take long, and their values.
 
-Room: facade. Who waits for refs finds their values here one by one, with a bar that says how many
+Room: api. Who waits for refs finds their values here one by one, with a bar that says how many
 are there, have failed, run now and were run again. Bars are drawn by `aioray.shared.terminal`,
 below everybody's lines; in a notebook, where there is no terminal, as an output that is updated.
 

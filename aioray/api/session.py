@@ -1,6 +1,6 @@
 """The functions of the API: init, get, put, wait, cancel, kill, shutdown, what tells of a session.
 
-Room: facade. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
+Room: api. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
 a plain script starts it on a thread of its own; in a running event loop it lives in that loop,
 unless programs written for Ray, or people at a prompt, want to block there; `aioray.Engine` is for
 programs that want to hold it themselves. Every call but a few starts a session if there is none, as

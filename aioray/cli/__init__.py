@@ -1,6 +1,6 @@
 """The command `aioray`.
 
-Room: facade; nobody imports it but `python -m aioray`. Here click reads the command line; what the
+Room: cli; nobody imports it but `python -m aioray`. Here click reads the command line; what the
 commands do stands in modules beside this one.
 
 click only parses. It must be off the stack before a user's script runs, because it turns

@@ -1,6 +1,6 @@
 """`aioray alias`: makes `import ray` mean aioray for all programs of a Python environment.
 
-Room: facade. `aioray run` does it for one program and its children, and leaves no trace. Here the
+Room: cli. `aioray run` does it for one program and its children, and leaves no trace. Here the
 folder that those find, see `aioray.ray_alias`, is copied to where packages are, with a command
 `ray` beside the environment's others. What is written is recorded as pip records it, so that `pip
 uninstall ray` takes it away too. An installed Ray is never touched.

@@ -1,6 +1,6 @@
 """The commands of Ray that are about a cluster, or about Ray itself: what to do instead.
 
-Room: facade. Set-up scripts call some of them; `stop` succeeds, since what it asks for is so.
+Room: cli. Set-up scripts call some of them; `stop` succeeds, since what it asks for is so.
 """
 
 from __future__ import annotations

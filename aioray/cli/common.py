@@ -1,6 +1,6 @@
 """What commands share that look at a session: their options, and what errors come to.
 
-Room: facade. A command that wears `session_options` gets a `Target`, and opens what it wants to see
+Room: cli. A command that wears `session_options` gets a `Target`, and opens what it wants to see
 with `target.view()`. Errors end it with a line that says what to do: with 2 where the command line
 is wrong, as click does, and with 1 where a session cannot be looked at.
 """

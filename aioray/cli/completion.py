@@ -1,6 +1,6 @@
 """`aioray completion`: a script that lets a shell complete commands, options and values.
 
-Room: facade. The completing is click's. For bash it needs help: bash takes "state=FAILED" for three
+Room: cli. The completing is click's. For bash it needs help: bash takes "state=FAILED" for three
 words, so what click reads is put together again, and what it answers is cut to what follows the
 "=". And a key ends in "=", behind which no blank may come.
 """

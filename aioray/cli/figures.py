@@ -1,6 +1,6 @@
 """What the commands that people watch share: how numbers are written, how full the store is.
 
-Room: facade.
+Room: cli.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`aioray get`: all there is to tell of one thing.
 
-Room: facade.
+Room: cli.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a script, module or text as Python itself would have, with `import ray` meaning aioray.
 
-Room: facade. It does not parse the command line and knows nothing of tasks.
+Room: cli. It does not parse the command line and knows nothing of tasks.
 
 The script's module takes the place of `__main__` for good: cloudpickle decides by that name whether
 a function is sent by value, and atexit handlers and threads run after the script's last line.

@@ -1,6 +1,6 @@
 """`aioray list`: rows of a resource.
 
-Room: facade. Which rows is decided in `aioray.state.read.queries`, how they look in `render`.
+Room: cli. Which rows is decided in `aioray.state.read.queries`, how they look in `render`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`aioray logs`: what tasks, actors and workers have printed, while a program runs and afterwards.
 
-Room: facade. Output goes out byte by byte as it was written; what the command itself has to say
+Room: cli. Output goes out byte by byte as it was written; what the command itself has to say
 goes to stderr, but for the titles that separate the attempts of a task and the processes of an
 actor. What is no command is the name of a log, or a pattern for some, as in Ray.
 """

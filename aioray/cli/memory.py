@@ -1,6 +1,6 @@
 """`aioray memory`: which objects there are, and who holds them.
 
-Room: facade. Sections, columns and options are those of `ray memory`; rows take one line, and the
+Room: cli. Sections, columns and options are those of `ray memory`; rows take one line, and the
 columns Where and Refs are added. Rows are sorted as Ray sorts them, in ascending order; if only
 some are shown, these are the largest, and not the smallest as in Ray.
 """

@@ -1,6 +1,6 @@
 """Draws what commands have to tell: tables, yaml and json, and tables on a terminal.
 
-Room: facade. Without a terminal a table is plain text, laid out as Ray's command line does, so that
+Room: cli. Without a terminal a table is plain text, laid out as Ray's command line does, so that
 scripts that cut it into columns go on working. On a terminal the same is drawn by rich, with
 colours. Where the table is wider than the terminal, what all rows have in common is told once above
 it; where that does not help, each row becomes a paragraph, broken between values. No value is ever

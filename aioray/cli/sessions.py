@@ -1,6 +1,6 @@
 """`aioray sessions`: which sessions there are and were.
 
-Room: facade.
+Room: cli.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`aioray stack`: where every process of a running session is right now.
 
-Room: facade. What it prints was collected by the driver, see `aioray.engine.processes.stacks`; only
+Room: cli. What it prints was collected by the driver, see `aioray.engine.processes.stacks`; only
 the source lines are read here.
 """
 

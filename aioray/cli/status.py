@@ -1,6 +1,6 @@
 """`aioray status`: a session at a glance.
 
-Room: facade. The upper half has the layout of `ray status`, whose words programs look for; below
+Room: cli. The upper half has the layout of `ray status`, whose words programs look for; below
 follows what Ray says elsewhere or nowhere: tasks and actors by state, workers, what went wrong.
 """
 

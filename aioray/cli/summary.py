@@ -1,6 +1,6 @@
 """`aioray summary`: how many tasks, actors and objects there are, and in which states.
 
-Room: facade.
+Room: cli.
 """
 
 from __future__ import annotations

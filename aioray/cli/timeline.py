@@ -1,6 +1,6 @@
 """`aioray timeline`: a file for chrome://tracing and ui.perfetto.dev.
 
-Room: facade. What stands in it is decided in `aioray.state.read.timeline`.
+Room: cli. What stands in it is decided in `aioray.state.read.timeline`.
 """
 
 from __future__ import annotations

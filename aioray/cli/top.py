@@ -1,6 +1,6 @@
 """`aioray top`: a running session, drawn again and again.
 
-Room: facade. `Frame` makes one picture out of a View and of what the frame before has seen, which
+Room: cli. `Frame` makes one picture out of a View and of what the frame before has seen, which
 rates and CPU shares need. Numbers of processes are read from /proc.
 """
 

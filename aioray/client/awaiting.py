@@ -1,6 +1,6 @@
 """The asyncio future of a ref's value, for those who ask for one (`ObjectRef.as_future`).
 
-Room: face. Apart from `refs`, so that a worker in which refs pass by need not load asyncio.
+Room: client. Apart from `refs`, so that a worker in which refs pass by need not load asyncio.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where a task, an actor or a value was made, for those who ask for it by Ray's two variables.
 
-Room: shared by driver and worker. `RAY_record_task_actor_creation_sites` gives the rows of tasks
+Room: client. `RAY_record_task_actor_creation_sites` gives the rows of tasks
 and actors the stack of the call, `RAY_record_ref_creation_sites` those of objects its last frames.
 Each process looks at its own environment once, when it starts to make such things; what has asked
 for nothing pays nothing. Shown is the user's code: no frame of this package, and nothing from

@@ -1,6 +1,6 @@
 """What this worker is doing now: read by the runtime context and by the output streams.
 
-Room: child. Written by the loop of a worker and by the hosts of actors only. Where one thing runs
+Room: client. Written by the loop of a worker and by the hosts of actors only. Where one thing runs
 at a time, `place` is plain attributes. In an actor whose calls run side by side, `share` makes it
 look up the call to which the asking thread or asyncio task belongs; a thread that a call has
 started belongs to none.

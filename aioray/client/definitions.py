@@ -1,6 +1,6 @@
 """What a call is before anybody runs it, or makes an actor: checked, serialized, described.
 
-Room: shared by driver and worker, because tasks call remote functions too. Runs in the caller's
+Room: client, because tasks call remote functions too. Runs in the caller's
 thread: whatever is wrong with a call is raised there. A `Definition` is all that one function's
 options mean for its tasks, and can be sent; a call adds its arguments. An `ActorDefinition` is that
 for a class and its actors, a `MethodDefinition` for a method and its calls.

@@ -1,6 +1,6 @@
 """Which runtime environments are the same: the key by which workers are dedicated and reused.
 
-Room: shared by driver and worker, because tasks call remote functions too; runs in the caller's
+Room: client, because tasks call remote functions too; runs in the caller's
 thread, and is pure but for pickling. Environments are equal if their
 fields are, after merging, and if their hooks have the same pickle. The core sees the key only as
 something that can be compared; `Crew` reads from it what a worker has to be told.

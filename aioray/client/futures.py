@@ -1,6 +1,7 @@
 """`concurrent.futures.Future`s of refs, which nobody can wait for where that would be for ever.
 
-Room: face; loaded when the first such future is made, because asyncio programs have no need of it.
+Room: client; loaded when the first such future is made, because asyncio programs have no need of
+it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`ObjectRefGenerator`, the handle to what a generator task yields, and its deprecated relative.
 
-Room: face, also used by tasks in workers. Stands on the client of the ref that it is made with and
-on ordinary refs: for each item there is a signal, an object whose value says whether there is such
-an item, so that waiting for the next one is waiting for a ref. Not thread-safe: one reader.
+Room: client, also used by tasks in workers. Stands on the client of the ref that it is made with
+and on ordinary refs: for each item there is a signal, an object whose value says whether there is
+such an item, so that waiting for the next one is waiting for a ref. Not thread-safe: one reader.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes the log records of a driver and its workers in the form of its `LoggingConfig`.
 
-Room: shared by driver and worker; of aioray it reads where code runs. `init` applies it to the root
+Room: client; of aioray it reads where code runs. `init` applies it to the root
 logger and those named "ray" and "aioray" in its own process, and sends it to every worker. Records
 say which job, node, worker, task and actor they come from. Source: Ray API, ray.LoggingConfig.
 """

@@ -1,6 +1,6 @@
 """Where a task or an actor is to run, as its options say it: in a placement group, on which node.
 
-Room: shared by driver and worker. It looks at the options only; whether there is such a group, and
+Room: client. It looks at the options only; whether there is such a group, and
 room for the task in it, is known to the engine, see `engine.groups`. Strategies and handles of
 groups are recognised by the name of their class and by what they have, so that nothing of the face
 is imported here.

@@ -1,6 +1,6 @@
 """What the API stands on: the operations of an engine, whoever carries them out.
 
-Room: the seam between face and engine. `Client` is implemented by the engine in the driver, and in
+Room: client. `Client` is implemented by the engine in the driver, and in
 a worker by the connection to it, which is made when it is first asked for. Several clients may be
 open in one process: each has a job of its own, and refs find theirs by the job id inside them.
 

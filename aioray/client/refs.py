@@ -1,7 +1,7 @@
 """`ObjectRef`, the handle to a value that may not exist yet, and the entry behind it.
 
-Room: face, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is the
-state of one object in the driver: pending, a small value's bytes, a large value's place in the
+Room: client, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is
+the state of one object in the driver: pending, a small value's bytes, a large value's place in the
 store, or a failure. Refs, tasks that need it and values that contain its ref hold it by ordinary
 references; when the last is gone, so is the value. Entries change on the engine's thread only;
 reading `outcome` is safe from anywhere. It is assigned when all else is in place, and becomes None

@@ -1,6 +1,6 @@
 """Checks a call against the signature of what is called, in the caller, and names that.
 
-Room: facade, also used where calls are serialized, in driver and worker. Ray's rule: arguments that
+Room: client, also used where calls are serialized, in driver and worker. Ray's rule: arguments that
 do not fit are a TypeError at `.remote()`, with the text of `inspect.Signature.bind`. Binding costs
 a hundred times as much as submitting should, so that calls with positional arguments alone, which
 nearly all are, are checked by counting them.

@@ -1,6 +1,6 @@
 """Makes `import ray` mean aioray, in this process and in the Python processes that it starts.
 
-Room: facade, and used by children too, so it imports the standard library only.
+Room: compat, and used by children too, so it imports the standard library only.
 
 `install` puts a finder in front of `sys.meta_path`. An installed Ray is never looked at. `ray`
 itself is a module object of its own, because its name, version and text differ from aioray's; all

@@ -1,6 +1,6 @@
 """Which parts of Ray aioray does not have, and what to tell a program that asks for one.
 
-Room: facade, and used by children too, so it imports next to nothing, not even the exceptions: they
+Room: compat, and used by children too, so it imports next to nothing, not even the exceptions: they
 may be half loaded when the face is asked for a name. It never looks for Ray itself. The face asks
 it about an unknown name, `alias` about a module to be imported.
 

@@ -1,6 +1,6 @@
 """Old and private names of Ray that libraries use, and what stands for them here.
 
-Room: facade, and used by children too, so it imports next to nothing. The tables say which library
+Room: compat, and used by children too, so it imports next to nothing. The tables say which library
 needs each name, as it is written under `ray`, with dots, and are the only place that does.
 
 NAMES work: what they give is imported when it is asked for. PLACEHOLDERS are parts of Ray that

@@ -1,6 +1,6 @@
 """`ray.logger`: the logger that libraries share with Ray, and which programs set up to hear it.
 
-Room: facade. aioray's own, "aioray", is its child: what a program does to "ray" applies to both,
+Room: compat. aioray's own, "aioray", is its child: what a program does to "ray" applies to both,
 unless it says otherwise of "aioray".
 """
 

@@ -1,6 +1,6 @@
 """The error for a name that Ray has and aioray has not.
 
-Room: facade. It stands apart from the other exceptions and from `ray_features`, so that the face
+Room: compat. It stands apart from the other exceptions and from `features`, so that the face
 can be asked for any name while `aioray.exceptions` is still being imported.
 """
 

@@ -1,6 +1,6 @@
 """The engine: an event loop's supervisor of workers, and the client that the API talks to.
 
-Room: shell. It feeds the scheduler with what happens and carries out what that orders; all state
+Room: engine. It feeds the scheduler with what happens and carries out what that orders; all state
 changes on the loop's thread, without locks. Other threads leave tasks and calls in one deque and
 wake the loop once for many. A loop tick's submissions become one event, and answers that arrive
 together too.

@@ -1,6 +1,6 @@
 """What tasks ask of the engine: calls of remote functions, values, waiting, cancelling.
 
-Room: shell. The driver's side of `aioray.worker.client`; everything here happens on the engine's
+Room: engine. The driver's side of `aioray.worker.client`; everything here happens on the engine's
 thread, in the order in which a worker has said it, and in order with its answers. A `Guest` is what
 one worker has asked for and not been told yet, and the refs that it holds: while it does, their
 objects live. It ends with its worker.

@@ -1,6 +1,6 @@
 """An engine for scripts that have no event loop: the same engine, on a loop in a thread.
 
-Room: shell. uvloop where it is installed, because waking its loop from another thread is ten times
+Room: engine. uvloop where it is installed, because waking its loop from another thread is ten times
 cheaper. The thread is a daemon: it never keeps a program from ending.
 """
 

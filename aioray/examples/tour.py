@@ -3,7 +3,7 @@
 A worker crashes and its task is run again; an error reaches whoever asked for a result that depends
 on it, as the exception it was; a task that takes too long is cancelled.
 
-Room: none of them. Nothing imports it, and it uses aioray as any program would, by Ray's name.
+Room: api. Nothing imports it, and it uses aioray as any program would, by Ray's name.
 """
 # mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN204, D101, D103, N818, T201

@@ -3,7 +3,7 @@
 Progress bars in `tqdm_ray`, where objects lie, and `queue` and `state`, which have moved to
 `aioray.util`.
 
-Room: facade. A module is imported when it is first asked for.
+Room: api. A module is imported when it is first asked for.
 """
 
 from __future__ import annotations

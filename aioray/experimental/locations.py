@@ -1,6 +1,6 @@
 """Tells where objects lie, which on one machine is there, and how large they are.
 
-Room: facade. Source: Ray API, ray.experimental.get_object_locations.
+Room: api. Source: Ray API, ray.experimental.get_object_locations.
 """
 
 from __future__ import annotations

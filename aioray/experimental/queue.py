@@ -1,6 +1,6 @@
 """The old name of `aioray.util.queue`, which old programs import.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Progress bars for tasks and for the driver: `tqdm_ray.tqdm`, a small part of tqdm's interface.
 
-Room: facade, also used in workers, where a bar sends its state to the driver and draws nothing. The
+Room: api, also used in workers, where a bar sends its state to the driver and draws nothing. The
 driver draws all bars together, see `aioray.shared.terminal`.
 """
 

@@ -1,6 +1,6 @@
 """What may be asked of a class of actors, of its methods and of single calls: checked and frozen.
 
-Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
+Room: options. It checks and translates what the user wrote and decides nothing; it starts nothing
 and imports neither client nor engine. Single options are checked by `checks`, and what is
 the same for tasks and actors is in its table.
 

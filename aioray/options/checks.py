@@ -1,6 +1,6 @@
 """Checks of single options: what a value must be, and what is kept of it.
 
-Room: facade. Each check is a function of (name, value) that returns the value to keep, or raises
+Room: options. Each check is a function of (name, value) that returns the value to keep, or raises
 TypeError or ValueError with a text that says what is expected, what was found and what to do. What
 options there are, and which go together, is said in `task` (tasks, sessions) and `actor`
 (actors, methods); names and errors are Ray's there too.

@@ -1,6 +1,6 @@
 """What a worker process is to find: the fields of `runtime_env`, checked and completed.
 
-Room: facade, used by the runtime context of workers too. It looks at the file system, to refuse
+Room: options, used by the runtime context of workers too. It looks at the file system, to refuse
 what is not there, and changes nothing. Setting up is done in the worker (`aioray.worker.setup`),
 deciding what is equal in `aioray.client.environments`.
 

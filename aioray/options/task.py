@@ -1,6 +1,6 @@
 """What may be asked of a task and of a session: checked, completed and frozen.
 
-Room: facade. It checks and translates what the user wrote and decides nothing; it starts nothing
+Room: options. It checks and translates what the user wrote and decides nothing; it starts nothing
 and imports neither client nor engine. The only things it reads from outside are the environment
 and the size of the machine, for defaults of init(). Single options are checked by `checks`
 and `runtime_env`; what may be asked of actors is said in `actor`.

@@ -1,6 +1,6 @@
 """The keywords of `remote`, `options`, `method` and `init`, with their types, for type checkers.
 
-Room: facade. Nobody imports it at run time: it says to checkers and editors what `options`,
+Room: options. Nobody imports it at run time: it says to checkers and editors what `options`,
 `actor` and `checks` check, and a test compares the names. What the options mean is
 said by the functions that take them.
 """

@@ -1,6 +1,6 @@
 """Puts values of the user's into the text of an error.
 
-Room: facade. Nothing else belongs here than what more than one module of checks needs. A value may
+Room: options. Nothing else belongs here than what more than one module of checks needs. A value may
 do anything in its `__repr__`, and the message must be built all the same.
 """
 

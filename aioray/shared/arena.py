@@ -1,6 +1,6 @@
 """The shared memory that large values lie in, as any process of a session sees it.
 
-Room: shared by driver and worker. One anonymous memory file, sparse and sealed against changes of
+Room: shared. One anonymous memory file, sparse and sealed against changes of
 its size; it is gone with the last process that has it open. Who may write where is decided by the
 driver alone (`aioray.engine.objects.store`). What is read is mapped for reading only: no reader can
 change a value. The whole is mapped once, or where addresses are scarce (ulimit -v) each value as

@@ -1,6 +1,6 @@
 """Takes exceptions apart that pickle would not bring over, for `failures` to send what it can.
 
-Room: child and shell alike; loaded when the first exception needs it; imports exceptions alone.
+Room: shared; loaded when the first exception needs it; imports exceptions alone.
 
 pickle makes an exception again by calling its class with `args`, which fails, or does something
 else, where an `__init__` takes other arguments than it hands on to `super().__init__`. It loses

@@ -1,6 +1,6 @@
 """What is written of a value that is a part of something larger: what it shows, not the whole.
 
-Room: shared by driver and worker, and loaded by `serialization` only for values that have Arrow
+Room: shared, and loaded by `serialization` only for values that have Arrow
 arrays or torch tensors in them. It imports neither library unless the program has.
 
 A slice of an Arrow array has the buffers of the whole, and pickles them; so do the columns of a

@@ -1,6 +1,6 @@
 """Carries the exception of a task from the worker to the driver, with its traceback as text.
 
-Room: child and shell alike; imports exceptions and serialization. The pickler of the worker comes
+Room: shared; imports exceptions and serialization. The pickler of the worker comes
 from outside as `dumps` and `loads`. Decides nothing: what is retried is known elsewhere.
 
 `capture` runs in the worker: the exception is the user's, so its `__str__`, `__reduce__` and

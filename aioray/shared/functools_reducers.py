@@ -1,6 +1,6 @@
 """How what `functools` makes of functions of a script is pickled: caches, properties, dispatchers.
 
-Room: shared by driver and worker, part of `serialization`. Neither pickle nor cloudpickle knows
+Room: shared, part of `serialization`. Neither pickle nor cloudpickle knows
 these: a cache is written as a name, which a worker cannot find if it is one of `__main__`, and the
 others hold locks and weak references. Each is made again of the function that it wraps; what was
 cached stays behind. What can be found by its name in a module is still sent as that.

@@ -1,6 +1,6 @@
 """The classes of ids that Ray has: `ray.TaskID`, `ray.NodeID` and their like.
 
-Room: facade; stdlib only. An id is bytes with a kind. Inside aioray ids are bytes, and in the state
+Room: shared; stdlib only. An id is bytes with a kind. Inside aioray ids are bytes, and in the state
 API hexadecimal digits; these classes are for programs that hold or annotate ids. That of an object
 is its `ObjectRef`. Source: Ray API, ray._raylet.BaseID.
 """

@@ -1,6 +1,6 @@
 """Identifiers: what a job, a task, an object and a worker are called.
 
-Room: shared by driver and worker; stdlib only. The shapes are Ray's: JobID 4 bytes, ActorID 16,
+Room: shared; stdlib only. The shapes are Ray's: JobID 4 bytes, ActorID 16,
 TaskID 24, ObjectRef 28 = task id + little-endian index, node and worker ids 28. A task's id is a
 function of job, parent task and submission counter, so a script names its tasks alike in every run.
 Inside the engine tasks are known by that counter alone; ids are computed when somebody looks at

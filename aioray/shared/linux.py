@@ -1,6 +1,6 @@
 """The one place that talks to the Linux kernel beyond what the os module wraps portably.
 
-Room: shared by driver and worker; stdlib only. Another platform needs replacements for what is here
+Room: shared; stdlib only. Another platform needs replacements for what is here
 and for the descriptors named in `wire`: parent-death signal (prctl), sub-reaper (prctl), the list
 of own children (/proc), pidfds, eventfds, memory files that can be sealed, mapped and given back in
 part, SOCK_SEQPACKET, the out-of-memory counters, and the size of the memory.

@@ -1,6 +1,6 @@
 """Meters: what counters, gauges and histograms stand at, in this process and in its workers.
 
-Room: shared by driver and worker; stdlib only. Loaded by programs that measure something only.
+Room: shared; stdlib only. Loaded by programs that measure something only.
 
 A `Board` holds the meters of one process. `record` only puts a sample into a deque, so it needs no
 lock, and neither an interrupt nor a finalizer that measures something too can do harm; samples are

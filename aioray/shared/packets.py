@@ -1,6 +1,6 @@
 """Messages of any size over a SOCK_SEQPACKET socket, with descriptors attached.
 
-Room: shared by driver, template and worker; stdlib only. One packet is one marshalled message,
+Room: shared; stdlib only. One packet is one marshalled message,
 which is no list. A message that is too large for a packet lies in a memory file, which travels with
 the packet as its last descriptor; the packet is then a list: where in the file the message begins,
 and a number that tells what it was about should the file get lost. Long byte strings of a message

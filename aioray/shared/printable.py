@@ -1,6 +1,6 @@
 """Makes text that is not aioray's own fit to stand in a line on a terminal or in a log.
 
-Room: any; imports nothing. Names of tasks, actors, classes and folders, texts of errors and what
+Room: shared; imports nothing. Names of tasks, actors, classes and folders, texts of errors and what
 else a program or a file may say go through here where they are printed for people: what would steer
 the terminal, reorder the line or begin another one is written out, as `repr` would. What machines
 read (JSON, YAML, the state API) escapes by its own rules and stays exact, and the lines that users

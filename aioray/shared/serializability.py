@@ -1,6 +1,6 @@
 """Finds out which member of an object cannot be serialized, for error messages.
 
-Room: facade, but it imports the standard library only, and the pickler is an argument. It reads
+Room: shared, but it imports the standard library only, and the pickler is an argument. It reads
 objects and never changes them; it knows nothing about tasks.
 
 How it works: breadth first, so that the shortest path to a culprit is found. An object that

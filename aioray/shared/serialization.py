@@ -1,6 +1,6 @@
 """Values to bytes and back: pickle 5 first, cloudpickle where pickle would not do.
 
-Room: shared by driver and worker; knows refs only as things that announce themselves while being
+Room: shared; knows refs only as things that announce themselves while being
 pickled (`note_ref`). A value is a plain pickle (it begins with 0x80); or, if it has out-of-band
 buffers or contains refs, a container (it begins with 0x01) in which the buffers lie aligned and can
 be used in place: arrays loaded from it share its memory and are read-only; or large `bytes` as they

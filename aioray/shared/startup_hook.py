@@ -1,6 +1,6 @@
 """Runs `_tracing_startup_hook`, in the driver and in each of its workers.
 
-Room: shared by driver and worker. The hook is named, not sent: "module:function". It sets up what
+Room: shared. The hook is named, not sent: "module:function". It sets up what
 is to happen with spans, such as OpenTelemetry's TracerProvider, which a process has once.
 """
 

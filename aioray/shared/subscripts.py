@@ -1,6 +1,6 @@
 """What stands at run time for the generic classes that type checkers see.
 
-Room: facade. Those are in `call_types`: they have type arguments with defaults and overloads by the
+Room: shared. Those are in `call_types`: they have type arguments with defaults and overloads by the
 dozen, none of which a running program needs. What it needs is that `RemoteFunction[[int], str]` is
 understood, in annotations, and that nobody meets the bases of checkers.
 """

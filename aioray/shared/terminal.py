@@ -1,6 +1,6 @@
 """Progress bars at the bottom of the terminal, with everybody's lines above them.
 
-Room: shell; also used by `aioray.experimental.tqdm_ray` in the driver. One `Display` per process
+Room: shared; also used by `aioray.experimental.tqdm_ray` in the driver. One `Display` per process
 holds the bars of all workers and of the driver. On a terminal it redraws them as a block below the
 last line; where stderr is a file or a pipe it writes a plain line per bar, seldom.
 

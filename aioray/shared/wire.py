@@ -1,6 +1,6 @@
 """What driver, template and worker say to each other, and how it is framed.
 
-Room: shared by engine and worker; stdlib only, imports nothing of either.
+Room: shared; stdlib only, imports nothing of either.
 
 A worker has these descriptors (`WorkerFds`):
 

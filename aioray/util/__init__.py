@@ -1,6 +1,6 @@
 """Small helpers under the names they have in `ray.util`.
 
-Room: facade. Only what needs no session and no engine stands here; larger tools get modules of
+Room: api. Only what needs no session and no engine stands here; larger tools get modules of
 their own below this package, so that importing one does not load the others. A name that Ray has
 here and aioray has not is an AttributeError that says so, as on the face.
 

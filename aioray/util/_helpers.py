@@ -1,6 +1,6 @@
 """Iterating over results in the order in which they come.
 
-Room: facade. Written with `wait` and `get` alone, so it works wherever these do.
+Room: api. Written with `wait` and `get` alone, so it works wherever these do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which actors have names.
 
-Room: facade. Asks the client of the call; to get one of them is `aioray.get_actor`.
+Room: api. Asks the client of the call; to get one of them is `aioray.get_actor`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Shows metrics to Prometheus, in the form of its client library.
 
-Room: state; loaded by `aioray.util.metrics.export()` only, as it needs the extra `aioray[metrics]`.
+Room: api; loaded by `aioray.util.metrics.export()` only, as it needs the extra `aioray[metrics]`.
 A scrape reads the user's metrics and what engines have counted, and asks the engines of this
 process what is going on: on the loop of an engine directly, elsewhere that is asked to answer.
 Opens no port and starts no thread.

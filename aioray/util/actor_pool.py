@@ -1,6 +1,6 @@
 """A pool of actors that values are handed out to.
 
-Room: facade. Written with `wait` and `get` alone. There is no thread behind it: what the pool does,
+Room: api. Written with `wait` and `get` alone. There is no thread behind it: what the pool does,
 it does inside the calls of its methods, so a value that found no free actor is sent when a result
 is taken, not when an actor becomes free.
 """

@@ -1,6 +1,6 @@
 """Ray's markers of API stability, for libraries that put them on classes of their own.
 
-Room: facade. Ray adds a note to the docstring; here the marked object comes back untouched. The
+Room: api. Ray adds a note to the docstring; here the marked object comes back untouched. The
 keyword arguments are Ray's and are accepted without being looked at.
 """
 

@@ -1,6 +1,6 @@
 """Tells whether an object can be sent to a worker, and which part of it cannot.
 
-Room: facade. Words and prints what `aioray.shared.serializability` finds.
+Room: api. Words and prints what `aioray.shared.serializability` finds.
 """
 
 from __future__ import annotations

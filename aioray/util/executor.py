@@ -1,6 +1,6 @@
 """`concurrent.futures.Executor` on tasks: for code that takes an executor, such as asyncio's.
 
-Room: facade. Each call is an ordinary task of the session, with the task's retries and errors; the
+Room: api. Each call is an ordinary task of the session, with the task's retries and errors; the
 executor only remembers its futures, to wait for them or to cancel them.
 """
 

@@ -1,6 +1,6 @@
 """Counters, gauges and histograms of your own, in the driver, in tasks and in actors.
 
-Room: facade, also used in workers. The classes are those of `ray.util.metrics`. Workers send what
+Room: api, also used in workers. The classes are those of `ray.util.metrics`. Workers send what
 they measure to the driver, at the latest half a second later and before the answer of the task that
 has measured it; there `collect()` reads it all. With the extra `aioray[metrics]`, `export()` shows
 it to Prometheus together with what the engine counts about itself, see

@@ -1,6 +1,6 @@
 """Placement groups: resources that are reserved together, and given to the tasks that name them.
 
-Room: facade. Checks and translates; the client does the rest. On one machine a group is a share of
+Room: api. Checks and translates; the client does the rest. On one machine a group is a share of
 its resources that others cannot take: it waits until there is room for all bundles at once, and
 keeps that until it is removed.
 

@@ -1,6 +1,6 @@
 """A queue that the driver, tasks and actors share.
 
-Room: facade. An asyncio.Queue inside an asynchronous actor, and a face that calls it. Pickling the
+Room: api. An asyncio.Queue inside an asynchronous actor, and a face that calls it. Pickling the
 face pickles the actor's handle, so every copy means the same queue, which ends with the last one.
 
 Wart: everybody who waits in `put` or `get` holds one of the actor's calls, of which 1000 can run

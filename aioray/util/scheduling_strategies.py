@@ -1,6 +1,6 @@
 """The objects that `scheduling_strategy=` takes, under the names they have in Ray.
 
-Room: facade. Plain data, checked when it is made. With one node a strategy either changes nothing
+Room: api. Plain data, checked when it is made. With one node a strategy either changes nothing
 or makes it impossible to run the task: then its ref raises TaskUnschedulableError. What they mean
 is decided by the engine, which knows them by name. Picklable.
 Source: Ray API reference, ray.util.scheduling_strategies.

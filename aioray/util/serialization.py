@@ -1,6 +1,6 @@
 """How instances of a class are to be serialized, said for a class that one cannot change.
 
-Room: facade. Only fills a table of `aioray.shared.serialization`.
+Room: api. Only fills a table of `aioray.shared.serialization`.
 """
 
 from __future__ import annotations

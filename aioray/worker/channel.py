@@ -1,6 +1,6 @@
 """A worker's side of its channels to the driver: frames out, packets in, questions and replies.
 
-Room: child. Any thread of a task may ask the driver something; one frame is written at a time, and
+Room: worker. Any thread of a task may ask the driver something; one frame is written at a time, and
 one thread reads while the others wait for what it finds. There is no reader thread as long as
 nobody waits in an event loop, because a hand-over between threads costs more than a small task.
 Where an actor runs its calls in other threads, its main thread is the only one that reads

@@ -1,6 +1,6 @@
 """The client that tasks use: remote functions, refs and the rest of the API, from inside a worker.
 
-Room: child. Everything is asked of the driver, which alone knows what there is: `Connection` turns
+Room: worker. Everything is asked of the driver, which alone knows what there is: `Connection` turns
 calls into frames and replies into outcomes. A ref here is known by its id. The driver is told when
 the first ref to an object appears in this process and when the last is gone, in the order in which
 that happens with everything else; so it keeps each object alive for as long as it can be asked for.

@@ -1,6 +1,6 @@
 """Runs coroutines and asynchronous generators of tasks, on an event loop of the attempt's own.
 
-Room: child; loaded by the first task that needs it, because asyncio takes long to load. A cancel
+Room: worker; loaded by the first task that needs it, because asyncio takes long to load. A cancel
 arrives in the coroutine as CancelledError, as it would in any asyncio program; if that leaves it,
 the attempt was interrupted. One that nobody has asked for is an error like others. What it has left
 running ends with the attempt.

@@ -1,6 +1,6 @@
 """Lets the libraries in a worker see the GPUs of the running attempt, and no others.
 
-Room: child. CUDA reads CUDA_VISIBLE_DEVICES once, when it is first used in a process; so it is set
+Room: worker. CUDA reads CUDA_VISIBLE_DEVICES once, when it is first used in a process; so it is set
 before anything of the user's is entered or loaded, and functions that ask for GPUs have a process
 of their own unless they say otherwise (max_calls).
 

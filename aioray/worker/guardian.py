@@ -1,6 +1,6 @@
 """The guardian: the process between driver and template, which outlives both to end what is below.
 
-Room: child. It is forked off the template when that has imported what it needs, shares all of that
+Room: worker. It is forked off the template when that has imported what it needs, shares all of that
 memory, and from then on only waits for two things: the end of the template, and the end of the
 driver. Then it kills and reaps everything below itself, and ends as the template has ended. So
 whoever waits for it knows that nothing is left.

@@ -1,6 +1,6 @@
 """SIGINT in a worker: KeyboardInterrupt for one attempt, while its function runs, and nothing else.
 
-Room: child. The driver writes the number of the attempt into the page and then sends the signal.
+Room: worker. The driver writes the number of the attempt into the page and then sends the signal.
 The handler raises only if that attempt is inside user code at that moment; otherwise the signal is
 late, or early, and does nothing: early ones are found at the boundary by `requested`.
 

@@ -1,6 +1,6 @@
 """A worker's main loop: claim an attempt, run it, answer, ring the bell when nothing is left to do.
 
-Room: child. Everything happens in the main thread, because a hand-over between threads costs more
+Room: worker. Everything happens in the main thread, because a hand-over between threads costs more
 than a small task. The order of one attempt is fixed: claim its number, note it in the page, load
 function and arguments, enter user code, leave it, write the answer, clear the page. An interrupt
 counts only between enter and leave (see `interrupts`); what the kernel has in the answers pipe

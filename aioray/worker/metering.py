@@ -1,6 +1,6 @@
 """Sends what user code in this worker measures to the driver.
 
-Room: child; loaded by the first metric that user code makes. What was measured goes with whatever
+Room: worker; loaded by the first metric that user code makes. What was measured goes with whatever
 is said to the driver next, before it: an answer is preceded by what its task has measured, so that
 whoever has the value can see that too. For attempts that say nothing for long there is a thread,
 which lives as long as something is measured. What is left is sent when the interpreter ends.

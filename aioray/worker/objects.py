@@ -1,6 +1,6 @@
 """Large values in a worker: arguments are read where they lie, results written where they stay.
 
-Room: child. What a task gets shares the memory of the store. A task may keep such an array beyond
+Room: worker. What a task gets shares the memory of the store. A task may keep such an array beyond
 its end, so at the end of each attempt the driver is told of the views that are still alive, and
 when they end it is told of that: until then the memory is not used for anything else.
 

@@ -1,6 +1,6 @@
 """Reaps what a worker inherits, and nothing that the user's code has started.
 
-Room: child. A worker is a sub-reaper, so that its end takes along what its tasks have started: the
+Room: worker. A worker is a sub-reaper, so that its end takes along what its tasks have started: the
 orphans of their processes become its children, and zombies when they end. Somebody has to collect
 those, but a child that user code has started is that code's own: it wants the exit status.
 

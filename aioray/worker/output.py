@@ -1,6 +1,6 @@
 """stdout and stderr of a worker, marked so that the driver knows which attempt wrote what.
 
-Room: child. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that
+Room: worker. The descriptors 1 and 2 are pipes to the driver, also for C code and for programs that
 a task starts. An invisible mark goes ahead of what another attempt than before writes: through
 Python's own streams (`MarkedFile`), by `os.write`, or by a process that it starts. For the latter
 some functions of `os` announce the attempt first; an audit hook would do too, but slows every

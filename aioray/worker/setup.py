@@ -1,6 +1,6 @@
 """Puts a new worker into its runtime environment, before its first task.
 
-Room: child. What to do was checked in the driver (`aioray.runtime_env`), but the file system may
+Room: worker. What to do was checked in the driver (`aioray.runtime_env`), but the file system may
 have changed since, and the hook is user code. Whatever goes wrong is raised as it is: `loop` tells
 the driver, and ends the process. The environment variables are in force already, see `template`.
 """

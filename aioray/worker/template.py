@@ -1,6 +1,6 @@
 """The template process: forks a worker per request, reaps it, and outlives nobody.
 
-Room: child. Started once per engine by exec, never by a fork of the driver, so it is clean and has
+Room: worker. Started once per engine by exec, never by a fork of the driver, so it is clean and has
 one thread; a fork of it is a worker five milliseconds later. It imports what workers need and what
 the user asked to preload, then waits for four things: requests from the driver, the end of a
 child, the end of the driver, and that of its parent, the guardian.

@@ -1,6 +1,6 @@
 """The span that surrounds an attempt in this worker: OpenTelemetry's current context.
 
-Room: child; loaded by the first attempt whose span the driver has named, so that others know
+Room: worker; loaded by the first attempt whose span the driver has named, so that others know
 nothing of OpenTelemetry. The driver makes the span; here it is the parent of those that user code
 makes, and of the tasks that it submits. Where each call has a context of its own, as in actors
 whose calls run side by side, nothing has to be left.

@@ -76,7 +76,12 @@ def test_part_of_a_stack_is_no_error(size):
         ([library("selectors.py"), library("asyncio/base_events.py"), library("threading.py")], []),
         ([user("f"), own("worker/loop.py")], [user("f")]),
         (  # of aioray only what the user has called
-            [library("threading.py"), own("engine/engine.py"), own("api/session.py", 9), user("main")],
+            [
+                library("threading.py"),
+                own("engine/engine.py"),
+                own("api/session.py", 9),
+                user("main"),
+            ],
             [own("api/session.py", 9), user("main")],
         ),
         ([library("queue.py"), user("main")], [library("queue.py"), user("main")]),

@@ -1,4 +1,4 @@
 """What libraries import from `ray._private.runtime_env`.
 
-Room: facade.
+Room: api.
 """

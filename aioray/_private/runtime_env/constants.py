@@ -1,6 +1,6 @@
 """What libraries import from `ray._private.runtime_env.constants`.
 
-Room: facade.
+Room: api.
 """
 
 __all__ = ["RAY_JOB_CONFIG_JSON_ENV_VAR"]

@@ -1,6 +1,6 @@
 """Who gets which part of the shared memory: best fit, warm pages first.
 
-Room: core. Keeps books of an address space that is larger than the memory that may be used, and
+Room: engine. Keeps books of an address space that is larger than the memory that may be used, and
 touches none of it. Pages that have been written before are *warm*: to use them again is five to ten
 times cheaper than to have the kernel find new ones. So what is freed stays warm and is given out
 first; only when new pages would exceed the limit is warm memory that fits nothing given back to the

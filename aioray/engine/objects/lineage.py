@@ -1,6 +1,6 @@
 """What it takes to run a finished task again, for as long as a large result of it may be lost.
 
-Room: shell. A `Lineage` takes the place of a finished task's payload. It keeps no value alive but
+Room: engine. A `Lineage` takes the place of a finished task's payload. It keeps no value alive but
 the task's own arguments: of each ref among them it knows only where its value came from. A value
 that nobody else needs is freed, and would be computed again like any other. Kept up to a number of
 bytes; beyond that the oldest half is given up, as in Ray.

@@ -1,6 +1,6 @@
 """The objects of one engine: stored, fetched from disk, lost and computed again.
 
-Room: shell. Connects entries with the store, and both with the scheduler, which decides whether a
+Room: engine. Connects entries with the store, and both with the scheduler, which decides whether a
 lost result may be computed again. Everything here happens on the engine's thread but `keep` and
 what is handed to the store's background thread.
 """

@@ -1,9 +1,9 @@
 """The files that values go to when shared memory is full.
 
-Room: shell, disk only. One file per value, below the session's folder, in one that is made with the
-first of them and goes with the session: the driver removes it, after a kill -9 the template does,
-and should that be killed too, the next session that makes such a folder sweeps it away. A file is
-complete or it is not there; one that became shorter since counts as not there.
+Room: engine, disk only. One file per value, below the session's folder, in one that is made with
+the first of them and goes with the session: the driver removes it, after a kill -9 the template
+does, and should that be killed too, the next session that makes such a folder sweeps it away. A
+file is complete or it is not there; one that became shorter since counts as not there.
 
 No file is ever mapped, because reading beyond the end of a mapping that was cut is deadly.
 """

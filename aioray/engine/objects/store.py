@@ -1,10 +1,10 @@
 """Where large values are kept: in shared memory, and in files when that is full.
 
-Room: shell. A `Stored` is one value; whoever needs the value holds it (the object's entry, a task's
-arguments), and when nobody does any more, its memory and its file are free at once. An `Extent` is
-a part of the shared memory; besides its `Stored` everybody holds it who may look there: views in
-this process, workers. So memory is never given out again while it is looked at, whatever becomes of
-the value.
+Room: engine. A `Stored` is one value; whoever needs the value holds it (the object's entry, a
+task's arguments), and when nobody does any more, its memory and its file are free at once. An
+`Extent` is a part of the shared memory; besides its `Stored` everybody holds it who may look there:
+views in this process, workers. So memory is never given out again while it is looked at, whatever
+becomes of the value.
 
 Thread-safe, because `put` and `.remote()` run in their callers' threads. Finalizers may run in any
 thread, at any moment, even while that thread holds the lock; so they only leave a note, and the

@@ -1,6 +1,6 @@
 """What generator tasks have yielded: items on their way from a worker to whoever iterates.
 
-Room: shell, engine's thread. A `Stream` belongs to one generator task, from its submission on.
+Room: engine. A `Stream` belongs to one generator task, from its submission on.
 Items are numbered from 0 and keep their entries, whatever attempt has yielded them: when a broken
 stream is run again, what was there already is skipped. Items nobody has read yet are held here;
 those that were read live as long as their refs.

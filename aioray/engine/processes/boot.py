@@ -1,6 +1,6 @@
 """Starts the interpreter of a template process, before anything else of the engine is there.
 
-Room: shell, at the top level because it must be light: no asyncio, nothing of the engine. It
+Room: engine; light: no asyncio, nothing else of the engine. It
 takes a template about as long to come up as it takes the driver to import asyncio and the engine,
 so `init()` starts the one before the other. Until it is told its settings, the template only
 imports.

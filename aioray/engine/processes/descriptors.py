@@ -1,6 +1,6 @@
 """What is left to do when somebody has closed the engine's descriptors: nothing, but that cleanly.
 
-Room: shell. Old code that makes a daemon closes whatever is open, by `os.closerange(3, …)`, also
+Room: engine. Old code that makes a daemon closes whatever is open, by `os.closerange(3, …)`, also
 after `init()`. Then the numbers that the engine, its loop and libuv know may stand for files of the
 program: nothing may be written to them, nor closed, at the end of the interpreter either; and libuv
 aborts at the next look. So all waiting is answered with an error, the objects that own numbers are

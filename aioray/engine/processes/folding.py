@@ -1,6 +1,6 @@
 """Folds equal lines of several workers into one that says how often it came.
 
-Room: shell; no I/O and no clock. A line is printed at once the first time. When another process
+Room: engine; no I/O and no clock. A line is printed at once the first time. When another process
 prints the same within the window, that is held back and counted, and at the end of the window the
 last of them comes with "[repeated 9x across cluster]". What one process prints again and again is
 never folded. Lines are the same if they differ in numbers only, hexadecimal ones included; what

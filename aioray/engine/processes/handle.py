@@ -1,6 +1,6 @@
 """One worker process as the driver holds it: its descriptors, and what can be done with them.
 
-Room: shell. No policy: whoever calls decides. The driver's side of the channels described in
+Room: engine. No policy: whoever calls decides. The driver's side of the channels described in
 `aioray.shared.wire`; reading never blocks, and what cannot be written at once waits in an outbox.
 
 It holds the parts of the store that its process may look at, until that has answered and let go of

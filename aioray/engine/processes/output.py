@@ -1,9 +1,9 @@
 """What workers print: kept for the history, and brought to the driver's own streams line by line.
 
-Room: shell. `LineReader` takes the bytes of one stream of one worker apart: marks say which attempt
-writes, or what a progress bar shows (see `wire.OUTPUT_MARK`). Whoever keeps output gets all other
-bytes as they were written, with the attempt's number. For the terminal they become lines with a
-`(name pid=…)` prefix; a line that has not ended for a while is shown as far as it goes. `Printer`
+Room: engine. `LineReader` takes the bytes of one stream of one worker apart: marks say which
+attempt writes, or what a progress bar shows (see `wire.OUTPUT_MARK`). Whoever keeps output gets all
+other bytes as they were written, with the attempt's number. For the terminal they become lines with
+a `(name pid=…)` prefix; a line that has not ended for a while is shown as far as it goes. `Printer`
 writes those from a thread of its own, so that a slow terminal never holds up the loop, and folds
 equal lines of several workers (see `folding`).
 

@@ -1,7 +1,7 @@
 """The workers of one engine and the template that forks them: orders carried out, news brought
 back.
 
-Room: shell. The scheduler's commands for workers end here, and everything that processes do begins
+Room: engine. The scheduler's commands for workers end here, and everything that processes do begins
 here: the bell, the forks, the deaths. A death is explained before it is reported: the template's
 word, the kernel's out-of-memory counter, the last lines of stderr, the Python stack.
 """

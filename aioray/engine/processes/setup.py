@@ -1,6 +1,6 @@
 """The set-up of one new worker in its runtime environment, as the driver sees it.
 
-Room: shell. It begins with the process and ends with the worker's first word, in time or not at
+Room: engine. It begins with the process and ends with the worker's first word, in time or not at
 all; whatever else ends it is the environment's fault, and is put in words here.
 """
 

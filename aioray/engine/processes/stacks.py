@@ -1,6 +1,6 @@
 """Where every worker is right now, for `aioray stack`.
 
-Room: shell. `collect` has all workers write their stacks at once, and looks for what they have
+Room: engine. `collect` has all workers write their stacks at once, and looks for what they have
 written until they are through or the time is over: faulthandler writes into a memory file, and a
 file tells nobody that it has grown. A worker that is stuck in C code is seen too, by its signal
 handler; one that is stopped or in the kernel is not, and that is said instead.

@@ -1,7 +1,7 @@
 """The template process as the driver holds it: asked for forks, listened to for deaths.
 
-Room: shell. Started by exec with `subprocess`, reaped by its pidfd; never by SIGCHLD, which belongs
-to the host. What it says is described in `aioray.worker.template`.
+Room: engine. Started by exec with `subprocess`, reaped by its pidfd; never by SIGCHLD, which
+belongs to the host. What it says is described in `aioray.worker.template`.
 
 The driver's own child is the template's guardian (`aioray.worker.guardian`), which ends last, and
 in the way the template has. If one of the two has ended, the other is about to: it is killed only

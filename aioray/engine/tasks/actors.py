@@ -1,6 +1,6 @@
 """The actors of one engine: names, refs, saved states, and what their creations and calls are.
 
-Room: shell. The scheduler decides when an actor is made, what it runs and when it is dead; here is
+Room: engine. The scheduler decides when an actor is made, what it runs and when it is dead; here is
 what it need not know. An actor is known outside by an object, its *ref*, which never has a value
 that anybody gets: handles hold it, in whatever process, and when the last is gone, so is the actor.
 `add` and the looking up of names are for any thread; all else happens on the engine's thread.

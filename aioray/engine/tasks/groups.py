@@ -1,9 +1,9 @@
 """Where tasks are to run: the placement groups of one engine, and what scheduling strategies mean.
 
-Room: shell. For the driver's calls `class_for` runs in the caller's thread, before anything reaches
-the event loop: what a function may not ask for is an error of its `.remote()`. For a call in a
-worker it runs when that asks. There is one node, so a strategy either changes nothing or makes it
-impossible to run the task.
+Room: engine. For the driver's calls `class_for` runs in the caller's thread, before anything
+reaches the event loop: what a function may not ask for is an error of its `.remote()`. For a call
+in a worker it runs when that asks. There is one node, so a strategy either changes nothing or makes
+it impossible to run the task.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a call to a task: what is prepared once per function and options, and what each call adds.
 
-Room: shell. `make` is for the driver's own calls and runs in the caller's thread, before anything
+Room: engine. `make` is for the driver's own calls and runs in the caller's thread, before anything
 reaches the event loop. `adopt` makes the task of a call that a worker has prepared, on the engine's
 thread. Knows the scheduler only as the giver of scheduling classes.
 """

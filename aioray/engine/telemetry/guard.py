@@ -1,6 +1,6 @@
 """Keeps what merely looks on from failing what it looks at.
 
-Room: shell; stdlib only.
+Room: engine; stdlib only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which objects there are, how large, and who holds them: the rows of `aioray memory`.
 
-Room: shell, engine's thread. Nobody keeps a list of entries: that would cost every call something,
+Room: engine. Nobody keeps a list of entries: that would cost every call something,
 and this is asked for seldom. So the garbage collector is asked for the entries and refs that it
 knows, which takes less than one of its own full collections; all else is done in slices, between
 which the loop runs. What `gc.freeze` has hidden from the collector is not found.

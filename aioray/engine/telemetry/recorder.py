@@ -1,6 +1,6 @@
 """Tells the history what happens in an engine: attempts, workers, actors, placement groups.
 
-Room: shell. It looks at what the scheduler orders and at what processes do, turns that into rows
+Room: engine. It looks at what the scheduler orders and at what processes do, turns that into rows
 and hands them to the keeper's thread; it decides nothing. What is done for every task is one tuple.
 Texts of errors are made in that thread. `live` tells what has not ended: from what there is, in
 slices, so that a long queue does not hold up the loop.

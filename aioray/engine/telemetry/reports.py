@@ -1,6 +1,6 @@
 """How a failure is told: from the core's record to the exception that `get` raises.
 
-Room: shell. Builds texts and exceptions, decides nothing. What a dead worker left behind is
+Room: engine. Builds texts and exceptions, decides nothing. What a dead worker left behind is
 gathered in a `DeathReport` while it can still be read.
 """
 

@@ -1,8 +1,8 @@
 """Where the tasks, actors and values of one engine were made, as far as that was asked for.
 
-Room: shell. `Sites` remembers what drivers and workers have told, see `aioray.call_sites`, for as
-long as there is what it tells of. `watch` has the driver's own calls told: it takes the place of
-three methods, so that nothing is asked of each call where nobody wants to know.
+Room: engine. `Sites` remembers what drivers and workers have told, see `aioray.client.call_sites`,
+for as long as there is what it tells of. `watch` has the driver's own calls told: it takes the
+place of three methods, so that nothing is asked of each call where nobody wants to know.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an engine tells to whoever looks at it: what is queued, runs, is held, is used, and where.
 
-Room: shell. It only looks. What takes long is told in slices, so that the loop can do other things
+Room: engine. It only looks. What takes long is told in slices, so that the loop can do other things
 between them; what goes wrong here is the answer, and harms nobody else. What has ended is not told
 here, but by the history.
 """

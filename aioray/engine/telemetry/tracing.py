@@ -1,6 +1,6 @@
 """Spans of tasks, for OpenTelemetry: one for each, from the call to the outcome.
 
-Room: shell; loaded when tracing is turned on, and then told by `submission` of each task, and by
+Room: engine; loaded when tracing is turned on, and then told by `submission` of each task, and by
 `engine` of each outcome before anybody else can know it. A span begins in the caller's context. The
 name under which workers know it travels in the attempts' message, so that what is done there has it
 as its parent. Spans end on the engine's thread: a processor that exports at once, instead of in a

@@ -1,4 +1,4 @@
 """The old place of the state API, which is in `aioray.util.state`.
 
-Room: facade.
+Room: api.
 """

@@ -1,6 +1,6 @@
 """What libraries ask `ray.util.client`: whether Ray Client is in use, which it never is.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`multiprocessing.Pool` on tasks, under the name that Ray's has.
 
-Room: facade. The names are those of `ray.util.multiprocessing`. Workers import `chunks`, below this
+Room: api. The names are those of `ray.util.multiprocessing`. Workers import `chunks`, below this
 package, and not the pool, so the names resolve on first use.
 """
 

@@ -1,6 +1,6 @@
 """What a pool's worker process does with a chunk of items.
 
-Room: child. The tasks of a pool are calls of `run_chunk`; all that a pool wants of a process is
+Room: api. The tasks of a pool are calls of `run_chunk`; all that a pool wants of a process is
 remembered here: that its initializer has run, and the function of the last call.
 
 A function that lives in `__main__` travels by value, and each time it is loaded it gets globals of

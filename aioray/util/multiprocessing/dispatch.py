@@ -1,6 +1,6 @@
 """The thread of a pool: starts chunks of items as tasks, and tells their jobs what came of them.
 
-Room: facade. A `Job` is one call of a pool's method. Its `Chunk`s wait in the `Dispatcher` until
+Room: api. A `Job` is one call of a pool's method. Its `Chunk`s wait in the `Dispatcher` until
 one of the pool's places is free. The engine's thread only puts a note into the inbox when a task is
 done; values are loaded, and callbacks called, in the dispatcher's own thread.
 """

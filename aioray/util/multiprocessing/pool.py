@@ -1,6 +1,6 @@
 """A process pool with the interface of `multiprocessing.Pool`, whose items run as tasks.
 
-Room: facade. A chunk of items is one task. The pool has at most `processes` of them in flight, each
+Room: api. A chunk of items is one task. The pool has at most `processes` of them in flight, each
 held to the session's resources like any other task, and an environment variable of its own, which
 gives it processes of its own. One thread per pool (`dispatch`) starts chunks, takes their results
 and calls callbacks; the engine's thread only tells it what is ready, so callbacks may take their

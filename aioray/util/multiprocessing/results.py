@@ -1,6 +1,6 @@
 """What the methods of a pool return: a result to come, or an iterator over results.
 
-Room: facade. Both are jobs of the pool's dispatcher, which tells them the outcomes of their chunks
+Room: api. Both are jobs of the pool's dispatcher, which tells them the outcomes of their chunks
 in its own thread. An iterator keeps a bounded number of chunks ahead of whoever reads it, and reads
 its own input in the reader's thread.
 """

@@ -1,6 +1,6 @@
 """What a session's tasks, actors, workers and objects do: Ray's state API, under Ray's names.
 
-Room: facade. The functions are in `api` and `logs`, the rows they return in `common`, the errors in
+Room: api. The functions are in `api` and `logs`, the rows they return in `common`, the errors in
 `exception`. Each asks one session at one moment: in a driver or a worker its own, elsewhere the
 newest of this user on this machine, living or ended.
 """

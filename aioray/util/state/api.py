@@ -1,6 +1,6 @@
 """The functions of the state API.
 
-Room: facade. The answers come from `aioray.state.read.queries`; here arguments are translated, rows
+Room: api. The answers come from `aioray.state.read.queries`; here arguments are translated, rows
 are made of dicts, and errors get Ray's names. All functions may be called from a driver, a task, an
 actor, or a process without a session; on the engine's own loop too, which they do not wait for.
 

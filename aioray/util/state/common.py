@@ -1,6 +1,6 @@
 """What the state API takes and returns.
 
-Room: facade. The rows are declared in `aioray.state.read.columns`.
+Room: api. The rows are declared in `aioray.state.read.columns`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The errors of the state API.
 
-Room: facade.
+Room: api.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The functions of the state API that read what workers have printed.
 
-Room: facade; `aioray.state.read.logs` does the reading. For `address` and `timeout` see `api`.
+Room: api; `aioray.state.read.logs` does the reading. For `address` and `timeout` see `api`.
 Source: Ray API reference, ray.util.state. Unlike Ray's, the output of a task is exact also in a
 concurrent actor, and of tasks that run in one process after the other.
 """

@@ -1,6 +1,6 @@
 """Spans of tasks for OpenTelemetry, if a program asks for them.
 
-Room: facade. Needs the extra `aioray[tracing]`. Each task, actor and call of an actor gets one
+Room: api. Needs the extra `aioray[tracing]`. Each task, actor and call of an actor gets one
 span, a child of the span in which `.remote()` was called, wherever that was: in a task too. The
 driver makes it, with the TracerProvider that it has. Inside the task it is the current span, so
 what user code makes there is its child, if the worker has a provider: a hook has to set one up.

@@ -1,6 +1,6 @@
 """A tracing hook that writes spans to files, as `ray.util.tracing.setup_local_tmp_tracing` does.
 
-Room: facade, also used in workers. For trying it out: each process appends its spans, as JSON, to
+Room: api, also used in workers. For trying it out: each process appends its spans, as JSON, to
 a file of its own, `/tmp/spans/PID.txt`.
 """
 

@@ -1,9 +1,10 @@
 """Runs calls of an actor side by side: the main thread's part of it, whoever executes them.
 
-Room: child. The driver sends no more calls to a lane than may run at once there, so what is claimed
-starts at once. The main thread claims, hands over, and is the only one that reads packets; it runs
-no user code. Answers are written by whoever has executed the call. When one of them wants to exit,
-its answer is the last; the main thread then leaves, and the threads with it: they are daemons.
+Room: worker. The driver sends no more calls to a lane than may run at once there, so what is
+claimed starts at once. The main thread claims, hands over, and is the only one that reads packets;
+it runs no user code. Answers are written by whoever has executed the call. When one of them wants
+to exit, its answer is the last; the main thread then leaves, and the threads with it: they are
+daemons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a worker that is an actor does beyond running tasks: make it, find its methods, save it.
 
-Room: child; loaded by the first attempt that makes an actor. The functions here serve one `Server`,
-whose `instance` is the actor; where its calls run side by side, its `host` runs them.
+Room: worker; loaded by the first attempt that makes an actor. The functions here serve one
+`Server`, whose `instance` is the actor; where its calls run side by side, its `host` runs them.
 
 Some methods are every actor's, unless its class has its own: they are Ray's, and few know them.
 """

@@ -1,6 +1,6 @@
 """Runs calls of an asynchronous actor on event loops, one for each of its concurrency groups.
 
-Room: child. A loop runs in a thread of its own. What is not a coroutine runs on the loop too, and
+Room: worker. A loop runs in a thread of its own. What is not a coroutine runs on the loop too, and
 holds it up as long as it takes, as in Ray; so does storing a large result. The actor is made on the
 loop of the default group. A cancel arrives in the coroutine as CancelledError.
 """

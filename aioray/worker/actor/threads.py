@@ -1,8 +1,8 @@
 """Runs calls of an actor in threads: as many at once as its concurrency groups allow.
 
-Room: child. Each group has threads of its own, made when they are needed and kept. Executors of the
-standard library do not do: the interpreter waits for their threads when it ends, and a call that
-never returns would keep an actor that wants to exit.
+Room: worker. Each group has threads of its own, made when they are needed and kept. Executors of
+the standard library do not do: the interpreter waits for their threads when it ends, and a call
+that never returns would keep an actor that wants to exit.
 """
 
 from __future__ import annotations

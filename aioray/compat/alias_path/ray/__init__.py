@@ -1,6 +1,6 @@
 """aioray under the name `ray`, for interpreters that find this folder on their path.
 
-Room: facade, and outside of the package: it is loaded as the module `ray`, and imports aioray. The
+Room: compat: it is loaded as the module `ray`, and imports aioray. The
 folder above it is handed to child processes by PYTHONPATH, see `aioray.ray_alias`, or copied to
 where packages are, by `aioray alias install`. An interpreter without aioray, which has come to the
 folder by the environment of its parent, gets the Ray that it would have had.
