@@ -272,6 +272,7 @@ def _context(client: Any) -> RayContext:
         address_info={
             "node_ip_address": "127.0.0.1",
             "address": "local",
+            "gcs_address": "local",
             "node_id": client.node_id,
             "session_name": client.session,
         },

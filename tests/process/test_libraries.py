@@ -84,6 +84,12 @@ def test_context_gives_ids_by_their_old_names():
 
 
 @pytest.mark.usefixtures("session")
+def test_init_tells_the_address_that_the_context_tells():
+    told = aioray.init(ignore_reinit_error=True).address_info
+    assert told["gcs_address"] == aioray.get_runtime_context().gcs_address
+
+
+@pytest.mark.usefixtures("session")
 def test_context_of_the_driver_has_no_task():
     context = aioray.get_runtime_context()
     assert context.worker.mode == aioray.SCRIPT_MODE == _private.worker.global_worker.mode
