@@ -53,7 +53,8 @@ from .messages import (
     ResolveValues,
     SendAttempts,
 )
-from .model import STOP_SECONDS, SchedulingClass, TaskState, WorkerState
+from .model import STOP_SECONDS, SchedulingClass
+from .states import ActorState, CancelState, Phase, TaskState, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,16 +85,6 @@ MAX_AHEAD = 256  # calls given to one synchronous actor, the running one include
 MAX_BUNDLE = 64  # calls per SendAttempts
 
 _DROPPED = (Ended.RETURNED, Ended.INTERRUPTED)  # of a call that was told of its cancel
-
-
-class ActorState(Enum):
-    """Where an actor stands. The names are those of Ray's state API."""
-
-    DEPENDENCIES_UNREADY = "arguments of its creation are missing"
-    PENDING_CREATION = "its creation waits for a worker, or runs"
-    ALIVE = "takes calls"
-    RESTARTING = "its worker is dead, and its creation waits or runs once more"
-    DEAD = "is no more; `death` says why"
 
 
 class DeathCause(Enum):
@@ -223,6 +214,15 @@ class Actor:
         self.done: dict[int, int] = {}  # by caller: calls that have an outcome
         self.lines: dict[int, deque[Task]] = {}  # by caller, those whose first call is not ready
         self.held: set[int] = set()  # numbers of all calls that stand in lines
+
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return f"the actor of task {self.creation.number}"
+
+    def account(self) -> str:
+        """Tell nothing that `Story` does not."""
+        return ""
 
     def __repr__(self) -> str:
         return f"<Actor {self.key!r} {self.state.name}>"
@@ -441,7 +441,7 @@ class Actors:
         cancellation = task.cancellation
         return (
             cancellation is not None
-            and cancellation.interrupted
+            and cancellation.state is CancelState.INTERRUPTED
             and not task.traits.interruptible
             and not _actor_of(task).asynchronous
         )
@@ -471,7 +471,8 @@ class Actors:
         known = actor in self.living
         self.living[actor] = None
         if actor.state is not ActorState.RESTARTING and not (known and actor.state is state):
-            actor.state = state
+            if actor.state is not state:
+                self._core.story.move(actor, state)
             self._report(actor)
 
     def _report(self, actor: Actor) -> None:
@@ -511,7 +512,7 @@ class Actors:
         core = self._core
         if actor.state is ActorState.DEAD:
             return
-        actor.state = ActorState.ALIVE
+        core.story.move(actor, ActorState.ALIVE)
         self._report(actor)
         core._settle(worker, keeps_cpus=actor.keeps_cpus)
         self.calling[actor] = None
@@ -585,7 +586,7 @@ class Actors:
     def _die(self, actor: Actor, cause: DeathCause, detail: Any = None) -> None:
         """Fail what waits; what runs fails when the worker has ended."""
         core = self._core
-        actor.state = ActorState.DEAD
+        core.story.move(actor, ActorState.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
         self.calling.pop(actor, None)
@@ -640,7 +641,7 @@ class Actors:
     def _next_start(self, actor: Actor, report: Any, now: float) -> float | None:
         """Seconds until it is to be made again; None: it is dead now."""
         core = self._core
-        if core._closing and not core._draining:
+        if core.state not in (Phase.OPEN, Phase.DRAINING):
             self._die(actor, DeathCause.SHUTDOWN)
         elif actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)
@@ -666,7 +667,7 @@ class Actors:
         if actor.restarts_left > 0:
             actor.restarts_left -= 1
         actor.num_restarts += 1
-        actor.state = ActorState.RESTARTING
+        core.story.move(actor, ActorState.RESTARTING)
         self._report(actor)
         if creation in harmed:
             record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
@@ -678,7 +679,7 @@ class Actors:
         if delay <= 0.0:
             core._enqueue(creation, front=True)
         else:
-            core._move(creation, TaskState.BACKOFF)
+            core.story.move(creation, TaskState.BACKOFF)
             core._at(now + delay, lambda at: core._backoff_over(creation, at))
         if actor.patience is not None:
             self._await_restart(actor, actor.patience, now, now + actor.patience)
@@ -776,9 +777,13 @@ class Actors:
             running = [last]
         for task in running:
             cancellation = task.cancellation
-            if cancellation is None or cancellation.interrupted or task.actor is not None:
+            if (
+                cancellation is None
+                or cancellation.state is not CancelState.REQUESTED
+                or task.actor is not None
+            ):
                 continue
-            cancellation.interrupted = True
+            core.story.move(cancellation, CancelState.INTERRUPTED)
             if task.traits.interruptible:
                 core._interrupt(task, worker, now)
             else:

@@ -12,10 +12,10 @@ for nothing at all still waits until the group is placed.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from .devices import UNIT
+from .states import GroupState
 
 if TYPE_CHECKING:
     from .devices import Shares
@@ -26,14 +26,6 @@ __all__ = ["Group", "GroupState"]
 MARK = "bundle"  # of this each bundle has
 MARKS = 1_000 * UNIT  # so much
 MARKS_HELD = UNIT // 1_000  # and each of its workers holds so much
-
-
-class GroupState(Enum):
-    """Where a group stands. The names are those of Ray's state API."""
-
-    PENDING = "its reservation waits, as a task, in a scheduling class of its own"
-    CREATED = "it holds its resources; ended by GroupRemoved only"
-    REMOVED = "takes no tasks any more; holds its resources until its last worker is dead"
 
 
 class Group:
@@ -68,6 +60,15 @@ class Group:
     def devices_wanted(self) -> list[int]:
         """How much of the GPUs each bundle needs."""
         return [dict(bundle).get("GPU", 0) for bundle in self.bundles]
+
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return f"placement group {self.key}"
+
+    def account(self) -> str:
+        """Tell nothing that `Story` does not."""
+        return ""
 
     def supply(self) -> dict[str, int]:
         """What there is for tasks while it is placed, by name."""

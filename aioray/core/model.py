@@ -1,8 +1,8 @@
 """The records that the core keeps: tasks, functions, workers, scheduling classes.
 
-Room: core. Data and the table of legal moves; the decisions are in `scheduler`. A `Task` is one
-object from submission to its last ref: the shell hangs its own data on `payload` and `returns`,
-which the core never looks into. Only `Scheduler` assigns `state`, and only along `SUCCESSORS`.
+Room: core. Data; the decisions are in `scheduler`. A `Task` is one object from submission to its
+last ref: the shell hangs its own data on `payload` and `returns`, which the core never looks into.
+States change only by `Story.move`, see `states`.
 
 Resource amounts are integers in 1/10,000 of a unit, so that fractions add up exactly.
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Hashable
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
 from .messages import CancelOutcome
+from .states import CancelState, TaskState, WorkerState
 
 if TYPE_CHECKING:
     from .actors import Actor, Traits
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .retries import RetryPolicy
 
 __all__ = [
-    "SUCCESSORS",
     "Cancellation",
     "Demand",
     "Environment",
@@ -50,47 +49,6 @@ Environment = Hashable
 """What a worker process is made for, opaque here: only tasks of an equal one run in it."""
 
 
-class TaskState(Enum):
-    """Where a task stands. The names are those of Ray's state API, except BACKOFF."""
-
-    PENDING_ARGS_AVAIL = "waits in `dependents` of its arguments' tasks until the last is ready"
-    PENDING_NODE_ASSIGNMENT = "stands in the queue of its scheduling class until a worker is free"
-    BACKOFF = "stands in the timer heap until its delay is over; shown as PENDING_NODE_ASSIGNMENT"
-    SUBMITTED_TO_WORKER = "stands in `in_flight` of one worker until answer, reclaim or death"
-    FINISHED = "has its value, or had it (`lost`); held by refs and dependents only"
-    FAILED = "has its failure; held by refs and dependents only"
-
-    successors: tuple[TaskState, ...]  # from SUCCESSORS; members are slow to look up
-
-
-_T = TaskState
-SUCCESSORS: dict[TaskState, tuple[TaskState, ...]] = {
-    _T.PENDING_ARGS_AVAIL: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
-    _T.PENDING_NODE_ASSIGNMENT: (
-        _T.SUBMITTED_TO_WORKER,
-        _T.FAILED,
-        _T.FINISHED,  # it was the reservation of a placement group, which needs no worker
-    ),
-    _T.BACKOFF: (_T.PENDING_NODE_ASSIGNMENT, _T.FAILED),
-    _T.SUBMITTED_TO_WORKER: (
-        _T.FINISHED,
-        _T.FAILED,
-        _T.BACKOFF,  # the attempt failed and a later one is due
-        _T.PENDING_NODE_ASSIGNMENT,  # reclaimed, or retried at once
-        _T.PENDING_ARGS_AVAIL,  # an argument was lost
-    ),
-    _T.FINISHED: (
-        _T.PENDING_ARGS_AVAIL,  # its value was lost, and is wanted
-        _T.PENDING_NODE_ASSIGNMENT,  # it has made an actor, which has died and is made again
-        _T.BACKOFF,  # the same, after a while
-    ),
-    _T.FAILED: (),
-}
-for _state, _next in SUCCESSORS.items():
-    _state.successors = _next
-del _T, _state, _next
-
-
 class Function:
     """One remote function as the scheduler sees it: how long it usually runs."""
 
@@ -104,16 +62,22 @@ class Function:
 
 
 class Cancellation:
-    """How far the cancelling of one attempt has gone: requested, interrupted, to be killed."""
+    """What was asked of one task that is to be cancelled, and how far that has gone."""
 
-    __slots__ = ("by_shutdown", "force", "interrupted", "outcome", "recursive", "request_ids")
+    __slots__ = ("by_shutdown", "force", "outcome", "recursive", "request_ids", "state")
+
+    identity = "a cancel"
+
+    def account(self) -> str:
+        """Tell nothing that `Story` does not."""
+        return ""
 
     def __init__(self) -> None:
+        self.state = CancelState.REQUESTED
         self.request_ids: list[int] = []
         self.recursive = False  # what the task submits from now on is cancelled too
         self.by_shutdown = False  # nobody asked, but the engine has to end
         self.force = False  # kill instead of interrupting: as asked, or the grace period is over
-        self.interrupted = False  # at least one interrupt was ordered
         self.outcome = CancelOutcome.FINISHED_FIRST  # of the task that has failed: how it came
 
 
@@ -219,6 +183,19 @@ class Task:
         self.cancellation: Cancellation | None = None
 
     @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return f"task {self.number}"
+
+    def account(self) -> str:
+        """Tell of its usual moves, which `Story` does not write down."""
+        return (
+            f"It was submitted, or tried again, at {self.created_at:.6f}, ready at "
+            f"{self.ready_at:.6f}, sent to worker {self.sent_to} as {self.seq} at "
+            f"{self.sent_at:.6f}, entered at {self.started_at:.6f} for {self.seconds:.6f} seconds. "
+        )
+
+    @property
     def cancel_outcome(self) -> CancelOutcome:
         """What those are told who ask to cancel it when it is done."""
         if self.cancellation is None:
@@ -290,17 +267,6 @@ class SchedulingClass:
         self.number = next(_class_numbers)  # tells it from all others, also from those gone
 
 
-class WorkerState(Enum):
-    """Where a worker stands."""
-
-    STARTING = "its process was ordered; takes no attempts yet"
-    READY = "takes attempts; idle if `in_flight` is empty"
-    RETIRING = "has got its last attempts; is stopped when they have ended"
-    STOPPING = "was asked to end politely"
-    KILLED = "was sent SIGKILL"
-    DEAD = "its process has ended; WorkerExited will say how"
-
-
 class Worker:
     """One worker process, from the order to start it until it is reaped."""
 
@@ -352,6 +318,15 @@ class Worker:
         self.stall_check: float | None = None  # when it is looked at whether it has stalled
         self.served = False  # has answered or claimed at least one attempt
         self.blocked = False  # what it runs waits for others, and has given its CPUs back
+
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return f"worker {self.id}"
+
+    def account(self) -> str:
+        """Tell nothing that `Story` does not."""
+        return ""
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"

@@ -57,7 +57,6 @@ from typing import TYPE_CHECKING, Any
 
 from .actors import Actors
 from .devices import UNIT, Devices
-from .groups import GroupState
 from .intensity import RestartIntensity
 from .messages import (
     LOST_CANCELLED,
@@ -119,12 +118,20 @@ from .model import (
     Function,
     SchedulingClass,
     Task,
-    TaskState,
     Worker,
-    WorkerState,
 )
 from .queues import RankedQueue, rank
 from .retries import crash_delay
+from .states import (
+    LEAVING,
+    CancelState,
+    GroupState,
+    IllegalMove,
+    Phase,
+    Story,
+    TaskState,
+    WorkerState,
+)
 
 if TYPE_CHECKING:
     import random
@@ -151,8 +158,6 @@ IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (
 BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
 MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
-
-LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
 
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
@@ -182,10 +187,6 @@ def _kept_by(worker: Worker) -> Demand:
 _REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 
-class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
-    """A task was to make a move that the table does not know: a bug in aioray."""
-
-
 class Scheduler:
     """The state of one engine: every unfinished task, every worker, every resource."""
 
@@ -196,10 +197,8 @@ class Scheduler:
         "_blocked_until",
         "_broken",
         "_classes",
-        "_closing",
         "_devices",
         "_drain_grace",
-        "_draining",
         "_groups",
         "_handlers",
         "_idle",
@@ -209,11 +208,11 @@ class Scheduler:
         "_last_seq",
         "_last_starved_look",
         "_last_worker_id",
+        "_move",
         "_newest",
         "_now",
         "_out",
         "_placed",
-        "_recent",
         "_reserved",
         "_rng",
         "_scarcity",
@@ -221,7 +220,6 @@ class Scheduler:
         "_start_intensity",
         "_starting",
         "_starved_timer",
-        "_stopped",
         "_surplus_timer",
         "_tasks",
         "_timer_count",
@@ -231,6 +229,8 @@ class Scheduler:
         "available",
         "blocked_workers",
         "owed",
+        "state",
+        "story",
         "total",
     )
 
@@ -248,6 +248,8 @@ class Scheduler:
         devices: names of the GPUs, as many as there are of "GPU"; None: their numbers from 0.
         rng: source of jitter. start_intensity: failed starts tolerated, within how many seconds.
         """
+        self.story = Story()
+        self._move = self.story.move
         self.total: dict[str, int] = dict(resources)
         self.available: dict[str, int] = dict(resources)
         self.owed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
@@ -285,12 +287,9 @@ class Scheduler:
         self._last_seq = 0
         self._now = 0.0  # of the event that is handled
         self._newest = 0  # number of the task submitted last
-        self._closing = False
-        self._draining = False  # closing, and what there is may still finish, and what it submits
-        self._stopped = False
+        self.state = Phase.OPEN
         self._drain_grace = 1.0
         self._out: list[Command] = []
-        self._recent: deque[tuple[float, str]] = deque(maxlen=64)
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             TasksSubmitted: self._on_submitted,
             AnswersReceived: self._on_answers,
@@ -319,9 +318,11 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one fact, and return what has to be done about it, in order."""
         self._now = now
-        self._recent.append((now, type(event).__name__))
+        story = self.story
+        story.now = now
+        story.events.append((now, type(event).__name__, getattr(event, "worker_id", None)))
         self._handlers[type(event)](event, now)
-        if self._closing and not self._tasks:
+        if self.state is not Phase.OPEN and not self._tasks:
             self._end_workers(now)
         if self._actors.reported:
             self._actors.reported.clear()
@@ -407,14 +408,17 @@ class Scheduler:
 
     # ------------------------------------------------------------ states
 
-    def _move(self, task: Task, state: TaskState) -> None:
-        if state not in task.state.successors:
-            history = ", ".join(f"{name} at {at:.6f}" for at, name in list(self._recent)[-8:])
-            raise IllegalMove(
-                f"{task!r} cannot become {state.name}: this is a bug in aioray. "
-                f"The events before: {history}."
-            )
-        task.state = state
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return "the engine"
+
+    def account(self) -> str:
+        """Tell nothing that `Story` does not."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {self.state.name}>"
 
     def _enqueue(self, task: Task, *, front: bool = False) -> None:
         cls = task.scheduling_class
@@ -482,6 +486,8 @@ class Scheduler:
             if task.cancellation is None:
                 task.cancellation = Cancellation()
             task.cancellation.outcome = outcome
+        if task.cancellation is not None and task.cancellation.state is not CancelState.ENDED:
+            self._move(task.cancellation, CancelState.ENDED)
         if cls.actor is not None:
             self._actors.drop(task)
         elif task.state is _PENDING:
@@ -519,8 +525,8 @@ class Scheduler:
             call = task.scheduling_class.actor is not None
             if call:
                 self._actors.submitted(task)
-            if self._closing and not (
-                self._draining and parent is not None and parent.number in tasks
+            if self.state is not Phase.OPEN and not (
+                self.state is Phase.DRAINING and parent is not None and parent.number in tasks
             ):
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
             elif parent is not None and task.actor is None and self._takes_children_along(parent):
@@ -1123,7 +1129,7 @@ class Scheduler:
         key = task.function.key
         calls = worker.calls[key] = worker.calls.get(key, 0) + 1
         if calls == task.max_calls:
-            worker.state = WorkerState.RETIRING
+            self._move(worker, WorkerState.RETIRING)
             staying = sum(
                 1
                 for other in self._workers.values()
@@ -1132,7 +1138,7 @@ class Scheduler:
                 and self._suits(other, task.scheduling_class)
             )
             room = min(self._kept_workers - staying, self._worker_room())
-            if room > 0 and not self._closing:
+            if room > 0 and self.state is Phase.OPEN:
                 self._start_worker(worker.environment)
 
     def _uncount_call(self, worker: Worker, task: Task) -> None:
@@ -1140,7 +1146,7 @@ class Scheduler:
         if task.max_calls:
             key = task.function.key
             if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
-                worker.state = WorkerState.READY  # this would have been its last
+                self._move(worker, WorkerState.READY)  # this would have been its last
             worker.calls[key] -= 1
 
     def _after_progress(self, worker: Worker, now: float) -> None:
@@ -1204,7 +1210,7 @@ class Scheduler:
         self._stop(worker, now)
 
     def _stop(self, worker: Worker, now: float) -> None:
-        worker.state = WorkerState.STOPPING
+        self._move(worker, WorkerState.STOPPING)
         self._out.append(StopWorker(worker.id))
 
         def insist(_now: float) -> None:
@@ -1218,7 +1224,7 @@ class Scheduler:
         if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
             if worker.state is WorkerState.STARTING:
                 self._starting[worker.environment] -= 1
-            worker.state = WorkerState.KILLED
+            self._move(worker, WorkerState.KILLED)
             self._drop_idle(worker)
             self._out.append(KillWorker(worker.id))
 
@@ -1372,7 +1378,8 @@ class Scheduler:
     def expects(self, worker_id: int, seq: int) -> bool:
         """Whether this worker may answer for this attempt."""
         worker = self._workers.get(worker_id)
-        return worker is None or self._closing or seq in worker.in_flight or seq in worker.given_up
+        closing = self.state is not Phase.OPEN
+        return worker is None or closing or seq in worker.in_flight or seq in worker.given_up
 
     def _is_lying(self, worker: Worker) -> bool:
         """Whether nothing counts that a worker says from now on.
@@ -1380,7 +1387,7 @@ class Scheduler:
         It has answered for an attempt that it does not have, which no worker does; but a shutdown
         gives attempts up that run.
         """
-        if self._closing or worker.state is not WorkerState.READY:
+        if self.state is not Phase.OPEN or worker.state is not WorkerState.READY:
             return False
         self._out.append(DiscardWorker(worker.id))
         return True
@@ -1413,6 +1420,7 @@ class Scheduler:
         if task.dependents is not None:
             self._finish_dependents(task)
         if task.cancellation is not None:
+            self._move(task.cancellation, CancelState.ENDED)
             self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
 
     def _has_served(self, worker: Worker) -> None:
@@ -1542,7 +1550,7 @@ class Scheduler:
             self._join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
-        if self._closing:
+        if self.state is not Phase.OPEN:
             self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
         elif task.cancellation is not None:
             self._fail(task, Failure(FailureKind.LOST, LOST_CANCELLED, attempts=attempts))
@@ -1584,7 +1592,7 @@ class Scheduler:
             return
         self._starting[worker.environment] -= 1
         self._broken.pop(worker.environment, None)
-        worker.state = WorkerState.READY
+        self._move(worker, WorkerState.READY)
         self._make_idle(worker, now)
         self._dispatch(now)
 
@@ -1602,7 +1610,7 @@ class Scheduler:
     def _start_failed(
         self, environment: Environment, report: Any, now: float, *, scarce: bool = False
     ) -> None:
-        if self._closing and not self._tasks:
+        if self.state is not Phase.OPEN and not self._tasks:
             return
         if scarce and self._blocked_until.get(environment, now) > now:
             return  # several were to start at once: that is one try
@@ -1644,7 +1652,7 @@ class Scheduler:
 
     def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:
         """Start no more of its workers for a while; what nobody else can run fails at once."""
-        if self._closing and not self._tasks:
+        if self.state is not Phase.OPEN and not self._tasks:
             return
         self._broken[environment] = report
         self._blocked_until[environment] = now + BROKEN_SECONDS
@@ -1662,7 +1670,7 @@ class Scheduler:
             # Whether another may be started at once is known when this death is explained.
             environment = worker.environment
             self._starting[environment] = self._starting.get(environment, 0) + 1
-        worker.state = WorkerState.DEAD
+        self._move(worker, WorkerState.DEAD)
         self._drop_idle(worker)
 
     def _on_exited(self, event: WorkerExited, now: float) -> None:
@@ -1792,9 +1800,10 @@ class Scheduler:
         if cancellation is None:
             return
         if cancellation.force:
+            self._move(cancellation, CancelState.KILLED)
             self._kill(worker)
-        elif not cancellation.interrupted:
-            cancellation.interrupted = True
+        elif cancellation.state is CancelState.REQUESTED:
+            self._move(cancellation, CancelState.INTERRUPTED)
             self._interrupt(running, worker, now)
 
     def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
@@ -1826,7 +1835,7 @@ class Scheduler:
             if share:
                 self._devices[group.devices_name(index)] = Devices(dict(share))
         group.shares = shares
-        group.state = GroupState.CREATED
+        self._move(group, GroupState.CREATED)
         self._groups[group.key] = group
         self._placed = True
         for each in group.classes:
@@ -1872,7 +1881,7 @@ class Scheduler:
         group = event.group
         if group.state is GroupState.REMOVED:
             return
-        group.state = GroupState.REMOVED
+        self._move(group, GroupState.REMOVED)
         for cls in group.classes:
             cls.forbidden = _REMOVED
         for key, cls in tuple(self._classes.items()):
@@ -1907,17 +1916,19 @@ class Scheduler:
     # ------------------------------------------------------------ shutdown
 
     def _on_shutdown(self, event: ShutdownRequested, now: float) -> None:
-        self._closing = True
         self._drain_grace = event.grace
         if event.drain <= 0.0:
             self._give_up(now, kill=True)
         else:
-            self._draining = True
+            if self.state is Phase.OPEN:
+                self._move(self, Phase.DRAINING)
             self._at(now + event.drain, lambda at: self._give_up(at, kill=False))
 
     def _give_up(self, now: float, *, kill: bool) -> None:
         """Fail what does not run; interrupt, and after the grace period kill, what runs."""
-        self._draining = False
+        phase = Phase.KILLING if kill else Phase.INTERRUPTING
+        if phase in self.state.successors:
+            self._move(self, phase)
         if kill:
             for worker in tuple(self._workers.values()):
                 self._kill(worker)
@@ -1955,8 +1966,8 @@ class Scheduler:
         self._actors.end()
         if not self._workers:
             self._timers.clear()
-            if not self._stopped:
-                self._stopped = True
+            if self.state is not Phase.STOPPED:
+                self._move(self, Phase.STOPPED)
                 self._out.append(Stopped())
             return
         for worker in tuple(self._workers.values()):

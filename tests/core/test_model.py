@@ -1,16 +1,27 @@
-"""The table of legal moves, and what the records say of themselves."""
+"""The tables of legal moves, and what the records say of themselves."""
 
 from __future__ import annotations
 
 import itertools
-import random
 
 import pytest
 
-from aioray.core.model import SUCCESSORS, TaskState, Worker
-from aioray.core.scheduler import IllegalMove
+from aioray.core.model import Worker
+from aioray.core.states import (
+    MACHINES,
+    ActorState,
+    CancelState,
+    GroupState,
+    IllegalMove,
+    Phase,
+    Story,
+    TaskState,
+    WorkerState,
+    diagram,
+    main,
+)
 
-from .support import Core, Scheduler
+from .support import Core
 
 LEGAL = {
     ("PENDING_ARGS_AVAIL", "PENDING_NODE_ASSIGNMENT"),
@@ -29,26 +40,97 @@ LEGAL = {
     ("FINISHED", "PENDING_NODE_ASSIGNMENT"),
     ("FINISHED", "BACKOFF"),
 }
-PAIRS = list(itertools.product(TaskState, TaskState))
+KINDS = (TaskState, WorkerState, ActorState, GroupState, CancelState, Phase)
+TABLES = dict(zip(KINDS, MACHINES.values(), strict=True))
+PAIRS = [pair for kind in KINDS for pair in itertools.product(kind, kind)]
+
+
+class Anything:
+    """A record of any kind."""
+
+    identity = "it"
+
+    def __init__(self, state):
+        self.state = state
+
+    def __repr__(self):
+        return f"<Anything {self.state.name}>"
+
+    def account(self):
+        return "It is young. "
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS, ids=lambda state: state.name)
-def test_task_makes_the_legal_moves_and_no_others(before, after):
-    scheduler = Scheduler({}, random.Random(0))
-    task = Core().task()
-    task.state = before
-    if (before.name, after.name) in LEGAL:
-        scheduler._move(task, after)
-        assert task.state is after
+def test_record_makes_the_legal_moves_and_no_others(before, after):
+    record, story = Anything(before), Story()
+    if after in TABLES[type(before)][before]:
+        story.move(record, after)
+        assert record.state is after
     else:
         with pytest.raises(IllegalMove, match=f"{before.name}> cannot become {after.name}"):
-            scheduler._move(task, after)
-        assert task.state is before
+            story.move(record, after)
+        assert record.state is before
 
 
-def test_table_knows_every_state():
-    assert list(SUCCESSORS) == list(TaskState)
-    assert all(state.successors == SUCCESSORS[state] for state in TaskState)
+def test_moves_of_tasks_are_these():
+    table = TABLES[TaskState]
+    assert {(a.name, b.name) for a, following in table.items() for b in following} == LEGAL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_table_knows_every_state(kind):
+    table = TABLES[kind]
+    assert list(table) == list(kind)
+    assert all(state.successors == tuple(table[state]) for state in kind)
+    first, *others = kind
+    reached = {first} | {after for following in table.values() for after in following}
+    assert reached >= set(others)
+    assert [state for state in kind if not state.successors]  # it comes to an end
+
+
+def test_illegal_move_tells_the_story():
+    story = Story()
+    story.now = 1.0
+    story.events.append((1.0, "WorkerDied", 7))
+    story.move(Anything(GroupState.PENDING), GroupState.REMOVED)
+    with pytest.raises(IllegalMove) as caught:
+        story.move(Anything(GroupState.REMOVED), GroupState.CREATED)
+    assert str(caught.value) == (
+        "<Anything REMOVED> cannot become CREATED: this is a bug in aioray. It is young. The "
+        "events before: WorkerDied at 1.000000 (worker 7). The moves before: it from PENDING to "
+        "REMOVED at 1.000000."
+    )
+
+
+def test_every_record_has_a_name_in_stories():
+    core = Core()
+    actor = core.alive()
+    told = {identity for _, identity, _, _ in core.scheduler.story.moves}
+    assert told == {"worker 1", f"the actor of task {actor.creation.number}"}
+    core.called(actor)[0].state = TaskState.FAILED
+    records = (actor, actor.worker, actor.creation, core.scheduler)
+    assert [record.account() != "" for record in records] == [False, False, True, False]
+
+
+def test_usual_moves_of_tasks_are_not_written_down():
+    core = Core()
+    task = core.running()
+    core.answer(1, *[])
+    assert core.scheduler.story.moves[-1][1] == "worker 1"
+    assert "sent to worker 1 as 1 at 0.000000" in task.account()
+
+
+def test_diagrams_show_every_move(capsys):
+    main()
+    printed = capsys.readouterr().out
+    assert printed.count("```mermaid") == len(MACHINES)
+    for moves in MACHINES.values():
+        text = diagram(moves)
+        assert text in printed
+        assert text.startswith("stateDiagram-v2\n    [*] --> ")
+        for before, following in moves.items():
+            for after, why in following.items():
+                assert f"    {before.name} --> {after.name}: {why}" in text.splitlines()
 
 
 def test_failure_is_final():

@@ -2209,7 +2209,7 @@ def test_impossible_move_is_refused_and_names_both_states_and_what_came_before()
     task = core.running()
     core.answer(1, answer(task), now=1.5)
     with pytest.raises(IllegalMove) as caught:
-        core.scheduler._move(task, TaskState.SUBMITTED_TO_WORKER)
+        core.scheduler.story.move(task, TaskState.SUBMITTED_TO_WORKER)
     text = str(caught.value)
     assert "t1" in text
     assert "FINISHED" in text

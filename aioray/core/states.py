@@ -1,0 +1,310 @@
+"""The state machines of the core: what states there are, and which moves between them are legal.
+
+Room: core. One enum and one literal table for each kind of record; a state says what it means and
+what ends it, a move says what brings it about. Whoever has a record's move to make asks the
+`Story`, which looks into the table, and remembers what it has seen for the day when a move is none:
+then `IllegalMove` names the record, both states, and the events and moves before. A task tells of
+its usual moves itself, by its times; so those are not written down, and cost nothing.
+
+`python -m aioray.core.states` draws the machines, for Mermaid.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "LEAVING",
+    "MACHINES",
+    "ActorState",
+    "CancelState",
+    "GroupState",
+    "IllegalMove",
+    "Phase",
+    "State",
+    "Story",
+    "TaskState",
+    "WorkerState",
+    "diagram",
+]
+
+
+class State(Enum):
+    """A state; its value is what it means."""
+
+    # Set from the tables below, as members are slow to look up.
+    successors: tuple[State, ...]
+    usual: State | None  # the first of them, where the record itself shows that it was there
+
+
+class TaskState(State):
+    """Where a task stands. The names are those of Ray's state API, except BACKOFF."""
+
+    PENDING_ARGS_AVAIL = "waits in `dependents` of its arguments' tasks until the last is ready"
+    PENDING_NODE_ASSIGNMENT = "stands in the queue of its scheduling class until a worker is free"
+    BACKOFF = "stands in the timer heap until its delay is over; shown as PENDING_NODE_ASSIGNMENT"
+    SUBMITTED_TO_WORKER = "stands in `in_flight` of one worker until answer, reclaim or death"
+    FINISHED = "has its value, or had it (`lost`); held by refs and dependents only"
+    FAILED = "has its failure; held by refs and dependents only"
+
+
+class WorkerState(State):
+    """Where a worker stands."""
+
+    STARTING = "its process was ordered; takes no attempts yet"
+    READY = "takes attempts; idle if `in_flight` is empty"
+    RETIRING = "has got its last attempts; is stopped when they have ended"
+    STOPPING = "was asked to end politely"
+    KILLED = "was sent SIGKILL"
+    DEAD = "its process has ended; WorkerExited will say how"
+
+
+class ActorState(State):
+    """Where an actor stands. The names are those of Ray's state API."""
+
+    DEPENDENCIES_UNREADY = "arguments of its creation are missing"
+    PENDING_CREATION = "its creation waits for a worker, or runs"
+    ALIVE = "takes calls"
+    RESTARTING = "its worker is dead, and its creation waits or runs once more"
+    DEAD = "is no more; `death` says why"
+
+
+class GroupState(State):
+    """Where a group stands. The names are those of Ray's state API."""
+
+    PENDING = "its reservation waits, as a task, in a scheduling class of its own"
+    CREATED = "it holds its resources; ended by GroupRemoved only"
+    REMOVED = "takes no tasks any more; holds its resources until its last worker is dead"
+
+
+class CancelState(State):
+    """How far the cancelling of a task has gone: the rungs of the ladder."""
+
+    REQUESTED = "its worker is asked for what it has not claimed; or it has none, and fails at once"
+    INTERRUPTED = "it was claimed: SIGINT, repeated until delivered; or its method was told"
+    KILLED = "its worker was sent SIGKILL"
+    ENDED = "the task is done; `outcome` says what became of the request"
+
+
+class Phase(State):
+    """How far the end of everything has come."""
+
+    OPEN = "takes tasks"
+    DRAINING = "what there is may finish, and what that submits"
+    INTERRUPTING = "what has not begun has failed; what runs is interrupted"
+    KILLING = "everything has failed; every worker is killed"
+    STOPPED = "every worker is reaped"
+
+
+LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
+
+Moves = dict[State, dict[State, str]]
+
+_TASK: Moves = {
+    TaskState.PENDING_ARGS_AVAIL: {
+        TaskState.PENDING_NODE_ASSIGNMENT: "the last argument is there",
+        TaskState.FAILED: "an argument failed, cancel, shutdown",
+    },
+    TaskState.PENDING_NODE_ASSIGNMENT: {
+        TaskState.SUBMITTED_TO_WORKER: "a worker is free",
+        TaskState.FAILED: "cancel, shutdown, no worker will come",
+        TaskState.FINISHED: "its placement group has its resources, and needs no worker",
+    },
+    TaskState.BACKOFF: {
+        TaskState.PENDING_NODE_ASSIGNMENT: "the delay is over",
+        TaskState.FAILED: "cancel, shutdown",
+    },
+    TaskState.SUBMITTED_TO_WORKER: {
+        TaskState.FINISHED: "a value",
+        TaskState.FAILED: "an error that is not retried",
+        TaskState.BACKOFF: "the attempt failed and a later one is due",
+        TaskState.PENDING_NODE_ASSIGNMENT: "reclaimed, or retried at once",
+        TaskState.PENDING_ARGS_AVAIL: "an argument was lost",
+    },
+    TaskState.FINISHED: {
+        TaskState.PENDING_ARGS_AVAIL: "its value was lost, and is wanted",
+        TaskState.PENDING_NODE_ASSIGNMENT: "it has made an actor, which has died and is made again",
+        TaskState.BACKOFF: "the same, after a while",
+    },
+    TaskState.FAILED: {},
+}
+
+_WORKER: Moves = {
+    WorkerState.STARTING: {
+        WorkerState.READY: "WorkerReady",
+        WorkerState.KILLED: "nobody needs it any more",
+        WorkerState.DEAD: "WorkerDied",
+    },
+    WorkerState.READY: {
+        WorkerState.RETIRING: "max_calls is reached",
+        WorkerState.STOPPING: "idle too long, its actor is over, shutdown",
+        WorkerState.KILLED: "cancel, kill(), group removed, shutdown",
+        WorkerState.DEAD: "WorkerDied",
+    },
+    WorkerState.RETIRING: {
+        WorkerState.READY: "its last attempt was taken back",
+        WorkerState.STOPPING: "its last attempts have ended",
+        WorkerState.KILLED: "cancel, group removed, shutdown",
+        WorkerState.DEAD: "WorkerDied",
+    },
+    WorkerState.STOPPING: {WorkerState.KILLED: "it takes too long"},
+    WorkerState.KILLED: {},
+    WorkerState.DEAD: {},
+}
+
+_ACTOR: Moves = {
+    ActorState.DEPENDENCIES_UNREADY: {
+        ActorState.PENDING_CREATION: "the last argument is there",
+        ActorState.DEAD: "an argument failed, kill(), no handle is left, shutdown",
+    },
+    ActorState.PENDING_CREATION: {
+        ActorState.ALIVE: "its constructor has returned",
+        ActorState.DEPENDENCIES_UNREADY: "an argument was lost",
+        ActorState.RESTARTING: "its worker died in the constructor",
+        ActorState.DEAD: "its constructor failed, kill(), no handle is left, shutdown",
+    },
+    ActorState.ALIVE: {
+        ActorState.RESTARTING: "its worker died",
+        ActorState.DEAD: "its worker died for good, exit_actor(), kill(), no handle, shutdown",
+    },
+    ActorState.RESTARTING: {
+        ActorState.ALIVE: "its constructor has returned",
+        ActorState.RESTARTING: "its worker died again",
+        ActorState.DEAD: "no restart is left, kill(), no handle is left, shutdown",
+    },
+    ActorState.DEAD: {},
+}
+
+_GROUP: Moves = {
+    GroupState.PENDING: {
+        GroupState.CREATED: "there is room for all its bundles",
+        GroupState.REMOVED: "GroupRemoved",
+    },
+    GroupState.CREATED: {GroupState.REMOVED: "GroupRemoved"},
+    GroupState.REMOVED: {},
+}
+
+_CANCEL: Moves = {
+    CancelState.REQUESTED: {
+        CancelState.INTERRUPTED: "it is running",
+        CancelState.KILLED: "it is running, and force was asked for",
+        CancelState.ENDED: "it had not begun, or was done first",
+    },
+    CancelState.INTERRUPTED: {
+        CancelState.KILLED: "the grace period is over",
+        CancelState.ENDED: "it has answered, or its worker died",
+    },
+    CancelState.KILLED: {CancelState.ENDED: "its worker is reaped, or had its value before"},
+    CancelState.ENDED: {},
+}
+
+_PHASE: Moves = {
+    Phase.OPEN: {
+        Phase.DRAINING: "ShutdownRequested",
+        Phase.KILLING: "ShutdownRequested without a drain",
+    },
+    Phase.DRAINING: {
+        Phase.INTERRUPTING: "the drain is over",
+        Phase.KILLING: "ShutdownRequested again, without a drain",
+        Phase.STOPPED: "every task is done and every worker reaped",
+    },
+    Phase.INTERRUPTING: {
+        Phase.KILLING: "the grace period is over",
+        Phase.STOPPED: "every task is done and every worker reaped",
+    },
+    Phase.KILLING: {Phase.STOPPED: "every worker is reaped"},
+    Phase.STOPPED: {},
+}
+
+MACHINES: dict[str, Moves] = {
+    "task": _TASK,
+    "worker": _WORKER,
+    "actor": _ACTOR,
+    "placement group": _GROUP,
+    "cancelling": _CANCEL,
+    "engine": _PHASE,
+}
+
+for _moves in MACHINES.values():
+    for _state, _next in _moves.items():
+        _state.successors = tuple(_next)
+        _state.usual = next(iter(_next), None) if _moves is _TASK else None
+TaskState.BACKOFF.usual = TaskState.FINISHED.usual = None  # its times do not show these
+del _moves, _state, _next
+
+
+class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is to catch it
+    """A record was to make a move that its table does not know: a bug in aioray."""
+
+
+class Record(Protocol):
+    """What has a state."""
+
+    state: Any
+
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+
+    def account(self) -> str:
+        """What it tells of itself, as a sentence, or nothing."""
+
+
+class Story:
+    """The last events and moves, and the one place where states change."""
+
+    __slots__ = ("events", "moves", "now")
+
+    def __init__(self) -> None:
+        """Begin with nothing told."""
+        self.now = 0.0  # of the event that is handled
+        self.events: deque[tuple[float, str, int | None]] = deque(maxlen=64)  # type, worker id
+        self.moves: deque[tuple[float, str, State, State]] = deque(maxlen=64)
+
+    def move(self, record: Record, state: State) -> None:
+        """Let a record enter a state. Raises IllegalMove, and changes nothing, for a bug."""
+        before = record.state
+        if state is not before.usual:
+            if state not in before.successors:
+                raise IllegalMove(
+                    f"{record!r} cannot become {state.name}: this is a bug in aioray. "
+                    f"{record.account()}{self}"
+                )
+            self.moves.append((self.now, record.identity, before, state))
+        record.state = state
+
+    def __str__(self) -> str:
+        events = ", ".join(
+            f"{name} at {at:.6f}" + ("" if worker is None else f" (worker {worker})")
+            for at, name, worker in list(self.events)[-8:]
+        )
+        moves = ", ".join(
+            f"{identity} from {before.name} to {after.name} at {at:.6f}"
+            for at, identity, before, after in list(self.moves)[-16:]
+        )
+        return f"The events before: {events or 'none'}. The moves before: {moves or 'none'}."
+
+
+def diagram(moves: Mapping[State, Mapping[State, str]]) -> str:
+    """A state machine as Mermaid draws it."""
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(moves)).name}"]
+    for before, following in moves.items():
+        lines += [f"    {before.name} --> {after.name}: {why}" for after, why in following.items()]
+        if not following:
+            lines.append(f"    {before.name} --> [*]")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print all machines, each under its name."""
+    for name, moves in MACHINES.items():
+        print(f"### {name[0].upper()}{name[1:]}\n\n```mermaid\n{diagram(moves)}\n```\n")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
