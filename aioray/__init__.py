@@ -118,7 +118,7 @@ if TYPE_CHECKING:
     from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aioray.client.refs import ObjectRef
     from aioray.core.intensity import RestartPolicy
-    from aioray.core.messages import CancelOutcome
+    from aioray.core.outcomes import CancelOutcome
     from aioray.exceptions import DoNotRetry, RetryTask
     from aioray.options.logging_config import LoggingConfig
     from aioray.remote_function import RemoteFunction, remote
@@ -126,7 +126,7 @@ if TYPE_CHECKING:
     from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
 else:
     _MODULE_BY_NAME = {
-        "CancelOutcome": "core.messages",
+        "CancelOutcome": "core.outcomes",
         "DoNotRetry": "exceptions",
         "Engine": "api.engines",
         "DynamicObjectRefGenerator": "client.generators",

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from aioray.cli import memory, stack, status, top
 from aioray.client.refs import StoredFailure
-from aioray.core.actors import DeathCause
-from aioray.core.messages import Holding, ReportStarved
+from aioray.core.commands import Holding, ReportStarved
+from aioray.core.outcomes import DeathCause
 from aioray.engine.processes.output import LineReader, Printer
 from aioray.engine.telemetry.reports import ActorEnd, ActorFacts, infeasible, starved
 from aioray.shared.printable import LINES, printable

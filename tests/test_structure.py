@@ -57,7 +57,7 @@ CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its 
 WORKER_MAY_IMPORT = (
     "aioray.client",
     "aioray.compat.alias",
-    "aioray.core.messages",
+    "aioray.core.outcomes",
     "aioray.exceptions",
     "aioray.options",
     "aioray.shared",

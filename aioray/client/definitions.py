@@ -23,8 +23,8 @@ from .signatures import signature_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..core.devices import Demand
     from ..core.intensity import RestartPolicy
-    from ..core.model import Demand
     from ..core.retries import RetryPolicy
     from ..options.actor import ActorOptions
     from ..options.checks import RetryExceptions

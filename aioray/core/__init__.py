@@ -4,6 +4,6 @@ Room: core. Pure: no I/O, no clock, no asyncio, no randomness of its own. `Sched
 now)` takes one fact and returns the orders that follow from it; `next_deadline()` says when the
 next `TimerFired` is due. Everything here can be replayed in a test without a process.
 
-`messages` holds the facts and orders, `model` the records, `scheduler` the decisions, `retries`
-when a failed attempt runs again, `intensity` how many failed starts are tolerated.
+`events` holds the facts, `commands` the orders, `outcomes` what becomes of things, `model` the
+records and `states` where they stand; the parts that decide are built and joined by `scheduler`.
 """

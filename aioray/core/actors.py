@@ -35,31 +35,34 @@ gone (`ActorReleased`), the actor is asked to leave.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from . import circles
-from .intensity import RestartIntensity, RestartPolicy
-from .messages import (
+from .commands import (
     CancelCall,
-    CancelOutcome,
-    Ended,
-    Failure,
-    FailureKind,
     PollWorker,
     ReportActor,
     ReportOrphans,
     ResolveValues,
     SendAttempts,
 )
-from .model import STOP_SECONDS, SchedulingClass
+from .outcomes import (
+    ActorDeath,
+    CancelOutcome,
+    Circle,
+    DeathCause,
+    Ended,
+    Failure,
+    FailureKind,
+    Overdue,
+)
 from .states import ActorState, CancelState, Phase, TaskState, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .messages import (
+    from .events import (
         ActorKilled,
         ActorReleased,
         AnswersReceived,
@@ -67,165 +70,15 @@ if TYPE_CHECKING:
         AttemptWaits,
         WorkerExited,
     )
-    from .model import Environment, Task, Worker
+    from .model import Actor, SchedulingClass, Task, Worker
     from .scheduler import Scheduler
 
-__all__ = [
-    "Actor",
-    "ActorDeath",
-    "ActorState",
-    "Actors",
-    "Circle",
-    "DeathCause",
-    "Overdue",
-    "Traits",
-]
+__all__ = ["Actors"]
 
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
 
 _DROPPED = (Ended.RETURNED, Ended.INTERRUPTED)  # of a call that was told of its cancel
-
-
-class DeathCause(Enum):
-    """Why an actor is no more."""
-
-    WORKER_DIED = "its worker died, and no restarts were left"
-    TOO_OFTEN = "its worker died more often than its RestartPolicy tolerates"
-    EXITED = "it ended itself"
-    KILLED = "kill()"
-    OUT_OF_SCOPE = "all handles are gone"
-    CREATION_FAILED = "it could not be made"  # `detail` is the Failure of its creation
-    GROUP_REMOVED = "its placement group was removed"
-    SHUTDOWN = "the engine was shut down"
-
-
-@dataclass(frozen=True, slots=True)
-class ActorDeath:
-    """How an actor ended: the detail of failures of its calls."""
-
-    actor: Actor
-    cause: DeathCause
-    detail: Any = None  # death report of its worker, if that has died; opaque here
-
-
-@dataclass(frozen=True, slots=True)
-class Circle:
-    """Who waits for whom: the detail of the failure of a call that can never begin."""
-
-    actor: Actor  # that was called
-    names: tuple[str, ...]  # of tasks, the call first: each waits for the next, the last for it
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """A call has waited too long for a restart: the detail of its failure."""
-
-    actor: Actor
-    seconds: float
-
-
-class Traits(NamedTuple):
-    """What calls of one method have in common."""
-
-    interruptible: bool  # a cancel is an interrupt
-    retries_errors: bool  # an error of the method may be followed by another attempt
-
-
-class Actor:
-    """One actor, from the call that asks for it until the last of its calls has failed."""
-
-    __slots__ = (
-        "__weakref__",
-        "ahead",
-        "asynchronous",
-        "counts_calls",
-        "creation",
-        "death",
-        "done",
-        "held",
-        "intensity",
-        "keeps_cpus",
-        "key",
-        "lanes",
-        "lines",
-        "loss",
-        "max_restarts",
-        "num_restarts",
-        "ordered",
-        "patience",
-        "payload",
-        "released",
-        "restarts_left",
-        "state",
-        "stop_seconds",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        key: Any,
-        creation: Task,
-        environment: Environment,
-        *,
-        lanes: Sequence[int] = (1,),
-        ordered: bool = True,
-        asynchronous: bool = False,
-        keeps_cpus: bool = False,
-        counts_calls: bool = True,
-        max_restarts: int = 0,
-        policy: RestartPolicy | None = None,
-        payload: Any = None,
-        stop_seconds: float = STOP_SECONDS,
-    ) -> None:
-        """Begin unborn.
-
-        key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
-        lanes: how many calls may run at once in each concurrency group, the default one first.
-        ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
-        also the CPUs that its creation took as long as it lives. counts_calls: `done` is wanted.
-        stop_seconds: how long its worker may take to end once it was asked to leave.
-        """
-        self.key = key
-        self.creation = creation
-        creation.actor = self
-        self.lanes = tuple(
-            SchedulingClass((), environment, actor=self, limit=limit) for limit in lanes
-        )
-        self.ordered = ordered
-        self.asynchronous = asynchronous
-        self.ahead = not asynchronous and tuple(lanes) == (1,)
-        assert self.ahead or not ordered
-        self.keeps_cpus = keeps_cpus
-        self.counts_calls = counts_calls
-        self.stop_seconds = stop_seconds
-        self.max_restarts = max_restarts  # -1: unlimited
-        self.restarts_left = max_restarts
-        self.num_restarts = 0
-        policy = policy or RestartPolicy()
-        self.intensity = RestartIntensity.of(policy)
-        self.patience = policy.patience  # seconds that calls wait for a restart
-        self.payload = payload  # the shell's
-        self.state = ActorState.DEPENDENCIES_UNREADY
-        self.death: ActorDeath | None = None
-        self.worker: Worker | None = None  # from the sending of its creation on
-        self.loss: Any = None  # death report of the worker that it lost last; opaque here
-        self.released = False  # no handle is left
-        self.done: dict[int, int] = {}  # by caller: calls that have an outcome
-        self.lines: dict[int, deque[Task]] = {}  # by caller, those whose first call is not ready
-        self.held: set[int] = set()  # numbers of all calls that stand in lines
-
-    @property
-    def identity(self) -> str:
-        """What it is called in a story."""
-        return f"the actor of task {self.creation.number}"
-
-    def account(self) -> str:
-        """Tell nothing that `Story` does not."""
-        return ""
-
-    def __repr__(self) -> str:
-        return f"<Actor {self.key!r} {self.state.name}>"
 
 
 class Actors:

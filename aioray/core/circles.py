@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .model import TaskState
+from .states import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .actors import Actor
-    from .model import Task
+    from .model import Actor, Task
 
 __all__ = ["Blocked", "find", "standing"]
 

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["UNIT", "Devices", "Shares"]
+__all__ = ["UNIT", "Demand", "Devices", "Shares"]
 
 UNIT = 10_000  # resource amounts per whole unit
+
+Demand = tuple[tuple[str, int], ...]
+"""Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
 
 Shares = tuple[tuple[str, int], ...]
 """What one holder has: devices by name, and how much of each."""

@@ -12,23 +12,22 @@ for nothing at all still waits until the group is placed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
-from .states import GroupState
+from .states import GroupState, Record
 
 if TYPE_CHECKING:
-    from .devices import Shares
-    from .model import Demand, SchedulingClass
+    from .devices import Demand, Shares
 
-__all__ = ["Group", "GroupState"]
+__all__ = ["Group"]
 
 MARK = "bundle"  # of this each bundle has
 MARKS = 1_000 * UNIT  # so much
 MARKS_HELD = UNIT // 1_000  # and each of its workers holds so much
 
 
-class Group:
+class Group(Record):
     """One placement group, from the request on."""
 
     __slots__ = ("bundles", "classes", "key", "leases", "nodes_wanted", "shares", "state")
@@ -44,7 +43,7 @@ class Group:
         self.nodes_wanted = nodes_wanted
         self.state = GroupState.PENDING
         self.shares: list[Shares] = []  # while it holds them: the devices of each bundle
-        self.classes: list[SchedulingClass] = []  # that draw on it, and the one that reserves it
+        self.classes: list[Any] = []  # `SchedulingClass`: of its reservation, and users
         self.leases = 0  # workers that hold some of it
 
     @property
@@ -65,10 +64,6 @@ class Group:
     def identity(self) -> str:
         """What it is called in a story."""
         return f"placement group {self.key}"
-
-    def account(self) -> str:
-        """Tell nothing that `Story` does not."""
-        return ""
 
     def supply(self) -> dict[str, int]:
         """What there is for tasks while it is placed, by name."""

@@ -12,36 +12,35 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .devices import UNIT
-from .messages import CancelOutcome
-from .states import CancelState, TaskState, WorkerState
+from .intensity import RestartIntensity, RestartPolicy
+from .outcomes import CancelOutcome
+from .states import ActorState, CancelState, Record, TaskState, WorkerState
 
 if TYPE_CHECKING:
-    from .actors import Actor, Traits
-    from .devices import Shares
+    from collections.abc import Sequence
+
+    from .devices import Demand, Shares
     from .groups import Group
-    from .messages import AttemptRecord, Failure
+    from .outcomes import ActorDeath, AttemptRecord, Failure
     from .queues import RankedQueue
     from .retries import RetryPolicy
 
 __all__ = [
+    "Actor",
     "Cancellation",
-    "Demand",
     "Environment",
     "Function",
     "SchedulingClass",
     "Task",
-    "TaskState",
+    "Traits",
     "Worker",
-    "WorkerState",
 ]
 
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
-
-Demand = tuple[tuple[str, int], ...]
-"""Resources by name, sorted, in 1/10,000 of a unit; zero amounts are left out."""
 
 _class_numbers = itertools.count(1)
 
@@ -61,27 +60,24 @@ class Function:
         self.mean_seconds: float | None = None  # moving average; None: never ran yet
 
 
-class Cancellation:
+@dataclass(slots=True, eq=False)
+class Cancellation(Record):
     """What was asked of one task that is to be cancelled, and how far that has gone."""
 
-    __slots__ = ("by_shutdown", "force", "outcome", "recursive", "request_ids", "state")
+    state: CancelState = CancelState.REQUESTED
+    request_ids: list[int] = field(default_factory=list)
+    recursive: bool = False  # what the task submits from now on is cancelled too
+    by_shutdown: bool = False  # nobody asked, but the engine has to end
+    force: bool = False  # kill instead of interrupting: as asked, or the grace period is over
+    outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST  # of the failed task: how it came
 
-    identity = "a cancel"
-
-    def account(self) -> str:
-        """Tell nothing that `Story` does not."""
-        return ""
-
-    def __init__(self) -> None:
-        self.state = CancelState.REQUESTED
-        self.request_ids: list[int] = []
-        self.recursive = False  # what the task submits from now on is cancelled too
-        self.by_shutdown = False  # nobody asked, but the engine has to end
-        self.force = False  # kill instead of interrupting: as asked, or the grace period is over
-        self.outcome = CancelOutcome.FINISHED_FIRST  # of the task that has failed: how it came
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return "a cancel"
 
 
-class Task:
+class Task(Record):
     """What the user submitted, from submission to the last ref."""
 
     __slots__ = (
@@ -267,66 +263,136 @@ class SchedulingClass:
         self.number = next(_class_numbers)  # tells it from all others, also from those gone
 
 
-class Worker:
+@dataclass(slots=True, eq=False, repr=False)
+class Worker(Record):
     """One worker process, from the order to start it until it is reaped."""
 
-    __slots__ = (
-        "actor",
-        "blocked",
-        "calls",
-        "devices",
-        "environment",
-        "functions",
-        "given_up",
-        "held",
-        "id",
-        "idle_since",
-        "in_flight",
-        "last_progress",
-        "lease",
-        "reclaims",
-        "served",
-        "settled",
-        "shares",
-        "shown",
-        "stall_check",
-        "state",
-    )
-
-    def __init__(self, worker_id: int, environment: Environment) -> None:
-        self.id = worker_id
-        self.environment = environment
-        self.actor: Actor | None = None  # which lives in it, or is about to
-        self.settled = False  # it holds its resources for as long as the actor lives
-        self.state = WorkerState.STARTING
-        self.in_flight: dict[int, Task] = {}  # task by seq, in the order sent
-        self.lease: SchedulingClass | None = None  # whose resources it holds while busy
-        self.held: Demand = ()  # which these are
-        self.shares: Shares = ()  # of which devices, and how much of each
-        self.devices: tuple[str, ...] = ()  # their names
-        # Of the first attempts that it was given, and so of all; None: it was given none yet, or
-        # there are no devices.
-        self.shown: tuple[str, ...] | None = None
-        self.functions: set[int] = set()  # keys of functions whose code it surely has
-        self.calls: dict[int, int] = {}  # calls given, by key of functions with max_calls
-        self.given_up: set[int] = (
-            set()
-        )  # calls that have failed; it may still answer for these seqs
-        self.reclaims: deque[int] = deque()  # newest seq at each order to reclaim, till answered
-        self.idle_since = 0.0
-        self.last_progress = 0.0
-        self.stall_check: float | None = None  # when it is looked at whether it has stalled
-        self.served = False  # has answered or claimed at least one attempt
-        self.blocked = False  # what it runs waits for others, and has given its CPUs back
+    id: int
+    environment: Environment
+    actor: Actor | None = None  # which lives in it, or is about to
+    settled: bool = False  # it holds its resources for as long as the actor lives
+    state: WorkerState = WorkerState.STARTING
+    in_flight: dict[int, Task] = field(default_factory=dict)  # task by seq, in the order sent
+    lease: SchedulingClass | None = None  # whose resources it holds while busy
+    held: Demand = ()  # which these are
+    shares: Shares = ()  # of which devices, and how much of each
+    devices: tuple[str, ...] = ()  # their names
+    # Of the first attempts that it was given, and so of all; None: it was given none yet, or there
+    # are no devices.
+    shown: tuple[str, ...] | None = None
+    functions: set[int] = field(default_factory=set)  # keys of those whose code it surely has
+    calls: dict[int, int] = field(default_factory=dict)  # given, by key of function with max_calls
+    given_up: set[int] = field(default_factory=set)  # seqs of failed calls that it may yet answer
+    reclaims: deque[int] = field(default_factory=deque)  # newest seq at each, until it is answered
+    idle_since: float = 0.0
+    last_progress: float = 0.0
+    stall_check: float | None = None  # when it is looked at whether it has stalled
+    served: bool = False  # has answered or claimed at least one attempt
+    blocked: bool = False  # what it runs waits for others, and has given its CPUs back
 
     @property
     def identity(self) -> str:
         """What it is called in a story."""
         return f"worker {self.id}"
 
-    def account(self) -> str:
-        """Tell nothing that `Story` does not."""
-        return ""
-
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"
+
+
+class Traits(NamedTuple):
+    """What calls of one method have in common."""
+
+    interruptible: bool  # a cancel is an interrupt
+    retries_errors: bool  # an error of the method may be followed by another attempt
+
+
+class Actor(Record):
+    """One actor, from the call that asks for it until the last of its calls has failed."""
+
+    __slots__ = (
+        "__weakref__",
+        "ahead",
+        "asynchronous",
+        "counts_calls",
+        "creation",
+        "death",
+        "done",
+        "held",
+        "intensity",
+        "keeps_cpus",
+        "key",
+        "lanes",
+        "lines",
+        "loss",
+        "max_restarts",
+        "num_restarts",
+        "ordered",
+        "patience",
+        "payload",
+        "released",
+        "restarts_left",
+        "state",
+        "stop_seconds",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        key: Any,
+        creation: Task,
+        environment: Environment,
+        *,
+        lanes: Sequence[int] = (1,),
+        ordered: bool = True,
+        asynchronous: bool = False,
+        keeps_cpus: bool = False,
+        counts_calls: bool = True,
+        max_restarts: int = 0,
+        policy: RestartPolicy | None = None,
+        payload: Any = None,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
+        """Begin unborn.
+
+        key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
+        lanes: how many calls may run at once in each concurrency group, the default one first.
+        ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
+        also the CPUs that its creation took as long as it lives. counts_calls: `done` is wanted.
+        stop_seconds: how long its worker may take to end once it was asked to leave.
+        """
+        self.key = key
+        self.creation = creation
+        creation.actor = self
+        self.lanes = tuple(
+            SchedulingClass((), environment, actor=self, limit=limit) for limit in lanes
+        )
+        self.ordered = ordered
+        self.asynchronous = asynchronous
+        self.ahead = not asynchronous and tuple(lanes) == (1,)
+        assert self.ahead or not ordered
+        self.keeps_cpus = keeps_cpus
+        self.counts_calls = counts_calls
+        self.stop_seconds = stop_seconds
+        self.max_restarts = max_restarts  # -1: unlimited
+        self.restarts_left = max_restarts
+        self.num_restarts = 0
+        policy = policy or RestartPolicy()
+        self.intensity = RestartIntensity.of(policy)
+        self.patience = policy.patience  # seconds that calls wait for a restart
+        self.payload = payload  # the shell's
+        self.state = ActorState.DEPENDENCIES_UNREADY
+        self.death: ActorDeath | None = None
+        self.worker: Worker | None = None  # from the sending of its creation on
+        self.loss: Any = None  # death report of the worker that it lost last; opaque here
+        self.released = False  # no handle is left
+        self.done: dict[int, int] = {}  # by caller: calls that have an outcome
+        self.lines: dict[int, deque[Task]] = {}  # by caller, those whose first call is not ready
+        self.held: set[int] = set()  # numbers of all calls that stand in lines
+
+    @property
+    def identity(self) -> str:
+        """What it is called in a story."""
+        return f"the actor of task {self.creation.number}"
+
+    def __repr__(self) -> str:
+        return f"<Actor {self.key!r} {self.state.name}>"

@@ -9,12 +9,10 @@ task is put in front or behind makes no difference.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from .model import Task
 
 __all__ = ["AGEING_SECONDS", "Rank", "RankedQueue", "rank"]
 
@@ -24,7 +22,17 @@ Rank = tuple[float, int, int]
 _Entry = list[Any]  # rank, number, and the task, or None if it was taken out
 
 
-def rank(task: Task) -> Rank:
+class Queued(Protocol):
+    """What a queue needs to know of a task."""
+
+    number: int
+    queued_at: float
+    priority: float
+    rank: int
+    scheduling_class: Any
+
+
+def rank(task: Queued) -> Rank:
     """The place of a task among all that wait: the lowest goes first.
 
     A priority makes it as if the task had been queued so much earlier. As everything ages alike,
@@ -40,14 +48,14 @@ class RankedQueue:
 
     __slots__ = ("_entries", "_heap")
 
-    def __init__(self, tasks: Iterable[Task]) -> None:
+    def __init__(self, tasks: Iterable[Queued]) -> None:
         """Take over what waits."""
         self._heap: list[_Entry] = []
         self._entries: dict[int, _Entry] = {}  # by number, of what is still there
         for task in tasks:
             self.append(task)
 
-    def append(self, task: Task) -> None:
+    def append(self, task: Queued) -> None:
         """Put a task where it belongs."""
         entry: _Entry = [rank(task), task.number, task]
         self._entries[task.number] = entry
@@ -55,27 +63,26 @@ class RankedQueue:
 
     appendleft = append
 
-    def popleft(self) -> Task:
+    def popleft(self) -> Any:
         """Take out the first."""
         task = self[0]
         self.remove(task)
         return task
 
-    def remove(self, task: Task) -> None:
+    def remove(self, task: Queued) -> None:
         """Take out this one, which must be there."""
         self._entries.pop(task.number)[2] = None
         heap = self._heap
         while heap and heap[0][2] is None:  # others go when they come to the front
             heapq.heappop(heap)
 
-    def __getitem__(self, index: int) -> Task:
+    def __getitem__(self, index: int) -> Any:
         """The first, which is the only one whose place is known."""
         assert index == 0
-        task: Task = self._heap[0][2]
-        return task
+        return self._heap[0][2]
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[Any]:
         return (task for _, _, task in sorted(self._entries.values()))

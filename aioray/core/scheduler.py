@@ -56,33 +56,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .actors import Actors
-from .devices import UNIT, Devices
-from .intensity import RestartIntensity
-from .messages import (
-    LOST_CANCELLED,
-    LOST_MAX_ATTEMPTS,
-    LOST_RETRIES_DISABLED,
-    ActorKilled,
-    ActorReleased,
-    Answer,
-    AnswersReceived,
-    AttemptRecord,
-    AttemptsNotSent,
-    AttemptsReclaimed,
-    AttemptWaits,
-    CancelOutcome,
-    CancelRequested,
+from .commands import (
     Command,
     DiscardWorker,
-    Ended,
-    Event,
-    Failure,
-    FailureKind,
-    GroupRemoved,
     Holding,
     InterruptWorker,
     KillWorker,
-    Passage,
     PollWorker,
     ReclaimAttempts,
     ReportCancel,
@@ -92,15 +71,27 @@ from .messages import (
     ReportStarved,
     ResolveFailure,
     ResolveValues,
-    ResultLost,
-    ResultWanted,
     Revive,
-    Revived,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
     Stopped,
     StopWorker,
+)
+from .devices import UNIT, Demand, Devices
+from .events import (
+    ActorKilled,
+    ActorReleased,
+    AnswersReceived,
+    AttemptsNotSent,
+    AttemptsReclaimed,
+    AttemptWaits,
+    CancelRequested,
+    Event,
+    GroupRemoved,
+    ResultLost,
+    ResultWanted,
+    Revived,
+    ShutdownRequested,
     TasksSubmitted,
     TimerFired,
     WorkerBlocked,
@@ -110,15 +101,19 @@ from .messages import (
     WorkerStartFailed,
     WorkerUnblocked,
 )
-from .model import (
-    STOP_SECONDS,
-    Cancellation,
-    Demand,
-    Environment,
-    Function,
-    SchedulingClass,
-    Task,
-    Worker,
+from .intensity import RestartIntensity
+from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
+from .outcomes import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
+    Answer,
+    AttemptRecord,
+    CancelOutcome,
+    Ended,
+    Failure,
+    FailureKind,
+    Passage,
 )
 from .queues import RankedQueue, rank
 from .retries import crash_delay
@@ -126,8 +121,8 @@ from .states import (
     LEAVING,
     CancelState,
     GroupState,
-    IllegalMove,
     Phase,
+    Record,
     Story,
     TaskState,
     WorkerState,
@@ -141,7 +136,7 @@ if TYPE_CHECKING:
     from .groups import Group
     from .queues import Rank
 
-__all__ = ["UNIT", "IllegalMove", "Scheduler"]
+__all__ = ["Scheduler"]
 
 PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
 SCARCITY = (12, 60.0)  # tries, within how many seconds, to start a worker where there is no room
@@ -187,7 +182,7 @@ def _kept_by(worker: Worker) -> Demand:
 _REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 
-class Scheduler:
+class Scheduler(Record):
     """The state of one engine: every unfinished task, every worker, every resource."""
 
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
@@ -412,10 +407,6 @@ class Scheduler:
     def identity(self) -> str:
         """What it is called in a story."""
         return "the engine"
-
-    def account(self) -> str:
-        """Tell nothing that `Story` does not."""
-        return ""
 
     def __repr__(self) -> str:
         return f"<Scheduler {self.state.name}>"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ __all__ = [
     "GroupState",
     "IllegalMove",
     "Phase",
+    "Record",
     "State",
     "Story",
     "TaskState",
@@ -242,17 +243,22 @@ class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is 
     """A record was to make a move that its table does not know: a bug in aioray."""
 
 
-class Record(Protocol):
+class Record:
     """What has a state."""
 
-    state: Any
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        state: Any
 
     @property
     def identity(self) -> str:
         """What it is called in a story."""
+        return repr(self)
 
     def account(self) -> str:
-        """What it tells of itself, as a sentence, or nothing."""
+        """What it tells of itself, as sentences, or nothing."""
+        return ""
 
 
 class Story:

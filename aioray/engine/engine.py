@@ -39,16 +39,7 @@ from ..client.definitions import serialize
 from ..client.generators import DynamicObjectRefGenerator
 from ..client.protocol import activate, refuse_to_block, registry
 from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..core.actors import ActorDeath, Circle, Overdue
-from ..core.groups import Group, GroupState
-from ..core.messages import (
-    AttemptRecord,
-    CancelOutcome,
-    CancelRequested,
-    Failure,
-    FailureKind,
-    GroupRemoved,
-    Passage,
+from ..core.commands import (
     ReportActor,
     ReportCancel,
     ReportInfeasible,
@@ -57,16 +48,32 @@ from ..core.messages import (
     ReportStarved,
     ResolveFailure,
     ResolveValues,
+    Revive,
+    Stopped,
+)
+from ..core.devices import UNIT
+from ..core.events import (
+    CancelRequested,
+    GroupRemoved,
     ResultLost,
     ResultWanted,
-    Revive,
     ShutdownRequested,
-    Stopped,
     TasksSubmitted,
     TimerFired,
 )
 from ..core.model import Task
-from ..core.scheduler import UNIT, Scheduler
+from ..core.outcomes import (
+    ActorDeath,
+    AttemptRecord,
+    CancelOutcome,
+    Circle,
+    Failure,
+    FailureKind,
+    Overdue,
+    Passage,
+)
+from ..core.scheduler import Scheduler
+from ..core.states import GroupState
 from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
@@ -97,8 +104,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..client.protocol import Call, Client
-    from ..core.messages import Command, Event
-    from ..core.model import Demand, SchedulingClass
+    from ..core.commands import Command
+    from ..core.devices import Demand
+    from ..core.events import Event
+    from ..core.groups import Group
+    from ..core.model import SchedulingClass
     from ..state.read.sessions import Session
     from ..state.write.writer import Listener
     from .objects.streams import Stream

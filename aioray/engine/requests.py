@@ -19,7 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..core.messages import (
+from ..core.events import (
     AttemptWaits,
     CancelRequested,
     TasksSubmitted,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..client.definitions import Definition, MethodDefinition
-    from ..core.messages import Event
+    from ..core.events import Event
     from ..core.model import Function, Task
     from .engine import Engine
     from .objects.objects import Objects

@@ -150,7 +150,7 @@ HOOK_FAILED = "Failed to execute the setup hook method"
 
 
 class Status(IntEnum):
-    """How an attempt ended; the same order as `aioray.core.messages.Ended`."""
+    """How an attempt ended; the same order as `aioray.core.outcomes.Ended`."""
 
     RETURNED = 0
     RAISED = 1

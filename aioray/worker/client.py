@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
     from ..client.call_sites import Site
     from ..client.protocol import Call, Demand
-    from ..core.messages import CancelOutcome
+    from ..core.outcomes import CancelOutcome
     from ..shared.wire import Attempt
     from ..state.read.sessions import Session
     from .channel import Channel
@@ -126,7 +126,7 @@ class _CancelRequest:
     def result(self, timeout: float | None = None) -> CancelOutcome:
         """Block for the outcome, up to `timeout` seconds; TimeoutError after that."""
         if self._outcome is None:
-            from ..core.messages import CancelOutcome
+            from ..core.outcomes import CancelOutcome
 
             deadline = None if timeout is None else time.monotonic() + timeout
             try:

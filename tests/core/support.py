@@ -5,31 +5,30 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from aioray.core.actors import Actor, ActorState, Traits
-from aioray.core.messages import (
+from aioray.core.devices import UNIT
+from aioray.core.events import (
     ActorKilled,
     ActorReleased,
-    Answer,
     AnswersReceived,
-    AttemptRecord,
     AttemptsReclaimed,
     CancelRequested,
-    Command,
-    Ended,
     Event,
-    FailureKind,
     TasksSubmitted,
     TimerFired,
     WorkerDied,
     WorkerExited,
     WorkerReady,
 )
-from aioray.core.model import Function, Task
-from aioray.core.scheduler import UNIT, Scheduler
+from aioray.core.model import Actor, Function, Task, Traits
+from aioray.core.outcomes import Answer, AttemptRecord, Ended, FailureKind
+from aioray.core.scheduler import Scheduler
+from aioray.core.states import ActorState
 
 if TYPE_CHECKING:
+    from aioray.core.commands import Command
+    from aioray.core.devices import Demand
     from aioray.core.groups import Group
-    from aioray.core.model import Demand, Environment
+    from aioray.core.model import Environment
 
 ONE_CPU: Demand = (("CPU", UNIT),)
 HALF_CPU: Demand = (("CPU", UNIT // 2),)

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.actors import (
-    MAX_AHEAD,
-    MAX_BUNDLE,
-    Actor,
-    ActorDeath,
-    ActorState,
-    DeathCause,
-    Overdue,
-)
-from aioray.core.groups import Group
-from aioray.core.intensity import RestartPolicy
-from aioray.core.messages import (
-    LOST_RETRIES_DISABLED,
-    AttemptsReclaimed,
+from aioray.core.actors import MAX_AHEAD, MAX_BUNDLE
+from aioray.core.commands import (
     CancelCall,
-    CancelOutcome,
     Command,
-    Ended,
-    Failure,
-    FailureKind,
-    GroupRemoved,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -35,15 +18,20 @@ from aioray.core.messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
-    ResultLost,
-    ResultWanted,
     Revive,
-    Revived,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
     Stopped,
     StopWorker,
+)
+from aioray.core.devices import UNIT
+from aioray.core.events import (
+    AttemptsReclaimed,
+    GroupRemoved,
+    ResultLost,
+    ResultWanted,
+    Revived,
+    ShutdownRequested,
     WorkerBlocked,
     WorkerDied,
     WorkerExited,
@@ -51,9 +39,22 @@ from aioray.core.messages import (
     WorkerStartFailed,
     WorkerUnblocked,
 )
-from aioray.core.model import Task, TaskState
+from aioray.core.groups import Group
+from aioray.core.intensity import RestartPolicy
+from aioray.core.model import STOP_SECONDS, Actor, Task
+from aioray.core.outcomes import (
+    LOST_RETRIES_DISABLED,
+    ActorDeath,
+    CancelOutcome,
+    DeathCause,
+    Ended,
+    Failure,
+    FailureKind,
+    Overdue,
+)
 from aioray.core.retries import RetryPolicy
-from aioray.core.scheduler import PATIENCE_SECONDS, STALL_SECONDS, STOP_SECONDS, UNIT
+from aioray.core.scheduler import PATIENCE_SECONDS, STALL_SECONDS
+from aioray.core.states import ActorState, TaskState
 
 from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.messages import (
-    CancelOutcome,
-    Ended,
-    Failure,
-    FailureKind,
-    ReportCancel,
-    ResolveFailure,
-    ShutdownRequested,
-)
+from aioray.core.commands import ReportCancel, ResolveFailure
+from aioray.core.events import ShutdownRequested
+from aioray.core.outcomes import CancelOutcome, Ended, Failure, FailureKind
 
 from .support import Core, answer, record
 from .test_nesting import child_of

@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aioray.core.actors import Actor, Circle
-from aioray.core.messages import (
-    AttemptWaits,
-    CancelCall,
-    DiscardWorker,
-    Ended,
-    Failure,
-    FailureKind,
-    ResolveFailure,
-    WorkerBlocked,
-    WorkerUnblocked,
-)
+from aioray.core.commands import CancelCall, DiscardWorker, ResolveFailure
+from aioray.core.events import AttemptWaits, WorkerBlocked, WorkerUnblocked
+from aioray.core.outcomes import Circle, Ended, Failure, FailureKind
 
 from .support import Core, answer
 
 if TYPE_CHECKING:
-    from aioray.core.model import Task
+    from aioray.core.model import Actor, Task
 
 
 def wait(core: Core, task: Task, *needed: Task):

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.messages import (
-    Failure,
-    FailureKind,
+from aioray.core.commands import (
     ReclaimAttempts,
     ResolveFailure,
     SendAttempts,
     StartWorker,
     StopWorker,
-    WorkerBlocked,
-    WorkerStartFailed,
 )
-from aioray.core.scheduler import BROKEN_SECONDS, UNIT
+from aioray.core.devices import UNIT
+from aioray.core.events import WorkerBlocked, WorkerStartFailed
+from aioray.core.outcomes import Failure, FailureKind
+from aioray.core.scheduler import BROKEN_SECONDS
 
 from .support import ONE_CPU, SHORT, Core, answer
 from .test_nesting import child_of

@@ -6,14 +6,7 @@ import itertools
 
 import pytest
 
-from aioray.core.messages import (
-    LOST_CANCELLED,
-    LOST_MAX_ATTEMPTS,
-    LOST_RETRIES_DISABLED,
-    CancelOutcome,
-    Ended,
-    Failure,
-    FailureKind,
+from aioray.core.commands import (
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -22,19 +15,25 @@ from aioray.core.messages import (
     ReportRetry,
     ResolveFailure,
     ResolveValues,
-    ResultLost,
-    ResultWanted,
     Revive,
-    Revived,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
     Stopped,
     StopWorker,
 )
-from aioray.core.model import TaskState
+from aioray.core.devices import UNIT
+from aioray.core.events import ResultLost, ResultWanted, Revived, ShutdownRequested
+from aioray.core.outcomes import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
+    CancelOutcome,
+    Ended,
+    Failure,
+    FailureKind,
+)
 from aioray.core.retries import RetryPolicy, crash_delay
-from aioray.core.scheduler import UNIT
+from aioray.core.states import TaskState
 
 from .support import HALF_CPU, SHORT, Core, answer, record
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import pytest
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.messages import (
-    CancelOutcome,
-    Failure,
-    FailureKind,
+from aioray.core.commands import (
     InterruptWorker,
     ReclaimAttempts,
     ReportCancel,
     ResolveFailure,
     ResolveValues,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
-    WorkerBlocked,
-    WorkerUnblocked,
 )
-from aioray.core.model import TaskState
-from aioray.core.scheduler import PATIENCE_SECONDS, UNIT
+from aioray.core.devices import UNIT
+from aioray.core.events import ShutdownRequested, WorkerBlocked, WorkerUnblocked
+from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
+from aioray.core.scheduler import PATIENCE_SECONDS
+from aioray.core.states import TaskState
 
 from .support import ONE_GPU, SHORT, Core, answer
 

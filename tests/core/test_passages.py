@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.messages import Ended, Passage, ReportRetry, ResolveFailure
-from aioray.core.model import TaskState
-from aioray.core.scheduler import UNIT
+from aioray.core.commands import ReportRetry, ResolveFailure
+from aioray.core.devices import UNIT
+from aioray.core.outcomes import Ended, Passage
+from aioray.core.states import TaskState
 
 from .support import LONG, SHORT, Core, answer
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.groups import Group, GroupState
-from aioray.core.messages import (
-    CancelOutcome,
-    Failure,
-    FailureKind,
-    GroupRemoved,
+from aioray.core.commands import (
     KillWorker,
     ReportCancel,
     ReportInfeasible,
@@ -18,12 +13,13 @@ from aioray.core.messages import (
     ResolveValues,
     SendAttempts,
     StartWorker,
-    WorkerBlocked,
-    WorkerExited,
-    WorkerUnblocked,
 )
-from aioray.core.model import Task, TaskState
-from aioray.core.scheduler import UNIT
+from aioray.core.devices import UNIT
+from aioray.core.events import GroupRemoved, WorkerBlocked, WorkerExited, WorkerUnblocked
+from aioray.core.groups import Group
+from aioray.core.model import Task
+from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
+from aioray.core.states import GroupState, TaskState
 
 from .support import ONE_CPU, Core, answer, record
 

@@ -9,7 +9,8 @@ from collections import deque
 
 import pytest
 
-from aioray.core.messages import CancelOutcome, Ended, ReportCancel, SendAttempts
+from aioray.core.commands import ReportCancel, SendAttempts
+from aioray.core.outcomes import CancelOutcome, Ended
 from aioray.core.queues import AGEING_SECONDS, RankedQueue
 
 from .support import HALF_CPU, ONE_CPU, SHORT, Core, answer

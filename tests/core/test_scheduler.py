@@ -9,16 +9,8 @@ import random
 import pytest
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.messages import (
-    Answer,
-    AnswersReceived,
-    AttemptsNotSent,
-    AttemptsReclaimed,
-    CancelOutcome,
+from aioray.core.commands import (
     DiscardWorker,
-    Ended,
-    Failure,
-    FailureKind,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -29,21 +21,27 @@ from aioray.core.messages import (
     ResolveFailure,
     ResolveValues,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
     Stopped,
     StopWorker,
+)
+from aioray.core.devices import UNIT
+from aioray.core.events import (
+    AnswersReceived,
+    AttemptsNotSent,
+    AttemptsReclaimed,
+    ShutdownRequested,
     TasksSubmitted,
     WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
 )
-from aioray.core.model import TaskState
+from aioray.core.outcomes import Answer, CancelOutcome, Ended, Failure, FailureKind
 from aioray.core.retries import RetryPolicy
 from aioray.core.scheduler import MAX_BUNDLE as BUNDLE
 from aioray.core.scheduler import MAX_IN_FLIGHT as MOST
-from aioray.core.scheduler import UNIT, IllegalMove
+from aioray.core.states import IllegalMove, TaskState
 
 from .support import (
     HALF_CPU,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -15,19 +16,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.actors import ActorState, DeathCause, Traits
-from aioray.core.groups import Group, GroupState
 from aioray.core.intensity import RestartPolicy
-from aioray.core.messages import (
+from aioray.core.model import Traits
+from aioray.core.outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
     CancelOutcome,
+    DeathCause,
     Ended,
 )
 from aioray.core.retries import RetryPolicy
+from aioray.core.states import ActorState, GroupState
 
 from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Making, Order, World, replay
+
+if TYPE_CHECKING:
+    from aioray.core.groups import Group
 
 DEMANDS = (
     (("CPU", CPU),),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.messages import (
-    Holding,
-    ReportStarved,
-    TimerFired,
-    WorkerBlocked,
-)
-from aioray.core.scheduler import STARVED_SECONDS, UNIT
+from aioray.core.commands import Holding, ReportStarved
+from aioray.core.devices import UNIT
+from aioray.core.events import TimerFired, WorkerBlocked
+from aioray.core.scheduler import STARVED_SECONDS
 
 from .support import ONE_CPU, ONE_GPU, TWO_CPUS, answer
 from .test_placement import Site

@@ -33,27 +33,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aioray.core import scheduler as scheduler_module
-from aioray.core.actors import Actor, ActorDeath, ActorState, DeathCause, Traits
-from aioray.core.devices import Devices
-from aioray.core.groups import Group, GroupState
-from aioray.core.messages import (
-    LOST_CANCELLED,
-    LOST_MAX_ATTEMPTS,
-    LOST_RETRIES_DISABLED,
-    ActorKilled,
-    ActorReleased,
-    Answer,
-    AnswersReceived,
-    AttemptRecord,
-    AttemptsReclaimed,
+from aioray.core.commands import (
     CancelCall,
-    CancelOutcome,
-    CancelRequested,
-    Ended,
-    Event,
-    Failure,
-    FailureKind,
-    GroupRemoved,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -66,15 +47,25 @@ from aioray.core.messages import (
     ReportStarved,
     ResolveFailure,
     ResolveValues,
-    ResultLost,
-    ResultWanted,
     Revive,
-    Revived,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
     Stopped,
     StopWorker,
+)
+from aioray.core.devices import Devices
+from aioray.core.events import (
+    ActorKilled,
+    ActorReleased,
+    AnswersReceived,
+    AttemptsReclaimed,
+    CancelRequested,
+    Event,
+    GroupRemoved,
+    ResultLost,
+    ResultWanted,
+    Revived,
+    ShutdownRequested,
     TasksSubmitted,
     TimerFired,
     WorkerBlocked,
@@ -84,14 +75,30 @@ from aioray.core.messages import (
     WorkerStartFailed,
     WorkerUnblocked,
 )
-from aioray.core.model import Function, Task, TaskState
+from aioray.core.groups import Group
+from aioray.core.model import Actor, Function, Task, Traits
+from aioray.core.outcomes import (
+    LOST_CANCELLED,
+    LOST_MAX_ATTEMPTS,
+    LOST_RETRIES_DISABLED,
+    ActorDeath,
+    Answer,
+    AttemptRecord,
+    CancelOutcome,
+    DeathCause,
+    Ended,
+    Failure,
+    FailureKind,
+)
 from aioray.core.scheduler import Scheduler
+from aioray.core.states import ActorState, GroupState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aioray.core.devices import Demand
     from aioray.core.intensity import RestartPolicy
-    from aioray.core.model import Demand, Environment, SchedulingClass
+    from aioray.core.model import Environment, SchedulingClass
     from aioray.core.retries import RetryPolicy
 
 CPU = 10_000

@@ -14,11 +14,7 @@ import selectors
 from dataclasses import dataclass
 from typing import Any
 
-from aioray.core.messages import (
-    Answer,
-    AnswersReceived,
-    AttemptsReclaimed,
-    Ended,
+from aioray.core.commands import (
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -26,10 +22,15 @@ from aioray.core.messages import (
     SendAttempts,
     StartWorker,
     StopWorker,
+)
+from aioray.core.events import (
+    AnswersReceived,
+    AttemptsReclaimed,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
 )
+from aioray.core.outcomes import Answer, Ended
 from aioray.engine.engine import Engine
 from aioray.engine.telemetry.reports import DeathReport, StartReport, WorkerName
 from aioray.exceptions import DoNotRetry, RetryTask

@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, StoredFailure
-from ...core.messages import ResultLost, ResultWanted, Revived
+from ...core.events import ResultLost, ResultWanted, Revived
 from ...shared.arena import is_whole
 from ..processes.descriptors import Sentinel
 from ..telemetry.reports import unreconstructable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ...client.protocol import Client
-    from ...core.messages import Event
+    from ...core.events import Event
     from ...core.model import Task
     from ...options.task import InitOptions
     from ...shared.serialization import Pieces

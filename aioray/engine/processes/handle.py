@@ -21,7 +21,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...core.messages import Answer, Ended
+from ...core.outcomes import Answer, Ended
 from ...shared import linux
 from ...shared.packets import MAX_PACKET, Enclosure, pack, send
 from ...shared.wire import (

@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.environments import WorkerEnvironment, needs_setup, setup_seconds
 from ...compat import alias as ray_alias
-from ...core.messages import (
-    Answer,
-    AnswersReceived,
-    AttemptsNotSent,
-    AttemptsReclaimed,
+from ...core.commands import (
     CancelCall,
     DiscardWorker,
-    Ended,
     InterruptWorker,
     KillWorker,
     PollWorker,
@@ -35,11 +30,17 @@ from ...core.messages import (
     SendAttempts,
     StartWorker,
     StopWorker,
+)
+from ...core.events import (
+    AnswersReceived,
+    AttemptsNotSent,
+    AttemptsReclaimed,
     WorkerDied,
     WorkerExited,
     WorkerReady,
     WorkerStartFailed,
 )
+from ...core.outcomes import Answer, Ended
 from ...options.task import shown_gpus
 from ...shared import ids, linux
 from ..tasks.submission import values_of
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from ...core.messages import Event
+    from ...core.events import Event
     from ...options.task import InitOptions
     from ..objects.objects import Objects
     from ..requests import Requests

@@ -16,9 +16,10 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, ObjectRef
-from ...core.actors import Actor, ActorDeath, ActorState, Circle, DeathCause, Overdue, Traits
-from ...core.messages import ActorKilled, ActorReleased
-from ...core.model import STOP_SECONDS, Function, Task
+from ...core.events import ActorKilled, ActorReleased
+from ...core.model import STOP_SECONDS, Actor, Function, Task, Traits
+from ...core.outcomes import ActorDeath, Circle, DeathCause, Overdue
+from ...core.states import ActorState
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ...shared import ids
 from ...shared.actor_exit import shutdown_seconds
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
     from ...client.definitions import ActorDefinition, MethodDefinition
     from ...client.protocol import Client
-    from ...core.messages import Event
-    from ...core.model import Demand, SchedulingClass
+    from ...core.devices import Demand
+    from ...core.events import Event
+    from ...core.model import SchedulingClass
     from ..objects.store import Stored
     from ..telemetry.reports import WorkerName
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...client.definitions import ActorDefinition
-from ...core.groups import Group, GroupState
-from ...core.scheduler import UNIT
+from ...core.devices import UNIT
+from ...core.groups import Group
+from ...core.states import GroupState
 from ...shared.printable import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from ...client.definitions import Definition
     from ...client.refs import ObjectRef
-    from ...core.model import Demand, SchedulingClass
+    from ...core.devices import Demand
+    from ...core.model import SchedulingClass
     from ...core.scheduler import Scheduler
 
 __all__ = ["Groups"]

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
     from ...client.definitions import ActorDefinition, MethodDefinition
     from ...client.protocol import Call, Client
-    from ...core.actors import Traits
-    from ...core.model import SchedulingClass
+    from ...core.model import SchedulingClass, Traits
     from ...core.retries import RetryPolicy
     from ..objects.objects import Objects
     from ..objects.store import Stored

@@ -17,11 +17,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ...client.environments import WorkerEnvironment
-from ...core.actors import ActorState, DeathCause
-from ...core.groups import GroupState
-from ...core.messages import FailureKind
-from ...core.model import TaskState
-from ...core.scheduler import UNIT
+from ...core.devices import UNIT
+from ...core.outcomes import DeathCause, FailureKind
+from ...core.states import ActorState, GroupState, TaskState
 from ...shared import ids
 from ...shared.failures import rebuild
 from .guard import harmless
@@ -39,10 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ...client.refs import StoredFailure
-    from ...core.actors import Actor
     from ...core.groups import Group
-    from ...core.messages import AttemptRecord, Failure
-    from ...core.model import Task
+    from ...core.model import Actor, Task
+    from ...core.outcomes import AttemptRecord, Failure
     from ...state.write.writer import Keeper
     from ..processes.handle import WorkerHandle
     from ..tasks.actors import Known

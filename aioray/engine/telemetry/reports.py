@@ -15,10 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ...client.refs import StoredFailure
-from ...core.actors import Actor, DeathCause
 from ...core.devices import UNIT
 from ...core.groups import Group
-from ...core.messages import Failure, FailureKind
+from ...core.model import Actor
+from ...core.outcomes import DeathCause, Failure, FailureKind
 from ...exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -44,8 +44,10 @@ from ...shared.wire import HOOK_FAILED
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ...core.messages import AttemptRecord, ReportStarved
-    from ...core.model import Demand, Task
+    from ...core.commands import ReportStarved
+    from ...core.devices import Demand
+    from ...core.model import Task
+    from ...core.outcomes import AttemptRecord
 
 __all__ = [
     "ActorEnd",

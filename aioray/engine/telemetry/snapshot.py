@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...core.scheduler import UNIT
+from ...core.devices import UNIT
 from ..processes.stacks import collect
 from .inventory import list_objects
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from ...core.messages import FailureKind
+from ...core.outcomes import FailureKind
 from ...exceptions import RayTaskError
 from ...shared import ids
 from ...shared.failures import summary
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from ...client.refs import StoredFailure
-    from ...core.messages import AttemptRecord, Failure
     from ...core.model import Task
+    from ...core.outcomes import AttemptRecord, Failure
     from .reports import WorkerName
 
 __all__ = ["Tracer"]

@@ -1,0 +1,236 @@
+"""What the shell tells the core.
+
+Room: core. Frozen data only. An event is a fact, named in the past. Where ten thousand tasks pass
+by, one event speaks of a whole batch, because creating an object per task is what would cost.
+
+`Task` objects appear by reference; workers by their id, which is never reused. `seq` numbers one
+attempt on one worker, is never reused either, and so tells late answers from current ones.
+Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .groups import Group
+    from .model import Actor, Task
+    from .outcomes import Answer
+
+__all__ = [
+    "ActorKilled",
+    "ActorReleased",
+    "AnswersReceived",
+    "AttemptWaits",
+    "AttemptsNotSent",
+    "AttemptsReclaimed",
+    "CancelRequested",
+    "Event",
+    "GroupRemoved",
+    "ResultLost",
+    "ResultWanted",
+    "Revived",
+    "ShutdownRequested",
+    "TasksSubmitted",
+    "TimerFired",
+    "WorkerBlocked",
+    "WorkerDied",
+    "WorkerExited",
+    "WorkerReady",
+    "WorkerStartFailed",
+    "WorkerUnblocked",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TasksSubmitted:
+    """The callers of one loop tick want these tasks run."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersReceived:
+    """These answers were read from one worker, in the order it wrote them."""
+
+    worker_id: int
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsNotSent:
+    """The system had no room for sending these attempts; each fails with the error that says so."""
+
+    worker_id: int
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsReclaimed:
+    """The worker had not yet claimed these attempts, and now it never can."""
+
+    worker_id: int
+    seqs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The worker has said that it can take attempts."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStartFailed:
+    """No process came up for this worker; nothing has to be reaped any more."""
+
+    worker_id: int
+    report: Any  # what is known of the reason, opaque here
+    environment_failed: bool = False  # its environment is to blame: another would fail as well
+    scarce: bool = False  # the system is: it has no descriptor, process or memory left for now
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The worker's process is dead: give it nothing more. WorkerExited will follow.
+
+    Between the two come its last answers and AttemptsReclaimed with what it had not claimed.
+    Without this news it would seem free, be given more, and seem to have died of that.
+    """
+
+    worker_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """The worker's process has been reaped. What it had claimed and not answered died with it."""
+
+    worker_id: int
+    report: Any  # death report, opaque here
+    started_at: float | None = None  # of the attempt that it was running, if known
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBlocked:
+    """What the worker runs waits for other tasks, and needs no CPU meanwhile."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUnblocked:
+    """It goes on, whether CPUs are free for it or not."""
+
+    worker_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptWaits:
+    """An attempt cannot go on before these tasks have ended; none: it goes on.
+
+    It waits in the thread that runs it, and without a limit.
+    """
+
+    worker_id: int
+    seq: int
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants the task to stop."""
+
+    task: Task
+    request_id: int
+    force: bool = False  # kill the worker at once instead of interrupting it
+    grace: float | None = None  # seconds between interrupt and kill; None: never kill
+    recursive: bool = False  # and what it has submitted, and will submit
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLost:
+    """A value of this finished task is gone. Nothing is done about it until it is wanted."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWanted:
+    """Somebody waits for a value of this task that was lost."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """The answer to Revive: the task can run again once these others have given their values."""
+
+    task: Task
+    dependencies: Sequence[Task] = ()
+    forbidden: Any = None  # not None: it cannot run again, and this says why; opaque here
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRemoved:
+    """Nobody wants this placement group any more: end what runs in it, fail what waits for it."""
+
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReleased:
+    """No handle to this actor is left, so nobody can call it any more."""
+
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class ActorKilled:
+    """Somebody wants this actor to end at once."""
+
+    actor: Actor
+    no_restart: bool  # False: it is as if it had crashed
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """`next_deadline()` has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """Take no more tasks, but those that others need to finish while they may; finish or give up
+    what there is, then end every worker.
+    """
+
+    drain: float = 0.0  # seconds for the tasks to finish on their own
+    grace: float = 1.0  # seconds between the interrupt after the drain and the kill
+
+
+Event = (
+    TasksSubmitted
+    | AnswersReceived
+    | AttemptsNotSent
+    | AttemptsReclaimed
+    | WorkerReady
+    | WorkerStartFailed
+    | WorkerDied
+    | WorkerExited
+    | WorkerBlocked
+    | WorkerUnblocked
+    | AttemptWaits
+    | CancelRequested
+    | ResultLost
+    | ResultWanted
+    | Revived
+    | GroupRemoved
+    | ActorReleased
+    | ActorKilled
+    | TimerFired
+    | ShutdownRequested
+)
