@@ -47,6 +47,7 @@ from .commands import (
     ResolveValues,
     SendAttempts,
 )
+from .facts import BackoffEnded, PatienceEnded
 from .outcomes import (
     ActorDeath,
     CancelOutcome,
@@ -200,7 +201,7 @@ class Actors:
             self._send(worker, lane, MAX_AHEAD - len(in_flight), now)
 
     def _send(self, worker: Worker, lane: SchedulingClass, room: int, now: float) -> None:
-        out, queue, core = self._core._out, lane.queue, self._core
+        out, queue, core = self._core._turn.out, lane.queue, self._core
         ahead = lane.actor is not None and lane.actor.ahead
         if not worker.in_flight:
             worker.last_progress = now
@@ -271,7 +272,7 @@ class Actors:
             else:
                 core._failed_answer(task, worker, answer, now)
         if results:
-            core._out.append(ResolveValues(results))
+            core._turn.out.append(ResolveValues(results))
         if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerState.READY:
             core._reclaim(worker)  # what was sent behind these waits for them
         for task in unstarted:  # not before: what they lack may be among the results
@@ -325,14 +326,14 @@ class Actors:
         self.living[actor] = None
         if actor.state is not ActorState.RESTARTING and not (known and actor.state is state):
             if actor.state is not state:
-                self._core.story.move(actor, state)
+                self._core._move(actor, state)
             self._report(actor)
 
     def _report(self, actor: Actor) -> None:
         """Its state has changed. Once in an event: it is the last of them that the shell sees."""
         if actor not in self.reported:
             self.reported.add(actor)
-            self._core._out.append(ReportActor(actor))
+            self._core._turn.out.append(ReportActor(actor))
 
     def placed(self, worker: Worker, task: Task) -> None:
         """A creation was given to a worker."""
@@ -365,7 +366,7 @@ class Actors:
         core = self._core
         if actor.state is ActorState.DEAD:
             return
-        core.story.move(actor, ActorState.ALIVE)
+        core._move(actor, ActorState.ALIVE)
         self._report(actor)
         core._settle(worker, keeps_cpus=actor.keeps_cpus)
         self.calling[actor] = None
@@ -386,7 +387,7 @@ class Actors:
         self._die(actor, DeathCause.OUT_OF_SCOPE)
         if worker is not None:
             self._leave(worker, now)
-        self._core._dispatch(now)
+        self._core._turn.dirty = True
 
     def killed(self, event: ActorKilled, now: float) -> None:
         """Somebody wants it to end at once."""
@@ -400,7 +401,7 @@ class Actors:
             self._killed_unborn(actor)
         if worker is not None:
             self._core._kill(worker)
-        self._core._dispatch(now)
+        self._core._turn.dirty = True
 
     def _killed_unborn(self, actor: Actor) -> None:
         """A kill before it is made, or made again, uses up a restart, and nothing else. As in Ray.
@@ -439,7 +440,7 @@ class Actors:
     def _die(self, actor: Actor, cause: DeathCause, detail: Any = None) -> None:
         """Fail what waits; what runs fails when the worker has ended."""
         core = self._core
-        core.story.move(actor, ActorState.DEAD)
+        core._move(actor, ActorState.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
         self.calling.pop(actor, None)
@@ -480,7 +481,7 @@ class Actors:
         self.housed -= 1
         for task in harmed:
             if task.children:
-                core._out.append(ReportOrphans(tuple(task.children.values())))
+                core._turn.out.append(ReportOrphans(tuple(task.children.values())))
         if actor.state is not ActorState.DEAD:
             delay = self._next_start(actor, event.report, now)
             if delay is not None:
@@ -494,7 +495,7 @@ class Actors:
     def _next_start(self, actor: Actor, report: Any, now: float) -> float | None:
         """Seconds until it is to be made again; None: it is dead now."""
         core = self._core
-        if core.state not in (Phase.OPEN, Phase.DRAINING):
+        if core._turn.life.state not in (Phase.OPEN, Phase.DRAINING):
             self._die(actor, DeathCause.SHUTDOWN)
         elif actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)
@@ -520,7 +521,7 @@ class Actors:
         if actor.restarts_left > 0:
             actor.restarts_left -= 1
         actor.num_restarts += 1
-        core.story.move(actor, ActorState.RESTARTING)
+        core._move(actor, ActorState.RESTARTING)
         self._report(actor)
         if creation in harmed:
             record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
@@ -532,31 +533,33 @@ class Actors:
         if delay <= 0.0:
             core._enqueue(creation, front=True)
         else:
-            core.story.move(creation, TaskState.BACKOFF)
-            core._at(now + delay, lambda at: core._backoff_over(creation, at))
+            core._move(creation, TaskState.BACKOFF)
+            core._turn.timers.set(now + delay, BackoffEnded(creation))
         if actor.patience is not None:
-            self._await_restart(actor, actor.patience, now, now + actor.patience)
+            core._turn.timers.set(
+                now + actor.patience, PatienceEnded(actor, actor.num_restarts, now)
+            )
 
-    def _await_restart(self, actor: Actor, patience: float, since: float, due: float) -> None:
-        """Look at `due` which calls have waited too long for the restart that began at `since`."""
-        restart = actor.num_restarts
-
-        def look(now: float) -> None:
-            if actor.state is not ActorState.RESTARTING or actor.num_restarts != restart:
-                return
-            detail = Overdue(actor, patience)
-            latest = now
-            for call in circles.standing(actor):
-                began = max(call.created_at, since)
-                if began + patience > now:
-                    latest = min(latest, began)
-                elif call.number in self._core._tasks:  # it has not failed with one before
-                    attempts = tuple(call.failures or ())
-                    failure = Failure(FailureKind.OVERDUE, detail, attempts=attempts)
-                    self._core._fail(call, failure)
-            self._await_restart(actor, patience, since, latest + patience)
-
-        self._core._at(due, look)
+    def lose_patience(self, fact: PatienceEnded) -> None:
+        """Fail the calls that have waited too long for a restart, and plan the next look."""
+        actor, patience, now = fact.actor, fact.actor.patience, self._core._turn.now
+        if (
+            patience is None
+            or actor.state is not ActorState.RESTARTING
+            or actor.num_restarts != fact.restart
+        ):
+            return
+        detail = Overdue(actor, patience)
+        latest = now
+        for call in circles.standing(actor):
+            began = max(call.created_at, fact.since)
+            if began + patience > now:
+                latest = min(latest, began)
+            elif call.number in self._core._tasks:  # it has not failed with one before
+                attempts = tuple(call.failures or ())
+                failure = Failure(FailureKind.OVERDUE, detail, attempts=attempts)
+                self._core._fail(call, failure)
+        self._core._turn.timers.set(latest + patience, fact)
 
     def _harmed(
         self, task: Task, actor: Actor, worker: Worker, event: WorkerExited, now: float
@@ -602,10 +605,10 @@ class Actors:
             del worker.in_flight[call.seq]
             worker.given_up.add(call.seq)
             call.scheduling_class.leases -= 1
-            core._out.append(CancelCall(worker.id, call.seq))
+            core._turn.out.append(CancelCall(worker.id, call.seq))
         attempts = tuple(call.failures or ())
         core._fail(call, Failure(FailureKind.CIRCLE, Circle(actor, names), attempts=attempts))
-        core._dispatch(now)
+        core._turn.dirty = True
 
     def block_no_more(self, tasks: Sequence[Task]) -> None:
         """Attempts have died."""
@@ -626,7 +629,7 @@ class Actors:
         if actor.ahead:
             *answered, last = running
             if any(task.cancellation is not None for task in answered):
-                core._out.append(PollWorker(worker.id))
+                core._turn.out.append(PollWorker(worker.id))
             running = [last]
         for task in running:
             cancellation = task.cancellation
@@ -636,11 +639,11 @@ class Actors:
                 or task.actor is not None
             ):
                 continue
-            core.story.move(cancellation, CancelState.INTERRUPTED)
+            core._move(cancellation, CancelState.INTERRUPTED)
             if task.traits.interruptible:
                 core._interrupt(task, worker, now)
             else:
-                core._out.append(CancelCall(worker.id, task.seq))
+                core._turn.out.append(CancelCall(worker.id, task.seq))
 
     # ------------------------------------------------------------ invariants
 

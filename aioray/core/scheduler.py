@@ -50,7 +50,6 @@ Cancelling is a ladder per task: requested (its worker is asked for unclaimed at
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -101,6 +100,21 @@ from .events import (
     WorkerStartFailed,
     WorkerUnblocked,
 )
+from .facts import (
+    BackoffEnded,
+    CreationFailed,
+    CreationWaits,
+    DrainEnded,
+    GraceEnded,
+    InterruptUnanswered,
+    PatienceEnded,
+    PauseEnded,
+    ProgressOverdue,
+    ShutdownGraceEnded,
+    StarvationLookDue,
+    StopOverdue,
+    SurplusLookDue,
+)
 from .intensity import RestartIntensity
 from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
 from .outcomes import (
@@ -122,17 +136,17 @@ from .states import (
     CancelState,
     GroupState,
     Phase,
-    Record,
-    Story,
     TaskState,
     WorkerState,
 )
+from .turn import Turn
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .devices import Shares
+    from .facts import Fact
     from .groups import Group
     from .queues import Rank
 
@@ -182,7 +196,7 @@ def _kept_by(worker: Worker) -> Demand:
 _REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 
-class Scheduler(Record):
+class Scheduler:
     """The state of one engine: every unfinished task, every worker, every resource."""
 
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
@@ -194,6 +208,7 @@ class Scheduler(Record):
         "_classes",
         "_devices",
         "_drain_grace",
+        "_facts",
         "_groups",
         "_handlers",
         "_idle",
@@ -205,8 +220,6 @@ class Scheduler(Record):
         "_last_worker_id",
         "_move",
         "_newest",
-        "_now",
-        "_out",
         "_placed",
         "_reserved",
         "_rng",
@@ -217,15 +230,12 @@ class Scheduler(Record):
         "_starved_timer",
         "_surplus_timer",
         "_tasks",
-        "_timer_count",
-        "_timers",
+        "_turn",
         "_waiting",
         "_workers",
         "available",
         "blocked_workers",
         "owed",
-        "state",
-        "story",
         "total",
     )
 
@@ -243,8 +253,9 @@ class Scheduler(Record):
         devices: names of the GPUs, as many as there are of "GPU"; None: their numbers from 0.
         rng: source of jitter. start_intensity: failed starts tolerated, within how many seconds.
         """
-        self.story = Story()
-        self._move = self.story.move
+        self._turn = turn = Turn()
+        turn.tell = self._tell
+        self._move = turn.story.move
         self.total: dict[str, int] = dict(resources)
         self.available: dict[str, int] = dict(resources)
         self.owed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
@@ -276,15 +287,10 @@ class Scheduler(Record):
         self._scarcity: dict[Environment, RestartIntensity] = {}
         self._broken: dict[Environment, Any] = {}  # why its set-up failed last, while blocked
         self._stalled: dict[Worker, None] = {}
-        self._timers: list[tuple[float, int, Callable[[float], None]]] = []
-        self._timer_count = 0
         self._last_worker_id = 0
         self._last_seq = 0
-        self._now = 0.0  # of the event that is handled
         self._newest = 0  # number of the task submitted last
-        self.state = Phase.OPEN
         self._drain_grace = 1.0
-        self._out: list[Command] = []
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             TasksSubmitted: self._on_submitted,
             AnswersReceived: self._on_answers,
@@ -308,25 +314,47 @@ class Scheduler(Record):
             ShutdownRequested: self._on_shutdown,
         }
 
+        self._facts: dict[type[Any], Callable[[Any], None]] = {
+            CreationWaits: lambda fact: self._actors.waiting(fact.actor),
+            CreationFailed: lambda fact: self._actors.creation_failed(fact.actor, fact.failure),
+            BackoffEnded: lambda fact: self._backoff_over(fact.task, self._turn.now),
+            GraceEnded: lambda fact: self._grace_over(fact.task),
+            InterruptUnanswered: lambda fact: self._interrupt(
+                fact.task, fact.worker, self._turn.now
+            ),
+            StopOverdue: lambda fact: self._insist(fact.worker),
+            ProgressOverdue: lambda fact: self._check_stall(
+                fact.worker, fact.planned, self._turn.now
+            ),
+            SurplusLookDue: lambda _: self._stop_surplus(self._turn.now),
+            PauseEnded: lambda _: self._mark_dirty(),
+            StarvationLookDue: lambda _: self._look_for_starved(),
+            PatienceEnded: self._actors.lose_patience,
+            DrainEnded: lambda _: self._give_up(self._turn.now, kill=False),
+            ShutdownGraceEnded: lambda _: self._give_up(self._turn.now, kill=True),
+        }
+
     # ------------------------------------------------------------ entry
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one fact, and return what has to be done about it, in order."""
-        self._now = now
-        story = self.story
-        story.now = now
-        story.events.append((now, type(event).__name__, getattr(event, "worker_id", None)))
+        turn = self._turn
+        turn.begin(now, type(event).__name__, getattr(event, "worker_id", None))
         self._handlers[type(event)](event, now)
-        if self.state is not Phase.OPEN and not self._tasks:
+        if turn.dirty:
+            self._dispatch(now)
+        if turn.life.state is not Phase.OPEN and not self._tasks:
             self._end_workers(now)
         if self._actors.reported:
             self._actors.reported.clear()
-        out, self._out = self._out, []
-        return out
+        return turn.end()
+
+    def _tell(self, fact: Fact) -> None:
+        self._facts[type(fact)](fact)
 
     def next_deadline(self) -> float | None:
         """When the next TimerFired is wanted; None: never, as things stand."""
-        return self._timers[0][0] if self._timers else None
+        return self._turn.timers.next()
 
     def scheduling_class(
         self,
@@ -403,26 +431,18 @@ class Scheduler(Record):
 
     # ------------------------------------------------------------ states
 
-    @property
-    def identity(self) -> str:
-        """What it is called in a story."""
-        return "the engine"
-
-    def __repr__(self) -> str:
-        return f"<Scheduler {self.state.name}>"
-
     def _enqueue(self, task: Task, *, front: bool = False) -> None:
         cls = task.scheduling_class
         if cls.forbidden is not None:
             self._fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
             return
         self._move(task, _PENDING)
-        task.ready_at = self._now
+        task.ready_at = self._turn.now
         if cls.actor is not None:
             self._actors.enqueue(task, front=front)
             return
         if task.actor is not None:
-            self._actors.waiting(task.actor)
+            self._turn.tell(CreationWaits(task.actor))
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
         if front:
@@ -490,14 +510,14 @@ class Scheduler(Record):
         del self._tasks[task.number]
         if task.parent is not None:
             self._leave(task.parent, task)
-        self._out.append(ResolveFailure(task, failure))
+        self._turn.out.append(ResolveFailure(task, failure))
         task.worker = None
         if task.actor is not None:
-            self._actors.creation_failed(task.actor, failure)
+            self._turn.tell(CreationFailed(task.actor, failure))
 
     def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
         for request_id in cancellation.request_ids:
-            self._out.append(ReportCancel(request_id, outcome))
+            self._turn.out.append(ReportCancel(request_id, outcome))
         cancellation.request_ids.clear()
 
     # ------------------------------------------------------------ submission
@@ -516,8 +536,10 @@ class Scheduler(Record):
             call = task.scheduling_class.actor is not None
             if call:
                 self._actors.submitted(task)
-            if self.state is not Phase.OPEN and not (
-                self.state is Phase.DRAINING and parent is not None and parent.number in tasks
+            if self._turn.life.state is not Phase.OPEN and not (
+                self._turn.life.state is Phase.DRAINING
+                and parent is not None
+                and parent.number in tasks
             ):
                 self._fail(task, Failure(FailureKind.SHUTDOWN))
             elif parent is not None and task.actor is None and self._takes_children_along(parent):
@@ -535,10 +557,10 @@ class Scheduler(Record):
             else:
                 self._enqueue(task)
             if task.actor is not None and task.number in tasks:
-                self._actors.waiting(task.actor)
+                self._turn.tell(CreationWaits(task.actor))
         if event.tasks:
             self._newest = event.tasks[-1].number
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _join(self, parent: Task, task: Task) -> None:
         if parent.children is None:
@@ -576,6 +598,7 @@ class Scheduler(Record):
 
     def _dispatch(self, now: float) -> None:
         """Give queued tasks to workers, lowest rank first, and order what is missing."""
+        self._turn.dirty = False
         waiting = self._waiting
         if self._actors.calling:
             self._actors.dispatch(now)
@@ -717,7 +740,7 @@ class Scheduler(Record):
             del self._waiting[cls]  # nothing will ever make it fit, but the placing of its group
             if cls.group is None and not cls.reported_infeasible:
                 cls.reported_infeasible = True
-                self._out.append(ReportInfeasible(cls.queue[0]))
+                self._turn.out.append(ReportInfeasible(cls.queue[0]))
         elif not cls.leases:
             if cls.passed_over_since is None:
                 cls.passed_over_since = now
@@ -804,10 +827,11 @@ class Scheduler(Record):
         due = since + STARVED_SECONDS
         if due <= self._last_starved_look:
             due = self._last_starved_look + STARVED_SECONDS
-        self._at(due, self._look_for_starved)
+        self._turn.timers.set(due, StarvationLookDue())
 
-    def _look_for_starved(self, now: float) -> None:
+    def _look_for_starved(self) -> None:
         """Tell of what waits for something that no task will free, and who holds that."""
+        now = self._turn.now
         self._starved_timer = False
         self._last_starved_look = now
         waits = [(c, c.passed_over_since) for c in self._waiting if c.passed_over_since is not None]
@@ -868,7 +892,7 @@ class Scheduler(Record):
                 firsts.setdefault(task.name, task)
                 counts[task.name] += 1
             waiting = tuple((task, counts[name]) for name, task in firsts.items())
-            self._out.append(ReportStarved(waiting, tuple(holdings.values())))
+            self._turn.out.append(ReportStarved(waiting, tuple(holdings.values())))
 
     def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
         environment = cls.environment
@@ -921,7 +945,7 @@ class Scheduler(Record):
         worker = Worker(self._last_worker_id, environment)
         self._workers[worker.id] = worker
         self._starting[environment] = self._starting.get(environment, 0) + 1
-        self._out.append(StartWorker(worker.id, environment))
+        self._turn.out.append(StartWorker(worker.id, environment))
 
     def _next_demand(self, cls: SchedulingClass) -> Demand:
         """What the next lease of a class takes. There must be room: see `_free_leases`."""
@@ -1007,7 +1031,7 @@ class Scheduler(Record):
         self._stalled.pop(worker, None)
         if len(worker.in_flight) > 1 and actor is None:
             self._reclaim(worker)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _on_unblocked(self, event: WorkerUnblocked, _now: float) -> None:
         worker = self._workers.get(event.worker_id)
@@ -1097,12 +1121,12 @@ class Scheduler(Record):
             self._begin(task, worker, now)
             bundle.append(task)
             if len(bundle) == MAX_BUNDLE:
-                self._out.append(SendAttempts(worker.id, bundle))
+                self._turn.out.append(SendAttempts(worker.id, bundle))
                 bundle = []
             if worker.state is WorkerState.RETIRING:
                 break
         if bundle:
-            self._out.append(SendAttempts(worker.id, bundle))
+            self._turn.out.append(SendAttempts(worker.id, bundle))
         self._watch_stall(worker)
 
     def _begin(self, task: Task, worker: Worker, now: float) -> None:
@@ -1129,7 +1153,7 @@ class Scheduler(Record):
                 and self._suits(other, task.scheduling_class)
             )
             room = min(self._kept_workers - staying, self._worker_room())
-            if room > 0 and self.state is Phase.OPEN:
+            if room > 0 and self._turn.life.state is Phase.OPEN:
                 self._start_worker(worker.environment)
 
     def _uncount_call(self, worker: Worker, task: Task) -> None:
@@ -1169,7 +1193,7 @@ class Scheduler(Record):
         self._idle_count += 1
         if self._idle_count > self._kept_workers and not self._surplus_timer:
             self._surplus_timer = True
-            self._at(now + IDLE_SECONDS, self._stop_surplus)
+            self._turn.timers.set(now + IDLE_SECONDS, SurplusLookDue())
 
     def _drop_idle(self, worker: Worker) -> None:
         idle = self._idle.get(worker.environment)
@@ -1192,7 +1216,7 @@ class Scheduler(Record):
             due = worker.idle_since + IDLE_SECONDS
             if due > now:
                 self._surplus_timer = True
-                self._at(due, self._stop_surplus)
+                self._turn.timers.set(due, SurplusLookDue())
                 return
             self._stop_idle(worker, now)
 
@@ -1202,14 +1226,15 @@ class Scheduler(Record):
 
     def _stop(self, worker: Worker, now: float) -> None:
         self._move(worker, WorkerState.STOPPING)
-        self._out.append(StopWorker(worker.id))
-
-        def insist(_now: float) -> None:
-            if self._workers.get(worker.id) is worker:
-                self._kill(worker)
+        self._turn.out.append(StopWorker(worker.id))
 
         actor = worker.actor
-        self._at(now + (STOP_SECONDS if actor is None else actor.stop_seconds), insist)
+        patience = STOP_SECONDS if actor is None else actor.stop_seconds
+        self._turn.timers.set(now + patience, StopOverdue(worker))
+
+    def _insist(self, worker: Worker) -> None:
+        if self._workers.get(worker.id) is worker:
+            self._kill(worker)
 
     def _kill(self, worker: Worker) -> None:
         if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
@@ -1217,7 +1242,7 @@ class Scheduler(Record):
                 self._starting[worker.environment] -= 1
             self._move(worker, WorkerState.KILLED)
             self._drop_idle(worker)
-            self._out.append(KillWorker(worker.id))
+            self._turn.out.append(KillWorker(worker.id))
 
     # ------------------------------------------------------------ stalls
 
@@ -1229,7 +1254,7 @@ class Scheduler(Record):
 
     def _plan_stall_check(self, worker: Worker, due: float) -> None:
         worker.stall_check = due
-        self._at(due, lambda at: self._check_stall(worker, due, at))
+        self._turn.timers.set(due, ProgressOverdue(worker, due))
 
     def _check_stall(self, worker: Worker, planned: float, now: float) -> None:
         if planned != worker.stall_check:
@@ -1240,7 +1265,7 @@ class Scheduler(Record):
         due = worker.last_progress + STALL_SECONDS
         if due <= now:
             self._stalled[worker] = None
-            self._out.append(PollWorker(worker.id))
+            self._turn.out.append(PollWorker(worker.id))
             self._release_stalled(now)
             # Look again, ever less often: it may answer, and not announce it before a long attempt.
             due = now + min(LONGEST_STALL_CHECK, now - worker.last_progress)
@@ -1285,7 +1310,7 @@ class Scheduler(Record):
 
     def _reclaim(self, worker: Worker) -> None:
         worker.reclaims.append(self._last_seq)
-        self._out.append(ReclaimAttempts(worker.id))
+        self._turn.out.append(ReclaimAttempts(worker.id))
 
     def _on_reclaimed(self, event: AttemptsReclaimed, now: float) -> None:
         worker = self._workers.get(event.worker_id)
@@ -1300,7 +1325,7 @@ class Scheduler(Record):
             self._climb(worker, newest, now)
         if event.seqs and not in_flight:
             self._after_progress(worker, now)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _take_back(self, worker: Worker, seqs: Sequence[int]) -> None:
         """Put attempts that never ran where they came from."""
@@ -1330,7 +1355,7 @@ class Scheduler(Record):
         if worker.actor is not None:
             self._actors.answers(worker, event, now)
             if self._waiting or self._stalled or self._actors.calling:
-                self._dispatch(now)
+                self._turn.dirty = True
             return
         results: list[tuple[Task, Any]] = []
         unstarted: list[Task] = []
@@ -1358,18 +1383,18 @@ class Scheduler(Record):
             else:
                 self._failed_answer(task, worker, answer, now)
         if results:
-            self._out.append(ResolveValues(results))
+            self._turn.out.append(ResolveValues(results))
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task)
         self._has_served(worker)
         self._after_progress(worker, now)
         if self._waiting or self._stalled or self._actors.calling:
-            self._dispatch(now)
+            self._turn.dirty = True
 
     def expects(self, worker_id: int, seq: int) -> bool:
         """Whether this worker may answer for this attempt."""
         worker = self._workers.get(worker_id)
-        closing = self.state is not Phase.OPEN
+        closing = self._turn.life.state is not Phase.OPEN
         return worker is None or closing or seq in worker.in_flight or seq in worker.given_up
 
     def _is_lying(self, worker: Worker) -> bool:
@@ -1378,9 +1403,9 @@ class Scheduler(Record):
         It has answered for an attempt that it does not have, which no worker does; but a shutdown
         gives attempts up that run.
         """
-        if self.state is not Phase.OPEN or worker.state is not WorkerState.READY:
+        if self._turn.life.state is not Phase.OPEN or worker.state is not WorkerState.READY:
             return False
-        self._out.append(DiscardWorker(worker.id))
+        self._turn.out.append(DiscardWorker(worker.id))
         return True
 
     def _on_not_sent(self, event: AttemptsNotSent, now: float) -> None:
@@ -1396,7 +1421,7 @@ class Scheduler(Record):
                     self._uncount_call(worker, task)
                     self._failed_answer(task, worker, answer, now)
             self._after_progress(worker, now)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
         """The task has its value, which goes to the results that are about to be told."""
@@ -1486,7 +1511,7 @@ class Scheduler(Record):
         if budget is not None and first is not None and now + delay - first > budget:
             return False
         self._record(task, record)
-        self._out.append(ReportRetry(task, record, left, delay))
+        self._turn.out.append(ReportRetry(task, record, left, delay))
         if left > 0:
             task.retries_left = left - 1
         self._next_attempt(task)
@@ -1496,7 +1521,7 @@ class Scheduler(Record):
             self._move(task, TaskState.BACKOFF)
             if task.scheduling_class.actor is not None:
                 self._actors.waits(task)
-            self._at(now + delay, lambda at: self._backoff_over(task, at))
+            self._turn.timers.set(now + delay, BackoffEnded(task))
         return True
 
     def _next_attempt(self, task: Task) -> None:
@@ -1504,12 +1529,12 @@ class Scheduler(Record):
         task.attempt += 1
         task.worker = None
         task.seq = 0
-        task.created_at = self._now
+        task.created_at = self._turn.now
 
     def _backoff_over(self, task: Task, now: float) -> None:
         if task.state is TaskState.BACKOFF:
             self._requeue(task, now)
-            self._dispatch(now)
+            self._turn.dirty = True
 
     def _requeue(self, task: Task, now: float) -> None:
         """Queue for another attempt: the first retry in front, later ones behind all others.
@@ -1541,7 +1566,7 @@ class Scheduler(Record):
             self._join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
-        if self.state is not Phase.OPEN:
+        if self._turn.life.state is not Phase.OPEN:
             self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
         elif task.cancellation is not None:
             self._fail(task, Failure(FailureKind.LOST, LOST_CANCELLED, attempts=attempts))
@@ -1552,7 +1577,7 @@ class Scheduler(Record):
             if task.retries_left > 0:
                 task.retries_left -= 1
             self._next_attempt(task)
-            self._out.append(Revive(task))
+            self._turn.out.append(Revive(task))
 
     def _argument_lost(self, task: Task) -> None:
         """The attempt could not begin: nothing has failed, and nothing is counted."""
@@ -1562,7 +1587,7 @@ class Scheduler(Record):
             self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
-        self._out.append(Revive(task))
+        self._turn.out.append(Revive(task))
 
     def _on_revived(self, event: Revived, now: float) -> None:
         task = event.task
@@ -1573,7 +1598,7 @@ class Scheduler(Record):
             self._fail(task, Failure(FailureKind.LOST, event.forbidden, attempts=attempts))
         else:
             self._await_dependencies(task, event.dependencies)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     # ------------------------------------------------------------ workers
 
@@ -1585,7 +1610,7 @@ class Scheduler(Record):
         self._broken.pop(worker.environment, None)
         self._move(worker, WorkerState.READY)
         self._make_idle(worker, now)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _on_start_failed(self, event: WorkerStartFailed, now: float) -> None:
         worker = self._workers.pop(event.worker_id, None)
@@ -1601,7 +1626,7 @@ class Scheduler(Record):
     def _start_failed(
         self, environment: Environment, report: Any, now: float, *, scarce: bool = False
     ) -> None:
-        if self.state is not Phase.OPEN and not self._tasks:
+        if self._turn.life.state is not Phase.OPEN and not self._tasks:
             return
         if scarce and self._blocked_until.get(environment, now) > now:
             return  # several were to start at once: that is one try
@@ -1634,24 +1659,24 @@ class Scheduler(Record):
             self._blocked_until.pop(environment, None)
         else:
             self._blocked_until[environment] = now + delay
-            self._at(now + delay, self._dispatch)
+            self._turn.timers.set(now + delay, PauseEnded())
         for cls in dead_ends:
             self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
         # Else others work on the queue: too few workers, but no dead end.
         if dead_ends or (delay is None and not others):
-            self._dispatch(now)
+            self._turn.dirty = True
 
     def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:
         """Start no more of its workers for a while; what nobody else can run fails at once."""
-        if self.state is not Phase.OPEN and not self._tasks:
+        if self._turn.life.state is not Phase.OPEN and not self._tasks:
             return
         self._broken[environment] = report
         self._blocked_until[environment] = now + BROKEN_SECONDS
-        self._at(now + BROKEN_SECONDS, self._dispatch)
+        self._turn.timers.set(now + BROKEN_SECONDS, PauseEnded())
         for cls in tuple(self._waiting):
             if cls.environment == environment and not self._is_served(cls):
                 self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
         worker = self._workers.get(event.worker_id)
@@ -1685,11 +1710,11 @@ class Scheduler(Record):
         if not (expected or harmed or worker.served):
             # It never did anything: as good as a failed start, and must not spin like one.
             self._start_failed(worker.environment, event.report, now)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
         if task.children:
-            self._out.append(ReportOrphans(tuple(task.children.values())))
+            self._turn.out.append(ReportOrphans(tuple(task.children.values())))
         cancelled = task.cancellation is not None
         forbidden = task.scheduling_class.forbidden
         if cancelled:
@@ -1741,7 +1766,7 @@ class Scheduler(Record):
         # making of an actor, which can be killed.
         done = task.state in (TaskState.FINISHED, TaskState.FAILED)
         if done or task.scheduling_class.reserves is not None or task.actor is not None:
-            self._out.append(ReportCancel(event.request_id, task.cancel_outcome))
+            self._turn.out.append(ReportCancel(event.request_id, task.cancel_outcome))
             return
         family = [task]
         if event.recursive:
@@ -1756,7 +1781,7 @@ class Scheduler(Record):
         task.cancellation.request_ids.append(event.request_id)  # type: ignore[union-attr]
         for member in family:
             self._cancel(member, event, now)
-        self._dispatch(now)  # others may have waited for it to go first
+        self._turn.dirty = True  # others may have waited for it to go first
 
     def _cancel(self, task: Task, event: CancelRequested, now: float) -> None:
         """Begin to climb the ladder with one task."""
@@ -1769,7 +1794,7 @@ class Scheduler(Record):
         if task.scheduling_class.actor is None:  # what has state is not killed for one call
             cancellation.force = cancellation.force or event.force
         if event.grace is not None:
-            self._at(now + event.grace, lambda _at: self._grace_over(task))
+            self._turn.timers.set(now + event.grace, GraceEnded(task))
         # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
         self._reclaim(worker)
 
@@ -1786,7 +1811,7 @@ class Scheduler(Record):
             return
         *answered, running = worker.in_flight.values()
         if any(task.cancellation is not None for task in answered):
-            self._out.append(PollWorker(worker.id))  # there lies their outcome
+            self._turn.out.append(PollWorker(worker.id))  # there lies their outcome
         cancellation = running.cancellation
         if cancellation is None:
             return
@@ -1799,8 +1824,8 @@ class Scheduler(Record):
 
     def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
         if task.worker is worker and worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
-            self._out.append(InterruptWorker(worker.id, task.seq))
-            self._at(now + INTERRUPT_PERIOD, lambda at: self._interrupt(task, worker, at))
+            self._turn.out.append(InterruptWorker(worker.id, task.seq))
+            self._turn.timers.set(now + INTERRUPT_PERIOD, InterruptUnanswered(task, worker))
 
     def _grace_over(self, task: Task) -> None:
         if task.worker is not None and task.cancellation is not None:
@@ -1834,7 +1859,7 @@ class Scheduler(Record):
                 self._waiting[each] = None
         self._move(task, TaskState.FINISHED)
         del self._tasks[task.number]
-        self._out.append(ResolveValues([(task, task.payload)]))
+        self._turn.out.append(ResolveValues([(task, task.payload)]))
         self._finish_dependents(task)
 
     def _take_for(self, cls: SchedulingClass, group: Group) -> list[Shares] | None:
@@ -1888,7 +1913,7 @@ class Scheduler(Record):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
         self._dissolve(group)
-        self._dispatch(now)
+        self._turn.dirty = True
 
     def _dissolve(self, group: Group) -> None:
         """Give the machine back what a removed group has reserved, once nobody uses it."""
@@ -1911,15 +1936,15 @@ class Scheduler(Record):
         if event.drain <= 0.0:
             self._give_up(now, kill=True)
         else:
-            if self.state is Phase.OPEN:
-                self._move(self, Phase.DRAINING)
-            self._at(now + event.drain, lambda at: self._give_up(at, kill=False))
+            if self._turn.life.state is Phase.OPEN:
+                self._move(self._turn.life, Phase.DRAINING)
+            self._turn.timers.set(now + event.drain, DrainEnded())
 
     def _give_up(self, now: float, *, kill: bool) -> None:
         """Fail what does not run; interrupt, and after the grace period kill, what runs."""
         phase = Phase.KILLING if kill else Phase.INTERRUPTING
-        if phase in self.state.successors:
-            self._move(self, phase)
+        if phase in self._turn.life.state.successors:
+            self._move(self._turn.life, phase)
         if kill:
             for worker in tuple(self._workers.values()):
                 self._kill(worker)
@@ -1935,7 +1960,7 @@ class Scheduler(Record):
                     if task.cancellation is None:
                         task.cancellation = Cancellation()
                         task.cancellation.by_shutdown = True
-        self._at(now + self._drain_grace, lambda at: self._give_up(at, kill=True))
+        self._turn.timers.set(now + self._drain_grace, ShutdownGraceEnded())
 
     def _abandon(self, task: Task) -> None:
         worker = task.worker
@@ -1956,10 +1981,10 @@ class Scheduler(Record):
         """Every task is resolved: end the workers, and say so when the last is reaped."""
         self._actors.end()
         if not self._workers:
-            self._timers.clear()
-            if self.state is not Phase.STOPPED:
-                self._move(self, Phase.STOPPED)
-                self._out.append(Stopped())
+            self._turn.timers.clear()
+            if self._turn.life.state is not Phase.STOPPED:
+                self._move(self._turn.life, Phase.STOPPED)
+                self._turn.out.append(Stopped())
             return
         for worker in tuple(self._workers.values()):
             if worker.state is WorkerState.STARTING:
@@ -1969,14 +1994,14 @@ class Scheduler(Record):
 
     # ------------------------------------------------------------ timers
 
-    def _at(self, when: float, action: Callable[[float], None]) -> None:
-        self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, action))
-
     def _on_timer(self, event: TimerFired, now: float) -> None:
-        timers = self._timers
-        while timers and timers[0][0] <= now:
-            heapq.heappop(timers)[2](now)
+        for fact in self._turn.timers.due(now):
+            self._tell(fact)
+            if self._turn.dirty:
+                self._dispatch(now)
+
+    def _mark_dirty(self) -> None:
+        self._turn.dirty = True
 
     # ------------------------------------------------------------ invariants
 

@@ -1672,7 +1672,7 @@ def test_what_was_saved_for_tasks_that_cannot_start_is_given_away():
     core.scheduler._blocked_until[OTHER] = 100.0
     assert core.answer(1, answer(small[0]), now=5.0) == [ResolveValues([(small[0], "value")])]
     core.scheduler._start_worker(OTHER)
-    core.scheduler._out.clear()
+    core.scheduler._turn.out.clear()
     for _ in range(3):
         core.scheduler._intensity.setdefault(OTHER, scheduler_module.RestartIntensity()).failed(5.0)
     assert core(WorkerStartFailed(3, "why"), 5.0) == [
@@ -2207,7 +2207,7 @@ def test_impossible_move_is_refused_and_names_both_states_and_what_came_before()
     task = core.running()
     core.answer(1, answer(task), now=1.5)
     with pytest.raises(IllegalMove) as caught:
-        core.scheduler.story.move(task, TaskState.SUBMITTED_TO_WORKER)
+        core.scheduler._turn.story.move(task, TaskState.SUBMITTED_TO_WORKER)
     text = str(caught.value)
     assert "t1" in text
     assert "FINISHED" in text

@@ -1,0 +1,138 @@
+"""What one part of the core tells those above it, and what a timer is to bring back.
+
+Room: core. Frozen data only. A fact is named in the past. A part that must be heard by parts which
+it does not know says `turn.tell(fact)`, and `Scheduler` routes that at once, by one table; a timer
+carries the fact that is told when it is due. Whatever can be a plain call downward is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .model import Actor, Task, Worker
+    from .outcomes import Failure
+
+__all__ = [
+    "BackoffEnded",
+    "CreationFailed",
+    "CreationWaits",
+    "DrainEnded",
+    "Fact",
+    "GraceEnded",
+    "InterruptUnanswered",
+    "PatienceEnded",
+    "PauseEnded",
+    "ProgressOverdue",
+    "ShutdownGraceEnded",
+    "StarvationLookDue",
+    "StopOverdue",
+    "SurplusLookDue",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CreationWaits:
+    """The creation of this actor waits for arguments, or for a worker."""
+
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class CreationFailed:
+    """This actor cannot be made."""
+
+    actor: Actor
+    failure: Failure
+
+
+# ---------------------------------------------------------------- of timers
+
+
+@dataclass(frozen=True, slots=True)
+class BackoffEnded:
+    """The next attempt of this task is due, if it still waits for that."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class GraceEnded:
+    """An interrupt of this task has had its time: kill it, if it still runs."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptUnanswered:
+    """The interrupt may have vanished: repeat it, if the task is still in this worker."""
+
+    task: Task
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class StopOverdue:
+    """This worker was asked to end some time ago."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressOverdue:
+    """This worker may have stalled, unless an earlier look was planned, and taken."""
+
+    worker: Worker
+    planned: float
+
+
+@dataclass(frozen=True, slots=True)
+class SurplusLookDue:
+    """Some idle workers may have been idle for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseEnded:
+    """Workers of some environment may be started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StarvationLookDue:
+    """Something may have waited for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceEnded:
+    """Calls may have waited too long for this restart of an actor."""
+
+    actor: Actor
+    restart: int  # which one
+    since: float  # when it began
+
+
+@dataclass(frozen=True, slots=True)
+class DrainEnded:
+    """What may finish on its own has had its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownGraceEnded:
+    """What the shutdown has interrupted has had its time."""
+
+
+Fact = (
+    CreationWaits
+    | CreationFailed
+    | BackoffEnded
+    | GraceEnded
+    | InterruptUnanswered
+    | StopOverdue
+    | ProgressOverdue
+    | SurplusLookDue
+    | PauseEnded
+    | StarvationLookDue
+    | PatienceEnded
+    | DrainEnded
+    | ShutdownGraceEnded
+)
