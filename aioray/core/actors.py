@@ -279,7 +279,9 @@ class Actors:
             self._argument_lost(task, worker)
         core._has_served(worker)
         if worker.blocked:
-            core._unblock(worker)  # what has waited is answered: it was the first in flight
+            core._resources.take_cpus_back(
+                worker
+            )  # what has waited is answered: it was the first in flight
         if created:
             self._created(actor, worker)
         if worker.actor is None:
@@ -368,7 +370,7 @@ class Actors:
             return
         core._move(actor, ActorState.ALIVE)
         self._report(actor)
-        core._settle(worker, keeps_cpus=actor.keeps_cpus)
+        core._resources.keep_only(worker, cpus=actor.keeps_cpus)
         self.calling[actor] = None
         if actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)

@@ -76,7 +76,7 @@ from .commands import (
     Stopped,
     StopWorker,
 )
-from .devices import UNIT, Demand, Devices
+from .devices import UNIT, Demand
 from .events import (
     ActorKilled,
     ActorReleased,
@@ -116,6 +116,7 @@ from .facts import (
     SurplusLookDue,
 )
 from .intensity import RestartIntensity
+from .invariants import check_resources
 from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
 from .outcomes import (
     LOST_CANCELLED,
@@ -130,6 +131,7 @@ from .outcomes import (
     Passage,
 )
 from .queues import RankedQueue, rank
+from .resources import Resources, kept_by
 from .retries import crash_delay
 from .states import (
     LEAVING,
@@ -145,7 +147,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from .devices import Shares
     from .facts import Fact
     from .groups import Group
     from .queues import Rank
@@ -176,23 +177,6 @@ _MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.AS
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
 
 
-def _is_cpu(name: str) -> bool:
-    """Whether a worker whose task waits for others gives this resource back."""
-    return name == "CPU" or name.startswith("CPU_group_")  # those of a bundle, see `groups`
-
-
-def _parts(cls: SchedulingClass, amount: int) -> Sequence[int]:
-    """The pieces in which a class takes its GPUs: a group has some for each bundle."""
-    return (amount,) if cls.reserves is None else cls.reserves.devices_wanted
-
-
-def _kept_by(worker: Worker) -> Demand:
-    """What a worker keeps while its task waits for others, or its actor lives."""
-    if not worker.blocked:
-        return worker.held
-    return tuple(item for item in worker.held if not _is_cpu(item[0]))
-
-
 _REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 
@@ -202,14 +186,11 @@ class Scheduler:
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
         "_actors",
-        "_apart",
         "_blocked_until",
         "_broken",
         "_classes",
-        "_devices",
         "_drain_grace",
         "_facts",
-        "_groups",
         "_handlers",
         "_idle",
         "_idle_count",
@@ -221,7 +202,7 @@ class Scheduler:
         "_move",
         "_newest",
         "_placed",
-        "_reserved",
+        "_resources",
         "_rng",
         "_scarcity",
         "_stalled",
@@ -233,10 +214,6 @@ class Scheduler:
         "_turn",
         "_waiting",
         "_workers",
-        "available",
-        "blocked_workers",
-        "owed",
-        "total",
     )
 
     def __init__(
@@ -256,18 +233,11 @@ class Scheduler:
         self._turn = turn = Turn()
         turn.tell = self._tell
         self._move = turn.story.move
-        self.total: dict[str, int] = dict(resources)
-        self.available: dict[str, int] = dict(resources)
-        self.owed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
+        self._resources = Resources(resources, devices)
         self._rng = rng
         self._start_intensity = start_intensity
-        self._kept_workers = max(1, -(-self.total.get("CPU", 0) // UNIT))
-        if devices is None:
-            devices = [str(number) for number in range(self.total.get("GPU", 0) // UNIT)]
-        self._devices: dict[str, Devices] = {"GPU": Devices(dict.fromkeys(devices, UNIT))}
-        self._apart = bool(devices)  # workers are kept apart by the devices that they were shown
+        self._kept_workers = max(1, -(-resources.get("CPU", 0) // UNIT))
         self._actors = Actors(self)
-        self._groups: dict[str, Group] = {}  # those that hold their resources, by key
         self._placed = False  # a group, during this dispatch
         self._classes: dict[Any, SchedulingClass] = {}
         self._waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
@@ -275,11 +245,9 @@ class Scheduler:
         self._workers: dict[int, Worker] = {}
         self._idle: dict[Environment, list[Worker]] = {}  # newest last
         self._idle_count = 0
-        self.blocked_workers = 0  # those whose tasks wait for others
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self._starved_timer = False  # a look at what has starved is in the timer heap
         self._last_starved_look = -STARVED_SECONDS
-        self._reserved: dict[str, int] = {}  # during one dispatch: saved for a class that waits
         # Workers on their way, and dead ones whose death is not explained yet.
         self._starting: dict[Environment, int] = {}
         self._blocked_until: dict[Environment, float] = {}  # no starts before this time
@@ -351,6 +319,26 @@ class Scheduler:
 
     def _tell(self, fact: Fact) -> None:
         self._facts[type(fact)](fact)
+
+    @property
+    def total(self) -> Mapping[str, int]:
+        """What there is, by name, in 1/10,000 of a unit."""
+        return self._resources.total
+
+    @property
+    def available(self) -> Mapping[str, int]:
+        """What of that is free."""
+        return self._resources.available
+
+    @property
+    def owed(self) -> Mapping[str, int]:
+        """What is in use beyond the total."""
+        return self._resources.owed
+
+    @property
+    def blocked_workers(self) -> int:
+        """How many workers have tasks that wait for others."""
+        return self._resources.blocked_workers
 
     def next_deadline(self) -> float | None:
         """When the next TimerFired is wanted; None: never, as things stand."""
@@ -609,9 +597,7 @@ class Scheduler:
                 classes = sorted(waiting, key=lambda cls: rank(cls.queue[0]))
             for cls in classes:
                 self._dispatch_class(cls, now)
-            self._reserved.clear()
-            for devices in self._devices.values():
-                devices.let_go()
+            self._resources.stop_reserving()
             if self._placed:
                 self._placed = False
                 self._dispatch(now)  # there are more classes now whose tasks can run
@@ -625,13 +611,13 @@ class Scheduler:
             return
         queue = cls.queue
         idle = self._idle.get(cls.environment)
-        free = self._free_leases(cls)
+        free = self._resources.free_leases(cls)
         if self._stalled and queue and idle and free and self._take_back_older(cls):
             return  # they come back at once, and then they are first
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
             share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
-            if not self._apart:
+            if not self._resources.apart:
                 worker = idle.pop()
             elif (found := self._find_idle(idle, cls)) is not None:
                 worker = found
@@ -639,7 +625,7 @@ class Scheduler:
             else:
                 break
             self._idle_count -= 1
-            self._lease(worker, cls)
+            self._resources.acquire(worker, cls)
             free -= 1
             head = queue[0]
             self._fill(worker, cls, share, now)
@@ -664,11 +650,7 @@ class Scheduler:
         It was shown the same devices before, or none yet: a library that has looked for devices
         once, or has found that there are none, stays with that for as long as its process lives.
         """
-        shown: tuple[str, ...] = ()
-        for name, amount in self._next_demand(cls):
-            devices = self._devices.get(name)
-            if devices is not None:
-                shown = tuple(device for device, _ in devices.next(amount))
+        shown = self._resources.shown_next(cls)
         for wanted in (shown, None):
             for worker in reversed(idle):
                 if worker.shown == wanted:
@@ -680,19 +662,7 @@ class Scheduler:
         idle = self._idle.get(cls.environment)
         if not idle:
             return False
-        return not self._apart or self._find_idle(idle, cls) is not None
-
-    def _suits(self, worker: Worker, cls: SchedulingClass) -> bool:
-        """Whether what a worker was shown may, at some time, be what this class is to see."""
-        shown = worker.shown
-        if not shown or len(shown) != cls.devices_wanted:
-            return shown is None or len(shown) == cls.devices_wanted
-        return any(
-            self._devices[name].free.keys() >= set(shown)
-            for demand in cls.demands
-            for name, _ in demand
-            if name in self._devices
-        )
+        return not self._resources.apart or self._find_idle(idle, cls) is not None
 
     def _emptied(self, cls: SchedulingClass) -> None:
         if type(cls.queue) is not deque:
@@ -700,43 +670,9 @@ class Scheduler:
         cls.passed_over_since = None
         self._waiting.pop(cls, None)
 
-    def _free_leases(self, cls: SchedulingClass) -> int:
-        """How many more workers could hold what this class takes now."""
-        if len(cls.demands) == 1:
-            return self._room_for(cls.demands[0])
-        return min(MAX_WORKERS, sum(map(self._room_for, cls.demands)))  # each of another bundle
-
-    def _room_for(self, demand: Demand) -> int:
-        """How often this demand fits into what is free and not saved for others."""
-        free = MAX_WORKERS
-        for name, amount in demand:
-            devices = self._devices.get(name)
-            if devices is None:
-                left = self.available.get(name, 0) - self._reserved.get(name, 0)
-                free = min(free, left // amount)
-            else:
-                free = min(free, devices.count(amount))
-        return max(0, free)
-
-    def _lacking(self, cls: SchedulingClass) -> set[str]:
-        """Of what too little is free for this class, whoever it may be saved for."""
-        lacking: set[str] = set()
-        for demand in cls.demands:
-            short = [name for name, amount in demand if not self._is_free(name, amount, cls)]
-            if not short:
-                return set()
-            lacking.update(short)
-        return lacking
-
-    def _is_free(self, name: str, amount: int, cls: SchedulingClass) -> bool:
-        devices = self._devices.get(name)
-        if devices is None:
-            return self.available.get(name, 0) >= amount
-        return devices.fits(*_parts(cls, amount))
-
     def _pass_over(self, cls: SchedulingClass, now: float) -> None:
         """Too little is free for this class: later ones may go ahead, but not for ever."""
-        if self._cannot_fit(cls):
+        if self._resources.never_fits(cls):
             del self._waiting[cls]  # nothing will ever make it fit, but the placing of its group
             if cls.group is None and not cls.reported_infeasible:
                 cls.reported_infeasible = True
@@ -745,79 +681,12 @@ class Scheduler:
             if cls.passed_over_since is None:
                 cls.passed_over_since = now
             elif now >= cls.passed_over_since + PATIENCE_SECONDS:
-                self._save_for(cls)
+                some = self.blocked_workers or self._actors.living
+                self._resources.reserve_for(cls, self._workers.values() if some else ())
             if not self._starved_timer and (
-                self._groups or self._actors.living or self.blocked_workers
+                self._resources.groups or self._actors.living or self.blocked_workers
             ):
                 self._plan_starved_look(cls.passed_over_since)
-
-    def _cannot_fit(self, cls: SchedulingClass) -> bool:
-        """Whether a class asks for more than there is, or its group is not placed yet."""
-        group = cls.reserves
-        if group is not None and group.nodes_wanted > 1:
-            return True
-        return not any(self._would_fit(cls, demand, self.total, {}) for demand in cls.demands)
-
-    def _would_fit(
-        self,
-        cls: SchedulingClass,
-        demand: Demand,
-        total: Mapping[str, int],
-        kept: Mapping[str, Sequence[Shares]],
-    ) -> bool:
-        """Whether there is room in `total`, if no more than `kept` of the GPUs is given out."""
-        for name, amount in demand:
-            if amount > total.get(name, 0):
-                return False
-            devices = self._devices.get(name)
-            if devices is not None:
-                free = devices.emptied(kept.get(name, ()))
-                if not free.fits(*_parts(cls, amount)):
-                    return False
-        return True
-
-    def _save_for(self, cls: SchedulingClass) -> None:
-        """Save up what a class needs, if it will ever be free.
-
-        A group keeps what it has, and so does an actor. So does a task that waits for others, but
-        for its CPUs: maybe for some that need what would be saved.
-        """
-        workers = self._workers.values() if self.blocked_workers or self._actors.living else ()
-        total, kept = self._left_beside(
-            self._groups.values(), [each for each in workers if each.blocked or each.settled]
-        )
-        for demand in cls.demands:
-            if self._would_fit(cls, demand, total, kept):
-                break
-        else:
-            return
-        for name, amount in demand:
-            devices = self._devices.get(name)
-            if devices is None:
-                self._reserved[name] = self._reserved.get(name, 0) + amount
-            else:
-                free = devices.emptied(kept.get(name, ()))
-                shares = free.take_all(_parts(cls, amount)) or []
-                devices.hold_back(device for share in shares for device, _ in share)
-
-    def _left_beside(
-        self, groups: Iterable[Group], workers: Iterable[Worker]
-    ) -> tuple[dict[str, int], dict[str, list[Shares]]]:
-        """What there is beside what these keep, and the GPUs that they keep.
-
-        A blocked worker has given its CPUs away, maybe to some that need what is left.
-        """
-        total = dict(self.total)
-        kept: dict[str, list[Shares]] = {"GPU": []}
-        for group in groups:
-            kept["GPU"] += group.shares
-            for name, amount in group.demand:
-                total[name] -= amount
-        for worker in workers:
-            for name, amount in _kept_by(worker):
-                total[name] -= amount
-                kept.setdefault(name, []).append(worker.shares)
-        return total, kept
 
     # ------------------------------------------------------------ starvation
 
@@ -860,23 +729,19 @@ class Scheduler:
         return holders + [each for each in workers if each.blocked and not each.settled]
 
     def _report_starved(self, cls: SchedulingClass, workers: Sequence[Worker]) -> None:
-        groups = [each for each in self._groups.values() if each.state is GroupState.CREATED]
-        total, kept = self._left_beside(groups, workers)
-        if any(self._would_fit(cls, demand, total, kept) for demand in cls.demands):
+        groups = [
+            each for each in self._resources.groups.values() if each.state is GroupState.CREATED
+        ]
+        short = self._resources.short_beside(cls, groups, workers)
+        if not short:
             return
-        short = {
-            name
-            for demand in cls.demands
-            for name, amount in demand
-            if not self._would_fit(cls, ((name, amount),), total, kept)
-        }
         holdings = {
             group.key: Holding(group, group.demand)
             for group in groups
             if not short.isdisjoint(dict(group.demand))
         }
         for worker in workers:
-            held = _kept_by(worker)
+            held = kept_by(worker)
             if not short.isdisjoint(dict(held)):
                 actor, lease = worker.actor, worker.lease
                 task = next(iter(worker.in_flight.values())) if actor is None else actor.creation
@@ -925,7 +790,7 @@ class Scheduler:
             and worker.state not in LEAVING
             and not worker.blocked
             and worker.actor is None
-            and self._suits(worker, cls)
+            and self._resources.suits(worker, cls)
             for worker in self._workers.values()
         )
 
@@ -947,75 +812,6 @@ class Scheduler:
         self._starting[environment] = self._starting.get(environment, 0) + 1
         self._turn.out.append(StartWorker(worker.id, environment))
 
-    def _next_demand(self, cls: SchedulingClass) -> Demand:
-        """What the next lease of a class takes. There must be room: see `_free_leases`."""
-        if len(cls.demands) == 1:
-            return cls.demands[0]
-        return next(each for each in cls.demands if self._room_for(each))
-
-    def _lease(self, worker: Worker, cls: SchedulingClass) -> None:
-        """Give a worker what the class takes."""
-        demand = self._next_demand(cls)
-        worker.lease, worker.held = cls, demand
-        cls.leases += 1
-        cls.passed_over_since = None
-        for name, amount in demand:
-            self.available[name] -= amount
-            devices = self._devices.get(name)
-            if devices is not None:
-                worker.shares = devices.take(amount)
-                worker.devices = tuple(device for device, _ in worker.shares)
-        if self._apart:
-            worker.shown = worker.devices
-        if cls.group is not None:
-            cls.group.leases += 1
-
-    def _release(self, worker: Worker) -> None:
-        cls, worker.lease = worker.lease, None
-        if cls is None:
-            return
-        if worker.settled:
-            worker.settled = False
-        else:
-            cls.leases -= 1
-        blocked = worker.blocked
-        if blocked:
-            worker.blocked = False
-            self.blocked_workers -= 1
-        for name, amount in worker.held:
-            if not (blocked and _is_cpu(name)):
-                self._give_back(name, amount)
-            devices = self._devices.get(name)
-            if devices is not None:
-                devices.give_back(worker.shares)
-                worker.shares = worker.devices = ()
-        worker.held = ()
-        if cls.group is not None:
-            cls.group.leases -= 1
-            self._dissolve(cls.group)
-
-    def _settle(self, worker: Worker, *, keeps_cpus: bool) -> None:
-        """It keeps what it has leased as long as its actor lives: no lease that comes and goes."""
-        kept = tuple(item for item in worker.held if keeps_cpus or not _is_cpu(item[0]))
-        if not kept:
-            self._release(worker)
-            return
-        for name, amount in worker.held:
-            if (name, amount) not in kept:
-                self._give_back(name, amount)
-        worker.held = kept
-        worker.settled = True
-        worker.lease.leases -= 1  # type: ignore[union-attr]  # it has one
-
-    def _give_back(self, name: str, amount: int) -> None:
-        """Free some of a resource; what is owed of it is paid first."""
-        owed = self.owed[name]
-        if owed:
-            paid = min(owed, amount)
-            self.owed[name] = owed - paid
-            amount -= paid
-        self.available[name] += amount
-
     def _on_blocked(self, event: WorkerBlocked, now: float) -> None:
         worker = self._workers.get(event.worker_id)
         if worker is None or worker.blocked or event.seq not in worker.in_flight:
@@ -1023,11 +819,7 @@ class Scheduler:
         actor = worker.actor
         if worker.lease is None or (actor is not None and not actor.ahead):
             return  # it holds nothing, or other calls use that
-        worker.blocked = True
-        self.blocked_workers += 1
-        for name, amount in worker.held:
-            if _is_cpu(name):
-                self._give_back(name, amount)
+        self._resources.lend_cpus(worker)
         self._stalled.pop(worker, None)
         if len(worker.in_flight) > 1 and actor is None:
             self._reclaim(worker)
@@ -1037,16 +829,7 @@ class Scheduler:
         worker = self._workers.get(event.worker_id)
         if worker is None or not worker.blocked or event.seq not in worker.in_flight:
             return
-        self._unblock(worker)
-
-    def _unblock(self, worker: Worker) -> None:
-        worker.blocked = False
-        self.blocked_workers -= 1
-        for name, amount in worker.held:
-            if _is_cpu(name):
-                taken = min(self.available[name], amount)
-                self.available[name] -= taken
-                self.owed[name] += amount - taken
+        self._resources.take_cpus_back(worker)
 
     def _target(self, function: Function) -> int:
         """How many attempts of this function one worker may have in flight."""
@@ -1081,7 +864,7 @@ class Scheduler:
         for other in self._waiting:
             if other is cls or rank(other.queue[0]) >= own:
                 continue
-            short = self._lacking(other)
+            short = self._resources.shortage(other)
             if short:
                 if not held.isdisjoint(short):
                     return True
@@ -1150,7 +933,7 @@ class Scheduler:
                 for other in self._workers.values()
                 if other.state in (WorkerState.READY, WorkerState.STARTING)
                 and other.actor is None
-                and self._suits(other, task.scheduling_class)
+                and self._resources.suits(other, task.scheduling_class)
             )
             room = min(self._kept_workers - staying, self._worker_room())
             if room > 0 and self._turn.life.state is Phase.OPEN:
@@ -1181,7 +964,7 @@ class Scheduler:
                     self._emptied(cls)
             self._watch_stall(worker)
             return
-        self._release(worker)
+        self._resources.release(worker)
         if worker.state is WorkerState.READY:
             self._make_idle(worker, now)
         elif worker.state is WorkerState.RETIRING:
@@ -1299,7 +1082,7 @@ class Scheduler:
         return found
 
     def _could_run_elsewhere(self, cls: SchedulingClass, now: float) -> bool:
-        if not self._free_leases(cls):
+        if not self._resources.free_leases(cls):
             return False
         environment = cls.environment
         return self._has_idle(cls) or (
@@ -1651,7 +1434,7 @@ class Scheduler:
                 cls
                 for cls in self._waiting
                 if cls.environment == environment
-                and not any(self._suits(worker, cls) for worker in others)
+                and not any(self._resources.suits(worker, cls) for worker in others)
             ]
             if scarce and others:
                 delay = SCARCITY_PAUSE
@@ -1698,7 +1481,7 @@ class Scheduler:
             self._starting[worker.environment] -= 1
         self._drop_idle(worker)
         self._stalled.pop(worker, None)
-        self._release(worker)
+        self._resources.release(worker)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
         self._actors.block_no_more(harmed)
@@ -1837,22 +1620,14 @@ class Scheduler:
 
     def _place(self, cls: SchedulingClass, group: Group, now: float) -> None:
         """Reserve what a group needs, if there is room for all of it."""
-        shares = self._take_for(cls, group)
-        if shares is None:
+        own = rank(cls.queue[0])
+        older = [o for o in self._waiting if o is not cls and rank(o.queue[0]) < own]
+        if not self._resources.take_for(cls, group, older):
             self._pass_over(cls, now)
             return
         task = cls.queue.popleft()
         self._emptied(cls)
-        supply = group.supply()
-        self.total |= supply
-        self.available |= supply
-        self.owed |= dict.fromkeys(supply, 0)
-        for index, share in enumerate(shares):
-            if share:
-                self._devices[group.devices_name(index)] = Devices(dict(share))
-        group.shares = shares
         self._move(group, GroupState.CREATED)
-        self._groups[group.key] = group
         self._placed = True
         for each in group.classes:
             if each.queue:
@@ -1861,37 +1636,6 @@ class Scheduler:
         del self._tasks[task.number]
         self._turn.out.append(ResolveValues([(task, task.payload)]))
         self._finish_dependents(task)
-
-    def _take_for(self, cls: SchedulingClass, group: Group) -> list[Shares] | None:
-        """Take what a group needs off the machine: its GPUs; None, and nothing, if it must wait.
-
-        A group may keep it for long. So it does not take what an older task could have that lacks
-        nothing but a worker, which may be on its way.
-        """
-        if group.nodes_wanted > 1 or any(
-            amount > self.available.get(name, 0) - self._reserved.get(name, 0)
-            for name, amount in cls.demand
-        ):
-            return None
-        devices = self._devices["GPU"]
-        own = rank(cls.queue[0])
-        older = [
-            other
-            for other in self._waiting
-            if other is not cls and rank(other.queue[0]) < own and not self._lacking(other)
-        ]
-        shares = devices.take_all(group.devices_wanted)
-        if shares is None:
-            return None
-        for name, amount in cls.demand:
-            self.available[name] -= amount
-        if not any(map(self._lacking, older)):
-            return shares
-        for name, amount in cls.demand:
-            self.available[name] += amount
-        for share in shares:
-            devices.give_back(share)
-        return None
 
     def _on_group_removed(self, event: GroupRemoved, now: float) -> None:
         group = event.group
@@ -1912,22 +1656,8 @@ class Scheduler:
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
-        self._dissolve(group)
+        self._resources.dissolve(group)
         self._turn.dirty = True
-
-    def _dissolve(self, group: Group) -> None:
-        """Give the machine back what a removed group has reserved, once nobody uses it."""
-        if group.state is not GroupState.REMOVED or group.leases or group.key not in self._groups:
-            return
-        del self._groups[group.key]
-        for name in group.supply():
-            del self.total[name], self.available[name], self.owed[name]
-            self._devices.pop(name, None)
-        for name, amount in group.demand:
-            self._give_back(name, amount)
-        for share in group.shares:
-            self._devices["GPU"].give_back(share)
-        group.shares = []
 
     # ------------------------------------------------------------ shutdown
 
@@ -2007,29 +1737,8 @@ class Scheduler:
 
     def check(self) -> None:
         """Assert what must hold between two events. For tests; raises AssertionError."""
-        held: dict[str, int] = dict.fromkeys(self.total, 0)
         in_flight: dict[int, Task] = {}
-        for group in self._groups.values():
-            assert group.state is not GroupState.PENDING, group
-            for name, amount in group.demand:
-                held[name] += amount
-            users = [w for w in self._workers.values() if w.lease and w.lease.group is group]
-            leases = sum(cls.leases for cls in group.classes) + sum(w.settled for w in users)
-            assert group.leases == len(users) == leases, group
-            assert users or group.state is GroupState.CREATED, group
         for worker in self._workers.values():
-            if worker.lease is not None:
-                assert any(
-                    worker.held == demand or (worker.settled and set(worker.held) < set(demand))
-                    for demand in worker.lease.demands
-                ), worker
-            assert worker.lease is not None or not (worker.held or worker.shares), worker
-            assert tuple(name for name, _ in worker.shares) == worker.devices, worker
-            if worker.lease is not None:
-                assert worker.shown == (worker.devices if self._apart else None), worker
-            for name, amount in worker.held:
-                if not (worker.blocked and _is_cpu(name)):
-                    held[name] += amount
             used = worker.lease is not None or worker.actor is not None
             assert bool(worker.in_flight) <= used, worker
             assert worker.settled <= (worker.lease is not None and worker.actor is not None), worker
@@ -2039,11 +1748,7 @@ class Scheduler:
                 assert task.worker is worker, task
                 assert task.state is TaskState.SUBMITTED_TO_WORKER, task
                 in_flight[task.number] = task
-        for name, total in self.total.items():
-            assert self.available[name] == total - held[name] + self.owed[name], name
-            assert min(self.available[name], self.owed[name]) == 0 <= self.available[name], name
-        assert self.available.keys() == self.owed.keys() == self.total.keys()
-        self._check_devices()
+        check_resources(self._resources, tuple(self._workers.values()))
         queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
         self._actors.check()
@@ -2051,8 +1756,9 @@ class Scheduler:
         queued |= {task.number: task for task in calls}
         assert len(calls) == len({task.number for task in calls})
         for cls in self._classes.values():
-            assert (cls in self._waiting) == (bool(cls.queue) and not self._cannot_fit(cls)), cls
-        assert not self._reserved
+            assert (cls in self._waiting) == (
+                bool(cls.queue) and not self._resources.never_fits(cls)
+            ), cls
         idle = [worker for workers in self._idle.values() for worker in workers]
         assert len(idle) == self._idle_count
         for worker in idle:
@@ -2078,26 +1784,3 @@ class Scheduler:
                 assert (task.parent.children or {}).get(task.number) is task, task
             for child in (task.children or {}).values():
                 assert child.number in self._tasks, child
-        blocked = sum(worker.blocked for worker in self._workers.values())
-        assert blocked == self.blocked_workers
-
-    def _check_devices(self) -> None:
-        used: dict[tuple[str, str], int] = {}  # by pool and device
-        for worker in self._workers.values():
-            for name, _ in worker.held:
-                if name in self._devices:
-                    for device, amount in worker.shares:
-                        used[name, device] = used.get((name, device), 0) + amount
-        for group in self._groups.values():
-            for index, share in enumerate(group.shares):
-                for device, amount in share:
-                    used["GPU", device] = used.get(("GPU", device), 0) + amount
-                    pool = self._devices[group.devices_name(index)]
-                    held = used.get((group.devices_name(index), device), 0)
-                    assert pool.free[device] == amount - held, group
-        for name, devices in self._devices.items():
-            assert sum(devices.free.values()) == self.available.get(name, 0), name
-            assert not self.owed.get(name), name
-            assert all(0 <= left <= UNIT for left in devices.free.values()), name
-        for device, left in self._devices["GPU"].free.items():
-            assert left == UNIT - used.get(("GPU", device), 0), device

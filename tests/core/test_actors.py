@@ -1131,7 +1131,7 @@ def test_nothing_is_saved_up_that_living_actors_keep():
     commands = core(WorkerReady(2), PATIENCE_SECONDS + 0.3)
     assert wide not in sent(commands)
     assert len(sent(commands)) == 1
-    assert not core.scheduler._reserved
+    assert not core.scheduler._resources.reserved
 
 
 def test_a_creation_is_saved_for_as_a_task_is():

@@ -779,7 +779,7 @@ class World:
             assert not stuck.blocked
             if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
                 cls = stuck.running[1].scheduling_class
-                assert not self.scheduler._free_leases(cls) or not any(
+                assert not self.scheduler._resources.free_leases(cls) or not any(
                     is_idle(worker)
                     and worker.environment == stuck.environment
                     and worker.shown in (None, () if stuck.shown == () else None)
@@ -1287,7 +1287,7 @@ class World:
         wanted = [dict(cls.demand).get("GPU", 0)]
         if cls.reserves is not None:
             wanted = cls.reserves.devices_wanted
-        pools = self.scheduler._devices
+        pools = self.scheduler._resources.devices
         return all(
             self._is_short(demand)
             or any(

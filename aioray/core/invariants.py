@@ -1,0 +1,77 @@
+"""What must hold between two events, part by part. For tests, which call it after every event.
+
+Room: core. Looks at what the parts show, and raises AssertionError; production never runs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .devices import UNIT
+from .resources import kept_by
+from .states import GroupState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .model import Worker
+    from .resources import Resources
+
+__all__ = ["check_resources"]
+
+
+def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:
+    """Check that the books are right."""
+    held: dict[str, int] = dict.fromkeys(resources.total, 0)
+    for group in resources.groups.values():
+        assert group.state is not GroupState.PENDING, group
+        for name, amount in group.demand:
+            held[name] += amount
+        users = [w for w in workers if w.lease and w.lease.group is group]
+        leases = sum(cls.leases for cls in group.classes) + sum(w.settled for w in users)
+        assert group.leases == len(users) == leases, group
+        assert users or group.state is GroupState.CREATED, group
+    for worker in workers:
+        for name, amount in kept_by(worker):
+            held[name] += amount
+        lease = worker.lease
+        if lease is None:
+            assert not worker.held, worker
+            assert not worker.shares, worker
+        else:
+            assert any(
+                worker.held == demand or (worker.settled and set(worker.held) < set(demand))
+                for demand in lease.demands
+            ), worker
+            assert worker.shown == (worker.devices if resources.apart else None), worker
+        assert tuple(name for name, _ in worker.shares) == worker.devices, worker
+    available, owed = resources.available, resources.owed
+    for name, total in resources.total.items():
+        assert available[name] == total - held[name] + owed[name], name
+        assert min(available[name], owed[name]) == 0 <= available[name], name
+    assert available.keys() == owed.keys() == resources.total.keys()
+    assert not resources.reserved
+    assert resources.blocked_workers == sum(worker.blocked for worker in workers)
+    _check_devices(resources, workers)
+
+
+def _check_devices(resources: Resources, workers: Sequence[Worker]) -> None:
+    pools = resources.devices
+    used: dict[tuple[str, str], int] = {}  # by pool and device
+    for worker in workers:
+        for name, _ in worker.held:
+            if name in pools:
+                for device, amount in worker.shares:
+                    used[name, device] = used.get((name, device), 0) + amount
+    for group in resources.groups.values():
+        for index, share in enumerate(group.shares):
+            for device, amount in share:
+                used["GPU", device] = used.get(("GPU", device), 0) + amount
+                held = used.get((group.devices_name(index), device), 0)
+                assert pools[group.devices_name(index)].free[device] == amount - held, group
+    for name, devices in pools.items():
+        assert sum(devices.free.values()) == resources.available.get(name, 0), name
+        assert not resources.owed.get(name), name
+        assert all(0 <= left <= UNIT for left in devices.free.values()), name
+    for device, left in pools["GPU"].free.items():
+        assert left == UNIT - used.get(("GPU", device), 0), device
