@@ -34,7 +34,6 @@ gone (`ActorReleased`), the actor is asked to leave.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +47,7 @@ from .commands import (
     SendAttempts,
 )
 from .facts import BackoffEnded, PatienceEnded
+from .lanes import actor_of
 from .outcomes import (
     ActorDeath,
     CancelOutcome,
@@ -61,7 +61,7 @@ from .outcomes import (
 from .states import ActorState, CancelState, Phase, TaskState, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .events import (
         ActorKilled,
@@ -88,93 +88,17 @@ class Actors:
     def __init__(self, core: Scheduler) -> None:
         self._core = core
         self.living: dict[Actor, None] = {}
-        self.calling: dict[Actor, None] = {}  # those that may be given more calls
+        self.lanes = core._lanes
         self.reported: set[Actor] = set()  # during one event
         self.blocked: circles.Blocked = {}
         self.housed = 0  # workers in which one lives, is about to, or has lived
-
-    # ------------------------------------------------------------ queues
-
-    def submitted(self, task: Task) -> None:
-        """A call was made: it stands behind what its caller has called before."""
-        actor = _actor_of(task)
-        line = actor.lines.get(task.caller) if actor.ordered else None
-        if line is not None:
-            line.append(task)
-            actor.held.add(task.number)
-
-    def waits(self, task: Task) -> None:
-        """A call waits for an argument, or for its next attempt: what comes later waits for it."""
-        actor = _actor_of(task)
-        if not actor.ordered or task.number in actor.held:
-            return
-        queue = task.scheduling_class.queue
-        later = [o for o in queue if o.caller == task.caller and o.number > task.number]
-        for other in later:
-            queue.remove(other)
-        self._line_up(actor, task.caller, (task, *later))
-
-    @staticmethod
-    def _line_up(actor: Actor, caller: int, tasks: Iterable[Task]) -> None:
-        """Put calls into the line of their caller, in the order in which they were made."""
-        line = sorted((*actor.lines.get(caller, ()), *tasks), key=lambda task: task.number)
-        actor.lines[caller] = deque(line)
-        actor.held.update(task.number for task in line)
-
-    def enqueue(self, task: Task, *, front: bool) -> None:
-        """A call is ready to run."""
-        actor = _actor_of(task)
-        self.calling[actor] = None
-        line = actor.lines.get(task.caller)
-        if task.number in actor.held:
-            if line is not None and line[0] is task:
-                self._advance(actor, task.caller)
-        elif line is not None and line[0].number < task.number:
-            self._line_up(actor, task.caller, (task,))  # it had been sent ahead of that one
-        elif front:
-            task.scheduling_class.queue.appendleft(task)
-        else:
-            task.scheduling_class.queue.append(task)
-
-    def _advance(self, actor: Actor, caller: int) -> None:
-        """Let those at the head of a line go that are ready."""
-        line = actor.lines[caller]
-        while line and line[0].state is TaskState.PENDING_NODE_ASSIGNMENT:
-            task = line.popleft()
-            actor.held.discard(task.number)
-            task.scheduling_class.queue.append(task)
-            self.calling[actor] = None
-        if not line:
-            del actor.lines[caller]
-
-    def drop(self, task: Task) -> None:
-        """A call that may be waiting here has failed."""
-        actor = _actor_of(task)
-        self._count(actor, task.caller, 1)
-        if task.number in actor.held:
-            actor.held.discard(task.number)
-            line = actor.lines[task.caller]
-            was_first = line[0] is task
-            line.remove(task)
-            if was_first:
-                self._advance(actor, task.caller)
-        elif task.state is TaskState.PENDING_NODE_ASSIGNMENT:
-            task.scheduling_class.queue.remove(task)
-
-    def recovered(self, task: Task) -> None:
-        """The value of a call was lost, and it is to run again."""
-        self._count(_actor_of(task), task.caller, -1)
-
-    @staticmethod
-    def _count(actor: Actor, caller: int, change: int) -> None:
-        if actor.counts_calls:
-            actor.done[caller] = actor.done.get(caller, 0) + change
 
     # ------------------------------------------------------------ giving
 
     def dispatch(self, now: float) -> None:
         """Give calls to the actors that may take some."""
-        calling, self.calling = self.calling, {}
+        lanes = self.lanes
+        calling, lanes.calling = lanes.calling, {}
         for actor in calling:
             self._serve(actor, now)
 
@@ -193,7 +117,7 @@ class Actors:
             return
         lane, in_flight = actor.lanes[0], worker.in_flight
         if worker.reclaims:
-            self.calling[actor] = None  # what comes back goes before all else
+            self.lanes.calling[actor] = None  # what comes back goes before all else
             return
         if not lane.queue or 2 * len(in_flight) > MAX_AHEAD:
             return
@@ -268,7 +192,7 @@ class Actors:
                 created = created or not call
                 core._finish(task, answer, results)
                 if call:
-                    self._count(actor, task.caller, 1)
+                    self.lanes.count(actor, task.caller, 1)
             else:
                 core._failed_answer(task, worker, answer, now)
         if results:
@@ -299,7 +223,7 @@ class Actors:
             cancellation is not None
             and cancellation.state is CancelState.INTERRUPTED
             and not task.traits.interruptible
-            and not _actor_of(task).asynchronous
+            and not actor_of(task).asynchronous
         )
 
     def _argument_lost(self, task: Task, worker: Worker) -> None:
@@ -312,11 +236,11 @@ class Actors:
                 if actor.state is not ActorState.DEAD:
                     self.waiting(actor)
         elif task.scheduling_class.forbidden is not None and task.cancellation is None:
-            self._fail_dead(_actor_of(task), task)
+            self._fail_dead(actor_of(task), task)
         else:
             core._argument_lost(task)
             if task.state is TaskState.PENDING_ARGS_AVAIL:
-                self.waits(task)
+                self.lanes.waits(task)
 
     # ------------------------------------------------------------ birth
 
@@ -371,7 +295,7 @@ class Actors:
         core._move(actor, ActorState.ALIVE)
         self._report(actor)
         core._resources.keep_only(worker, cpus=actor.keeps_cpus)
-        self.calling[actor] = None
+        self.lanes.calling[actor] = None
         if actor.released:
             self._die(actor, DeathCause.OUT_OF_SCOPE)
 
@@ -445,7 +369,7 @@ class Actors:
         core._move(actor, ActorState.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
-        self.calling.pop(actor, None)
+        self.lanes.calling.pop(actor, None)
         self._report(actor)
         kind = FailureKind.SHUTDOWN if cause is DeathCause.SHUTDOWN else FailureKind.ACTOR_DIED
         failure = Failure(kind, actor.death)
@@ -600,7 +524,7 @@ class Actors:
         if found is None:
             return
         members, call = found
-        actor, worker = _actor_of(call), call.worker
+        actor, worker = actor_of(call), call.worker
         at = members.index(call)
         names = tuple(each.name for each in (*members[at:], *members[:at]))
         if worker is not None:  # it has got it, and will find it cancelled when it comes to it
@@ -669,7 +593,7 @@ class Actors:
             if inhabitant is None:
                 continue
             calls = [task for task in worker.in_flight.values() if task.actor is None]
-            assert all(_actor_of(task) is inhabitant for task in calls), worker
+            assert all(actor_of(task) is inhabitant for task in calls), worker
             for lane in inhabitant.lanes:
                 count = sum(task.scheduling_class is lane for task in calls)
                 assert lane.leases == count, inhabitant
@@ -693,10 +617,4 @@ class Actors:
     def _called(self) -> set[Actor]:
         """The actors of all unfinished calls."""
         tasks = self._core._tasks.values()
-        return {_actor_of(task) for task in tasks if task.scheduling_class.actor is not None}
-
-
-def _actor_of(task: Task) -> Actor:
-    actor = task.scheduling_class.actor
-    assert actor is not None
-    return actor
+        return {actor_of(task) for task in tasks if task.scheduling_class.actor is not None}

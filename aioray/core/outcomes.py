@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 __all__ = [
+    "GROUP_IS_REMOVED",
     "LOST_CANCELLED",
     "LOST_MAX_ATTEMPTS",
     "LOST_RETRIES_DISABLED",
@@ -129,6 +130,8 @@ class Failure:
     upstream: Any = None  # DEPENDENCY: the argument's `Task`
     attempts: tuple[AttemptRecord, ...] = ()
 
+
+GROUP_IS_REMOVED = Failure(FailureKind.GROUP_REMOVED)
 
 LOST_RETRIES_DISABLED = "RETRIES_DISABLED"
 LOST_MAX_ATTEMPTS = "MAX_ATTEMPTS_EXCEEDED"

@@ -50,11 +50,12 @@ Cancelling is a ladder per task: requested (its worker is asked for unclaimed at
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .actors import Actors
+from .backlog import Backlog
 from .commands import (
     Command,
     DiscardWorker,
@@ -76,7 +77,7 @@ from .commands import (
     Stopped,
     StopWorker,
 )
-from .devices import UNIT, Demand
+from .devices import UNIT
 from .events import (
     ActorKilled,
     ActorReleased,
@@ -117,8 +118,10 @@ from .facts import (
 )
 from .intensity import RestartIntensity
 from .invariants import check_resources
+from .lanes import Lanes
 from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
 from .outcomes import (
+    GROUP_IS_REMOVED,
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
     LOST_RETRIES_DISABLED,
@@ -130,7 +133,7 @@ from .outcomes import (
     FailureKind,
     Passage,
 )
-from .queues import RankedQueue, rank
+from .queues import rank
 from .resources import Resources, kept_by
 from .retries import crash_delay
 from .states import (
@@ -177,18 +180,15 @@ _MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.AS
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
 
 
-_REMOVED = Failure(FailureKind.GROUP_REMOVED)
-
-
 class Scheduler:
     """The state of one engine: every unfinished task, every worker, every resource."""
 
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
         "_actors",
+        "_backlog",
         "_blocked_until",
         "_broken",
-        "_classes",
         "_drain_grace",
         "_facts",
         "_handlers",
@@ -196,6 +196,7 @@ class Scheduler:
         "_idle_count",
         "_intensity",
         "_kept_workers",
+        "_lanes",
         "_last_seq",
         "_last_starved_look",
         "_last_worker_id",
@@ -212,8 +213,10 @@ class Scheduler:
         "_surplus_timer",
         "_tasks",
         "_turn",
-        "_waiting",
         "_workers",
+        "demands",
+        "reservation_class",
+        "scheduling_class",
     )
 
     def __init__(
@@ -237,10 +240,13 @@ class Scheduler:
         self._rng = rng
         self._start_intensity = start_intensity
         self._kept_workers = max(1, -(-resources.get("CPU", 0) // UNIT))
+        self._backlog = backlog = Backlog()
+        self.scheduling_class = backlog.scheduling_class
+        self.reservation_class = backlog.reservation_class
+        self.demands = backlog.demands
+        self._lanes = Lanes()
         self._actors = Actors(self)
         self._placed = False  # a group, during this dispatch
-        self._classes: dict[Any, SchedulingClass] = {}
-        self._waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
         self._tasks: dict[int, Task] = {}  # unfinished, by number
         self._workers: dict[int, Worker] = {}
         self._idle: dict[Environment, list[Worker]] = {}  # newest last
@@ -344,48 +350,6 @@ class Scheduler:
         """When the next TimerFired is wanted; None: never, as things stand."""
         return self._turn.timers.next()
 
-    def scheduling_class(
-        self,
-        demand: Demand,
-        environment: Environment,
-        depth: int = 0,
-        *,
-        group: Group | None = None,
-        bundle: int | None = None,
-        refusal: str | None = None,
-        creates: bool = False,
-    ) -> SchedulingClass:
-        """The one class of tasks that need this, submitted by tasks so many levels down.
-
-        group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
-        bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
-        creates: they make actors.
-        """
-        place = None if group is None else group.key
-        key = (demand, environment, depth, place, bundle, refusal, creates)
-        found = self._classes.get(key)
-        if found is not None:
-            return found
-        demands = None if group is None else group.demands(demand, bundle)
-        found = SchedulingClass(
-            demand, environment, depth, demands=demands, group=group, creates=creates
-        )
-        if refusal is not None:
-            found.forbidden = Failure(FailureKind.UNSCHEDULABLE, refusal)
-        if group is not None:
-            # In this order: another thread may be removing it, and looks at its classes last.
-            group.classes.append(found)
-            if group.state is GroupState.REMOVED:
-                found.forbidden = _REMOVED
-        self._classes[key] = found
-        return found
-
-    def reservation_class(self, group: Group) -> SchedulingClass:
-        """The class of the one task that is finished when the group is placed."""
-        found = self._classes[group.key] = SchedulingClass(group.demand, None, reserves=group)
-        group.classes.append(found)
-        return found
-
     def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
         """The task whose attempt this is, if it has no outcome yet."""
         worker = self._workers.get(worker_id)
@@ -412,11 +376,6 @@ class Scheduler:
         found = [self._workers[worker] for worker in workers if worker in self._workers]
         return [task for worker in found for task in worker.in_flight.values()]
 
-    def demands(self) -> list[tuple[SchedulingClass, int]]:
-        """What waits for resources, and how many tasks of each class."""
-        classes = self._classes.values()
-        return [(cls, len(cls.queue)) for cls in classes if cls.queue]
-
     # ------------------------------------------------------------ states
 
     def _enqueue(self, task: Task, *, front: bool = False) -> None:
@@ -427,17 +386,11 @@ class Scheduler:
         self._move(task, _PENDING)
         task.ready_at = self._turn.now
         if cls.actor is not None:
-            self._actors.enqueue(task, front=front)
+            self._lanes.enqueue(task, front=front)
             return
         if task.actor is not None:
             self._turn.tell(CreationWaits(task.actor))
-        if task.priority and type(cls.queue) is deque:
-            cls.queue = RankedQueue(cls.queue)
-        if front:
-            cls.queue.appendleft(task)
-        else:
-            cls.queue.append(task)
-        self._waiting[cls] = None
+        self._backlog.put(task, front=front)
 
     def _finish_dependents(self, task: Task) -> None:
         dependents, task.dependents = task.dependents, None
@@ -488,12 +441,9 @@ class Scheduler:
         if task.cancellation is not None and task.cancellation.state is not CancelState.ENDED:
             self._move(task.cancellation, CancelState.ENDED)
         if cls.actor is not None:
-            self._actors.drop(task)
+            self._lanes.drop(task)
         elif task.state is _PENDING:
-            # Rare and linear: only cancels and shutdown take tasks out of a queue.
-            cls.queue.remove(task)
-            if not cls.queue:
-                self._emptied(cls)
+            self._backlog.remove(task)
         self._move(task, TaskState.FAILED)
         del self._tasks[task.number]
         if task.parent is not None:
@@ -523,7 +473,7 @@ class Scheduler:
                 self._join(parent, task)
             call = task.scheduling_class.actor is not None
             if call:
-                self._actors.submitted(task)
+                self._lanes.submitted(task)
             if self._turn.life.state is not Phase.OPEN and not (
                 self._turn.life.state is Phase.DRAINING
                 and parent is not None
@@ -541,7 +491,7 @@ class Scheduler:
                 dependencies, task.dependencies = task.dependencies, ()
                 self._await_dependencies(task, dependencies)
                 if call and task.state is TaskState.PENDING_ARGS_AVAIL:
-                    self._actors.waits(task)
+                    self._lanes.waits(task)
             else:
                 self._enqueue(task)
             if task.actor is not None and task.number in tasks:
@@ -587,15 +537,11 @@ class Scheduler:
     def _dispatch(self, now: float) -> None:
         """Give queued tasks to workers, lowest rank first, and order what is missing."""
         self._turn.dirty = False
-        waiting = self._waiting
-        if self._actors.calling:
+        waiting = self._backlog.waiting
+        if self._lanes.calling:
             self._actors.dispatch(now)
         if waiting:
-            if len(waiting) == 1:
-                classes: Iterable[SchedulingClass] = tuple(waiting)
-            else:
-                classes = sorted(waiting, key=lambda cls: rank(cls.queue[0]))
-            for cls in classes:
+            for cls in self._backlog.in_order():
                 self._dispatch_class(cls, now)
             self._resources.stop_reserving()
             if self._placed:
@@ -640,7 +586,7 @@ class Scheduler:
                     if not queue:
                         break
         if not queue:
-            self._emptied(cls)
+            self._backlog.emptied(cls)
         elif not free:
             self._pass_over(cls, now)
 
@@ -664,16 +610,12 @@ class Scheduler:
             return False
         return not self._resources.apart or self._find_idle(idle, cls) is not None
 
-    def _emptied(self, cls: SchedulingClass) -> None:
-        if type(cls.queue) is not deque:
-            cls.queue = deque()
-        cls.passed_over_since = None
-        self._waiting.pop(cls, None)
-
     def _pass_over(self, cls: SchedulingClass, now: float) -> None:
         """Too little is free for this class: later ones may go ahead, but not for ever."""
         if self._resources.never_fits(cls):
-            del self._waiting[cls]  # nothing will ever make it fit, but the placing of its group
+            del self._backlog.waiting[
+                cls
+            ]  # nothing will ever make it fit, but the placing of its group
             if cls.group is None and not cls.reported_infeasible:
                 cls.reported_infeasible = True
                 self._turn.out.append(ReportInfeasible(cls.queue[0]))
@@ -703,7 +645,11 @@ class Scheduler:
         now = self._turn.now
         self._starved_timer = False
         self._last_starved_look = now
-        waits = [(c, c.passed_over_since) for c in self._waiting if c.passed_over_since is not None]
+        waits = [
+            (c, c.passed_over_since)
+            for c in self._backlog.waiting
+            if c.passed_over_since is not None
+        ]
         due = [cls for cls, since in waits if since <= now - STARVED_SECONDS]
         workers = self._holders_for_life() if due else []
         for cls in due:
@@ -851,7 +797,7 @@ class Scheduler:
         target = self._target(head.function)
         if in_flight * 2 > target or head.function.key not in worker.functions:
             return
-        if len(self._waiting) > 1 and self._outranked(cls, rank(head)):
+        if len(self._backlog.waiting) > 1 and self._outranked(cls, rank(head)):
             return  # let the lease end
         running = next(iter(worker.in_flight.values())).function
         if running is not head.function and self._target(running) <= in_flight:
@@ -861,7 +807,7 @@ class Scheduler:
     def _outranked(self, cls: SchedulingClass, own: Rank) -> bool:
         """Whether a class that waits longer could make use of a lease of this one."""
         held = {name for demand in cls.demands for name, _ in demand}
-        for other in self._waiting:
+        for other in self._backlog.waiting:
             if other is cls or rank(other.queue[0]) >= own:
                 continue
             short = self._resources.shortage(other)
@@ -961,7 +907,7 @@ class Scheduler:
             if cls.queue:
                 self._top_up(worker, cls, now)
                 if not cls.queue:
-                    self._emptied(cls)
+                    self._backlog.emptied(cls)
             self._watch_stall(worker)
             return
         self._resources.release(worker)
@@ -1137,7 +1083,7 @@ class Scheduler:
             return
         if worker.actor is not None:
             self._actors.answers(worker, event, now)
-            if self._waiting or self._stalled or self._actors.calling:
+            if self._backlog.waiting or self._stalled or self._lanes.calling:
                 self._turn.dirty = True
             return
         results: list[tuple[Task, Any]] = []
@@ -1171,7 +1117,7 @@ class Scheduler:
             self._argument_lost(task)
         self._has_served(worker)
         self._after_progress(worker, now)
-        if self._waiting or self._stalled or self._actors.calling:
+        if self._backlog.waiting or self._stalled or self._lanes.calling:
             self._turn.dirty = True
 
     def expects(self, worker_id: int, seq: int) -> bool:
@@ -1303,7 +1249,7 @@ class Scheduler:
         else:
             self._move(task, TaskState.BACKOFF)
             if task.scheduling_class.actor is not None:
-                self._actors.waits(task)
+                self._lanes.waits(task)
             self._turn.timers.set(now + delay, BackoffEnded(task))
         return True
 
@@ -1344,7 +1290,7 @@ class Scheduler:
         task.lost = False
         self._tasks[task.number] = task
         if task.scheduling_class.actor is not None:
-            self._actors.recovered(task)
+            self._lanes.recovered(task)
         if task.parent is not None:
             self._join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
@@ -1432,7 +1378,7 @@ class Scheduler:
             ]
             dead_ends = [
                 cls
-                for cls in self._waiting
+                for cls in self._backlog.waiting
                 if cls.environment == environment
                 and not any(self._resources.suits(worker, cls) for worker in others)
             ]
@@ -1456,7 +1402,7 @@ class Scheduler:
         self._broken[environment] = report
         self._blocked_until[environment] = now + BROKEN_SECONDS
         self._turn.timers.set(now + BROKEN_SECONDS, PauseEnded())
-        for cls in tuple(self._waiting):
+        for cls in tuple(self._backlog.waiting):
             if cls.environment == environment and not self._is_served(cls):
                 self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
         self._turn.dirty = True
@@ -1620,18 +1566,14 @@ class Scheduler:
 
     def _place(self, cls: SchedulingClass, group: Group, now: float) -> None:
         """Reserve what a group needs, if there is room for all of it."""
-        own = rank(cls.queue[0])
-        older = [o for o in self._waiting if o is not cls and rank(o.queue[0]) < own]
-        if not self._resources.take_for(cls, group, older):
+        if not self._resources.take_for(cls, group, self._backlog.older_than(cls)):
             self._pass_over(cls, now)
             return
         task = cls.queue.popleft()
-        self._emptied(cls)
+        self._backlog.emptied(cls)
         self._move(group, GroupState.CREATED)
         self._placed = True
-        for each in group.classes:
-            if each.queue:
-                self._waiting[each] = None
+        self._backlog.wake(group)
         self._move(task, TaskState.FINISHED)
         del self._tasks[task.number]
         self._turn.out.append(ResolveValues([(task, task.payload)]))
@@ -1642,17 +1584,13 @@ class Scheduler:
         if group.state is GroupState.REMOVED:
             return
         self._move(group, GroupState.REMOVED)
-        for cls in group.classes:
-            cls.forbidden = _REMOVED
-        for key, cls in tuple(self._classes.items()):
-            if cls.group is group or cls.reserves is group:
-                del self._classes[key]
+        self._backlog.forget(group)
         self._actors.group_removed(group)  # before its creation fails, which would be the cause
         for task in tuple(self._tasks.values()):
             cls = task.scheduling_class
             concerned = cls.group is group or cls.reserves is group
             if concerned and task.worker is None and task.number in self._tasks:
-                self._fail(task, replace(_REMOVED, attempts=tuple(task.failures or ())))
+                self._fail(task, replace(GROUP_IS_REMOVED, attempts=tuple(task.failures or ())))
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
@@ -1749,14 +1687,14 @@ class Scheduler:
                 assert task.state is TaskState.SUBMITTED_TO_WORKER, task
                 in_flight[task.number] = task
         check_resources(self._resources, tuple(self._workers.values()))
-        queued = {task.number: task for cls in self._classes.values() for task in cls.queue}
-        assert sum(len(cls.queue) for cls in self._classes.values()) == len(queued)
+        queued = {task.number: task for cls in self._backlog.classes.values() for task in cls.queue}
+        assert sum(len(cls.queue) for cls in self._backlog.classes.values()) == len(queued)
         self._actors.check()
         calls = self._actors.queued()
         queued |= {task.number: task for task in calls}
         assert len(calls) == len({task.number for task in calls})
-        for cls in self._classes.values():
-            assert (cls in self._waiting) == (
+        for cls in self._backlog.classes.values():
+            assert (cls in self._backlog.waiting) == (
                 bool(cls.queue) and not self._resources.never_fits(cls)
             ), cls
         idle = [worker for workers in self._idle.values() for worker in workers]

@@ -404,7 +404,7 @@ def test_last_of_the_queue_is_sent_when_half_of_the_work_is_done():
     assert core.answer(1, *answers)[1:] == [SendAttempts(1, tasks[MOST:])]
     other = core.task(demand=HALF_CPU)
     assert core.submit(other) == []
-    assert list(core.scheduler._waiting) == [other.scheduling_class]
+    assert list(core.scheduler._backlog.waiting) == [other.scheduling_class]
 
 
 def test_work_that_arrives_is_sent_behind_short_work():

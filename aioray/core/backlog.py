@@ -1,0 +1,134 @@
+"""What waits for resources and a worker: the queues of the scheduling classes.
+
+Room: core. A ready task stands in the queue of its scheduling class (same resources, environment,
+depth). `waiting` holds the classes that have something in their queues and may be served some day;
+the dispatcher takes out those that cannot, and puts them back by `wake`. Classes are served by the
+rank of their heads, see `queues`. Calls of actors do not stand here but in `lanes`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .model import SchedulingClass
+from .outcomes import GROUP_IS_REMOVED, Failure, FailureKind
+from .queues import RankedQueue, rank
+from .states import GroupState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .devices import Demand
+    from .groups import Group
+    from .model import Environment, Task
+
+__all__ = ["Backlog"]
+
+
+class Backlog:
+    """All scheduling classes, and which of them wait."""
+
+    __slots__ = ("classes", "waiting")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.classes: dict[Any, SchedulingClass] = {}
+        self.waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
+
+    def scheduling_class(
+        self,
+        demand: Demand,
+        environment: Environment,
+        depth: int = 0,
+        *,
+        group: Group | None = None,
+        bundle: int | None = None,
+        refusal: str | None = None,
+        creates: bool = False,
+    ) -> SchedulingClass:
+        """The one class of tasks that need this, submitted by tasks so many levels down.
+
+        group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
+        bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
+        creates: they make actors.
+        """
+        place = None if group is None else group.key
+        key = (demand, environment, depth, place, bundle, refusal, creates)
+        found = self.classes.get(key)
+        if found is not None:
+            return found
+        demands = None if group is None else group.demands(demand, bundle)
+        found = SchedulingClass(
+            demand, environment, depth, demands=demands, group=group, creates=creates
+        )
+        if refusal is not None:
+            found.forbidden = Failure(FailureKind.UNSCHEDULABLE, refusal)
+        if group is not None:
+            # In this order: another thread may be removing it, and looks at its classes last.
+            group.classes.append(found)
+            if group.state is GroupState.REMOVED:
+                found.forbidden = GROUP_IS_REMOVED
+        self.classes[key] = found
+        return found
+
+    def reservation_class(self, group: Group) -> SchedulingClass:
+        """The class of the one task that is finished when the group is placed."""
+        found = self.classes[group.key] = SchedulingClass(group.demand, None, reserves=group)
+        group.classes.append(found)
+        return found
+
+    def put(self, task: Task, *, front: bool) -> None:
+        """Queue a task: where its rank says if it is in a class with priorities."""
+        cls = task.scheduling_class
+        if task.priority and type(cls.queue) is deque:
+            cls.queue = RankedQueue(cls.queue)
+        if front:
+            cls.queue.appendleft(task)
+        else:
+            cls.queue.append(task)
+        self.waiting[cls] = None
+
+    def remove(self, task: Task) -> None:
+        """Take a task out of its queue. Rare and linear: only for cancels and shutdown."""
+        cls = task.scheduling_class
+        cls.queue.remove(task)
+        if not cls.queue:
+            self.emptied(cls)
+
+    def emptied(self, cls: SchedulingClass) -> None:
+        """Take note that the last task has left this queue."""
+        if type(cls.queue) is not deque:
+            cls.queue = deque()
+        cls.passed_over_since = None
+        self.waiting.pop(cls, None)
+
+    def in_order(self) -> Iterable[SchedulingClass]:
+        """What waits now, the lowest rank first."""
+        waiting = self.waiting
+        if len(waiting) == 1:
+            return tuple(waiting)
+        return sorted(waiting, key=lambda cls: rank(cls.queue[0]))
+
+    def older_than(self, cls: SchedulingClass) -> list[SchedulingClass]:
+        """What else waits and goes before this."""
+        own = rank(cls.queue[0])
+        return [each for each in self.waiting if each is not cls and rank(each.queue[0]) < own]
+
+    def wake(self, group: Group) -> None:
+        """Let what waits for the placing of this group wait for workers."""
+        for cls in group.classes:
+            if cls.queue:
+                self.waiting[cls] = None
+
+    def forget(self, group: Group) -> None:
+        """Refuse whatever else comes for this group, which is removed."""
+        for cls in group.classes:
+            cls.forbidden = GROUP_IS_REMOVED
+        for key, cls in tuple(self.classes.items()):
+            if group in (cls.group, cls.reserves):
+                del self.classes[key]
+
+    def demands(self) -> list[tuple[SchedulingClass, int]]:
+        """What waits for resources, and how many tasks of each class."""
+        return [(cls, len(cls.queue)) for cls in self.classes.values() if cls.queue]

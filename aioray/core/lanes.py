@@ -1,0 +1,115 @@
+"""The order of calls: in which queue, and behind which others, a call of an actor waits.
+
+Room: core. Ready calls queue in the *lane* of their concurrency group, which is a scheduling class.
+Where order is kept, the calls of one caller run in the order in which they were made: a call that
+is not ready, because an argument is late or because it waits for its next attempt, heads the *line*
+of its caller, in which all later ones stand behind it. `Lanes` knows neither workers nor whether an
+actor lives; it says in `calling` whose calls somebody should look at.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .states import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .model import Actor, Task
+
+__all__ = ["Lanes", "actor_of"]
+
+
+class Lanes:
+    """The calls that wait for their actors."""
+
+    __slots__ = ("calling",)
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.calling: dict[Actor, None] = {}  # those that may be given more calls
+
+    def submitted(self, task: Task) -> None:
+        """A call was made: it stands behind what its caller has called before."""
+        actor = actor_of(task)
+        line = actor.lines.get(task.caller) if actor.ordered else None
+        if line is not None:
+            line.append(task)
+            actor.held.add(task.number)
+
+    def waits(self, task: Task) -> None:
+        """A call waits for an argument, or for its next attempt: what comes later waits for it."""
+        actor = actor_of(task)
+        if not actor.ordered or task.number in actor.held:
+            return
+        queue = task.scheduling_class.queue
+        later = [o for o in queue if o.caller == task.caller and o.number > task.number]
+        for other in later:
+            queue.remove(other)
+        self._line_up(actor, task.caller, (task, *later))
+
+    @staticmethod
+    def _line_up(actor: Actor, caller: int, tasks: Iterable[Task]) -> None:
+        """Put calls into the line of their caller, in the order in which they were made."""
+        line = sorted((*actor.lines.get(caller, ()), *tasks), key=lambda task: task.number)
+        actor.lines[caller] = deque(line)
+        actor.held.update(task.number for task in line)
+
+    def enqueue(self, task: Task, *, front: bool) -> None:
+        """A call is ready to run."""
+        actor = actor_of(task)
+        self.calling[actor] = None
+        line = actor.lines.get(task.caller)
+        if task.number in actor.held:
+            if line is not None and line[0] is task:
+                self._advance(actor, task.caller)
+        elif line is not None and line[0].number < task.number:
+            self._line_up(actor, task.caller, (task,))  # it had been sent ahead of that one
+        elif front:
+            task.scheduling_class.queue.appendleft(task)
+        else:
+            task.scheduling_class.queue.append(task)
+
+    def _advance(self, actor: Actor, caller: int) -> None:
+        """Let those at the head of a line go that are ready."""
+        line = actor.lines[caller]
+        while line and line[0].state is TaskState.PENDING_NODE_ASSIGNMENT:
+            task = line.popleft()
+            actor.held.discard(task.number)
+            task.scheduling_class.queue.append(task)
+            self.calling[actor] = None
+        if not line:
+            del actor.lines[caller]
+
+    def drop(self, task: Task) -> None:
+        """A call that may be waiting here has failed."""
+        actor = actor_of(task)
+        self.count(actor, task.caller, 1)
+        if task.number in actor.held:
+            actor.held.discard(task.number)
+            line = actor.lines[task.caller]
+            was_first = line[0] is task
+            line.remove(task)
+            if was_first:
+                self._advance(actor, task.caller)
+        elif task.state is TaskState.PENDING_NODE_ASSIGNMENT:
+            task.scheduling_class.queue.remove(task)
+
+    def recovered(self, task: Task) -> None:
+        """The value of a call was lost, and it is to run again."""
+        self.count(actor_of(task), task.caller, -1)
+
+    @staticmethod
+    def count(actor: Actor, caller: int, change: int) -> None:
+        """Count the calls of a caller that have an outcome, if somebody wants to know."""
+        if actor.counts_calls:
+            actor.done[caller] = actor.done.get(caller, 0) + change
+
+
+def actor_of(task: Task) -> Actor:
+    """Whose method a call is."""
+    actor = task.scheduling_class.actor
+    assert actor is not None
+    return actor
