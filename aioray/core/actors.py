@@ -187,10 +187,10 @@ class Actors:
             elif call and ended in _DROPPED and self._is_flagged(task):
                 record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
                 core._record(task, record)
-                core._fail_cancelled(task, CancelOutcome.INTERRUPTED)
+                core._table.fail_cancelled(task, CancelOutcome.INTERRUPTED)
             elif ended is Ended.RETURNED:
                 created = created or not call
-                core._finish(task, answer, results)
+                core._table.finish(task, answer, results)
                 if call:
                     self.lanes.count(actor, task.caller, 1)
             else:
@@ -232,13 +232,13 @@ class Actors:
         if actor is not None:
             self._let_go(actor, worker)
             if task.number in core._tasks:
-                core._argument_lost(task)
+                core._table.wait_for_lost(task)
                 if actor.state is not ActorState.DEAD:
                     self.waiting(actor)
         elif task.scheduling_class.forbidden is not None and task.cancellation is None:
             self._fail_dead(actor_of(task), task)
         else:
-            core._argument_lost(task)
+            core._table.wait_for_lost(task)
             if task.state is TaskState.PENDING_ARGS_AVAIL:
                 self.lanes.waits(task)
 
@@ -389,7 +389,7 @@ class Actors:
         """Fail a call of an actor that is no more, or its creation, with the reason."""
         failure = actor.lanes[0].forbidden
         assert failure is not None
-        self._core._fail(task, replace(failure, attempts=tuple(task.failures or ())))
+        self._core._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     def end(self) -> None:
         """Everything is over: no actor comes back when its worker ends."""
@@ -452,12 +452,12 @@ class Actors:
         if creation in harmed:
             record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
             core._record(creation, record)
-        core._next_attempt(creation)
+        core._table.next_attempt(creation)
         core._tasks[creation.number] = creation
         if creation.parent is not None:
-            core._join(creation.parent, creation)
+            core._table.join(creation.parent, creation)
         if delay <= 0.0:
-            core._enqueue(creation, front=True)
+            core._table.enqueue(creation, front=True)
         else:
             core._move(creation, TaskState.BACKOFF)
             core._turn.timers.set(now + delay, BackoffEnded(creation))
@@ -484,7 +484,7 @@ class Actors:
             elif call.number in self._core._tasks:  # it has not failed with one before
                 attempts = tuple(call.failures or ())
                 failure = Failure(FailureKind.OVERDUE, detail, attempts=attempts)
-                self._core._fail(call, failure)
+                self._core._table.fail(call, failure)
         self._core._turn.timers.set(latest + patience, fact)
 
     def _harmed(
@@ -495,9 +495,9 @@ class Actors:
         lane = task.scheduling_class
         lane.leases -= 1
         if task.cancellation is not None:
-            kind = core._cancelled_kind(task)
+            kind = core._table.cancelled_kind(task)
             core._record(task, core._record_of_crash(task, worker, event, kind, now))
-            core._fail_cancelled(task, CancelOutcome.KILLED)
+            core._table.fail_cancelled(task, CancelOutcome.KILLED)
             return
         failure = lane.forbidden
         if failure is None:
@@ -507,7 +507,7 @@ class Actors:
         if core._retry(task, record, 0.0, now):
             return
         core._record(task, record)
-        core._fail(task, replace(failure, attempts=tuple(task.failures or ())))
+        core._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     # ------------------------------------------------------------ circles
 
@@ -533,7 +533,7 @@ class Actors:
             call.scheduling_class.leases -= 1
             core._turn.out.append(CancelCall(worker.id, call.seq))
         attempts = tuple(call.failures or ())
-        core._fail(call, Failure(FailureKind.CIRCLE, Circle(actor, names), attempts=attempts))
+        core._table.fail(call, Failure(FailureKind.CIRCLE, Circle(actor, names), attempts=attempts))
         core._turn.dirty = True
 
     def block_no_more(self, tasks: Sequence[Task]) -> None:

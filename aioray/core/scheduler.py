@@ -69,9 +69,7 @@ from .commands import (
     ReportOrphans,
     ReportRetry,
     ReportStarved,
-    ResolveFailure,
     ResolveValues,
-    Revive,
     SendAttempts,
     StartWorker,
     Stopped,
@@ -122,9 +120,6 @@ from .lanes import Lanes
 from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
 from .outcomes import (
     GROUP_IS_REMOVED,
-    LOST_CANCELLED,
-    LOST_MAX_ATTEMPTS,
-    LOST_RETRIES_DISABLED,
     Answer,
     AttemptRecord,
     CancelOutcome,
@@ -144,6 +139,7 @@ from .states import (
     TaskState,
     WorkerState,
 )
+from .tasks import TaskTable
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -201,7 +197,6 @@ class Scheduler:
         "_last_starved_look",
         "_last_worker_id",
         "_move",
-        "_newest",
         "_placed",
         "_resources",
         "_rng",
@@ -211,6 +206,7 @@ class Scheduler:
         "_starting",
         "_starved_timer",
         "_surplus_timer",
+        "_table",
         "_tasks",
         "_turn",
         "_workers",
@@ -245,9 +241,10 @@ class Scheduler:
         self.reservation_class = backlog.reservation_class
         self.demands = backlog.demands
         self._lanes = Lanes()
+        self._table = TaskTable(turn, backlog, self._lanes)
+        self._tasks = self._table.unfinished
         self._actors = Actors(self)
         self._placed = False  # a group, during this dispatch
-        self._tasks: dict[int, Task] = {}  # unfinished, by number
         self._workers: dict[int, Worker] = {}
         self._idle: dict[Environment, list[Worker]] = {}  # newest last
         self._idle_count = 0
@@ -263,10 +260,9 @@ class Scheduler:
         self._stalled: dict[Worker, None] = {}
         self._last_worker_id = 0
         self._last_seq = 0
-        self._newest = 0  # number of the task submitted last
         self._drain_grace = 1.0
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
-            TasksSubmitted: self._on_submitted,
+            TasksSubmitted: self._table.submit,
             AnswersReceived: self._on_answers,
             AttemptsNotSent: self._on_not_sent,
             AttemptsReclaimed: self._on_reclaimed,
@@ -278,9 +274,9 @@ class Scheduler:
             WorkerUnblocked: self._on_unblocked,
             AttemptWaits: self._actors.blocks,
             CancelRequested: self._on_cancel,
-            ResultLost: self._on_lost,
-            ResultWanted: self._on_wanted,
-            Revived: self._on_revived,
+            ResultLost: self._table.lose,
+            ResultWanted: self._table.want,
+            Revived: self._table.revive,
             GroupRemoved: self._on_group_removed,
             ActorReleased: self._actors.released,
             ActorKilled: self._actors.killed,
@@ -378,159 +374,7 @@ class Scheduler:
 
     # ------------------------------------------------------------ states
 
-    def _enqueue(self, task: Task, *, front: bool = False) -> None:
-        cls = task.scheduling_class
-        if cls.forbidden is not None:
-            self._fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
-            return
-        self._move(task, _PENDING)
-        task.ready_at = self._turn.now
-        if cls.actor is not None:
-            self._lanes.enqueue(task, front=front)
-            return
-        if task.actor is not None:
-            self._turn.tell(CreationWaits(task.actor))
-        self._backlog.put(task, front=front)
-
-    def _finish_dependents(self, task: Task) -> None:
-        dependents, task.dependents = task.dependents, None
-        for dependent in dependents or ():
-            if dependent.state is TaskState.PENDING_ARGS_AVAIL:
-                dependent.unready_dependencies -= 1
-                if not dependent.unready_dependencies:
-                    self._enqueue(dependent)
-
-    def _fail(
-        self,
-        task: Task,
-        failure: Failure,
-        outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST,
-        *,
-        partial: bool = False,
-    ) -> None:
-        """Fail the task and, one after the other, everything that waits for it.
-
-        partial: some of its values are there, and what waits for it may want those: that finds out
-        when it is to run, see `_argument_lost`. outcome: what those are told who have asked to
-        cancel the task, or do so from now on; FINISHED_FIRST unless the failure is of cancelling.
-        """
-        self._fail_one(task, failure, outcome)
-        if task.cancellation is not None:
-            self._report_cancel(task.cancellation, outcome)
-        if partial:
-            self._finish_dependents(task)
-        work = [task]
-        while work:
-            upstream = work.pop()
-            dependents, upstream.dependents = upstream.dependents, None
-            for dependent in dependents or ():
-                if dependent.state is TaskState.PENDING_ARGS_AVAIL:
-                    self._fail_one(dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream))
-                    work.append(dependent)
-
-    def _fail_one(
-        self, task: Task, failure: Failure, outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST
-    ) -> None:
-        cls = task.scheduling_class
-        if failure.upstream is not None and failure.upstream.cancel_outcome is not _TOO_LATE:
-            outcome = CancelOutcome.NOT_STARTED  # it was cancelled along with that
-        if outcome is not _TOO_LATE:
-            if task.cancellation is None:
-                task.cancellation = Cancellation()
-            task.cancellation.outcome = outcome
-        if task.cancellation is not None and task.cancellation.state is not CancelState.ENDED:
-            self._move(task.cancellation, CancelState.ENDED)
-        if cls.actor is not None:
-            self._lanes.drop(task)
-        elif task.state is _PENDING:
-            self._backlog.remove(task)
-        self._move(task, TaskState.FAILED)
-        del self._tasks[task.number]
-        if task.parent is not None:
-            self._leave(task.parent, task)
-        self._turn.out.append(ResolveFailure(task, failure))
-        task.worker = None
-        if task.actor is not None:
-            self._turn.tell(CreationFailed(task.actor, failure))
-
-    def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
-        for request_id in cancellation.request_ids:
-            self._turn.out.append(ReportCancel(request_id, outcome))
-        cancellation.request_ids.clear()
-
     # ------------------------------------------------------------ submission
-
-    def _on_submitted(self, event: TasksSubmitted, now: float) -> None:
-        tasks = self._tasks
-        for task in event.tasks:
-            tasks[task.number] = task
-            task.created_at = now
-            parent = task.parent
-            task.queued_at = now
-            if parent is not None:
-                if parent.number in tasks:  # else nothing in it waits: a thread of an actor asks
-                    task.queued_at = parent.queued_at
-                self._join(parent, task)
-            call = task.scheduling_class.actor is not None
-            if call:
-                self._lanes.submitted(task)
-            if self._turn.life.state is not Phase.OPEN and not (
-                self._turn.life.state is Phase.DRAINING
-                and parent is not None
-                and parent.number in tasks
-            ):
-                self._fail(task, Failure(FailureKind.SHUTDOWN))
-            elif parent is not None and task.actor is None and self._takes_children_along(parent):
-                task.cancellation = Cancellation()
-                task.cancellation.recursive = True
-                self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
-            elif call and task.scheduling_class.forbidden is not None:
-                self._enqueue(task)  # its actor is dead, whatever it may wait for
-            elif task.dependencies:
-                # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
-                dependencies, task.dependencies = task.dependencies, ()
-                self._await_dependencies(task, dependencies)
-                if call and task.state is TaskState.PENDING_ARGS_AVAIL:
-                    self._lanes.waits(task)
-            else:
-                self._enqueue(task)
-            if task.actor is not None and task.number in tasks:
-                self._turn.tell(CreationWaits(task.actor))
-        if event.tasks:
-            self._newest = event.tasks[-1].number
-        self._turn.dirty = True
-
-    def _join(self, parent: Task, task: Task) -> None:
-        if parent.children is None:
-            parent.children = {}
-        parent.children[task.number] = task
-
-    def _leave(self, parent: Task, task: Task) -> None:
-        children = parent.children
-        if children is not None:
-            children.pop(task.number, None)
-
-    @staticmethod
-    def _takes_children_along(task: Task) -> bool:
-        return task.cancellation is not None and task.cancellation.recursive
-
-    def _await_dependencies(self, task: Task, dependencies: Sequence[Task]) -> None:
-        unready = 0
-        for dependency in dependencies:
-            if dependency.lost:
-                self._recover(dependency)
-            state = dependency.state
-            if state is TaskState.FAILED:
-                self._fail(task, Failure(FailureKind.DEPENDENCY, upstream=dependency))
-                return
-            if state is not TaskState.FINISHED:
-                if dependency.dependents is None:
-                    dependency.dependents = []
-                dependency.dependents.append(task)
-                unready += 1
-        task.unready_dependencies = unready
-        if not unready:
-            self._enqueue(task)
 
     # ------------------------------------------------------------ dispatch
 
@@ -709,14 +553,14 @@ class Scheduler:
         environment = cls.environment
         if self._blocked_until.get(environment, 0.0) > now:
             if environment in self._broken and not self._is_served(cls):
-                self._fail_waiting(cls, FailureKind.ENVIRONMENT, self._broken[environment])
+                self._table.fail_waiting(cls, FailureKind.ENVIRONMENT, self._broken[environment])
             return
         more = self._worker_room()
         if more <= 0:
             self._make_room(now)
             return
         if self.blocked_workers >= MAX_BLOCKED:
-            self._fail_waiting(cls, FailureKind.TOO_MANY_BLOCKED, None)
+            self._table.fail_waiting(cls, FailureKind.TOO_MANY_BLOCKED, None)
             return
         starting = self._starting.get(environment, 0)
         room = min(more, self._kept_workers - starting)
@@ -739,12 +583,6 @@ class Scheduler:
             and self._resources.suits(worker, cls)
             for worker in self._workers.values()
         )
-
-    def _fail_waiting(self, cls: SchedulingClass, kind: FailureKind, report: Any) -> None:
-        """Fail what waits in this queue: no worker will come for it."""
-        for task in tuple(cls.queue):
-            attempts = tuple(task.failures or ())
-            self._fail(task, Failure(kind, report, attempts=attempts))
 
     def _make_room(self, now: float) -> None:
         """Stop the worker that is idle longest: it is not of the kind that is wanted."""
@@ -1071,9 +909,9 @@ class Scheduler:
             if task.number not in self._tasks:
                 continue  # it was to make an actor that nobody wants any more
             if task.cancellation is not None:
-                self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
+                self._table.fail_cancelled(task, CancelOutcome.NOT_STARTED)
             else:
-                self._enqueue(task, front=True)
+                self._table.enqueue(task, front=True)
 
     # ------------------------------------------------------------ answers
 
@@ -1108,13 +946,13 @@ class Scheduler:
                     duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
                 )
             if answer.ended is _RETURNED:
-                self._finish(task, answer, results)
+                self._table.finish(task, answer, results)
             else:
                 self._failed_answer(task, worker, answer, now)
         if results:
             self._turn.out.append(ResolveValues(results))
         for task in unstarted:  # not before: what they lack may be among the results
-            self._argument_lost(task)
+            self._table.wait_for_lost(task)
         self._has_served(worker)
         self._after_progress(worker, now)
         if self._backlog.waiting or self._stalled or self._lanes.calling:
@@ -1152,22 +990,6 @@ class Scheduler:
             self._after_progress(worker, now)
         self._turn.dirty = True
 
-    def _finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
-        """The task has its value, which goes to the results that are about to be told."""
-        self._move(task, TaskState.FINISHED)
-        task.started_at = answer.started_at
-        task.seconds = answer.duration
-        del self._tasks[task.number]
-        task.worker = None
-        if task.parent is not None:
-            self._leave(task.parent, task)
-        results.append((task, answer.payload))
-        if task.dependents is not None:
-            self._finish_dependents(task)
-        if task.cancellation is not None:
-            self._move(task.cancellation, CancelState.ENDED)
-            self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
-
     def _has_served(self, worker: Worker) -> None:
         if not worker.served:
             worker.served = True
@@ -1199,7 +1021,7 @@ class Scheduler:
         interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED) or (
             of_cancel and task.cancellation is not None
         )
-        kind = self._cancelled_kind(task) if interrupted else FailureKind.APPLICATION
+        kind = self._table.cancelled_kind(task) if interrupted else FailureKind.APPLICATION
         record = self._record_of(task, worker, answer, kind)
         if ended in _MAY_RETRY and task.cancellation is None:
             if ended is Ended.ASKED_FOR_RETRY:
@@ -1216,7 +1038,7 @@ class Scheduler:
             outcome = _TOO_LATE
         failure = Failure(kind, detail, attempts=tuple(task.failures or ()))
         partial = answer.partial and kind is FailureKind.APPLICATION
-        self._fail(task, failure, outcome, partial=partial)
+        self._table.fail(task, failure, outcome, partial=partial)
 
     # ------------------------------------------------------------ retries
 
@@ -1243,9 +1065,9 @@ class Scheduler:
         self._turn.out.append(ReportRetry(task, record, left, delay))
         if left > 0:
             task.retries_left = left - 1
-        self._next_attempt(task)
+        self._table.next_attempt(task)
         if delay <= 0.0:
-            self._requeue(task, now)
+            self._table.requeue(task, now)
         else:
             self._move(task, TaskState.BACKOFF)
             if task.scheduling_class.actor is not None:
@@ -1253,81 +1075,12 @@ class Scheduler:
             self._turn.timers.set(now + delay, BackoffEnded(task))
         return True
 
-    def _next_attempt(self, task: Task) -> None:
-        """What the task does from now on is another attempt."""
-        task.attempt += 1
-        task.worker = None
-        task.seq = 0
-        task.created_at = self._turn.now
-
     def _backoff_over(self, task: Task, now: float) -> None:
         if task.state is TaskState.BACKOFF:
-            self._requeue(task, now)
+            self._table.requeue(task, now)
             self._turn.dirty = True
 
-    def _requeue(self, task: Task, now: float) -> None:
-        """Queue for another attempt: the first retry in front, later ones behind all others.
-
-        Calls of actors keep their place: when they run again is a matter of their order.
-        """
-        call = task.scheduling_class.actor is not None
-        if task.attempt > 1 and not call:
-            task.queued_at, task.rank = now, self._newest
-        self._enqueue(task, front=task.attempt == 1 or call)
-
     # ------------------------------------------------------------ losses
-
-    def _on_lost(self, event: ResultLost, _now: float) -> None:
-        if event.task.state is TaskState.FINISHED:
-            event.task.lost = True
-
-    def _on_wanted(self, event: ResultWanted, _now: float) -> None:
-        if event.task.lost:
-            self._recover(event.task)
-
-    def _recover(self, task: Task) -> None:
-        """Have a finished task run again, unless a rule forbids it."""
-        task.lost = False
-        self._tasks[task.number] = task
-        if task.scheduling_class.actor is not None:
-            self._lanes.recovered(task)
-        if task.parent is not None:
-            self._join(task.parent, task)
-        self._move(task, TaskState.PENDING_ARGS_AVAIL)
-        attempts = tuple(task.failures or ())
-        if self._turn.life.state is not Phase.OPEN:
-            self._fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
-        elif task.cancellation is not None:
-            self._fail(task, Failure(FailureKind.LOST, LOST_CANCELLED, attempts=attempts))
-        elif not task.retries_left:
-            why = LOST_MAX_ATTEMPTS if task.max_retries else LOST_RETRIES_DISABLED
-            self._fail(task, Failure(FailureKind.LOST, why, attempts=attempts))
-        else:
-            if task.retries_left > 0:
-                task.retries_left -= 1
-            self._next_attempt(task)
-            self._turn.out.append(Revive(task))
-
-    def _argument_lost(self, task: Task) -> None:
-        """The attempt could not begin: nothing has failed, and nothing is counted."""
-        task.worker = None
-        task.seq = 0
-        if task.cancellation is not None:
-            self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
-            return
-        self._move(task, TaskState.PENDING_ARGS_AVAIL)
-        self._turn.out.append(Revive(task))
-
-    def _on_revived(self, event: Revived, now: float) -> None:
-        task = event.task
-        if task.state is not TaskState.PENDING_ARGS_AVAIL:
-            return  # cancelled, or given up by the shutdown
-        if event.forbidden is not None:
-            attempts = tuple(task.failures or ())
-            self._fail(task, Failure(FailureKind.LOST, event.forbidden, attempts=attempts))
-        else:
-            self._await_dependencies(task, event.dependencies)
-        self._turn.dirty = True
 
     # ------------------------------------------------------------ workers
 
@@ -1390,7 +1143,7 @@ class Scheduler:
             self._blocked_until[environment] = now + delay
             self._turn.timers.set(now + delay, PauseEnded())
         for cls in dead_ends:
-            self._fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
+            self._table.fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
         # Else others work on the queue: too few workers, but no dead end.
         if dead_ends or (delay is None and not others):
             self._turn.dirty = True
@@ -1404,7 +1157,7 @@ class Scheduler:
         self._turn.timers.set(now + BROKEN_SECONDS, PauseEnded())
         for cls in tuple(self._backlog.waiting):
             if cls.environment == environment and not self._is_served(cls):
-                self._fail_waiting(cls, FailureKind.ENVIRONMENT, report)
+                self._table.fail_waiting(cls, FailureKind.ENVIRONMENT, report)
         self._turn.dirty = True
 
     def _on_died(self, event: WorkerDied, now: float) -> None:
@@ -1447,7 +1200,7 @@ class Scheduler:
         cancelled = task.cancellation is not None
         forbidden = task.scheduling_class.forbidden
         if cancelled:
-            kind = self._cancelled_kind(task)
+            kind = self._table.cancelled_kind(task)
         else:
             kind = FailureKind.WORKER_DIED if forbidden is None else forbidden.kind
         record = self._record_of_crash(task, worker, event, kind, now)
@@ -1458,11 +1211,11 @@ class Scheduler:
                 return
         self._record(task, record)
         if cancelled:
-            self._fail_cancelled(task, CancelOutcome.KILLED)
+            self._table.fail_cancelled(task, CancelOutcome.KILLED)
             return
         attempts = tuple(task.failures or ())
         detail = event.report if kind is FailureKind.WORKER_DIED else None
-        self._fail(task, Failure(kind, detail, attempts=attempts))
+        self._table.fail(task, Failure(kind, detail, attempts=attempts))
 
     @staticmethod
     def _record_of_crash(
@@ -1475,19 +1228,6 @@ class Scheduler:
         )
 
     # ------------------------------------------------------------ cancelling
-
-    def _cancelled_kind(self, task: Task) -> FailureKind:
-        cancellation = task.cancellation
-        if cancellation is not None and cancellation.by_shutdown:
-            return FailureKind.SHUTDOWN
-        return FailureKind.CANCELLED
-
-    def _fail_cancelled(self, task: Task, outcome: CancelOutcome) -> None:
-        """Fail a task because it was to be cancelled, which has happened in this way."""
-        failure = Failure(self._cancelled_kind(task), attempts=tuple(task.failures or ()))
-        if failure.kind is not FailureKind.CANCELLED:
-            outcome = _TOO_LATE  # it was the shutdown's doing
-        self._fail(task, failure, outcome)
 
     def _on_cancel(self, event: CancelRequested, now: float) -> None:
         task = event.task
@@ -1518,7 +1258,7 @@ class Scheduler:
         if cancellation is None or task.number not in self._tasks:
             return  # it has failed together with one before
         if worker is None:
-            self._fail_cancelled(task, CancelOutcome.NOT_STARTED)
+            self._table.fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return
         if task.scheduling_class.actor is None:  # what has state is not killed for one call
             cancellation.force = cancellation.force or event.force
@@ -1577,7 +1317,7 @@ class Scheduler:
         self._move(task, TaskState.FINISHED)
         del self._tasks[task.number]
         self._turn.out.append(ResolveValues([(task, task.payload)]))
-        self._finish_dependents(task)
+        self._table.finish_dependents(task)
 
     def _on_group_removed(self, event: GroupRemoved, now: float) -> None:
         group = event.group
@@ -1590,7 +1330,9 @@ class Scheduler:
             cls = task.scheduling_class
             concerned = cls.group is group or cls.reserves is group
             if concerned and task.worker is None and task.number in self._tasks:
-                self._fail(task, replace(GROUP_IS_REMOVED, attempts=tuple(task.failures or ())))
+                self._table.fail(
+                    task, replace(GROUP_IS_REMOVED, attempts=tuple(task.failures or ()))
+                )
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
                 self._kill(worker)
@@ -1640,10 +1382,10 @@ class Scheduler:
                 if task.number not in self._tasks:
                     return  # it was to make an actor that nobody wants any more
         if task.cancellation is not None:
-            self._fail_cancelled(task, CancelOutcome.KILLED)
+            self._table.fail_cancelled(task, CancelOutcome.KILLED)
         else:
             failure = Failure(FailureKind.SHUTDOWN, attempts=tuple(task.failures or ()))
-            self._fail(task, failure)
+            self._table.fail(task, failure)
 
     def _end_workers(self, now: float) -> None:
         """Every task is resolved: end the workers, and say so when the last is reaped."""

@@ -607,7 +607,7 @@ def test_failure_runs_down_a_chain_of_ten_thousand_without_recursion():
     failures = core.answer(1, answer(tasks[0], Ended.RAISED))
     assert [command.task for command in failures] == tasks
     assert [command.failure.upstream for command in failures] == [None, *tasks[:-1]]
-    assert core.scheduler._tasks == {}
+    assert core.scheduler._table.unfinished == {}
 
 
 def test_chain_of_ten_thousand_runs_one_after_the_other():
