@@ -91,7 +91,6 @@ class Actors:
         self.lanes = core._lanes
         self.reported: set[Actor] = set()  # during one event
         self.blocked: circles.Blocked = {}
-        self.housed = 0  # workers in which one lives, is about to, or has lived
 
     # ------------------------------------------------------------ giving
 
@@ -170,7 +169,7 @@ class Actors:
             if task is None:
                 if answer.seq in worker.given_up:
                     worker.given_up.discard(answer.seq)
-                elif core._is_lying(worker):
+                elif core._pool.is_lying(worker):
                     break
                 continue
             call = task.actor is None
@@ -201,7 +200,7 @@ class Actors:
             core._reclaim(worker)  # what was sent behind these waits for them
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task, worker)
-        core._has_served(worker)
+        core._starts.has_served(worker)
         if worker.blocked:
             core._resources.take_cpus_back(
                 worker
@@ -265,17 +264,15 @@ class Actors:
         """A creation was given to a worker."""
         actor = task.actor
         assert actor is not None
-        actor.worker = worker
-        worker.actor = actor
-        self.housed += 1
+        self._core._pool.house(worker, actor)
 
     def _let_go(self, actor: Actor, worker: Worker) -> None:
         """A creation did not begin: its worker is as any other again.
 
         And it need not begin any more if nobody wants the actor.
         """
-        actor.worker = worker.actor = actor.creation.worker = None
-        self.housed -= 1
+        self._core._pool.vacate(worker)
+        actor.creation.worker = None
         if actor.state is ActorState.DEAD:
             self._fail_dead(actor, actor.creation)
         elif actor.released:
@@ -326,7 +323,7 @@ class Actors:
         elif worker is None:
             self._killed_unborn(actor)
         if worker is not None:
-            self._core._kill(worker)
+            self._core._pool.kill(worker)
         self._core._turn.dirty = True
 
     def _killed_unborn(self, actor: Actor) -> None:
@@ -348,7 +345,7 @@ class Actors:
         for actor in tuple(self.living):
             if actor.creation.scheduling_class.group is group:
                 if actor.worker is not None:
-                    self._core._kill(actor.worker)
+                    self._core._pool.kill(actor.worker)
                 self._die(actor, DeathCause.GROUP_REMOVED)
 
     def creation_failed(self, actor: Actor, failure: Failure) -> None:
@@ -361,7 +358,7 @@ class Actors:
     def _leave(self, worker: Worker, now: float) -> None:
         """Let a dead actor's worker end in its own time, and give its resources back then."""
         if worker.state is WorkerState.READY:
-            self._core._stop(worker, now)
+            self._core._pool.stop(worker, now)
 
     def _die(self, actor: Actor, cause: DeathCause, detail: Any = None) -> None:
         """Fail what waits; what runs fails when the worker has ended."""
@@ -402,9 +399,8 @@ class Actors:
         """The worker of an actor is reaped: what it ran is harmed, and it may start again."""
         core, actor = self._core, worker.actor
         assert actor is not None
-        actor.worker = None
+        core._pool.lost_tenant(actor)
         actor.loss = event.report
-        self.housed -= 1
         for task in harmed:
             if task.children:
                 core._turn.out.append(ReportOrphans(tuple(task.children.values())))
@@ -587,7 +583,7 @@ class Actors:
                 assert unborn == (creation.seq in worker.in_flight), actor
             else:
                 assert unborn, actor
-        assert self.housed == sum(w.actor is not None for w in core._workers.values())
+        assert core._pool.housed == sum(w.actor is not None for w in core._workers.values())
         for worker in core._workers.values():
             inhabitant = worker.actor
             if inhabitant is None:

@@ -58,10 +58,8 @@ from .actors import Actors
 from .backlog import Backlog
 from .commands import (
     Command,
-    DiscardWorker,
     Holding,
     InterruptWorker,
-    KillWorker,
     PollWorker,
     ReclaimAttempts,
     ReportCancel,
@@ -71,9 +69,7 @@ from .commands import (
     ReportStarved,
     ResolveValues,
     SendAttempts,
-    StartWorker,
     Stopped,
-    StopWorker,
 )
 from .devices import UNIT
 from .events import (
@@ -114,10 +110,9 @@ from .facts import (
     StopOverdue,
     SurplusLookDue,
 )
-from .intensity import RestartIntensity
 from .invariants import check_resources
 from .lanes import Lanes
-from .model import STOP_SECONDS, Cancellation, Environment, Function, SchedulingClass, Task, Worker
+from .model import Cancellation, Function, SchedulingClass, Task, Worker
 from .outcomes import (
     GROUP_IS_REMOVED,
     Answer,
@@ -128,11 +123,12 @@ from .outcomes import (
     FailureKind,
     Passage,
 )
+from .pool import WorkerPool
 from .queues import rank
 from .resources import Resources, kept_by
 from .retries import crash_delay
+from .starts import Starts
 from .states import (
-    LEAVING,
     CancelState,
     GroupState,
     Phase,
@@ -144,7 +140,7 @@ from .turn import Turn
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .facts import Fact
     from .groups import Group
@@ -153,8 +149,6 @@ if TYPE_CHECKING:
 __all__ = ["Scheduler"]
 
 PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
-SCARCITY = (12, 60.0)  # tries, within how many seconds, to start a worker where there is no room
-SCARCITY_PAUSE = 1.0  # seconds between two tries after that, as long as others work
 MAX_IN_FLIGHT = 256  # attempts given to one worker, running one included; waking it is what costs
 MAX_BUNDLE = 64  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
@@ -163,10 +157,6 @@ LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 STARVED_SECONDS = 10.0  # after which it is told who holds what a class waits for, if for life
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
-IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
-BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
-MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
-MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
 
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
@@ -183,36 +173,31 @@ class Scheduler:
     __slots__ = (
         "_actors",
         "_backlog",
-        "_blocked_until",
-        "_broken",
         "_drain_grace",
         "_facts",
         "_handlers",
-        "_idle",
-        "_idle_count",
-        "_intensity",
-        "_kept_workers",
         "_lanes",
         "_last_seq",
         "_last_starved_look",
-        "_last_worker_id",
         "_move",
         "_placed",
+        "_pool",
         "_resources",
         "_rng",
-        "_scarcity",
         "_stalled",
-        "_start_intensity",
-        "_starting",
+        "_starts",
         "_starved_timer",
-        "_surplus_timer",
         "_table",
         "_tasks",
         "_turn",
         "_workers",
         "demands",
+        "expects",
         "reservation_class",
         "scheduling_class",
+        "submitter",
+        "task_in_flight",
+        "tasks_in_flight",
     )
 
     def __init__(
@@ -234,8 +219,6 @@ class Scheduler:
         self._move = turn.story.move
         self._resources = Resources(resources, devices)
         self._rng = rng
-        self._start_intensity = start_intensity
-        self._kept_workers = max(1, -(-resources.get("CPU", 0) // UNIT))
         self._backlog = backlog = Backlog()
         self.scheduling_class = backlog.scheduling_class
         self.reservation_class = backlog.reservation_class
@@ -243,22 +226,29 @@ class Scheduler:
         self._lanes = Lanes()
         self._table = TaskTable(turn, backlog, self._lanes)
         self._tasks = self._table.unfinished
+        self._pool = pool = WorkerPool(
+            turn,
+            self._resources,
+            kept=max(1, -(-resources.get("CPU", 0) // UNIT)),
+        )
+        self._starts = Starts(
+            turn,
+            self._resources,
+            backlog,
+            self._table,
+            pool,
+            start_intensity=start_intensity,
+        )
+        self._workers = pool.workers
+        self.task_in_flight = pool.task_in_flight
+        self.submitter = pool.submitter
+        self.tasks_in_flight = pool.tasks_in_flight
+        self.expects = pool.expects
         self._actors = Actors(self)
         self._placed = False  # a group, during this dispatch
-        self._workers: dict[int, Worker] = {}
-        self._idle: dict[Environment, list[Worker]] = {}  # newest last
-        self._idle_count = 0
-        self._surplus_timer = False  # a look at idle workers is in the timer heap
         self._starved_timer = False  # a look at what has starved is in the timer heap
         self._last_starved_look = -STARVED_SECONDS
-        # Workers on their way, and dead ones whose death is not explained yet.
-        self._starting: dict[Environment, int] = {}
-        self._blocked_until: dict[Environment, float] = {}  # no starts before this time
-        self._intensity: dict[Environment, RestartIntensity] = {}
-        self._scarcity: dict[Environment, RestartIntensity] = {}
-        self._broken: dict[Environment, Any] = {}  # why its set-up failed last, while blocked
         self._stalled: dict[Worker, None] = {}
-        self._last_worker_id = 0
         self._last_seq = 0
         self._drain_grace = 1.0
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
@@ -266,9 +256,9 @@ class Scheduler:
             AnswersReceived: self._on_answers,
             AttemptsNotSent: self._on_not_sent,
             AttemptsReclaimed: self._on_reclaimed,
-            WorkerReady: self._on_ready,
-            WorkerStartFailed: self._on_start_failed,
-            WorkerDied: self._on_died,
+            WorkerReady: self._starts.take_ready,
+            WorkerStartFailed: self._starts.take_start_failure,
+            WorkerDied: self._pool.take_death,
             WorkerExited: self._on_exited,
             WorkerBlocked: self._on_blocked,
             WorkerUnblocked: self._on_unblocked,
@@ -292,11 +282,11 @@ class Scheduler:
             InterruptUnanswered: lambda fact: self._interrupt(
                 fact.task, fact.worker, self._turn.now
             ),
-            StopOverdue: lambda fact: self._insist(fact.worker),
+            StopOverdue: lambda fact: self._pool.insist(fact.worker),
             ProgressOverdue: lambda fact: self._check_stall(
                 fact.worker, fact.planned, self._turn.now
             ),
-            SurplusLookDue: lambda _: self._stop_surplus(self._turn.now),
+            SurplusLookDue: lambda _: self._pool.stop_surplus(self._turn.now),
             PauseEnded: lambda _: self._mark_dirty(),
             StarvationLookDue: lambda _: self._look_for_starved(),
             PatienceEnded: self._actors.lose_patience,
@@ -346,31 +336,9 @@ class Scheduler:
         """When the next TimerFired is wanted; None: never, as things stand."""
         return self._turn.timers.next()
 
-    def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
-        """The task whose attempt this is, if it has no outcome yet."""
-        worker = self._workers.get(worker_id)
-        return None if worker is None else worker.in_flight.get(seq)
-
-    def submitter(self, worker_id: int, seq: int) -> Task | None:
-        """The task that asks under this seq: 0 is a thread of an actor that belongs to no call.
-
-        That has come with the actor's creation. None: a thread that a finished task has left.
-        """
-        worker = self._workers.get(worker_id)
-        if worker is None:
-            return None
-        if seq == 0 and worker.actor is not None:
-            return worker.actor.creation
-        return worker.in_flight.get(seq)
-
     def unfinished_tasks(self) -> tuple[Task, ...]:
         """The tasks that have no outcome yet."""
         return tuple(self._tasks.values())
-
-    def tasks_in_flight(self, workers: Iterable[int]) -> list[Task]:
-        """The tasks that these workers have been given."""
-        found = [self._workers[worker] for worker in workers if worker in self._workers]
-        return [task for worker in found for task in worker.in_flight.values()]
 
     # ------------------------------------------------------------ states
 
@@ -400,21 +368,16 @@ class Scheduler:
             self._place(cls, cls.reserves, now)
             return
         queue = cls.queue
-        idle = self._idle.get(cls.environment)
+        idle = self._pool.idle.get(cls.environment)
         free = self._resources.free_leases(cls)
         if self._stalled and queue and idle and free and self._take_back_older(cls):
             return  # they come back at once, and then they are first
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
             share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
-            if not self._resources.apart:
-                worker = idle.pop()
-            elif (found := self._find_idle(idle, cls)) is not None:
-                worker = found
-                idle.remove(worker)
-            else:
+            worker = self._pool.take_idle(cls)
+            if worker is None:
                 break
-            self._idle_count -= 1
             self._resources.acquire(worker, cls)
             free -= 1
             head = queue[0]
@@ -422,8 +385,8 @@ class Scheduler:
             if cls.creates:
                 self._actors.placed(worker, head)
         if queue and free:
-            self._order_workers(cls, min(len(queue), free), now)
-        if queue and not cls.creates and not self._starting.get(cls.environment):
+            self._starts.order(cls, min(len(queue), free), now)
+        if queue and not cls.creates and not self._pool.starting.get(cls.environment):
             for worker in tuple(self._workers.values()):
                 if worker.lease is cls:
                     self._top_up(worker, cls, now)
@@ -433,26 +396,6 @@ class Scheduler:
             self._backlog.emptied(cls)
         elif not free:
             self._pass_over(cls, now)
-
-    def _find_idle(self, idle: Sequence[Worker], cls: SchedulingClass) -> Worker | None:
-        """The idle worker that is to have the next lease of this class; there must be room for it.
-
-        It was shown the same devices before, or none yet: a library that has looked for devices
-        once, or has found that there are none, stays with that for as long as its process lives.
-        """
-        shown = self._resources.shown_next(cls)
-        for wanted in (shown, None):
-            for worker in reversed(idle):
-                if worker.shown == wanted:
-                    return worker
-        return None
-
-    def _has_idle(self, cls: SchedulingClass) -> bool:
-        """Whether an idle worker could take this class, for which there is room."""
-        idle = self._idle.get(cls.environment)
-        if not idle:
-            return False
-        return not self._resources.apart or self._find_idle(idle, cls) is not None
 
     def _pass_over(self, cls: SchedulingClass, now: float) -> None:
         """Too little is free for this class: later ones may go ahead, but not for ever."""
@@ -549,53 +492,6 @@ class Scheduler:
             waiting = tuple((task, counts[name]) for name, task in firsts.items())
             self._turn.out.append(ReportStarved(waiting, tuple(holdings.values())))
 
-    def _order_workers(self, cls: SchedulingClass, wanted: int, now: float) -> None:
-        environment = cls.environment
-        if self._blocked_until.get(environment, 0.0) > now:
-            if environment in self._broken and not self._is_served(cls):
-                self._table.fail_waiting(cls, FailureKind.ENVIRONMENT, self._broken[environment])
-            return
-        more = self._worker_room()
-        if more <= 0:
-            self._make_room(now)
-            return
-        if self.blocked_workers >= MAX_BLOCKED:
-            self._table.fail_waiting(cls, FailureKind.TOO_MANY_BLOCKED, None)
-            return
-        starting = self._starting.get(environment, 0)
-        room = min(more, self._kept_workers - starting)
-        for _ in range(min(wanted - starting, room)):
-            self._start_worker(environment)
-
-    def _worker_room(self) -> int:
-        """How many more workers there may be."""
-        # An actor was asked for, and may live for ever: it must not take a task's place.
-        actors = self._actors.housed
-        return MAX_WORKERS + self.blocked_workers + actors - len(self._workers)
-
-    def _is_served(self, cls: SchedulingClass) -> bool:
-        """Whether a worker is there, or on its way, that can take what waits in this queue."""
-        return any(
-            worker.environment == cls.environment
-            and worker.state not in LEAVING
-            and not worker.blocked
-            and worker.actor is None
-            and self._resources.suits(worker, cls)
-            for worker in self._workers.values()
-        )
-
-    def _make_room(self, now: float) -> None:
-        """Stop the worker that is idle longest: it is not of the kind that is wanted."""
-        if self._idle_count and not any(w.state in LEAVING for w in self._workers.values()):
-            self._stop_idle(self._longest_idle()[0], now)
-
-    def _start_worker(self, environment: Environment) -> None:
-        self._last_worker_id += 1
-        worker = Worker(self._last_worker_id, environment)
-        self._workers[worker.id] = worker
-        self._starting[environment] = self._starting.get(environment, 0) + 1
-        self._turn.out.append(StartWorker(worker.id, environment))
-
     def _on_blocked(self, event: WorkerBlocked, now: float) -> None:
         worker = self._workers.get(event.worker_id)
         if worker is None or worker.blocked or event.seq not in worker.in_flight:
@@ -682,7 +578,7 @@ class Scheduler:
             ):
                 break
             if task.max_calls:
-                self._count_call(worker, task)
+                self._pool.count_call(worker, task)
             queue.popleft()
             limit -= 1
             self._begin(task, worker, now)
@@ -706,31 +602,6 @@ class Scheduler:
         self._move(task, TaskState.SUBMITTED_TO_WORKER)
         worker.in_flight[seq] = task
 
-    def _count_call(self, worker: Worker, task: Task) -> None:
-        """Count one call against max_calls; with the last one, prepare the successor."""
-        key = task.function.key
-        calls = worker.calls[key] = worker.calls.get(key, 0) + 1
-        if calls == task.max_calls:
-            self._move(worker, WorkerState.RETIRING)
-            staying = sum(
-                1
-                for other in self._workers.values()
-                if other.state in (WorkerState.READY, WorkerState.STARTING)
-                and other.actor is None
-                and self._resources.suits(other, task.scheduling_class)
-            )
-            room = min(self._kept_workers - staying, self._worker_room())
-            if room > 0 and self._turn.life.state is Phase.OPEN:
-                self._start_worker(worker.environment)
-
-    def _uncount_call(self, worker: Worker, task: Task) -> None:
-        """Take back what `_count_call` did: the attempt never ran."""
-        if task.max_calls:
-            key = task.function.key
-            if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
-                self._move(worker, WorkerState.READY)  # this would have been its last
-            worker.calls[key] -= 1
-
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
         if worker.actor is not None:
@@ -750,66 +621,9 @@ class Scheduler:
             return
         self._resources.release(worker)
         if worker.state is WorkerState.READY:
-            self._make_idle(worker, now)
+            self._pool.make_idle(worker, now)
         elif worker.state is WorkerState.RETIRING:
-            self._stop(worker, now)
-
-    def _make_idle(self, worker: Worker, now: float) -> None:
-        worker.idle_since = now
-        self._idle.setdefault(worker.environment, []).append(worker)
-        self._idle_count += 1
-        if self._idle_count > self._kept_workers and not self._surplus_timer:
-            self._surplus_timer = True
-            self._turn.timers.set(now + IDLE_SECONDS, SurplusLookDue())
-
-    def _drop_idle(self, worker: Worker) -> None:
-        idle = self._idle.get(worker.environment)
-        if idle and worker in idle:
-            idle.remove(worker)
-            self._idle_count -= 1
-
-    def _longest_idle(self) -> list[Worker]:
-        """All idle workers, the one that is idle longest first."""
-        return sorted(
-            (worker for idle in self._idle.values() for worker in idle),
-            key=lambda worker: (worker.idle_since, worker.id),
-        )
-
-    def _stop_surplus(self, now: float) -> None:
-        """Stop the workers that were idle longest, down to the number that is kept."""
-        self._surplus_timer = False
-        surplus = max(0, self._idle_count - self._kept_workers)
-        for worker in self._longest_idle()[:surplus]:
-            due = worker.idle_since + IDLE_SECONDS
-            if due > now:
-                self._surplus_timer = True
-                self._turn.timers.set(due, SurplusLookDue())
-                return
-            self._stop_idle(worker, now)
-
-    def _stop_idle(self, worker: Worker, now: float) -> None:
-        self._drop_idle(worker)
-        self._stop(worker, now)
-
-    def _stop(self, worker: Worker, now: float) -> None:
-        self._move(worker, WorkerState.STOPPING)
-        self._turn.out.append(StopWorker(worker.id))
-
-        actor = worker.actor
-        patience = STOP_SECONDS if actor is None else actor.stop_seconds
-        self._turn.timers.set(now + patience, StopOverdue(worker))
-
-    def _insist(self, worker: Worker) -> None:
-        if self._workers.get(worker.id) is worker:
-            self._kill(worker)
-
-    def _kill(self, worker: Worker) -> None:
-        if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
-            if worker.state is WorkerState.STARTING:
-                self._starting[worker.environment] -= 1
-            self._move(worker, WorkerState.KILLED)
-            self._drop_idle(worker)
-            self._turn.out.append(KillWorker(worker.id))
+            self._pool.stop(worker, now)
 
     # ------------------------------------------------------------ stalls
 
@@ -869,10 +683,10 @@ class Scheduler:
         if not self._resources.free_leases(cls):
             return False
         environment = cls.environment
-        return self._has_idle(cls) or (
-            self._worker_room() > 0
-            and not self._starting.get(environment)
-            and self._blocked_until.get(environment, 0.0) <= now
+        return self._pool.has_idle(cls) or (
+            self._pool.room() > 0
+            and not self._pool.starting.get(environment)
+            and self._starts.blocked_until.get(environment, 0.0) <= now
         )
 
     def _reclaim(self, worker: Worker) -> None:
@@ -901,7 +715,7 @@ class Scheduler:
             if task is None:
                 worker.given_up.discard(seq)
                 continue  # a shutdown has given it up, or a circle
-            self._uncount_call(worker, task)
+            self._pool.uncount_call(worker, task)
             if worker.actor is not None:
                 self._actors.taken_back(task, worker)
             task.worker = None
@@ -930,11 +744,11 @@ class Scheduler:
         for answer in event.answers:
             task = in_flight.pop(answer.seq, None)
             if task is None:
-                if self._is_lying(worker):
+                if self._pool.is_lying(worker):
                     break
                 continue
             if answer.ended is _ARGUMENT_LOST:
-                self._uncount_call(worker, task)
+                self._pool.uncount_call(worker, task)
                 unstarted.append(task)
                 continue
             function = task.function
@@ -953,27 +767,10 @@ class Scheduler:
             self._turn.out.append(ResolveValues(results))
         for task in unstarted:  # not before: what they lack may be among the results
             self._table.wait_for_lost(task)
-        self._has_served(worker)
+        self._starts.has_served(worker)
         self._after_progress(worker, now)
         if self._backlog.waiting or self._stalled or self._lanes.calling:
             self._turn.dirty = True
-
-    def expects(self, worker_id: int, seq: int) -> bool:
-        """Whether this worker may answer for this attempt."""
-        worker = self._workers.get(worker_id)
-        closing = self._turn.life.state is not Phase.OPEN
-        return worker is None or closing or seq in worker.in_flight or seq in worker.given_up
-
-    def _is_lying(self, worker: Worker) -> bool:
-        """Whether nothing counts that a worker says from now on.
-
-        It has answered for an attempt that it does not have, which no worker does; but a shutdown
-        gives attempts up that run.
-        """
-        if self._turn.life.state is not Phase.OPEN or worker.state is not WorkerState.READY:
-            return False
-        self._turn.out.append(DiscardWorker(worker.id))
-        return True
 
     def _on_not_sent(self, event: AttemptsNotSent, now: float) -> None:
         worker = self._workers.get(event.worker_id)
@@ -985,18 +782,10 @@ class Scheduler:
             for answer in event.answers:
                 task = worker.in_flight.pop(answer.seq, None)
                 if task is not None:  # else the shutdown has given it up
-                    self._uncount_call(worker, task)
+                    self._pool.uncount_call(worker, task)
                     self._failed_answer(task, worker, answer, now)
             self._after_progress(worker, now)
         self._turn.dirty = True
-
-    def _has_served(self, worker: Worker) -> None:
-        if not worker.served:
-            worker.served = True
-            intensity = self._intensity.get(worker.environment)
-            if intensity is not None:
-                intensity.succeeded()
-            self._scarcity.pop(worker.environment, None)
 
     @staticmethod
     def _record_of(task: Task, worker: Worker, answer: Answer, kind: FailureKind) -> AttemptRecord:
@@ -1084,101 +873,11 @@ class Scheduler:
 
     # ------------------------------------------------------------ workers
 
-    def _on_ready(self, event: WorkerReady, now: float) -> None:
-        worker = self._workers.get(event.worker_id)
-        if worker is None or worker.state is not WorkerState.STARTING:
-            return
-        self._starting[worker.environment] -= 1
-        self._broken.pop(worker.environment, None)
-        self._move(worker, WorkerState.READY)
-        self._make_idle(worker, now)
-        self._turn.dirty = True
-
-    def _on_start_failed(self, event: WorkerStartFailed, now: float) -> None:
-        worker = self._workers.pop(event.worker_id, None)
-        if worker is None:
-            return
-        if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
-            self._starting[worker.environment] -= 1
-            if event.environment_failed:
-                self._environment_failed(worker.environment, event.report, now)
-            else:
-                self._start_failed(worker.environment, event.report, now, scarce=event.scarce)
-
-    def _start_failed(
-        self, environment: Environment, report: Any, now: float, *, scarce: bool = False
-    ) -> None:
-        if self._turn.life.state is not Phase.OPEN and not self._tasks:
-            return
-        if scarce and self._blocked_until.get(environment, now) > now:
-            return  # several were to start at once: that is one try
-        counts = self._scarcity if scarce else self._intensity
-        intensity = counts.get(environment)
-        if intensity is None:
-            tolerated = SCARCITY if scarce else self._start_intensity
-            intensity = counts[environment] = RestartIntensity(*tolerated)
-        delay = intensity.failed(now)
-        others: list[Worker] = []
-        dead_ends: list[SchedulingClass] = []
-        if delay is None:
-            others = [
-                worker
-                for worker in self._workers.values()
-                if worker.environment == environment
-                and worker.state is not WorkerState.STARTING
-                and not worker.blocked
-                and worker.actor is None
-            ]
-            dead_ends = [
-                cls
-                for cls in self._backlog.waiting
-                if cls.environment == environment
-                and not any(self._resources.suits(worker, cls) for worker in others)
-            ]
-            if scarce and others:
-                delay = SCARCITY_PAUSE
-        if delay is None:
-            self._blocked_until.pop(environment, None)
-        else:
-            self._blocked_until[environment] = now + delay
-            self._turn.timers.set(now + delay, PauseEnded())
-        for cls in dead_ends:
-            self._table.fail_waiting(cls, FailureKind.WORKER_STARTUP, report)
-        # Else others work on the queue: too few workers, but no dead end.
-        if dead_ends or (delay is None and not others):
-            self._turn.dirty = True
-
-    def _environment_failed(self, environment: Environment, report: Any, now: float) -> None:
-        """Start no more of its workers for a while; what nobody else can run fails at once."""
-        if self._turn.life.state is not Phase.OPEN and not self._tasks:
-            return
-        self._broken[environment] = report
-        self._blocked_until[environment] = now + BROKEN_SECONDS
-        self._turn.timers.set(now + BROKEN_SECONDS, PauseEnded())
-        for cls in tuple(self._backlog.waiting):
-            if cls.environment == environment and not self._is_served(cls):
-                self._table.fail_waiting(cls, FailureKind.ENVIRONMENT, report)
-        self._turn.dirty = True
-
-    def _on_died(self, event: WorkerDied, now: float) -> None:
-        worker = self._workers.get(event.worker_id)
-        if worker is None or worker.state in LEAVING:
-            return
-        if worker.state is not WorkerState.STARTING:
-            # Whether another may be started at once is known when this death is explained.
-            environment = worker.environment
-            self._starting[environment] = self._starting.get(environment, 0) + 1
-        self._move(worker, WorkerState.DEAD)
-        self._drop_idle(worker)
-
     def _on_exited(self, event: WorkerExited, now: float) -> None:
-        worker = self._workers.pop(event.worker_id, None)
+        worker = self._pool.remove(event.worker_id)
         if worker is None:
             return
         expected = worker.state in (WorkerState.STOPPING, WorkerState.KILLED)
-        if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
-            self._starting[worker.environment] -= 1
-        self._drop_idle(worker)
         self._stalled.pop(worker, None)
         self._resources.release(worker)
         harmed = tuple(worker.in_flight.values())
@@ -1191,7 +890,7 @@ class Scheduler:
                 self._crashed(task, worker, event, now)
         if not (expected or harmed or worker.served):
             # It never did anything: as good as a failed start, and must not spin like one.
-            self._start_failed(worker.environment, event.report, now)
+            self._starts.start_failed(worker.environment, event.report, now)
         self._turn.dirty = True
 
     def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
@@ -1286,7 +985,7 @@ class Scheduler:
             return
         if cancellation.force:
             self._move(cancellation, CancelState.KILLED)
-            self._kill(worker)
+            self._pool.kill(worker)
         elif cancellation.state is CancelState.REQUESTED:
             self._move(cancellation, CancelState.INTERRUPTED)
             self._interrupt(running, worker, now)
@@ -1335,7 +1034,7 @@ class Scheduler:
                 )
         for worker in tuple(self._workers.values()):
             if worker.lease is not None and worker.lease.group is group:
-                self._kill(worker)
+                self._pool.kill(worker)
         self._resources.dissolve(group)
         self._turn.dirty = True
 
@@ -1357,7 +1056,7 @@ class Scheduler:
             self._move(self._turn.life, phase)
         if kill:
             for worker in tuple(self._workers.values()):
-                self._kill(worker)
+                self._pool.kill(worker)
         for task in tuple(self._tasks.values()):
             if (kill or task.worker is None) and task.number in self._tasks:
                 self._abandon(task)
@@ -1398,9 +1097,9 @@ class Scheduler:
             return
         for worker in tuple(self._workers.values()):
             if worker.state is WorkerState.STARTING:
-                self._kill(worker)
+                self._pool.kill(worker)
             elif worker.state in (WorkerState.READY, WorkerState.RETIRING):
-                self._stop_idle(worker, now)
+                self._pool.stop_idle(worker, now)
 
     # ------------------------------------------------------------ timers
 
@@ -1439,14 +1138,14 @@ class Scheduler:
             assert (cls in self._backlog.waiting) == (
                 bool(cls.queue) and not self._resources.never_fits(cls)
             ), cls
-        idle = [worker for workers in self._idle.values() for worker in workers]
-        assert len(idle) == self._idle_count
+        idle = [worker for workers in self._pool.idle.values() for worker in workers]
+        assert len(idle) == self._pool.idle_count
         for worker in idle:
             assert worker.state is WorkerState.READY, worker
             assert not worker.in_flight, worker
             assert worker.lease is None, worker
             assert self._workers.get(worker.id) is worker, worker
-        starting = sum(self._starting.values())
+        starting = sum(self._pool.starting.values())
         assert starting == sum(
             worker.state in (WorkerState.STARTING, WorkerState.DEAD)
             for worker in self._workers.values()

@@ -95,7 +95,7 @@ class Core:
         """A task of its own that the next worker runs."""
         task = self.task(**options)
         self.submit(task)
-        self.ready(self.scheduler._last_worker_id)
+        self.ready(self.scheduler._pool.last_id)
         assert task.worker is not None
         return task
 
@@ -132,7 +132,7 @@ class Core:
     def place(self, actor: Actor, now: float = 0.0) -> None:
         """Let a worker come up, if there is none, for the creation of an actor."""
         if actor.worker is None:
-            self.ready(self.scheduler._last_worker_id, now=now)
+            self.ready(self.scheduler._pool.last_id, now=now)
         assert actor.creation.worker is actor.worker is not None
 
     def live(self, actor: Actor, now: float = 0.0) -> list[Command]:

@@ -154,7 +154,7 @@ def test_nothing_else_is_given_to_the_worker_of_an_actor():
 
 
 def test_living_actors_do_not_take_the_places_of_workers_that_tasks_need(monkeypatch):
-    monkeypatch.setattr("aioray.core.scheduler.MAX_WORKERS", 2)
+    monkeypatch.setattr("aioray.core.pool.MAX_WORKERS", 2)
     core = Core(2)
     for _ in range(3):
         core.alive()
@@ -564,7 +564,7 @@ def test_unlimited_restarts_never_run_out_and_wait_ever_longer():
     for _ in range(6):
         core.crash(actor, now=now)
         began = now
-        while not (actor.worker or core.scheduler._starting.get(())):
+        while not (actor.worker or core.scheduler._pool.starting.get(())):
             now, _ = core.tick()
         waits.append(round(now - began, 3))
         core.live(actor, now=now)
@@ -1141,7 +1141,9 @@ def test_a_creation_is_saved_for_as_a_task_is():
     wide = core.actor(demand=TWO_CPUS, keeps_cpus=True)
     core.submit(wide.creation, *core.tasks(3, function="long"))
     core.answer(1, answer(first), now=PATIENCE_SECONDS + 0.1)
-    core.answer(1, *(answer(t) for t in core.scheduler._workers[1].in_flight.values()), now=2.5)
+    core.answer(
+        1, *(answer(t) for t in core.scheduler._pool.workers[1].in_flight.values()), now=2.5
+    )
     commands = core.answer(2, answer(second), now=2.6)
     assert sent(commands) == [wide.creation]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core import scheduler as scheduler_module
+from aioray.core import pool as pool_module
 from aioray.core.commands import (
     ReclaimAttempts,
     ResolveFailure,
@@ -15,7 +15,7 @@ from aioray.core.commands import (
 from aioray.core.devices import UNIT
 from aioray.core.events import WorkerBlocked, WorkerStartFailed
 from aioray.core.outcomes import Failure, FailureKind
-from aioray.core.scheduler import BROKEN_SECONDS
+from aioray.core.starts import BROKEN_SECONDS
 
 from .support import ONE_CPU, SHORT, Core, answer
 from .test_nesting import child_of
@@ -126,7 +126,7 @@ def test_task_of_a_group_without_a_gpu_shares_a_process_with_those_outside():
 
 
 def test_idle_process_of_another_kind_makes_room_when_there_may_be_no_more(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", 1)
+    monkeypatch.setattr(pool_module, "MAX_WORKERS", 1)
     core = Site(1, GPU=1)
     served_by(core, core.task())
     on_gpu = core.task(demand=gpus(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core import scheduler as scheduler_module
+from aioray.core import starts as starts_module
 from aioray.core.commands import (
     InterruptWorker,
     ReclaimAttempts,
@@ -200,7 +200,7 @@ def test_child_that_fails_with_its_sibling_is_not_failed_again():
 
 
 def test_recursion_without_end_fails_instead_of_filling_the_machine(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_BLOCKED", 2)
+    monkeypatch.setattr(starts_module, "MAX_BLOCKED", 2)
     core = Core(1)
     parent = core.running()
     core(WorkerBlocked(1, parent.seq))

@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from aioray.core import scheduler as scheduler_module
+from aioray.core import pool as pool_module
+from aioray.core import starts as starts_module
 from aioray.core.commands import (
     DiscardWorker,
     InterruptWorker,
@@ -37,6 +38,7 @@ from aioray.core.events import (
     WorkerReady,
     WorkerStartFailed,
 )
+from aioray.core.intensity import RestartIntensity
 from aioray.core.outcomes import Answer, CancelOutcome, Ended, Failure, FailureKind
 from aioray.core.retries import RetryPolicy
 from aioray.core.scheduler import MAX_BUNDLE as BUNDLE
@@ -192,7 +194,7 @@ def test_worker_of_another_environment_is_not_used():
 
 def test_at_the_limit_of_workers_the_one_idle_longest_makes_room(monkeypatch):
     """Bug: workers kept idle for one environment locked out another for ever."""
-    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", 2)
+    monkeypatch.setattr(pool_module, "MAX_WORKERS", 2)
     core = Core(2)
     tasks = core.tasks(2)
     core.submit(*tasks)
@@ -207,7 +209,7 @@ def test_at_the_limit_of_workers_the_one_idle_longest_makes_room(monkeypatch):
 
 
 def test_at_the_limit_of_workers_nothing_is_done_if_all_are_busy(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", 1)
+    monkeypatch.setattr(pool_module, "MAX_WORKERS", 1)
     core = Core(2)
     task = core.running()
     assert core.submit(core.task(environment=OTHER)) == []
@@ -870,7 +872,7 @@ def test_no_successor_is_started_if_enough_workers_stay():
 
 
 def test_no_successor_is_started_beyond_the_limit_of_workers(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", 1)
+    monkeypatch.setattr(pool_module, "MAX_WORKERS", 1)
     core = Core()
     task = core.task(max_calls=1)
     core.submit(task)
@@ -1465,7 +1467,7 @@ def test_attempts_that_cannot_be_sent_fail_and_leave_their_worker_to_others(clos
     assert (failure.task, failure.failure.kind) == (task, FailureKind.APPLICATION)
     assert failure.failure.detail == "full"
     assert sent == SendAttempts(1, [next_one])
-    assert task.function.key not in core.scheduler._workers[1].functions
+    assert task.function.key not in core.scheduler._pool.workers[1].functions
 
 
 def failed_starts(core, *worker_ids, now=0.0):
@@ -1562,7 +1564,7 @@ def test_broken_environment_is_not_tried_again_before_a_pause_is_over():
     core.submit(core.task(environment=OTHER))
     core(broken(1))
     early, late = core.tasks(2, environment=OTHER)
-    almost = scheduler_module.BROKEN_SECONDS - 0.001
+    almost = starts_module.BROKEN_SECONDS - 0.001
     assert core.submit(early, now=almost) == [in_broken_environment(early)]
     assert core.submit(late, now=almost + 0.001) == [StartWorker(2, OTHER)]
     core.ready(2, now=almost + 0.001)
@@ -1626,7 +1628,7 @@ def test_environment_that_was_broken_is_forgotten_when_a_worker_comes_up():
     later = core.task(environment=OTHER)
     assert core.submit(later) == []
     assert later.state is PENDING
-    assert StartWorker(3, OTHER) in core.timer(scheduler_module.BROKEN_SECONDS)
+    assert StartWorker(3, OTHER) in core.timer(starts_module.BROKEN_SECONDS)
 
 
 def test_failed_set_up_may_be_preceded_by_the_news_of_the_death():
@@ -1657,7 +1659,7 @@ def test_idle_workers_of_many_environments_do_not_pile_up():
         core.ready(number)
         core.answer(number, answer(task))
     now, commands = core.tick()
-    assert now == scheduler_module.IDLE_SECONDS
+    assert now == pool_module.IDLE_SECONDS
     assert commands == [StopWorker(number) for number in (1, 2, 3)]
 
 
@@ -1669,12 +1671,12 @@ def test_what_was_saved_for_tasks_that_cannot_start_is_given_away():
     large = core.task(demand=TWO_CPUS, environment=OTHER)
     later = core.task()
     core.submit(large, later)
-    core.scheduler._blocked_until[OTHER] = 100.0
+    core.scheduler._starts.blocked_until[OTHER] = 100.0
     assert core.answer(1, answer(small[0]), now=5.0) == [ResolveValues([(small[0], "value")])]
-    core.scheduler._start_worker(OTHER)
+    core.scheduler._pool.start(OTHER)
     core.scheduler._turn.out.clear()
     for _ in range(3):
-        core.scheduler._intensity.setdefault(OTHER, scheduler_module.RestartIntensity()).failed(5.0)
+        core.scheduler._starts.intensity.setdefault(OTHER, RestartIntensity()).failed(5.0)
     assert core(WorkerStartFailed(3, "why"), 5.0) == [
         ResolveFailure(large, Failure(FailureKind.WORKER_STARTUP, "why")),
         SendAttempts(1, [later]),
@@ -1739,7 +1741,7 @@ def test_new_stall_is_noticed_in_time_after_an_old_one():
     while core.deadline < 10.3:
         core.tick()
     core.answer(1, answer(tasks[0], duration=SHORT), now=10.3)
-    old = core.scheduler._workers[1].last_progress + 0.06  # the look planned before
+    old = core.scheduler._pool.workers[1].last_progress + 0.06  # the look planned before
     looks = dict(core.tick() for _ in range(6))
     assert list(looks) == pytest.approx([10.305, 10.31, 10.32, 10.34, old, 10.38])
     assert list(looks.values()) == [[PollWorker(1)]] * 4 + [[]] + [[PollWorker(1)]]
@@ -1829,7 +1831,7 @@ def test_what_waits_behind_a_long_attempt_gets_a_new_worker():
 def test_nothing_is_taken_back_if_nobody_could_run_it(obstacle, monkeypatch):
     core, _ = stalled_core(cpus=3)
     if obstacle == "limit":
-        monkeypatch.setattr(scheduler_module, "MAX_WORKERS", 1)
+        monkeypatch.setattr(pool_module, "MAX_WORKERS", 1)
     else:
         core.submit(core.task(function="slow"), now=10.0)
         if obstacle == "blocked":

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aioray.core import scheduler as scheduler_module
+from aioray.core import pool as pool_module
 from aioray.core.intensity import RestartPolicy
 from aioray.core.model import Traits
 from aioray.core.outcomes import (
@@ -170,7 +170,7 @@ def request_group(chance: random.Random, world: World) -> None:
 
 @pytest.fixture(autouse=True)
 def few_workers(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "MAX_WORKERS", MAX_WORKERS)
+    monkeypatch.setattr(pool_module, "MAX_WORKERS", MAX_WORKERS)
 
 
 # Which workers a thing can happen to.

@@ -32,6 +32,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from aioray.core import pool as pool_module
 from aioray.core import scheduler as scheduler_module
 from aioray.core.commands import (
     CancelCall,
@@ -314,8 +315,8 @@ class World:
         self.workers[command.worker_id] = FakeWorker(
             command.worker_id, command.environment, stubborn=self.chance.random() < 0.5
         )
-        most = scheduler_module.MAX_WORKERS + self.scheduler.blocked_workers
-        most += self.scheduler._actors.housed
+        most = pool_module.MAX_WORKERS + self.scheduler.blocked_workers
+        most += self.scheduler._pool.housed
         assert len(self.workers) <= most
 
     def _do_send(self, command: SendAttempts) -> None:
@@ -530,7 +531,7 @@ class World:
             assert isinstance(self.outcomes[failure.upstream.number], Failure)
         if failure.kind in (FailureKind.WORKER_STARTUP, FailureKind.ENVIRONMENT):
             environment = task.scheduling_class.environment
-            known = self.scheduler._workers
+            known = self.scheduler._pool.workers
             staying = [
                 worker
                 for worker in self.workers.values()
@@ -710,14 +711,14 @@ class World:
         cls = self._class_used(worker)
         assert cls is not None
         demand = dict(cls.demand)
-        if worker.blocked or (worker.made and self.scheduler._workers[worker.id].blocked):
+        if worker.blocked or (worker.made and self.scheduler._pool.workers[worker.id].blocked):
             demand.pop("CPU", None)  # the latter: it has not heard yet that the call has ended
         return demand
 
     def _used(self, device: str, *, in_groups: bool) -> int:
         """How much of a GPU running tasks hold, and the groups or the tasks in these."""
         shares = [
-            self.scheduler._workers[worker.id].shares
+            self.scheduler._pool.workers[worker.id].shares
             for worker in self.workers.values()
             if not worker.dead
             and (cls := self._class_used(worker)) is not None
@@ -1426,7 +1427,7 @@ class World:
         for worker_id, used in kept:
             if used.group is None:
                 cpus -= dict(used.demand).get("CPU", 0)
-                for device, amount in self.scheduler._workers[worker_id].shares:
+                for device, amount in self.scheduler._pool.workers[worker_id].shares:
                     free[device] -= amount
         demand = dict(cls.demand)
         wanted = [demand.get("GPU", 0)] if cls.reserves is None else cls.reserves.devices_wanted

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import aioray
-from aioray.core import scheduler as scheduler_module
+from aioray.core import starts as starts_module
 from aioray.engine.processes import setup as setting_up  # pytest has its own meaning of `setup`
 from aioray.exceptions import ActorDiedError, RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 from aioray.options.runtime_env import RuntimeEnv
@@ -52,7 +52,7 @@ def hooked(function, hook, *args, **fields):
 @pytest.fixture
 def no_pause(monkeypatch):
     """An environment that has failed is tried again at once."""
-    monkeypatch.setattr(scheduler_module, "BROKEN_SECONDS", 0.0)
+    monkeypatch.setattr(starts_module, "BROKEN_SECONDS", 0.0)
 
 
 # --- working_dir -------------------------------------------------------------------------------
