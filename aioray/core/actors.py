@@ -133,7 +133,7 @@ class Actors:
             task = queue.popleft()
             room -= 1
             lane.leases += 1
-            core._begin(task, worker, now)
+            core._attempts.begin(task, worker, now)
             bundle.append(task)
             if ahead and task.traits.retries_errors:
                 break
@@ -142,7 +142,7 @@ class Actors:
                 bundle = []
         if bundle:
             out.append(SendAttempts(worker.id, bundle))
-        core._watch_stall(worker)
+        core._prefetch.watch(worker)
 
     def progressed(self, worker: Worker, now: float) -> None:
         """An actor has answered, or calls were taken back from it."""
@@ -150,9 +150,9 @@ class Actors:
         assert actor is not None
         core = self._core
         worker.last_progress = now
-        core._stalled.pop(worker, None)
+        core._prefetch.stalled.pop(worker, None)
         if worker.in_flight:
-            core._watch_stall(worker)
+            core._prefetch.watch(worker)
         self._serve(actor, now)
 
     # ------------------------------------------------------------ answers
@@ -184,8 +184,8 @@ class Actors:
                     self._die(actor, DeathCause.EXITED)
                 self._fail_dead(actor, task)
             elif call and ended in _DROPPED and self._is_flagged(task):
-                record = core._record_of(task, worker, answer, FailureKind.CANCELLED)
-                core._record(task, record)
+                record = core._attempts.record_of(task, worker, answer, FailureKind.CANCELLED)
+                core._attempts.record(task, record)
                 core._table.fail_cancelled(task, CancelOutcome.INTERRUPTED)
             elif ended is Ended.RETURNED:
                 created = created or not call
@@ -193,11 +193,11 @@ class Actors:
                 if call:
                     self.lanes.count(actor, task.caller, 1)
             else:
-                core._failed_answer(task, worker, answer, now)
+                core._attempts.judge(task, worker, answer, now)
         if results:
             core._turn.out.append(ResolveValues(results))
         if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerState.READY:
-            core._reclaim(worker)  # what was sent behind these waits for them
+            core._prefetch.reclaim(worker)  # what was sent behind these waits for them
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task, worker)
         core._starts.has_served(worker)
@@ -446,8 +446,10 @@ class Actors:
         core._move(actor, ActorState.RESTARTING)
         self._report(actor)
         if creation in harmed:
-            record = core._record_of_crash(creation, worker, event, FailureKind.WORKER_DIED, now)
-            core._record(creation, record)
+            record = core._attempts.record_of_crash(
+                creation, worker, event, FailureKind.WORKER_DIED, now
+            )
+            core._attempts.record(creation, record)
         core._table.next_attempt(creation)
         core._tasks[creation.number] = creation
         if creation.parent is not None:
@@ -492,17 +494,19 @@ class Actors:
         lane.leases -= 1
         if task.cancellation is not None:
             kind = core._table.cancelled_kind(task)
-            core._record(task, core._record_of_crash(task, worker, event, kind, now))
+            core._attempts.record(
+                task, core._attempts.record_of_crash(task, worker, event, kind, now)
+            )
             core._table.fail_cancelled(task, CancelOutcome.KILLED)
             return
         failure = lane.forbidden
         if failure is None:
             death = ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
             failure = Failure(FailureKind.ACTOR_UNAVAILABLE, death)
-        record = core._record_of_crash(task, worker, event, failure.kind, now)
-        if core._retry(task, record, 0.0, now):
+        record = core._attempts.record_of_crash(task, worker, event, failure.kind, now)
+        if core._attempts.retry(task, record, 0.0, now):
             return
-        core._record(task, record)
+        core._attempts.record(task, record)
         core._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     # ------------------------------------------------------------ circles

@@ -55,17 +55,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .actors import Actors
+from .attempts import Attempts
 from .backlog import Backlog
 from .commands import (
     Command,
     Holding,
     InterruptWorker,
     PollWorker,
-    ReclaimAttempts,
     ReportCancel,
     ReportInfeasible,
-    ReportOrphans,
-    ReportRetry,
     ReportStarved,
     ResolveValues,
     SendAttempts,
@@ -115,18 +113,15 @@ from .lanes import Lanes
 from .model import Cancellation, Function, SchedulingClass, Task, Worker
 from .outcomes import (
     GROUP_IS_REMOVED,
-    Answer,
-    AttemptRecord,
     CancelOutcome,
     Ended,
     Failure,
     FailureKind,
-    Passage,
 )
 from .pool import WorkerPool
+from .prefetch import MAX_IN_FLIGHT, STALL_SECONDS, Prefetch
 from .queues import rank
 from .resources import Resources, kept_by
-from .retries import crash_delay
 from .starts import Starts
 from .states import (
     CancelState,
@@ -144,16 +139,11 @@ if TYPE_CHECKING:
 
     from .facts import Fact
     from .groups import Group
-    from .queues import Rank
 
 __all__ = ["Scheduler"]
 
-PREFETCH_SECONDS = 0.002  # expected work sent ahead to one worker
-MAX_IN_FLIGHT = 256  # attempts given to one worker, running one included; waking it is what costs
 MAX_BUNDLE = 64  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
-STALL_SECONDS = 0.005  # without an answer, after which a worker with attempts waiting is looked at
-LONGEST_STALL_CHECK = 0.1  # seconds between two looks at it
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 STARVED_SECONDS = 10.0  # after which it is told who holds what a class waits for, if for life
 INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
@@ -161,8 +151,6 @@ INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
 _ARGUMENT_LOST = Ended.ARGUMENT_LOST
-_OF_CANCEL = (Ended.RAISED_CANCELLED, Ended.RAISED_CANCELLED_RETRYABLE)
-_MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.ASKED_FOR_RETRY)
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
 
 
@@ -172,18 +160,18 @@ class Scheduler:
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
         "_actors",
+        "_attempts",
         "_backlog",
         "_drain_grace",
         "_facts",
         "_handlers",
         "_lanes",
-        "_last_seq",
         "_last_starved_look",
         "_move",
         "_placed",
         "_pool",
+        "_prefetch",
         "_resources",
-        "_rng",
         "_stalled",
         "_starts",
         "_starved_timer",
@@ -218,7 +206,6 @@ class Scheduler:
         turn.tell = self._tell
         self._move = turn.story.move
         self._resources = Resources(resources, devices)
-        self._rng = rng
         self._backlog = backlog = Backlog()
         self.scheduling_class = backlog.scheduling_class
         self.reservation_class = backlog.reservation_class
@@ -244,12 +231,15 @@ class Scheduler:
         self.submitter = pool.submitter
         self.tasks_in_flight = pool.tasks_in_flight
         self.expects = pool.expects
+        self._attempts = Attempts(turn, self._table, self._lanes, rng)
+        self._prefetch = Prefetch(
+            turn, self._resources, backlog, pool, self._starts, self._attempts
+        )
+        self._stalled = self._prefetch.stalled
         self._actors = Actors(self)
         self._placed = False  # a group, during this dispatch
         self._starved_timer = False  # a look at what has starved is in the timer heap
         self._last_starved_look = -STARVED_SECONDS
-        self._stalled: dict[Worker, None] = {}
-        self._last_seq = 0
         self._drain_grace = 1.0
         self._handlers: dict[type[Any], Callable[[Any, float], None]] = {
             TasksSubmitted: self._table.submit,
@@ -277,15 +267,13 @@ class Scheduler:
         self._facts: dict[type[Any], Callable[[Any], None]] = {
             CreationWaits: lambda fact: self._actors.waiting(fact.actor),
             CreationFailed: lambda fact: self._actors.creation_failed(fact.actor, fact.failure),
-            BackoffEnded: lambda fact: self._backoff_over(fact.task, self._turn.now),
+            BackoffEnded: self._attempts.end_backoff,
             GraceEnded: lambda fact: self._grace_over(fact.task),
             InterruptUnanswered: lambda fact: self._interrupt(
                 fact.task, fact.worker, self._turn.now
             ),
             StopOverdue: lambda fact: self._pool.insist(fact.worker),
-            ProgressOverdue: lambda fact: self._check_stall(
-                fact.worker, fact.planned, self._turn.now
-            ),
+            ProgressOverdue: self._prefetch.look,
             SurplusLookDue: lambda _: self._pool.stop_surplus(self._turn.now),
             PauseEnded: lambda _: self._mark_dirty(),
             StarvationLookDue: lambda _: self._look_for_starved(),
@@ -361,7 +349,7 @@ class Scheduler:
                 self._dispatch(now)  # there are more classes now whose tasks can run
                 return
         if self._stalled:
-            self._release_stalled(now)
+            self._prefetch.release_stalled(now)
 
     def _dispatch_class(self, cls: SchedulingClass, now: float) -> None:
         if cls.reserves is not None:
@@ -370,7 +358,7 @@ class Scheduler:
         queue = cls.queue
         idle = self._pool.idle.get(cls.environment)
         free = self._resources.free_leases(cls)
-        if self._stalled and queue and idle and free and self._take_back_older(cls):
+        if self._stalled and queue and idle and free and self._prefetch.take_back_older(cls):
             return  # they come back at once, and then they are first
         while queue and idle and free:
             # Share what is queued between the workers that could take it.
@@ -502,7 +490,7 @@ class Scheduler:
         self._resources.lend_cpus(worker)
         self._stalled.pop(worker, None)
         if len(worker.in_flight) > 1 and actor is None:
-            self._reclaim(worker)
+            self._prefetch.reclaim(worker)
         self._turn.dirty = True
 
     def _on_unblocked(self, event: WorkerUnblocked, _now: float) -> None:
@@ -510,15 +498,6 @@ class Scheduler:
         if worker is None or not worker.blocked or event.seq not in worker.in_flight:
             return
         self._resources.take_cpus_back(worker)
-
-    def _target(self, function: Function) -> int:
-        """How many attempts of this function one worker may have in flight."""
-        mean = function.mean_seconds
-        if mean is None:
-            return 1
-        if mean * MAX_IN_FLIGHT <= PREFETCH_SECONDS:
-            return MAX_IN_FLIGHT
-        return 1 + int(PREFETCH_SECONDS / mean)
 
     def _top_up(self, worker: Worker, cls: SchedulingClass, now: float) -> None:
         """Send a busy worker more, if what is next is short and its code is surely there."""
@@ -528,33 +507,15 @@ class Scheduler:
             return
         in_flight = len(worker.in_flight)
         head = cls.queue[0]
-        target = self._target(head.function)
+        target = self._prefetch.target(head.function)
         if in_flight * 2 > target or head.function.key not in worker.functions:
             return
-        if len(self._backlog.waiting) > 1 and self._outranked(cls, rank(head)):
+        if len(self._backlog.waiting) > 1 and self._prefetch.outranked(cls, rank(head)):
             return  # let the lease end
         running = next(iter(worker.in_flight.values())).function
-        if running is not head.function and self._target(running) <= in_flight:
+        if running is not head.function and self._prefetch.target(running) <= in_flight:
             return
         self._fill(worker, cls, target - in_flight, now)
-
-    def _outranked(self, cls: SchedulingClass, own: Rank) -> bool:
-        """Whether a class that waits longer could make use of a lease of this one."""
-        held = {name for demand in cls.demands for name, _ in demand}
-        for other in self._backlog.waiting:
-            if other is cls or rank(other.queue[0]) >= own:
-                continue
-            short = self._resources.shortage(other)
-            if short:
-                if not held.isdisjoint(short):
-                    return True
-            elif (
-                other.environment == cls.environment
-                and other.devices_wanted == cls.devices_wanted
-                and other.reserves is None
-            ):
-                return True  # it lacks nothing but a worker
-        return False
 
     def _fill(self, worker: Worker, cls: SchedulingClass, limit: int, now: float) -> None:
         """Send up to `limit` attempts, at least one, from the head of the queue."""
@@ -572,7 +533,7 @@ class Scheduler:
             if task.function is not function:
                 function = task.function
                 # The smallest so far: nothing goes behind what may run for long.
-                target = min(target, self._target(function))
+                target = min(target, self._prefetch.target(function))
             if in_flight and (
                 len(in_flight) >= target or (not bundle and function.key not in known)
             ):
@@ -581,7 +542,7 @@ class Scheduler:
                 self._pool.count_call(worker, task)
             queue.popleft()
             limit -= 1
-            self._begin(task, worker, now)
+            self._attempts.begin(task, worker, now)
             bundle.append(task)
             if len(bundle) == MAX_BUNDLE:
                 self._turn.out.append(SendAttempts(worker.id, bundle))
@@ -590,17 +551,7 @@ class Scheduler:
                 break
         if bundle:
             self._turn.out.append(SendAttempts(worker.id, bundle))
-        self._watch_stall(worker)
-
-    def _begin(self, task: Task, worker: Worker, now: float) -> None:
-        """A new attempt of the task is on its way to the worker."""
-        self._last_seq = seq = self._last_seq + 1
-        task.seq = seq
-        task.worker = worker
-        task.sent_to = worker.id
-        task.sent_at = now
-        self._move(task, TaskState.SUBMITTED_TO_WORKER)
-        worker.in_flight[seq] = task
+        self._prefetch.watch(worker)
 
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
@@ -617,7 +568,7 @@ class Scheduler:
                 self._top_up(worker, cls, now)
                 if not cls.queue:
                     self._backlog.emptied(cls)
-            self._watch_stall(worker)
+            self._prefetch.watch(worker)
             return
         self._resources.release(worker)
         if worker.state is WorkerState.READY:
@@ -627,79 +578,13 @@ class Scheduler:
 
     # ------------------------------------------------------------ stalls
 
-    def _watch_stall(self, worker: Worker) -> None:
-        if len(worker.in_flight) > 1:
-            due = worker.last_progress + STALL_SECONDS
-            if worker.stall_check is None or due < worker.stall_check:
-                self._plan_stall_check(worker, due)
-
-    def _plan_stall_check(self, worker: Worker, due: float) -> None:
-        worker.stall_check = due
-        self._turn.timers.set(due, ProgressOverdue(worker, due))
-
-    def _check_stall(self, worker: Worker, planned: float, now: float) -> None:
-        if planned != worker.stall_check:
-            return  # an earlier look was planned since, and was taken
-        worker.stall_check = None
-        if len(worker.in_flight) < 2 or self._workers.get(worker.id) is not worker:
-            return
-        due = worker.last_progress + STALL_SECONDS
-        if due <= now:
-            self._stalled[worker] = None
-            self._turn.out.append(PollWorker(worker.id))
-            self._release_stalled(now)
-            # Look again, ever less often: it may answer, and not announce it before a long attempt.
-            due = now + min(LONGEST_STALL_CHECK, now - worker.last_progress)
-        self._plan_stall_check(worker, due)
-
-    def _release_stalled(self, now: float) -> None:
-        """Take back what waits behind long attempts, where somebody could make use of that."""
-        for worker in tuple(self._stalled):
-            cls = worker.lease
-            if cls is None or worker.actor is not None or len(worker.in_flight) < 2:
-                continue
-            last = next(reversed(worker.in_flight.values()))
-            if self._could_run_elsewhere(cls, now) or self._outranked(cls, rank(last)):
-                del self._stalled[worker]
-                self._reclaim(worker)
-
-    def _take_back_older(self, cls: SchedulingClass) -> bool:
-        """Reclaim attempts of this class that wait behind long ones, and longer than its queue.
-
-        A worker that is free must not begin with what was submitted later.
-        """
-        own = rank(cls.queue[0])
-        found = False
-        for worker in tuple(self._stalled):
-            if worker.lease is cls and worker.actor is None and len(worker.in_flight) > 1:
-                last = next(reversed(worker.in_flight.values()))
-                if rank(last) < own:
-                    del self._stalled[worker]
-                    self._reclaim(worker)
-                    found = True
-        return found
-
-    def _could_run_elsewhere(self, cls: SchedulingClass, now: float) -> bool:
-        if not self._resources.free_leases(cls):
-            return False
-        environment = cls.environment
-        return self._pool.has_idle(cls) or (
-            self._pool.room() > 0
-            and not self._pool.starting.get(environment)
-            and self._starts.blocked_until.get(environment, 0.0) <= now
-        )
-
-    def _reclaim(self, worker: Worker) -> None:
-        worker.reclaims.append(self._last_seq)
-        self._turn.out.append(ReclaimAttempts(worker.id))
-
     def _on_reclaimed(self, event: AttemptsReclaimed, now: float) -> None:
         worker = self._workers.get(event.worker_id)
         if worker is None:
             return
         self._take_back(worker, event.seqs)
         in_flight = worker.in_flight
-        newest = worker.reclaims.popleft() if worker.reclaims else self._last_seq
+        newest = worker.reclaims.popleft() if worker.reclaims else self._attempts.last_seq
         if worker.state not in (WorkerState.KILLED, WorkerState.DEAD) and any(
             task.cancellation is not None for task in in_flight.values()
         ):
@@ -762,7 +647,7 @@ class Scheduler:
             if answer.ended is _RETURNED:
                 self._table.finish(task, answer, results)
             else:
-                self._failed_answer(task, worker, answer, now)
+                self._attempts.judge(task, worker, answer, now)
         if results:
             self._turn.out.append(ResolveValues(results))
         for task in unstarted:  # not before: what they lack may be among the results
@@ -783,91 +668,11 @@ class Scheduler:
                 task = worker.in_flight.pop(answer.seq, None)
                 if task is not None:  # else the shutdown has given it up
                     self._pool.uncount_call(worker, task)
-                    self._failed_answer(task, worker, answer, now)
+                    self._attempts.judge(task, worker, answer, now)
             self._after_progress(worker, now)
         self._turn.dirty = True
 
-    @staticmethod
-    def _record_of(task: Task, worker: Worker, answer: Answer, kind: FailureKind) -> AttemptRecord:
-        return AttemptRecord(
-            task.attempt,
-            worker.id,
-            answer.started_at,
-            answer.duration,
-            kind,
-            answer.payload,
-            Passage.of(task),
-        )
-
-    def _failed_answer(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
-        """An attempt has ended without a value: try again, or fail the task.
-
-        If it was to be cancelled, and raises that one which it waited for was, that is how the
-        cancel has reached it: a recursive one is after both, and either may hear of it first.
-        """
-        ended = answer.ended
-        of_cancel = ended in _OF_CANCEL
-        interrupted = ended in (Ended.INTERRUPTED, Ended.NOT_STARTED) or (
-            of_cancel and task.cancellation is not None
-        )
-        kind = self._table.cancelled_kind(task) if interrupted else FailureKind.APPLICATION
-        record = self._record_of(task, worker, answer, kind)
-        if ended in _MAY_RETRY and task.cancellation is None:
-            if ended is Ended.ASKED_FOR_RETRY:
-                delay = answer.delay or 0.0
-            else:
-                delay = self._policy_delay(task)
-            if self._retry(task, record, delay, now):
-                return
-        self._record(task, record)
-        outcome, detail = CancelOutcome.INTERRUPTED, answer.payload
-        if ended is Ended.NOT_STARTED:
-            outcome, detail = CancelOutcome.NOT_STARTED, None
-        if kind is FailureKind.SHUTDOWN or not (interrupted or of_cancel):
-            outcome = _TOO_LATE
-        failure = Failure(kind, detail, attempts=tuple(task.failures or ()))
-        partial = answer.partial and kind is FailureKind.APPLICATION
-        self._table.fail(task, failure, outcome, partial=partial)
-
     # ------------------------------------------------------------ retries
-
-    def _policy_delay(self, task: Task) -> float:
-        if task.policy is None:
-            return 0.0 if task.scheduling_class.actor is None else crash_delay(task.attempt + 1)
-        return task.policy.delay(task.attempt + 1, self._rng)
-
-    def _record(self, task: Task, record: AttemptRecord) -> None:
-        if task.failures is None:
-            task.failures = []
-        task.failures.append(record)
-
-    def _retry(self, task: Task, record: AttemptRecord, delay: float, now: float) -> bool:
-        """Arrange another attempt; False if the budget of tries or of time is used up."""
-        left = task.retries_left
-        if left == 0 or task.scheduling_class.forbidden is not None:
-            return False
-        budget = task.policy.time_budget if task.policy is not None else None
-        first = (task.failures[0] if task.failures else record).started_at
-        if budget is not None and first is not None and now + delay - first > budget:
-            return False
-        self._record(task, record)
-        self._turn.out.append(ReportRetry(task, record, left, delay))
-        if left > 0:
-            task.retries_left = left - 1
-        self._table.next_attempt(task)
-        if delay <= 0.0:
-            self._table.requeue(task, now)
-        else:
-            self._move(task, TaskState.BACKOFF)
-            if task.scheduling_class.actor is not None:
-                self._lanes.waits(task)
-            self._turn.timers.set(now + delay, BackoffEnded(task))
-        return True
-
-    def _backoff_over(self, task: Task, now: float) -> None:
-        if task.state is TaskState.BACKOFF:
-            self._table.requeue(task, now)
-            self._turn.dirty = True
 
     # ------------------------------------------------------------ losses
 
@@ -887,44 +692,11 @@ class Scheduler:
             self._actors.exited(worker, event, harmed, now)
         else:
             for task in harmed:
-                self._crashed(task, worker, event, now)
+                self._attempts.crash(task, worker, event, now)
         if not (expected or harmed or worker.served):
             # It never did anything: as good as a failed start, and must not spin like one.
             self._starts.start_failed(worker.environment, event.report, now)
         self._turn.dirty = True
-
-    def _crashed(self, task: Task, worker: Worker, event: WorkerExited, now: float) -> None:
-        if task.children:
-            self._turn.out.append(ReportOrphans(tuple(task.children.values())))
-        cancelled = task.cancellation is not None
-        forbidden = task.scheduling_class.forbidden
-        if cancelled:
-            kind = self._table.cancelled_kind(task)
-        else:
-            kind = FailureKind.WORKER_DIED if forbidden is None else forbidden.kind
-        record = self._record_of_crash(task, worker, event, kind, now)
-        if not cancelled:
-            crash = task.policy is None
-            delay = crash_delay(task.attempt + 1) if crash else self._policy_delay(task)
-            if self._retry(task, record, delay, now):
-                return
-        self._record(task, record)
-        if cancelled:
-            self._table.fail_cancelled(task, CancelOutcome.KILLED)
-            return
-        attempts = tuple(task.failures or ())
-        detail = event.report if kind is FailureKind.WORKER_DIED else None
-        self._table.fail(task, Failure(kind, detail, attempts=attempts))
-
-    @staticmethod
-    def _record_of_crash(
-        task: Task, worker: Worker, event: WorkerExited, kind: FailureKind, now: float
-    ) -> AttemptRecord:
-        started = event.started_at if event.started_at is not None else task.sent_at
-        duration = max(0.0, now - started)
-        return AttemptRecord(
-            task.attempt, worker.id, started, duration, kind, event.report, Passage.of(task)
-        )
 
     # ------------------------------------------------------------ cancelling
 
@@ -964,7 +736,7 @@ class Scheduler:
         if event.grace is not None:
             self._turn.timers.set(now + event.grace, GraceEnded(task))
         # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
-        self._reclaim(worker)
+        self._prefetch.reclaim(worker)
 
     def _climb(self, worker: Worker, newest: int, now: float) -> None:
         """Take the next step for what is to be cancelled of that which a worker has claimed.
@@ -975,7 +747,7 @@ class Scheduler:
             self._actors.climb(worker, now)
             return
         if next(reversed(worker.in_flight)) > newest:
-            self._reclaim(worker)  # more was sent since, and may be running by now
+            self._prefetch.reclaim(worker)  # more was sent since, and may be running by now
             return
         *answered, running = worker.in_flight.values()
         if any(task.cancellation is not None for task in answered):
@@ -999,7 +771,7 @@ class Scheduler:
         if task.worker is not None and task.cancellation is not None:
             task.cancellation.force = True
             # It may be answered already, and the worker be at another: look before killing.
-            self._reclaim(task.worker)
+            self._prefetch.reclaim(task.worker)
 
     # ------------------------------------------------------------ placement groups
 
@@ -1064,7 +836,7 @@ class Scheduler:
             return
         for worker in tuple(self._workers.values()):
             if worker.in_flight:
-                self._reclaim(worker)
+                self._prefetch.reclaim(worker)
                 for task in worker.in_flight.values():
                     if task.cancellation is None:
                         task.cancellation = Cancellation()

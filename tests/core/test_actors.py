@@ -52,8 +52,9 @@ from aioray.core.outcomes import (
     FailureKind,
     Overdue,
 )
+from aioray.core.prefetch import STALL_SECONDS
 from aioray.core.retries import RetryPolicy
-from aioray.core.scheduler import PATIENCE_SECONDS, STALL_SECONDS
+from aioray.core.scheduler import PATIENCE_SECONDS
 from aioray.core.states import ActorState, TaskState
 
 from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record
@@ -1162,7 +1163,7 @@ def test_an_actor_that_works_long_is_asked_for_answers_and_keeps_its_calls():
     now, commands = core.tick()
     assert now == STALL_SECONDS
     assert commands == [PollWorker(1)]
-    assert actor.worker in core.scheduler._stalled
+    assert actor.worker in core.scheduler._prefetch.stalled
     assert ReclaimAttempts(1) not in core.timer(1.0)
 
 

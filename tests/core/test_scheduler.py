@@ -40,9 +40,9 @@ from aioray.core.events import (
 )
 from aioray.core.intensity import RestartIntensity
 from aioray.core.outcomes import Answer, CancelOutcome, Ended, Failure, FailureKind
+from aioray.core.prefetch import MAX_IN_FLIGHT as MOST
 from aioray.core.retries import RetryPolicy
 from aioray.core.scheduler import MAX_BUNDLE as BUNDLE
-from aioray.core.scheduler import MAX_IN_FLIGHT as MOST
 from aioray.core.states import IllegalMove, TaskState
 
 from .support import (

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aioray.core import pool as pool_module
+from aioray.core import prefetch
 from aioray.core import scheduler as scheduler_module
 from aioray.core.commands import (
     CancelCall,
@@ -338,7 +339,7 @@ class World:
             assert worker.shown in (None, task.worker.devices), "other devices than before"
             worker.shown = task.worker.devices
             worker.claims.append((task.seq, task))
-        assert len(worker.claims) <= scheduler_module.MAX_IN_FLIGHT
+        assert len(worker.claims) <= prefetch.MAX_IN_FLIGHT
 
     def _check_call(self, worker: FakeWorker, task: Task) -> None:
         """It goes where its actor lives, and what has to run before it is there already."""
@@ -778,7 +779,7 @@ class World:
             if stuck.actor is not None:
                 continue  # nobody else could run that
             assert not stuck.blocked
-            if self.now - stuck.running_since > 2 * scheduler_module.LONGEST_STALL_CHECK:
+            if self.now - stuck.running_since > 2 * prefetch.LONGEST_STALL_CHECK:
                 cls = stuck.running[1].scheduling_class
                 assert not self.scheduler._resources.free_leases(cls) or not any(
                     is_idle(worker)
