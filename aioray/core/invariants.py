@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .calls import MAX_AHEAD
+from .circles import standing
 from .devices import UNIT
+from .lanes import actor_of
 from .resources import kept_by
-from .states import GroupState
+from .states import ActorState, GroupState, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .model import Worker
+    from .actors import ActorSupervisor
+    from .model import Actor, Task, Worker
+    from .pool import WorkerPool
     from .resources import Resources
+    from .tasks import TaskTable
 
-__all__ = ["check_resources"]
+__all__ = ["check_actors", "check_resources", "queued_calls"]
 
 
 def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:
@@ -75,3 +81,51 @@ def _check_devices(resources: Resources, workers: Sequence[Worker]) -> None:
         assert all(0 <= left <= UNIT for left in devices.free.values()), name
     for device, left in pools["GPU"].free.items():
         assert left == UNIT - used.get(("GPU", device), 0), device
+
+
+def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable) -> None:
+    """Check that actors, their workers and their calls know each other."""
+    for actor in supervisor.living:
+        assert actor.state is not ActorState.DEAD, actor
+        creation, worker = actor.creation, actor.worker
+        unborn = creation.number in table.unfinished
+        assert unborn == (actor.state is not ActorState.ALIVE), actor
+        if worker is not None:
+            assert worker.actor is actor, actor
+            assert pool.workers.get(worker.id) is worker, actor
+            assert unborn == (creation.seq in worker.in_flight), actor
+        else:
+            assert unborn, actor
+    assert pool.housed == sum(worker.actor is not None for worker in pool.workers.values())
+    for worker in pool.workers.values():
+        inhabitant = worker.actor
+        if inhabitant is None:
+            continue
+        calls = [task for task in worker.in_flight.values() if task.actor is None]
+        assert all(actor_of(task) is inhabitant for task in calls), worker
+        for lane in inhabitant.lanes:
+            count = sum(task.scheduling_class is lane for task in calls)
+            assert lane.leases == count, inhabitant
+            assert count <= (MAX_AHEAD if inhabitant.ahead else lane.limit), inhabitant
+    for actor in _called(table):
+        held = [task.number for line in actor.lines.values() for task in line]
+        assert len(held) == len(actor.held) == len(actor.held.intersection(held)), actor
+        for caller, line in actor.lines.items():
+            assert line, actor
+            assert line[0].state is not TaskState.PENDING_NODE_ASSIGNMENT, actor
+            assert [task.caller for task in line] == [caller] * len(line), actor
+        if actor.state is ActorState.DEAD:
+            assert not any(lane.queue for lane in actor.lanes), actor
+            assert not held, actor
+
+
+def queued_calls(table: TaskTable) -> list[Task]:
+    """All calls that stand in a queue or a line."""
+    calls = [task for actor in _called(table) for task in standing(actor)]
+    return [task for task in calls if task.state is TaskState.PENDING_NODE_ASSIGNMENT]
+
+
+def _called(table: TaskTable) -> set[Actor]:
+    """The actors of all unfinished calls."""
+    tasks = table.unfinished.values()
+    return {actor_of(task) for task in tasks if task.scheduling_class.actor is not None}

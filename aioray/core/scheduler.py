@@ -54,15 +54,14 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .actors import Actors
+from .actors import ActorSupervisor
 from .attempts import Attempts
 from .backlog import Backlog
+from .calls import ActorCalls
+from .cancellation import Cancellations
 from .commands import (
     Command,
     Holding,
-    InterruptWorker,
-    PollWorker,
-    ReportCancel,
     ReportInfeasible,
     ReportStarved,
     ResolveValues,
@@ -108,7 +107,7 @@ from .facts import (
     StopOverdue,
     SurplusLookDue,
 )
-from .invariants import check_resources
+from .invariants import check_actors, check_resources, queued_calls
 from .lanes import Lanes
 from .model import Cancellation, Function, SchedulingClass, Task, Worker
 from .outcomes import (
@@ -124,7 +123,6 @@ from .queues import rank
 from .resources import Resources, kept_by
 from .starts import Starts
 from .states import (
-    CancelState,
     GroupState,
     Phase,
     TaskState,
@@ -132,6 +130,7 @@ from .states import (
 )
 from .tasks import TaskTable
 from .turn import Turn
+from .waits import Waits
 
 if TYPE_CHECKING:
     import random
@@ -146,7 +145,6 @@ MAX_BUNDLE = 64  # attempts per SendAttempts
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 STARVED_SECONDS = 10.0  # after which it is told who holds what a class waits for, if for life
-INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
 
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
 _RETURNED = Ended.RETURNED
@@ -159,9 +157,10 @@ class Scheduler:
 
     # Python 3.11 reads attributes more slowly once an object without slots has more than thirty.
     __slots__ = (
-        "_actors",
         "_attempts",
         "_backlog",
+        "_calls",
+        "_cancels",
         "_drain_grace",
         "_facts",
         "_handlers",
@@ -175,9 +174,11 @@ class Scheduler:
         "_stalled",
         "_starts",
         "_starved_timer",
+        "_supervisor",
         "_table",
         "_tasks",
         "_turn",
+        "_waits",
         "_workers",
         "demands",
         "expects",
@@ -236,7 +237,22 @@ class Scheduler:
             turn, self._resources, backlog, pool, self._starts, self._attempts
         )
         self._stalled = self._prefetch.stalled
-        self._actors = Actors(self)
+        self._supervisor = supervisor = ActorSupervisor(
+            turn, self._resources, self._lanes, self._table, pool, self._attempts
+        )
+        self._calls = ActorCalls(
+            turn,
+            self._resources,
+            self._lanes,
+            self._table,
+            pool,
+            self._starts,
+            self._attempts,
+            self._prefetch,
+            supervisor,
+        )
+        self._waits = Waits(turn, self._table, pool)
+        self._cancels = Cancellations(turn, self._table, pool, self._prefetch)
         self._placed = False  # a group, during this dispatch
         self._starved_timer = False  # a look at what has starved is in the timer heap
         self._last_starved_look = -STARVED_SECONDS
@@ -252,32 +268,30 @@ class Scheduler:
             WorkerExited: self._on_exited,
             WorkerBlocked: self._on_blocked,
             WorkerUnblocked: self._on_unblocked,
-            AttemptWaits: self._actors.blocks,
-            CancelRequested: self._on_cancel,
+            AttemptWaits: self._waits.wait,
+            CancelRequested: self._cancels.cancel,
             ResultLost: self._table.lose,
             ResultWanted: self._table.want,
             Revived: self._table.revive,
             GroupRemoved: self._on_group_removed,
-            ActorReleased: self._actors.released,
-            ActorKilled: self._actors.killed,
+            ActorReleased: self._supervisor.released,
+            ActorKilled: self._supervisor.killed,
             TimerFired: self._on_timer,
             ShutdownRequested: self._on_shutdown,
         }
 
         self._facts: dict[type[Any], Callable[[Any], None]] = {
-            CreationWaits: lambda fact: self._actors.waiting(fact.actor),
-            CreationFailed: lambda fact: self._actors.creation_failed(fact.actor, fact.failure),
+            CreationWaits: self._supervisor.note_waiting,
+            CreationFailed: self._supervisor.creation_failed,
             BackoffEnded: self._attempts.end_backoff,
-            GraceEnded: lambda fact: self._grace_over(fact.task),
-            InterruptUnanswered: lambda fact: self._interrupt(
-                fact.task, fact.worker, self._turn.now
-            ),
+            GraceEnded: self._cancels.end_grace,
+            InterruptUnanswered: self._cancels.repeat,
             StopOverdue: lambda fact: self._pool.insist(fact.worker),
             ProgressOverdue: self._prefetch.look,
             SurplusLookDue: lambda _: self._pool.stop_surplus(self._turn.now),
             PauseEnded: lambda _: self._mark_dirty(),
             StarvationLookDue: lambda _: self._look_for_starved(),
-            PatienceEnded: self._actors.lose_patience,
+            PatienceEnded: self._supervisor.lose_patience,
             DrainEnded: lambda _: self._give_up(self._turn.now, kill=False),
             ShutdownGraceEnded: lambda _: self._give_up(self._turn.now, kill=True),
         }
@@ -293,8 +307,8 @@ class Scheduler:
             self._dispatch(now)
         if turn.life.state is not Phase.OPEN and not self._tasks:
             self._end_workers(now)
-        if self._actors.reported:
-            self._actors.reported.clear()
+        if self._supervisor.reported:
+            self._supervisor.reported.clear()
         return turn.end()
 
     def _tell(self, fact: Fact) -> None:
@@ -339,7 +353,7 @@ class Scheduler:
         self._turn.dirty = False
         waiting = self._backlog.waiting
         if self._lanes.calling:
-            self._actors.dispatch(now)
+            self._calls.dispatch(now)
         if waiting:
             for cls in self._backlog.in_order():
                 self._dispatch_class(cls, now)
@@ -371,7 +385,7 @@ class Scheduler:
             head = queue[0]
             self._fill(worker, cls, share, now)
             if cls.creates:
-                self._actors.placed(worker, head)
+                self._supervisor.placed(worker, head)
         if queue and free:
             self._starts.order(cls, min(len(queue), free), now)
         if queue and not cls.creates and not self._pool.starting.get(cls.environment):
@@ -398,10 +412,10 @@ class Scheduler:
             if cls.passed_over_since is None:
                 cls.passed_over_since = now
             elif now >= cls.passed_over_since + PATIENCE_SECONDS:
-                some = self.blocked_workers or self._actors.living
+                some = self.blocked_workers or self._supervisor.living
                 self._resources.reserve_for(cls, self._workers.values() if some else ())
             if not self._starved_timer and (
-                self._resources.groups or self._actors.living or self.blocked_workers
+                self._resources.groups or self._supervisor.living or self.blocked_workers
             ):
                 self._plan_starved_look(cls.passed_over_since)
 
@@ -556,7 +570,7 @@ class Scheduler:
     def _after_progress(self, worker: Worker, now: float) -> None:
         """A worker has answered or given back: keep it busy, or let go of what it holds."""
         if worker.actor is not None:
-            self._actors.progressed(worker, now)
+            self._calls.progressed(worker, now)
             return
         cls = worker.lease
         if cls is None:
@@ -588,7 +602,7 @@ class Scheduler:
         if worker.state not in (WorkerState.KILLED, WorkerState.DEAD) and any(
             task.cancellation is not None for task in in_flight.values()
         ):
-            self._climb(worker, newest, now)
+            self._cancels.escalate(worker, newest, now)
         if event.seqs and not in_flight:
             self._after_progress(worker, now)
         self._turn.dirty = True
@@ -602,7 +616,7 @@ class Scheduler:
                 continue  # a shutdown has given it up, or a circle
             self._pool.uncount_call(worker, task)
             if worker.actor is not None:
-                self._actors.taken_back(task, worker)
+                self._supervisor.taken_back(task, worker)
             task.worker = None
             task.seq = 0
             if task.number not in self._tasks:
@@ -619,7 +633,9 @@ class Scheduler:
         if worker is None:
             return
         if worker.actor is not None:
-            self._actors.answers(worker, event, now)
+            self._calls.answers(worker, event, now)
+            if worker.actor is None:
+                self._after_progress(worker, now)
             if self._backlog.waiting or self._stalled or self._lanes.calling:
                 self._turn.dirty = True
             return
@@ -662,7 +678,9 @@ class Scheduler:
         if worker is None:
             return
         if worker.actor is not None:
-            self._actors.answers(worker, event, now)
+            self._calls.answers(worker, event, now)
+            if worker.actor is None:
+                self._after_progress(worker, now)
         else:
             for answer in event.answers:
                 task = worker.in_flight.pop(answer.seq, None)
@@ -687,9 +705,9 @@ class Scheduler:
         self._resources.release(worker)
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
-        self._actors.block_no_more(harmed)
+        self._waits.forget(harmed)
         if worker.actor is not None:
-            self._actors.exited(worker, event, harmed, now)
+            self._supervisor.exited(worker, event, harmed, now)
         else:
             for task in harmed:
                 self._attempts.crash(task, worker, event, now)
@@ -699,79 +717,6 @@ class Scheduler:
         self._turn.dirty = True
 
     # ------------------------------------------------------------ cancelling
-
-    def _on_cancel(self, event: CancelRequested, now: float) -> None:
-        task = event.task
-        # A reservation is no work that could be cancelled: its group can be removed. Nor is the
-        # making of an actor, which can be killed.
-        done = task.state in (TaskState.FINISHED, TaskState.FAILED)
-        if done or task.scheduling_class.reserves is not None or task.actor is not None:
-            self._turn.out.append(ReportCancel(event.request_id, task.cancel_outcome))
-            return
-        family = [task]
-        if event.recursive:
-            for member in family:  # it grows meanwhile
-                children = (member.children or {}).values()
-                family.extend([child for child in children if child.actor is None])
-        for member in family:
-            if member.cancellation is None:
-                member.cancellation = Cancellation()
-            member.cancellation.recursive |= event.recursive
-            member.cancellation.by_shutdown = False  # no longer only that
-        task.cancellation.request_ids.append(event.request_id)  # type: ignore[union-attr]
-        for member in family:
-            self._cancel(member, event, now)
-        self._turn.dirty = True  # others may have waited for it to go first
-
-    def _cancel(self, task: Task, event: CancelRequested, now: float) -> None:
-        """Begin to climb the ladder with one task."""
-        cancellation, worker = task.cancellation, task.worker
-        if cancellation is None or task.number not in self._tasks:
-            return  # it has failed together with one before
-        if worker is None:
-            self._table.fail_cancelled(task, CancelOutcome.NOT_STARTED)
-            return
-        if task.scheduling_class.actor is None:  # what has state is not killed for one call
-            cancellation.force = cancellation.force or event.force
-        if event.grace is not None:
-            self._turn.timers.set(now + event.grace, GraceEnded(task))
-        # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
-        self._prefetch.reclaim(worker)
-
-    def _climb(self, worker: Worker, newest: int, now: float) -> None:
-        """Take the next step for what is to be cancelled of that which a worker has claimed.
-
-        newest: the last attempt that had been sent when the others were reclaimed.
-        """
-        if worker.actor is not None:
-            self._actors.climb(worker, now)
-            return
-        if next(reversed(worker.in_flight)) > newest:
-            self._prefetch.reclaim(worker)  # more was sent since, and may be running by now
-            return
-        *answered, running = worker.in_flight.values()
-        if any(task.cancellation is not None for task in answered):
-            self._turn.out.append(PollWorker(worker.id))  # there lies their outcome
-        cancellation = running.cancellation
-        if cancellation is None:
-            return
-        if cancellation.force:
-            self._move(cancellation, CancelState.KILLED)
-            self._pool.kill(worker)
-        elif cancellation.state is CancelState.REQUESTED:
-            self._move(cancellation, CancelState.INTERRUPTED)
-            self._interrupt(running, worker, now)
-
-    def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
-        if task.worker is worker and worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
-            self._turn.out.append(InterruptWorker(worker.id, task.seq))
-            self._turn.timers.set(now + INTERRUPT_PERIOD, InterruptUnanswered(task, worker))
-
-    def _grace_over(self, task: Task) -> None:
-        if task.worker is not None and task.cancellation is not None:
-            task.cancellation.force = True
-            # It may be answered already, and the worker be at another: look before killing.
-            self._prefetch.reclaim(task.worker)
 
     # ------------------------------------------------------------ placement groups
 
@@ -796,7 +741,7 @@ class Scheduler:
             return
         self._move(group, GroupState.REMOVED)
         self._backlog.forget(group)
-        self._actors.group_removed(group)  # before its creation fails, which would be the cause
+        self._supervisor.group_removed(group)  # before its creation fails, which would be the cause
         for task in tuple(self._tasks.values()):
             cls = task.scheduling_class
             concerned = cls.group is group or cls.reserves is group
@@ -847,9 +792,9 @@ class Scheduler:
         worker = task.worker
         if worker is not None:
             del worker.in_flight[task.seq]
-            self._actors.block_no_more((task,))
+            self._waits.forget((task,))
             if worker.actor is not None:
-                self._actors.taken_back(task, worker)
+                self._supervisor.taken_back(task, worker)
                 if task.number not in self._tasks:
                     return  # it was to make an actor that nobody wants any more
         if task.cancellation is not None:
@@ -860,7 +805,7 @@ class Scheduler:
 
     def _end_workers(self, now: float) -> None:
         """Every task is resolved: end the workers, and say so when the last is reaped."""
-        self._actors.end()
+        self._supervisor.end()
         if not self._workers:
             self._turn.timers.clear()
             if self._turn.life.state is not Phase.STOPPED:
@@ -902,8 +847,8 @@ class Scheduler:
         check_resources(self._resources, tuple(self._workers.values()))
         queued = {task.number: task for cls in self._backlog.classes.values() for task in cls.queue}
         assert sum(len(cls.queue) for cls in self._backlog.classes.values()) == len(queued)
-        self._actors.check()
-        calls = self._actors.queued()
+        check_actors(self._supervisor, self._pool, self._table)
+        calls = queued_calls(self._table)
         queued |= {task.number: task for task in calls}
         assert len(calls) == len({task.number for task in calls})
         for cls in self._backlog.classes.values():

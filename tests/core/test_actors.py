@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aioray.core.actors import MAX_AHEAD, MAX_BUNDLE
+from aioray.core.calls import MAX_AHEAD, MAX_BUNDLE
 from aioray.core.commands import (
     CancelCall,
     Command,

@@ -1,0 +1,220 @@
+"""Calls of actors: which are sent, and what their answers mean.
+
+Room: core. A synchronous actor with one lane is sent many calls ahead, because nobody else could
+run them, and what it has not claimed comes back when it dies. All others are sent no more than may
+run at once: what is in flight there runs. A call whose error may be retried is followed by no other
+until it is answered. In which order calls wait is known to `lanes`, whether their actor lives to
+`actors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .commands import ResolveValues, SendAttempts
+from .lanes import actor_of
+from .outcomes import CancelOutcome, DeathCause, Ended, FailureKind
+from .states import ActorState, CancelState, TaskState, WorkerState
+
+if TYPE_CHECKING:
+    from .actors import ActorSupervisor
+    from .attempts import Attempts
+    from .events import AnswersReceived, AttemptsNotSent
+    from .lanes import Lanes
+    from .model import Actor, SchedulingClass, Task, Worker
+    from .pool import WorkerPool
+    from .prefetch import Prefetch
+    from .resources import Resources
+    from .starts import Starts
+    from .tasks import TaskTable
+    from .turn import Turn
+
+__all__ = ["ActorCalls"]
+
+MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
+MAX_BUNDLE = 64  # calls per SendAttempts
+
+_DROPPED = (Ended.RETURNED, Ended.INTERRUPTED)  # of a call that was told of its cancel
+
+
+class ActorCalls:
+    """The calls that actors run."""
+
+    __slots__ = (
+        "_attempts",
+        "_lanes",
+        "_pool",
+        "_prefetch",
+        "_resources",
+        "_starts",
+        "_supervisor",
+        "_table",
+        "_turn",
+    )
+
+    def __init__(
+        self,
+        turn: Turn,
+        resources: Resources,
+        lanes: Lanes,
+        table: TaskTable,
+        pool: WorkerPool,
+        starts: Starts,
+        attempts: Attempts,
+        prefetch: Prefetch,
+        supervisor: ActorSupervisor,
+    ) -> None:
+        """Begin with none."""
+        self._turn = turn
+        self._resources = resources
+        self._lanes = lanes
+        self._table = table
+        self._pool = pool
+        self._starts = starts
+        self._attempts = attempts
+        self._prefetch = prefetch
+        self._supervisor = supervisor
+
+    def dispatch(self, now: float) -> None:
+        """Give calls to the actors that may take some."""
+        lanes = self._lanes
+        calling, lanes.calling = lanes.calling, {}
+        for actor in calling:
+            self._serve(actor, now)
+
+    def _serve(self, actor: Actor, now: float) -> None:
+        worker = actor.worker
+        if (
+            worker is None
+            or actor.state is not ActorState.ALIVE
+            or worker.state is not WorkerState.READY
+        ):
+            return
+        if not actor.ahead:
+            for lane in actor.lanes:
+                if lane.queue and lane.leases < lane.limit:
+                    self._send(worker, lane, lane.limit - lane.leases, now)
+            return
+        lane, in_flight = actor.lanes[0], worker.in_flight
+        if worker.reclaims:
+            self._lanes.calling[actor] = None  # what comes back goes before all else
+            return
+        if not lane.queue or 2 * len(in_flight) > MAX_AHEAD:
+            return
+        if not (in_flight and next(reversed(in_flight.values())).traits.retries_errors):
+            self._send(worker, lane, MAX_AHEAD - len(in_flight), now)
+
+    def _send(self, worker: Worker, lane: SchedulingClass, room: int, now: float) -> None:
+        out, queue = self._turn.out, lane.queue
+        ahead = lane.actor is not None and lane.actor.ahead
+        if not worker.in_flight:
+            worker.last_progress = now
+        bundle: list[Task] = []
+        while queue and room:
+            task = queue.popleft()
+            room -= 1
+            lane.leases += 1
+            self._attempts.begin(task, worker, now)
+            bundle.append(task)
+            if ahead and task.traits.retries_errors:
+                break
+            if len(bundle) == MAX_BUNDLE:
+                out.append(SendAttempts(worker.id, bundle))
+                bundle = []
+        if bundle:
+            out.append(SendAttempts(worker.id, bundle))
+        self._prefetch.watch(worker)
+
+    def progressed(self, worker: Worker, now: float) -> None:
+        """An actor has answered, or calls were taken back from it."""
+        actor = worker.actor
+        assert actor is not None
+        worker.last_progress = now
+        self._prefetch.stalled.pop(worker, None)
+        if worker.in_flight:
+            self._prefetch.watch(worker)
+        self._serve(actor, now)
+
+    def answers(self, worker: Worker, event: AnswersReceived | AttemptsNotSent, now: float) -> None:
+        """What the worker of an actor has answered, or is taken for its answers."""
+        actor = worker.actor
+        assert actor is not None
+        results: list[tuple[Task, Any]] = []
+        unstarted: list[Task] = []
+        created = False
+        for answer in event.answers:
+            task = worker.in_flight.pop(answer.seq, None)
+            if task is None:
+                if answer.seq in worker.given_up:
+                    worker.given_up.discard(answer.seq)
+                elif self._pool.is_lying(worker):
+                    break
+                continue
+            call = task.actor is None
+            if call:
+                task.scheduling_class.leases -= 1
+            ended = answer.ended
+            if ended is Ended.ARGUMENT_LOST:
+                unstarted.append(task)
+            elif ended is Ended.EXITED:
+                task.started_at, task.seconds = answer.started_at, answer.duration
+                if actor.state is not ActorState.DEAD:
+                    self._supervisor.die(actor, DeathCause.EXITED)
+                self._supervisor.fail_dead(actor, task)
+            elif call and ended in _DROPPED and self._is_flagged(task):
+                record = self._attempts.record_of(task, worker, answer, FailureKind.CANCELLED)
+                self._attempts.record(task, record)
+                self._table.fail_cancelled(task, CancelOutcome.INTERRUPTED)
+            elif ended is Ended.RETURNED:
+                created = created or not call
+                self._table.finish(task, answer, results)
+                if call:
+                    self._lanes.count(actor, task.caller, 1)
+            else:
+                self._attempts.judge(task, worker, answer, now)
+        if results:
+            self._turn.out.append(ResolveValues(results))
+        if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerState.READY:
+            self._prefetch.reclaim(worker)  # what was sent behind these waits for them
+        for task in unstarted:  # not before: what they lack may be among the results
+            self._argument_lost(task, worker)
+        self._starts.has_served(worker)
+        if worker.blocked:
+            self._resources.take_cpus_back(
+                worker
+            )  # what has waited is answered: it was the first in flight
+        if created:
+            self._supervisor.created(actor, worker)
+        if worker.actor is None:
+            return  # its creation has not begun: the worker is as any other again
+        if actor.state is ActorState.DEAD:
+            self._supervisor.leave(worker, now)
+        else:
+            self.progressed(worker, now)
+
+    @staticmethod
+    def _is_flagged(task: Task) -> bool:
+        """Whether a cancel is told to the method, and its outcome does not count any more."""
+        cancellation = task.cancellation
+        return (
+            cancellation is not None
+            and cancellation.state is CancelState.INTERRUPTED
+            and not task.traits.interruptible
+            and not actor_of(task).asynchronous
+        )
+
+    def _argument_lost(self, task: Task, worker: Worker) -> None:
+        """An attempt could not begin."""
+        actor = task.actor
+        if actor is not None:
+            self._supervisor.let_go(actor, worker)
+            if task.number in self._table.unfinished:
+                self._table.wait_for_lost(task)
+                if actor.state is not ActorState.DEAD:
+                    self._supervisor.wait(actor)
+        elif task.scheduling_class.forbidden is not None and task.cancellation is None:
+            self._supervisor.fail_dead(actor_of(task), task)
+        else:
+            self._table.wait_for_lost(task)
+            if task.state is TaskState.PENDING_ARGS_AVAIL:
+                self._lanes.waits(task)

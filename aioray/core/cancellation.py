@@ -1,0 +1,153 @@
+"""Cancelling: a ladder per task, from the request to the kill.
+
+Room: core. Requested: the worker is asked for what it has not claimed, which then never runs.
+Interrupted: SIGINT, repeated until delivered. Killed: if asked for, or when the grace period is
+over. See `CancelState`; what a request has asked for is a `Cancellation`.
+
+A worker claims one attempt after it has answered the one before; so of those that could not be
+reclaimed only the last can be running, and only on its account may the worker be interrupted or
+killed. An actor is never killed for one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .commands import CancelCall, InterruptWorker, PollWorker, ReportCancel
+from .facts import GraceEnded, InterruptUnanswered
+from .model import Cancellation
+from .outcomes import CancelOutcome
+from .states import CancelState, TaskState, WorkerState
+
+if TYPE_CHECKING:
+    from .events import CancelRequested
+    from .model import Task, Worker
+    from .pool import WorkerPool
+    from .prefetch import Prefetch
+    from .tasks import TaskTable
+    from .turn import Turn
+
+__all__ = ["Cancellations"]
+
+INTERRUPT_PERIOD = 0.05  # seconds between two interrupts of one attempt
+
+
+class Cancellations:
+    """What is to be cancelled."""
+
+    __slots__ = ("_move", "_pool", "_prefetch", "_table", "_turn")
+
+    def __init__(self, turn: Turn, table: TaskTable, pool: WorkerPool, prefetch: Prefetch) -> None:
+        """Begin with nothing asked."""
+        self._turn = turn
+        self._move = turn.story.move
+        self._table = table
+        self._pool = pool
+        self._prefetch = prefetch
+
+    def cancel(self, event: CancelRequested, now: float) -> None:
+        """Take up a request."""
+        task = event.task
+        # A reservation is no work that could be cancelled: its group can be removed. Nor is the
+        # making of an actor, which can be killed.
+        done = task.state in (TaskState.FINISHED, TaskState.FAILED)
+        if done or task.scheduling_class.reserves is not None or task.actor is not None:
+            self._turn.out.append(ReportCancel(event.request_id, task.cancel_outcome))
+            return
+        family = [task]
+        if event.recursive:
+            for member in family:  # it grows meanwhile
+                children = (member.children or {}).values()
+                family.extend([child for child in children if child.actor is None])
+        for member in family:
+            if member.cancellation is None:
+                member.cancellation = Cancellation()
+            member.cancellation.recursive |= event.recursive
+            member.cancellation.by_shutdown = False  # no longer only that
+        task.cancellation.request_ids.append(event.request_id)  # type: ignore[union-attr]
+        for member in family:
+            self._begin(member, event, now)
+        self._turn.dirty = True  # others may have waited for it to go first
+
+    def _begin(self, task: Task, event: CancelRequested, now: float) -> None:
+        """Begin to climb the ladder with one task."""
+        cancellation, worker = task.cancellation, task.worker
+        if cancellation is None or task.number not in self._table.unfinished:
+            return  # it has failed together with one before
+        if worker is None:
+            self._table.fail_cancelled(task, CancelOutcome.NOT_STARTED)
+            return
+        if task.scheduling_class.actor is None:  # what has state is not killed for one call
+            cancellation.force = cancellation.force or event.force
+        if event.grace is not None:
+            self._turn.timers.set(now + event.grace, GraceEnded(task))
+        # If the worker has not claimed it, it never will; else AttemptsReclaimed climbs on.
+        self._prefetch.reclaim(worker)
+
+    def escalate(self, worker: Worker, newest: int, now: float) -> None:
+        """Take the next step for what is to be cancelled of that which a worker has claimed.
+
+        newest: the last attempt that had been sent when the others were reclaimed.
+        """
+        if worker.actor is not None:
+            self._escalate_calls(worker, now)
+            return
+        if next(reversed(worker.in_flight)) > newest:
+            self._prefetch.reclaim(worker)  # more was sent since, and may be running by now
+            return
+        *answered, running = worker.in_flight.values()
+        if any(task.cancellation is not None for task in answered):
+            self._turn.out.append(PollWorker(worker.id))  # there lies their outcome
+        cancellation = running.cancellation
+        if cancellation is None:
+            return
+        if cancellation.force:
+            self._move(cancellation, CancelState.KILLED)
+            self._pool.kill(worker)
+        elif cancellation.state is CancelState.REQUESTED:
+            self._move(cancellation, CancelState.INTERRUPTED)
+            self._interrupt(running, worker, now)
+
+    def _escalate_calls(self, worker: Worker, now: float) -> None:
+        """Take the next step for what is to be cancelled of that which an actor has claimed.
+
+        Nothing was sent since the rest was taken back, see `_serve`.
+        """
+        actor = worker.actor
+        assert actor is not None
+        running = list(worker.in_flight.values())
+        if actor.ahead:
+            *answered, last = running
+            if any(task.cancellation is not None for task in answered):
+                self._turn.out.append(PollWorker(worker.id))
+            running = [last]
+        for task in running:
+            cancellation = task.cancellation
+            if (
+                cancellation is None
+                or cancellation.state is not CancelState.REQUESTED
+                or task.actor is not None
+            ):
+                continue
+            self._move(cancellation, CancelState.INTERRUPTED)
+            if task.traits.interruptible:
+                self._interrupt(task, worker, now)
+            else:
+                self._turn.out.append(CancelCall(worker.id, task.seq))
+
+    def repeat(self, fact: InterruptUnanswered) -> None:
+        """Interrupt once more."""
+        self._interrupt(fact.task, fact.worker, self._turn.now)
+
+    def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
+        if task.worker is worker and worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
+            self._turn.out.append(InterruptWorker(worker.id, task.seq))
+            self._turn.timers.set(now + INTERRUPT_PERIOD, InterruptUnanswered(task, worker))
+
+    def end_grace(self, fact: GraceEnded) -> None:
+        """Kill what is still running after its grace period."""
+        task = fact.task
+        if task.worker is not None and task.cancellation is not None:
+            task.cancellation.force = True
+            # It may be answered already, and the worker be at another: look before killing.
+            self._prefetch.reclaim(task.worker)
