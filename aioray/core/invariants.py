@@ -12,7 +12,7 @@ from .circles import standing
 from .devices import UNIT
 from .lanes import actor_of
 from .resources import kept_by
-from .states import ActorState, GroupState, TaskState
+from .states import ActorState, GroupState, TaskState, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,61 @@ if TYPE_CHECKING:
     from .model import Actor, Task, Worker
     from .pool import WorkerPool
     from .resources import Resources
+    from .scheduler import Scheduler
     from .tasks import TaskTable
 
-__all__ = ["check_actors", "check_resources", "queued_calls"]
+__all__ = ["check", "check_actors", "check_resources", "queued_calls"]
+
+
+def check(core: Scheduler) -> None:
+    """Check all parts, and that what they say of one another agrees."""
+    in_flight: dict[int, Task] = {}
+    for worker in core.pool.workers.values():
+        used = worker.lease is not None or worker.actor is not None
+        assert bool(worker.in_flight) <= used, worker
+        assert worker.settled <= (worker.lease is not None and worker.actor is not None), worker
+        assert worker.blocked <= (worker.lease is not None), worker
+        for seq, task in worker.in_flight.items():
+            assert task.seq == seq, task
+            assert task.worker is worker, task
+            assert task.state is TaskState.SUBMITTED_TO_WORKER, task
+            in_flight[task.number] = task
+    check_resources(core.resources, tuple(core.pool.workers.values()))
+    queued = {task.number: task for cls in core.backlog.classes.values() for task in cls.queue}
+    assert sum(len(cls.queue) for cls in core.backlog.classes.values()) == len(queued)
+    check_actors(core.actors, core.pool, core.table)
+    calls = queued_calls(core.table)
+    queued |= {task.number: task for task in calls}
+    assert len(calls) == len({task.number for task in calls})
+    for cls in core.backlog.classes.values():
+        assert (cls in core.backlog.waiting) == (
+            bool(cls.queue) and not core.resources.never_fits(cls)
+        ), cls
+    idle = [worker for workers in core.pool.idle.values() for worker in workers]
+    assert len(idle) == core.pool.idle_count
+    for worker in idle:
+        assert worker.state is WorkerState.READY, worker
+        assert not worker.in_flight, worker
+        assert worker.lease is None, worker
+        assert core.pool.workers.get(worker.id) is worker, worker
+    starting = sum(core.pool.starting.values())
+    assert starting == sum(
+        worker.state in (WorkerState.STARTING, WorkerState.DEAD)
+        for worker in core.pool.workers.values()
+    )
+    for task in core.table.unfinished.values():
+        state = task.state
+        assert state not in (TaskState.FINISHED, TaskState.FAILED), task
+        assert (task.number in queued) == (state is TaskState.PENDING_NODE_ASSIGNMENT), task
+        assert (task.number in in_flight) == (state is TaskState.SUBMITTED_TO_WORKER), task
+        if task.actor is None:
+            assert task.max_retries < 0 or task.attempt <= task.max_retries, task
+    assert set(queued) | set(in_flight) <= set(core.table.unfinished)
+    for task in core.table.unfinished.values():
+        if task.parent is not None:
+            assert (task.parent.children or {}).get(task.number) is task, task
+        for child in (task.children or {}).values():
+            assert child.number in core.table.unfinished, child
 
 
 def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:

@@ -172,8 +172,9 @@ class WorkerPool:
             key=lambda worker: (worker.idle_since, worker.id),
         )
 
-    def stop_surplus(self, now: float) -> None:
+    def stop_surplus(self, _fact: SurplusLookDue) -> None:
         """Stop the workers that were idle longest, down to the number that is kept."""
+        now = self._turn.now
         self._surplus_timer = False
         surplus = max(0, self.idle_count - self.kept)
         for worker in self.longest_idle()[:surplus]:
@@ -198,8 +199,9 @@ class WorkerPool:
         patience = STOP_SECONDS if actor is None else actor.stop_seconds
         self._turn.timers.set(now + patience, StopOverdue(worker))
 
-    def insist(self, worker: Worker) -> None:
+    def insist(self, fact: StopOverdue) -> None:
         """Kill a worker that was asked to end, and has not."""
+        worker = fact.worker
         if self.workers.get(worker.id) is worker:
             self.kill(worker)
 

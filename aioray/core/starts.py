@@ -193,3 +193,7 @@ class Starts:
             if cls.environment == environment and not self._is_served(cls):
                 self._table.fail_waiting(cls, FailureKind.ENVIRONMENT, report)
         self._turn.dirty = True
+
+    def end_pause(self, _fact: PauseEnded) -> None:
+        """Let what waits be looked at: its workers may be started again."""
+        self._turn.dirty = True

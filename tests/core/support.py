@@ -19,6 +19,7 @@ from aioray.core.events import (
     WorkerExited,
     WorkerReady,
 )
+from aioray.core.invariants import check
 from aioray.core.model import Actor, Function, Task, Traits
 from aioray.core.outcomes import Answer, AttemptRecord, Ended, FailureKind
 from aioray.core.scheduler import Scheduler
@@ -50,7 +51,7 @@ class Core:
 
     def __call__(self, event: Event, now: float = 0.0) -> list[Command]:
         commands = self.scheduler.handle(event, now)
-        self.scheduler.check()
+        check(self.scheduler)
         return commands
 
     @property
@@ -95,7 +96,7 @@ class Core:
         """A task of its own that the next worker runs."""
         task = self.task(**options)
         self.submit(task)
-        self.ready(self.scheduler._pool.last_id)
+        self.ready(self.scheduler.pool.last_id)
         assert task.worker is not None
         return task
 
@@ -132,7 +133,7 @@ class Core:
     def place(self, actor: Actor, now: float = 0.0) -> None:
         """Let a worker come up, if there is none, for the creation of an actor."""
         if actor.worker is None:
-            self.ready(self.scheduler._pool.last_id, now=now)
+            self.ready(self.scheduler.pool.last_id, now=now)
         assert actor.creation.worker is actor.worker is not None
 
     def live(self, actor: Actor, now: float = 0.0) -> list[Command]:

@@ -25,6 +25,7 @@ from aioray.core.commands import (
     StopWorker,
 )
 from aioray.core.devices import UNIT
+from aioray.core.dispatch import PATIENCE_SECONDS
 from aioray.core.events import (
     AttemptsReclaimed,
     GroupRemoved,
@@ -54,7 +55,6 @@ from aioray.core.outcomes import (
 )
 from aioray.core.prefetch import STALL_SECONDS
 from aioray.core.retries import RetryPolicy
-from aioray.core.scheduler import PATIENCE_SECONDS
 from aioray.core.states import ActorState, TaskState
 
 from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record
@@ -565,7 +565,7 @@ def test_unlimited_restarts_never_run_out_and_wait_ever_longer():
     for _ in range(6):
         core.crash(actor, now=now)
         began = now
-        while not (actor.worker or core.scheduler._pool.starting.get(())):
+        while not (actor.worker or core.scheduler.pool.starting.get(())):
             now, _ = core.tick()
         waits.append(round(now - began, 3))
         core.live(actor, now=now)
@@ -1132,7 +1132,7 @@ def test_nothing_is_saved_up_that_living_actors_keep():
     commands = core(WorkerReady(2), PATIENCE_SECONDS + 0.3)
     assert wide not in sent(commands)
     assert len(sent(commands)) == 1
-    assert not core.scheduler._resources.reserved
+    assert not core.scheduler.resources.reserved
 
 
 def test_a_creation_is_saved_for_as_a_task_is():
@@ -1142,9 +1142,7 @@ def test_a_creation_is_saved_for_as_a_task_is():
     wide = core.actor(demand=TWO_CPUS, keeps_cpus=True)
     core.submit(wide.creation, *core.tasks(3, function="long"))
     core.answer(1, answer(first), now=PATIENCE_SECONDS + 0.1)
-    core.answer(
-        1, *(answer(t) for t in core.scheduler._pool.workers[1].in_flight.values()), now=2.5
-    )
+    core.answer(1, *(answer(t) for t in core.scheduler.pool.workers[1].in_flight.values()), now=2.5)
     commands = core.answer(2, answer(second), now=2.6)
     assert sent(commands) == [wide.creation]
 
@@ -1163,7 +1161,7 @@ def test_an_actor_that_works_long_is_asked_for_answers_and_keeps_its_calls():
     now, commands = core.tick()
     assert now == STALL_SECONDS
     assert commands == [PollWorker(1)]
-    assert actor.worker in core.scheduler._prefetch.stalled
+    assert actor.worker in core.scheduler.prefetch.stalled
     assert ReclaimAttempts(1) not in core.timer(1.0)
 
 

@@ -105,10 +105,10 @@ def test_illegal_move_tells_the_story():
 def test_every_record_has_a_name_in_stories():
     core = Core()
     actor = core.alive()
-    told = {identity for _, identity, _, _ in core.scheduler._turn.story.moves}
+    told = {identity for _, identity, _, _ in core.scheduler.turn.story.moves}
     assert told == {"worker 1", f"the actor of task {actor.creation.number}"}
     core.called(actor)[0].state = TaskState.FAILED
-    records = (actor, actor.worker, actor.creation, core.scheduler._turn.life)
+    records = (actor, actor.worker, actor.creation, core.scheduler.turn.life)
     assert [record.account() != "" for record in records] == [False, False, True, False]
 
 
@@ -116,7 +116,7 @@ def test_usual_moves_of_tasks_are_not_written_down():
     core = Core()
     task = core.running()
     core.answer(1, *[])
-    assert core.scheduler._turn.story.moves[-1][1] == "worker 1"
+    assert core.scheduler.turn.story.moves[-1][1] == "worker 1"
     assert "sent to worker 1 as 1 at 0.000000" in task.account()
 
 

@@ -15,9 +15,9 @@ from aioray.core.commands import (
     StartWorker,
 )
 from aioray.core.devices import UNIT
+from aioray.core.dispatch import PATIENCE_SECONDS
 from aioray.core.events import ShutdownRequested, WorkerBlocked, WorkerUnblocked
 from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
-from aioray.core.scheduler import PATIENCE_SECONDS
 from aioray.core.states import TaskState
 
 from .support import ONE_GPU, SHORT, Core, answer

@@ -325,7 +325,7 @@ def test_attempts_that_a_killed_worker_had_not_claimed_fail_too():
     group, _ = core.request((CPU,))
     first, second = tasks = [core.inside(group) for _ in range(2)]
     core.run(core.inside(group))
-    running = next(iter(core.scheduler._pool.workers.values()))
+    running = next(iter(core.scheduler.pool.workers.values()))
     warm = next(iter(running.in_flight.values()))
     core.answer(running.id, answer(warm, duration=1e-6))
     commands = core.run(*tasks)
@@ -401,7 +401,7 @@ def test_resources_are_saved_up_for_a_group_that_others_overtake():
     core.run(*(core.task() for _ in range(9)), now=1.6)
     core.end(running.pop(), now=3.0)
     assert core.free() == 1.0
-    busy = [w for w in core.scheduler._pool.workers.values() if w.in_flight]
+    busy = [w for w in core.scheduler.pool.workers.values() if w.in_flight]
     (task,) = busy[0].in_flight.values()
     assert is_placed(group, core.end(task, now=3.1))
 

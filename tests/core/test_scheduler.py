@@ -27,6 +27,7 @@ from aioray.core.commands import (
     StopWorker,
 )
 from aioray.core.devices import UNIT
+from aioray.core.dispatch import MAX_BUNDLE as BUNDLE
 from aioray.core.events import (
     AnswersReceived,
     AttemptsNotSent,
@@ -42,7 +43,6 @@ from aioray.core.intensity import RestartIntensity
 from aioray.core.outcomes import Answer, CancelOutcome, Ended, Failure, FailureKind
 from aioray.core.prefetch import MAX_IN_FLIGHT as MOST
 from aioray.core.retries import RetryPolicy
-from aioray.core.scheduler import MAX_BUNDLE as BUNDLE
 from aioray.core.states import IllegalMove, TaskState
 
 from .support import (
@@ -406,7 +406,7 @@ def test_last_of_the_queue_is_sent_when_half_of_the_work_is_done():
     assert core.answer(1, *answers)[1:] == [SendAttempts(1, tasks[MOST:])]
     other = core.task(demand=HALF_CPU)
     assert core.submit(other) == []
-    assert list(core.scheduler._backlog.waiting) == [other.scheduling_class]
+    assert list(core.scheduler.backlog.waiting) == [other.scheduling_class]
 
 
 def test_work_that_arrives_is_sent_behind_short_work():
@@ -609,7 +609,7 @@ def test_failure_runs_down_a_chain_of_ten_thousand_without_recursion():
     failures = core.answer(1, answer(tasks[0], Ended.RAISED))
     assert [command.task for command in failures] == tasks
     assert [command.failure.upstream for command in failures] == [None, *tasks[:-1]]
-    assert core.scheduler._table.unfinished == {}
+    assert core.scheduler.table.unfinished == {}
 
 
 def test_chain_of_ten_thousand_runs_one_after_the_other():
@@ -1467,7 +1467,7 @@ def test_attempts_that_cannot_be_sent_fail_and_leave_their_worker_to_others(clos
     assert (failure.task, failure.failure.kind) == (task, FailureKind.APPLICATION)
     assert failure.failure.detail == "full"
     assert sent == SendAttempts(1, [next_one])
-    assert task.function.key not in core.scheduler._pool.workers[1].functions
+    assert task.function.key not in core.scheduler.pool.workers[1].functions
 
 
 def failed_starts(core, *worker_ids, now=0.0):
@@ -1671,12 +1671,12 @@ def test_what_was_saved_for_tasks_that_cannot_start_is_given_away():
     large = core.task(demand=TWO_CPUS, environment=OTHER)
     later = core.task()
     core.submit(large, later)
-    core.scheduler._starts.blocked_until[OTHER] = 100.0
+    core.scheduler.starts.blocked_until[OTHER] = 100.0
     assert core.answer(1, answer(small[0]), now=5.0) == [ResolveValues([(small[0], "value")])]
-    core.scheduler._pool.start(OTHER)
-    core.scheduler._turn.out.clear()
+    core.scheduler.pool.start(OTHER)
+    core.scheduler.turn.out.clear()
     for _ in range(3):
-        core.scheduler._starts.intensity.setdefault(OTHER, RestartIntensity()).failed(5.0)
+        core.scheduler.starts.intensity.setdefault(OTHER, RestartIntensity()).failed(5.0)
     assert core(WorkerStartFailed(3, "why"), 5.0) == [
         ResolveFailure(large, Failure(FailureKind.WORKER_STARTUP, "why")),
         SendAttempts(1, [later]),
@@ -1741,7 +1741,7 @@ def test_new_stall_is_noticed_in_time_after_an_old_one():
     while core.deadline < 10.3:
         core.tick()
     core.answer(1, answer(tasks[0], duration=SHORT), now=10.3)
-    old = core.scheduler._pool.workers[1].last_progress + 0.06  # the look planned before
+    old = core.scheduler.pool.workers[1].last_progress + 0.06  # the look planned before
     looks = dict(core.tick() for _ in range(6))
     assert list(looks) == pytest.approx([10.305, 10.31, 10.32, 10.34, old, 10.38])
     assert list(looks.values()) == [[PollWorker(1)]] * 4 + [[]] + [[PollWorker(1)]]
@@ -2209,7 +2209,7 @@ def test_impossible_move_is_refused_and_names_both_states_and_what_came_before()
     task = core.running()
     core.answer(1, answer(task), now=1.5)
     with pytest.raises(IllegalMove) as caught:
-        core.scheduler._turn.story.move(task, TaskState.SUBMITTED_TO_WORKER)
+        core.scheduler.turn.story.move(task, TaskState.SUBMITTED_TO_WORKER)
     text = str(caught.value)
     assert "t1" in text
     assert "FINISHED" in text

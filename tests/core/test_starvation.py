@@ -7,7 +7,7 @@ import pytest
 from aioray.core.commands import Holding, ReportStarved
 from aioray.core.devices import UNIT
 from aioray.core.events import TimerFired, WorkerBlocked
-from aioray.core.scheduler import STARVED_SECONDS
+from aioray.core.starvation import STARVED_SECONDS
 
 from .support import ONE_CPU, ONE_GPU, TWO_CPUS, answer
 from .test_placement import Site

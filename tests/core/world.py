@@ -32,9 +32,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from aioray.core import dispatch, prefetch
 from aioray.core import pool as pool_module
-from aioray.core import prefetch
-from aioray.core import scheduler as scheduler_module
 from aioray.core.commands import (
     CancelCall,
     InterruptWorker,
@@ -78,6 +77,7 @@ from aioray.core.events import (
     WorkerUnblocked,
 )
 from aioray.core.groups import Group
+from aioray.core.invariants import check
 from aioray.core.model import Actor, Function, Task, Traits
 from aioray.core.outcomes import (
     LOST_CANCELLED,
@@ -294,7 +294,7 @@ class World:
             self.history.append((self.now, event))
             commands = self.scheduler.handle(event, self.now)
             self.log.append(repr(commands))
-            self.scheduler.check()
+            check(self.scheduler)
             for command in commands:
                 self._meddle()
                 self._do[type(command)](command)
@@ -317,7 +317,7 @@ class World:
             command.worker_id, command.environment, stubborn=self.chance.random() < 0.5
         )
         most = pool_module.MAX_WORKERS + self.scheduler.blocked_workers
-        most += self.scheduler._pool.housed
+        most += self.scheduler.pool.housed
         assert len(self.workers) <= most
 
     def _do_send(self, command: SendAttempts) -> None:
@@ -325,7 +325,7 @@ class World:
         assert worker.up
         assert not worker.stop_ordered
         assert not worker.known_dead
-        assert 0 < len(command.tasks) <= scheduler_module.MAX_BUNDLE
+        assert 0 < len(command.tasks) <= dispatch.MAX_BUNDLE
         for task in command.tasks:
             assert task.scheduling_class.environment == worker.environment
             assert task.number not in self._cancelled
@@ -532,7 +532,7 @@ class World:
             assert isinstance(self.outcomes[failure.upstream.number], Failure)
         if failure.kind in (FailureKind.WORKER_STARTUP, FailureKind.ENVIRONMENT):
             environment = task.scheduling_class.environment
-            known = self.scheduler._pool.workers
+            known = self.scheduler.pool.workers
             staying = [
                 worker
                 for worker in self.workers.values()
@@ -712,14 +712,14 @@ class World:
         cls = self._class_used(worker)
         assert cls is not None
         demand = dict(cls.demand)
-        if worker.blocked or (worker.made and self.scheduler._pool.workers[worker.id].blocked):
+        if worker.blocked or (worker.made and self.scheduler.pool.workers[worker.id].blocked):
             demand.pop("CPU", None)  # the latter: it has not heard yet that the call has ended
         return demand
 
     def _used(self, device: str, *, in_groups: bool) -> int:
         """How much of a GPU running tasks hold, and the groups or the tasks in these."""
         shares = [
-            self.scheduler._pool.workers[worker.id].shares
+            self.scheduler.pool.workers[worker.id].shares
             for worker in self.workers.values()
             if not worker.dead
             and (cls := self._class_used(worker)) is not None
@@ -781,7 +781,7 @@ class World:
             assert not stuck.blocked
             if self.now - stuck.running_since > 2 * prefetch.LONGEST_STALL_CHECK:
                 cls = stuck.running[1].scheduling_class
-                assert not self.scheduler._resources.free_leases(cls) or not any(
+                assert not self.scheduler.resources.free_leases(cls) or not any(
                     is_idle(worker)
                     and worker.environment == stuck.environment
                     and worker.shown in (None, () if stuck.shown == () else None)
@@ -1289,7 +1289,7 @@ class World:
         wanted = [dict(cls.demand).get("GPU", 0)]
         if cls.reserves is not None:
             wanted = cls.reserves.devices_wanted
-        pools = self.scheduler._resources.devices
+        pools = self.scheduler.resources.devices
         return all(
             self._is_short(demand)
             or any(
@@ -1428,7 +1428,7 @@ class World:
         for worker_id, used in kept:
             if used.group is None:
                 cpus -= dict(used.demand).get("CPU", 0)
-                for device, amount in self.scheduler._pool.workers[worker_id].shares:
+                for device, amount in self.scheduler.pool.workers[worker_id].shares:
                     free[device] -= amount
         demand = dict(cls.demand)
         wanted = [demand.get("GPU", 0)] if cls.reserves is None else cls.reserves.devices_wanted

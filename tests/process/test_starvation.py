@@ -8,7 +8,7 @@ import logging
 import pytest
 
 import aioray
-from aioray.core import scheduler as scheduler_module
+from aioray.core import starvation
 from aioray.util import placement_group
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -40,7 +40,7 @@ class Warnings(logging.Handler):
 
 @pytest.fixture
 async def warnings(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "STARVED_SECONDS", 0.0)
+    monkeypatch.setattr(starvation, "STARVED_SECONDS", 0.0)
     handler = Warnings()
     logger = logging.getLogger("aioray")
     logger.addHandler(handler)
