@@ -33,6 +33,7 @@ __all__ = ["Attempts"]
 _OF_CANCEL = (Ended.RAISED_CANCELLED, Ended.RAISED_CANCELLED_RETRYABLE)
 _MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.ASKED_FOR_RETRY)
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
+_SUBMITTED = TaskState.SUBMITTED_TO_WORKER  # members are slow to look up
 
 
 class Attempts:
@@ -56,7 +57,7 @@ class Attempts:
         task.worker = worker
         task.sent_to = worker.id
         task.sent_at = now
-        self._move(task, TaskState.SUBMITTED_TO_WORKER)
+        self._move(task, _SUBMITTED)
         worker.in_flight[seq] = task
 
     @staticmethod

@@ -78,15 +78,20 @@ class Backlog:
         group.classes.append(found)
         return found
 
-    def put(self, task: Task, *, front: bool) -> None:
-        """Queue a task: where its rank says if it is in a class with priorities."""
+    def put(self, task: Task) -> None:
+        """Queue a task behind the others, or where its rank says in a class with priorities."""
         cls = task.scheduling_class
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
-        if front:
-            cls.queue.appendleft(task)
-        else:
-            cls.queue.append(task)
+        cls.queue.append(task)
+        self.waiting[cls] = None
+
+    def put_first(self, task: Task) -> None:
+        """Queue a task before the others, unless ranks count."""
+        cls = task.scheduling_class
+        if task.priority and type(cls.queue) is deque:
+            cls.queue = RankedQueue(cls.queue)
+        cls.queue.appendleft(task)
         self.waiting[cls] = None
 
     def remove(self, task: Task) -> None:

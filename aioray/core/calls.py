@@ -34,6 +34,12 @@ __all__ = ["ActorCalls"]
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
 
+_ALIVE = ActorState.ALIVE  # members are slow to look up
+_DEAD = ActorState.DEAD
+_READY = WorkerState.READY
+_RETURNED = Ended.RETURNED
+_ARGUMENT_LOST = Ended.ARGUMENT_LOST
+_EXITED = Ended.EXITED
 _DROPPED = (Ended.RETURNED, Ended.INTERRUPTED)  # of a call that was told of its cancel
 
 
@@ -84,11 +90,7 @@ class ActorCalls:
 
     def _serve(self, actor: Actor, now: float) -> None:
         worker = actor.worker
-        if (
-            worker is None
-            or actor.state is not ActorState.ALIVE
-            or worker.state is not WorkerState.READY
-        ):
+        if worker is None or actor.state is not _ALIVE or worker.state is not _READY:
             return
         if not actor.ahead:
             for lane in actor.lanes:
@@ -109,12 +111,13 @@ class ActorCalls:
         ahead = lane.actor is not None and lane.actor.ahead
         if not worker.in_flight:
             worker.last_progress = now
+        begin = self._attempts.begin
         bundle: list[Task] = []
         while queue and room:
             task = queue.popleft()
             room -= 1
             lane.leases += 1
-            self._attempts.begin(task, worker, now)
+            begin(task, worker, now)
             bundle.append(task)
             if ahead and task.traits.retries_errors:
                 break
@@ -154,9 +157,9 @@ class ActorCalls:
             if call:
                 task.scheduling_class.leases -= 1
             ended = answer.ended
-            if ended is Ended.ARGUMENT_LOST:
+            if ended is _ARGUMENT_LOST:
                 unstarted.append(task)
-            elif ended is Ended.EXITED:
+            elif ended is _EXITED:
                 task.started_at, task.seconds = answer.started_at, answer.duration
                 if actor.state is not ActorState.DEAD:
                     self._supervisor.die(actor, DeathCause.EXITED)
@@ -165,7 +168,7 @@ class ActorCalls:
                 record = self._attempts.record_of(task, worker, answer, FailureKind.CANCELLED)
                 self._attempts.record(task, record)
                 self._table.fail_cancelled(task, CancelOutcome.INTERRUPTED)
-            elif ended is Ended.RETURNED:
+            elif ended is _RETURNED:
                 created = created or not call
                 self._table.finish(task, answer, results)
                 if call:
@@ -187,7 +190,7 @@ class ActorCalls:
             self._supervisor.created(actor, worker)
         if worker.actor is None:
             return  # its creation has not begun: the worker is as any other again
-        if actor.state is ActorState.DEAD:
+        if actor.state is _DEAD:
             self._supervisor.leave(worker, now)
         else:
             self.progressed(worker, now)

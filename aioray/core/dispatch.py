@@ -44,6 +44,9 @@ __all__ = ["Dispatcher"]
 MAX_BUNDLE = 64  # attempts per SendAttempts
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 
+_RETIRING = WorkerState.RETIRING  # members are slow to look up
+_READY = WorkerState.READY
+
 
 class Dispatcher:
     """The one who gives work to workers."""
@@ -176,6 +179,7 @@ class Dispatcher:
         queue = cls.queue
         in_flight = worker.in_flight
         known = worker.functions
+        begin = self._attempts.begin
         bundle: list[Task] = []
         if not in_flight:
             worker.last_progress = now
@@ -196,12 +200,12 @@ class Dispatcher:
                 self._pool.count_call(worker, task)
             queue.popleft()
             limit -= 1
-            self._attempts.begin(task, worker, now)
+            begin(task, worker, now)
             bundle.append(task)
             if len(bundle) == MAX_BUNDLE:
                 self._turn.out.append(SendAttempts(worker.id, bundle))
                 bundle = []
-            if worker.state is WorkerState.RETIRING:
+            if worker.state is _RETIRING:
                 break
         if bundle:
             self._turn.out.append(SendAttempts(worker.id, bundle))
@@ -209,7 +213,7 @@ class Dispatcher:
 
     def _top_up(self, worker: Worker, cls: SchedulingClass, now: float) -> None:
         """Send a busy worker more, if what is next is short and its code is surely there."""
-        if worker.state is not WorkerState.READY or worker.blocked:
+        if worker.state is not _READY or worker.blocked:
             return
         if now >= worker.last_progress + STALL_SECONDS:
             return
@@ -243,9 +247,9 @@ class Dispatcher:
             self._prefetch.watch(worker)
             return
         self._resources.release(worker)
-        if worker.state is WorkerState.READY:
+        if worker.state is _READY:
             self._pool.make_idle(worker, now)
-        elif worker.state is WorkerState.RETIRING:
+        elif worker.state is _RETIRING:
             self._pool.stop(worker, now)
 
     def block(self, event: WorkerBlocked, now: float) -> None:

@@ -90,6 +90,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scheduler"]
 
+_OPEN = Phase.OPEN  # members are slow to look up
+
 
 class Scheduler:
     """The state of one engine: every unfinished task, every worker, every resource."""
@@ -193,7 +195,7 @@ class Scheduler:
         self._events[type(event)](event, now)
         if turn.dirty:
             self.dispatcher.run(now)
-        if turn.life.state is not Phase.OPEN and not self.table.unfinished:
+        if turn.life.state is not _OPEN and not self.table.unfinished:
             self.shutdown.end_workers(now)
         self.actors.reported.clear()
         return turn.end()

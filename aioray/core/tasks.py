@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["TaskTable"]
 
 _PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
+_FINISHED = TaskState.FINISHED
+_OPEN = Phase.OPEN
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
 
 
@@ -61,6 +63,7 @@ class TaskTable:
     def submit(self, event: TasksSubmitted, now: float) -> None:
         """Take the tasks of a `TasksSubmitted`."""
         tasks = self.unfinished
+        phase = self._turn.life.state
         for task in event.tasks:
             tasks[task.number] = task
             task.created_at = now
@@ -73,10 +76,8 @@ class TaskTable:
             call = task.scheduling_class.actor is not None
             if call:
                 self._lanes.submitted(task)
-            if self._turn.life.state is not Phase.OPEN and not (
-                self._turn.life.state is Phase.DRAINING
-                and parent is not None
-                and parent.number in tasks
+            if phase is not _OPEN and not (
+                phase is Phase.DRAINING and parent is not None and parent.number in tasks
             ):
                 self.fail(task, Failure(FailureKind.SHUTDOWN))
             elif parent is not None and task.actor is None and self._takes_children_along(parent):
@@ -145,11 +146,14 @@ class TaskTable:
             return
         if task.actor is not None:
             self._turn.tell(CreationWaits(task.actor))
-        self._backlog.put(task, front=front)
+        if front:
+            self._backlog.put_first(task)
+        else:
+            self._backlog.put(task)
 
     def finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
         """The task has its value, which goes to the results that are about to be told."""
-        self._move(task, TaskState.FINISHED)
+        self._move(task, _FINISHED)
         task.started_at = answer.started_at
         task.seconds = answer.duration
         del self.unfinished[task.number]
@@ -289,7 +293,7 @@ class TaskTable:
             self.join(task.parent, task)
         self._move(task, TaskState.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
-        if self._turn.life.state is not Phase.OPEN:
+        if self._turn.life.state is not _OPEN:
             self.fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
         elif task.cancellation is not None:
             self.fail(task, Failure(FailureKind.LOST, LOST_CANCELLED, attempts=attempts))

@@ -108,7 +108,7 @@ class WorkerNews:
             return
         results: list[tuple[Task, Any]] = []
         unstarted: list[Task] = []
-        in_flight = worker.in_flight
+        in_flight, finish = worker.in_flight, self._table.finish
         for answer in event.answers:
             task = in_flight.pop(answer.seq, None)
             if task is None:
@@ -128,7 +128,7 @@ class WorkerNews:
                     duration if mean is None else mean + MEAN_WEIGHT * (duration - mean)
                 )
             if answer.ended is _RETURNED:
-                self._table.finish(task, answer, results)
+                finish(task, answer, results)
             else:
                 self._attempts.judge(task, worker, answer, now)
         if results:
