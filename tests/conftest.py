@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,11 +16,38 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("aioray")
 
+HERE = Path(__file__).parent
+SLOW = [
+    HERE / name
+    for name in (
+        "conformance",
+        "core/test_simulation.py",
+        "process",
+        "state/test_commands.py",
+        "test_benchmarks.py",
+        "test_cli_run.py",
+        "test_programs.py",
+        "test_snippets.py",
+    )
+]
+"""What `--fast` leaves out: whole programs, most of whose time is that of their processes."""
+
 _VARIABLE = "RAY_TMPDIR"
 _made = pytest.StashKey[str]()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="leave out tests that run whole programs")
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if config.getoption("--fast") and collection_path in SLOW else None
+
+
 def pytest_configure(config):
+    moved = [str(path) for path in SLOW if not path.exists()]
+    if moved:
+        raise pytest.UsageError(f"SLOW in {__file__} names what is not there: {moved}")
     # Before tests are imported, some of which note the environment. Those who run tests beside
     # this process are started by it, and have the variable from here.
     if _VARIABLE not in os.environ:
