@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "alias": "aioray.cli.alias",
     "completion": "aioray.cli.completion",
     "get": "aioray.cli.getting",
+    "guide": "aioray.cli.guide",
     "list": "aioray.cli.listing",
     "logs": "aioray.cli.logs",
     "memory": "aioray.cli.memory",

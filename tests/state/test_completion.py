@@ -72,6 +72,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["list", "tasks", "-f", "state", "=", "FAILED", "-f", "lang"], ["language="]),
         (["list", "tasks", "-f", "events"], []),
         (["get", "job"], []),
+        (["guide", "actors"], ["actors", "actors-that-restart"]),
     ],
 )  # fmt: skip
 def test_bash_offers(words: list[str], offered: list[str] | None, environment) -> None:
