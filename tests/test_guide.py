@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -69,6 +72,16 @@ def test_readme_has_at_most_400_lines_and_leads_to_every_chapter_in_order() -> N
 def test_links_lead_to_files_that_are_there(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+if find_spec("aioray.core.states") is not None:
+
+    def test_diagrams_of_state_machines_are_those_of_the_tables() -> None:
+        command = [sys.executable, "-m", "aioray.core.states"]
+        drawn = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout
+        written = (FOLDER / "state-machines.md").read_text(encoding="utf-8")
+        shown = written.partition("<!-- states -->\n")[2]
+        assert shown.strip() == drawn.strip(), "put there what the command prints"
 
 
 # ------------------------------------------------------------ the command

@@ -211,7 +211,9 @@ def test_every_program_is_shown_with_its_output(document: Document) -> None:
     ran = {word for command in [*document.outputs, *sessions] for word in shlex.split(command)}
     others = {*(f"{service}.py" for service in document.served), *RECORDED}
     assert set(document.programs) <= ran | others
-    assert all(kind or language in {"sh", "text"} for kind, _, language, _ in document.blocks)
+    assert all(
+        kind or language in {"mermaid", "sh", "text"} for kind, _, language, _ in document.blocks
+    )
 
 
 @pytest.mark.parametrize(("name", "command"), OUTPUTS)

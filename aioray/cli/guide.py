@@ -41,6 +41,7 @@ CHAPTERS = (
     "when-the-program-ends",
     "ray-and-aioray",
     "how-it-works",
+    "state-machines",
     "performance",
     "changes",
 )
