@@ -1,6 +1,6 @@
 """`aioray guide`: the chapters of the guide, read and searched in a terminal.
 
-Room: facade. The chapters are Markdown files in `aioray/guide`. On a terminal one is drawn by rich,
+Room: cli. The chapters are Markdown files in `aioray/guide`. On a terminal one is drawn by rich,
 and paged where it is longer than the screen; elsewhere it is printed as it is written, but for the
 comments that tell the tests what a snippet is. `--grep` counts the lines of that text.
 """

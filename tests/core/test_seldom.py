@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import random
 
-from aioray.core.actors import ActorState
-from aioray.core.intensity import RestartPolicy
-from aioray.core.messages import (
-    Answer,
-    AttemptsNotSent,
+from aioray.core.commands import (
     DiscardWorker,
-    Ended,
-    FailureKind,
-    GroupRemoved,
     KillWorker,
     ReportActor,
     ResolveFailure,
-    ResultLost,
-    ResultWanted,
     Revive,
     SendAttempts,
-    ShutdownRequested,
     StartWorker,
 )
-from aioray.core.model import TaskState, WorkerState
-from aioray.core.scheduler import UNIT, Scheduler
+from aioray.core.devices import UNIT
+from aioray.core.events import (
+    AttemptsNotSent,
+    GroupRemoved,
+    ResultLost,
+    ResultWanted,
+    ShutdownRequested,
+)
+from aioray.core.intensity import RestartPolicy
+from aioray.core.outcomes import Answer, Ended, FailureKind
+from aioray.core.scheduler import Scheduler
+from aioray.core.states import ActorState, TaskState, WorkerState
 
 from .support import SHORT, Core, answer
 from .test_circles import broken, wait
