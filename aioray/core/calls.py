@@ -83,9 +83,7 @@ class ActorCalls:
 
     def dispatch(self, now: float) -> None:
         """Give calls to the actors that may take some."""
-        lanes = self._lanes
-        calling, lanes.calling = lanes.calling, {}
-        for actor in calling:
+        for actor in self._lanes.take_calling():
             self._serve(actor, now)
 
     def _serve(self, actor: Actor, now: float) -> None:

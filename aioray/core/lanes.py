@@ -31,6 +31,11 @@ class Lanes:
         """Begin with none."""
         self.calling: dict[Actor, None] = {}  # those that may be given more calls
 
+    def take_calling(self) -> Iterable[Actor]:
+        """The actors that may be given more calls; from now on it is noted anew."""
+        calling, self.calling = self.calling, {}
+        return calling
+
     def submitted(self, task: Task) -> None:
         """A call was made: it stands behind what its caller has called before."""
         actor = actor_of(task)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import events, facts
 from .actors import ActorSupervisor
 from .attempts import Attempts
 from .backlog import Backlog
@@ -28,43 +29,6 @@ from .calls import ActorCalls
 from .cancellation import Cancellations
 from .devices import UNIT
 from .dispatch import Dispatcher
-from .events import (
-    ActorKilled,
-    ActorReleased,
-    AnswersReceived,
-    AttemptsNotSent,
-    AttemptsReclaimed,
-    AttemptWaits,
-    CancelRequested,
-    GroupRemoved,
-    ResultLost,
-    ResultWanted,
-    Revived,
-    ShutdownRequested,
-    TasksSubmitted,
-    TimerFired,
-    WorkerBlocked,
-    WorkerDied,
-    WorkerExited,
-    WorkerReady,
-    WorkerStartFailed,
-    WorkerUnblocked,
-)
-from .facts import (
-    BackoffEnded,
-    CreationFailed,
-    CreationWaits,
-    DrainEnded,
-    GraceEnded,
-    InterruptUnanswered,
-    PatienceEnded,
-    PauseEnded,
-    ProgressOverdue,
-    ShutdownGraceEnded,
-    StarvationLookDue,
-    StopOverdue,
-    SurplusLookDue,
-)
 from .lanes import Lanes
 from .placement import Placement
 from .pool import WorkerPool
@@ -84,8 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .commands import Command
-    from .events import Event
-    from .facts import Fact
     from .model import Task
 
 __all__ = ["Scheduler"]
@@ -141,41 +103,41 @@ class Scheduler:
         )  # fmt: skip
         self.shutdown = shutdown = Shutdown(turn, table, pool, prefetch, actors, waits)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
-            TasksSubmitted: table.submit,
-            AnswersReceived: news.answer,
-            AttemptsNotSent: news.refuse,
-            AttemptsReclaimed: news.reclaim,
-            WorkerReady: starts.take_ready,
-            WorkerStartFailed: starts.take_start_failure,
-            WorkerDied: pool.take_death,
-            WorkerExited: news.bury,
-            WorkerBlocked: dispatcher.block,
-            WorkerUnblocked: dispatcher.unblock,
-            AttemptWaits: waits.wait,
-            CancelRequested: cancels.cancel,
-            ResultLost: table.lose,
-            ResultWanted: table.want,
-            Revived: table.revive,
-            GroupRemoved: placement.remove,
-            ActorReleased: actors.released,
-            ActorKilled: actors.killed,
-            TimerFired: self._fire,
-            ShutdownRequested: shutdown.request,
+            events.TasksSubmitted: table.submit,
+            events.AnswersReceived: news.answer,
+            events.AttemptsNotSent: news.refuse,
+            events.AttemptsReclaimed: news.reclaim,
+            events.WorkerReady: starts.take_ready,
+            events.WorkerStartFailed: starts.take_start_failure,
+            events.WorkerDied: pool.take_death,
+            events.WorkerExited: news.bury,
+            events.WorkerBlocked: dispatcher.block,
+            events.WorkerUnblocked: dispatcher.unblock,
+            events.AttemptWaits: waits.wait,
+            events.CancelRequested: cancels.cancel,
+            events.ResultLost: table.lose,
+            events.ResultWanted: table.want,
+            events.Revived: table.revive,
+            events.GroupRemoved: placement.remove,
+            events.ActorReleased: actors.released,
+            events.ActorKilled: actors.killed,
+            events.TimerFired: self._fire,
+            events.ShutdownRequested: shutdown.request,
         }
         self._facts: dict[type[Any], Callable[[Any], None]] = {
-            CreationWaits: actors.note_waiting,
-            CreationFailed: actors.creation_failed,
-            BackoffEnded: attempts.end_backoff,
-            GraceEnded: cancels.end_grace,
-            InterruptUnanswered: cancels.repeat,
-            StopOverdue: pool.insist,
-            ProgressOverdue: prefetch.look,
-            SurplusLookDue: pool.stop_surplus,
-            PauseEnded: starts.end_pause,
-            StarvationLookDue: starvation.look,
-            PatienceEnded: actors.lose_patience,
-            DrainEnded: shutdown.end_drain,
-            ShutdownGraceEnded: shutdown.end_grace,
+            facts.CreationWaits: actors.note_waiting,
+            facts.CreationFailed: actors.creation_failed,
+            facts.BackoffEnded: attempts.end_backoff,
+            facts.GraceEnded: cancels.end_grace,
+            facts.InterruptUnanswered: cancels.repeat,
+            facts.StopOverdue: pool.insist,
+            facts.ProgressOverdue: prefetch.look,
+            facts.SurplusLookDue: pool.stop_surplus,
+            facts.PauseEnded: starts.end_pause,
+            facts.StarvationLookDue: starvation.look,
+            facts.PatienceEnded: actors.lose_patience,
+            facts.DrainEnded: shutdown.end_drain,
+            facts.ShutdownGraceEnded: shutdown.end_grace,
         }
         # What the shell asks; it changes nothing.
         self.total, self.available, self.owed = ledger.total, ledger.available, ledger.owed
@@ -188,7 +150,7 @@ class Scheduler:
         self.expects = pool.expects
         self.next_deadline = turn.timers.next
 
-    def handle(self, event: Event, now: float) -> list[Command]:
+    def handle(self, event: events.Event, now: float) -> list[Command]:
         """Take one fact, and return what has to be done about it, in order."""
         turn = self.turn
         turn.begin(now, type(event).__name__, getattr(event, "worker_id", None))
@@ -200,10 +162,10 @@ class Scheduler:
         self.actors.reported.clear()
         return turn.end()
 
-    def _tell(self, fact: Fact) -> None:
+    def _tell(self, fact: facts.Fact) -> None:
         self._facts[type(fact)](fact)
 
-    def _fire(self, _event: TimerFired, now: float) -> None:
+    def _fire(self, _event: events.TimerFired, now: float) -> None:
         for fact in self.turn.timers.due(now):
             self._tell(fact)
             if self.turn.dirty:

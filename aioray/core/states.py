@@ -264,11 +264,10 @@ class Record:
 class Story:
     """The last events and moves, and the one place where states change."""
 
-    __slots__ = ("events", "moves", "now")
+    __slots__ = ("events", "moves")
 
     def __init__(self) -> None:
         """Begin with nothing told."""
-        self.now = 0.0  # of the event that is handled
         self.events: deque[tuple[float, str, int | None]] = deque(maxlen=64)  # type, worker id
         self.moves: deque[tuple[float, str, State, State]] = deque(maxlen=64)
 
@@ -281,7 +280,8 @@ class Story:
                     f"{record!r} cannot become {state.name}: this is a bug in aioray. "
                     f"{record.account()}{self}"
                 )
-            self.moves.append((self.now, record.identity, before, state))
+            now = self.events[-1][0] if self.events else 0.0
+            self.moves.append((now, record.identity, before, state))
         record.state = state
 
     def __str__(self) -> str:

@@ -116,7 +116,7 @@ class Turn:
 
     def begin(self, now: float, event: str, worker_id: int | None) -> None:
         """Take up an event."""
-        self.now = self.story.now = now
+        self.now = now
         self.story.events.append((now, event, worker_id))
 
     def end(self) -> list[Command]:

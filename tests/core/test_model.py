@@ -90,7 +90,6 @@ def test_table_knows_every_state(kind):
 
 def test_illegal_move_tells_the_story():
     story = Story()
-    story.now = 1.0
     story.events.append((1.0, "WorkerDied", 7))
     story.move(Anything(GroupState.PENDING), GroupState.REMOVED)
     with pytest.raises(IllegalMove) as caught:
