@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .events import WorkerDied
     from .model import Actor, Environment, SchedulingClass, Task
     from .resources import Resources
-    from .turn import Turn
+    from .turn import Timer, Turn
 
 __all__ = ["WorkerPool"]
 
@@ -36,6 +36,7 @@ class WorkerPool:
 
     __slots__ = (
         "_resources",
+        "_stops",
         "_surplus_timer",
         "_turn",
         "housed",
@@ -64,6 +65,7 @@ class WorkerPool:
         self.housed = 0  # workers in which an actor lives, is about to, or has lived
         # Workers on their way, and dead ones whose death is not explained yet.
         self.starting: dict[Environment, int] = {}
+        self._stops: dict[int, Timer] = {}  # by worker id: when it is killed if it has not ended
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self.last_id = 0
 
@@ -139,15 +141,15 @@ class WorkerPool:
             if room > 0 and self._turn.life.state is Phase.OPEN:
                 self.start(worker.environment)
 
-    # ------------------------------------------------------------ idle and leaving
-
     def uncount_call(self, worker: Worker, task: Task) -> None:
-        """Take back what `_count_call` did: the attempt never ran."""
+        """Take back what `count_call` did: the attempt never ran."""
         if task.max_calls:
             key = task.function.key
             if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
                 self._move(worker, WorkerState.READY)  # this would have been its last
             worker.calls[key] -= 1
+
+    # ------------------------------------------------------------ idle and leaving
 
     def make_idle(self, worker: Worker, now: float) -> None:
         """Take a worker among the idle ones: it has nothing in flight and holds nothing."""
@@ -194,16 +196,15 @@ class WorkerPool:
         """Ask a worker to end, and kill it if it takes too long."""
         self._move(worker, WorkerState.STOPPING)
         self._turn.out.append(StopWorker(worker.id))
-
         actor = worker.actor
         patience = STOP_SECONDS if actor is None else actor.stop_seconds
-        self._turn.timers.set(now + patience, StopOverdue(worker))
+        self._stops[worker.id] = self._turn.timers.set(now + patience, StopOverdue(worker))
 
     def insist(self, fact: StopOverdue) -> None:
         """Kill a worker that was asked to end, and has not."""
         worker = fact.worker
-        if self.workers.get(worker.id) is worker:
-            self.kill(worker)
+        del self._stops[worker.id]
+        self.kill(worker)
 
     def kill(self, worker: Worker) -> None:
         """Kill a worker, unless it is dead or killed already."""
@@ -280,6 +281,9 @@ class WorkerPool:
             if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
                 self.starting[worker.environment] -= 1
             self.drop_idle(worker)
+            stop = self._stops.pop(worker_id, None)
+            if stop is not None:
+                self._turn.timers.cancel(stop)
         return worker
 
     # ------------------------------------------------------------ actors

@@ -117,9 +117,9 @@ def assigned_states(tree):
         for target in targets(function)
     }
     for target in targets(tree):
-        if isinstance(target, ast.Attribute) and target.attr == "state":
-            if id(target) not in initial:
-                yield ast.unparse(target)
+        state = isinstance(target, ast.Attribute) and target.attr == "state"
+        if state and id(target) not in initial:
+            yield ast.unparse(target)
 
 
 def test_order_names_every_module_once():
