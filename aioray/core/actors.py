@@ -87,7 +87,7 @@ class ActorSupervisor:
         self.wait(fact.actor)
 
     def wait(self, actor: Actor) -> None:
-        """Its creation waits for arguments, or for a worker."""
+        """Take note that the creation of an actor waits for arguments, or for a worker."""
         unready = actor.creation.state is TaskState.PENDING_ARGS_AVAIL
         state = ActorState.DEPENDENCIES_UNREADY if unready else ActorState.PENDING_CREATION
         known = actor in self.living
@@ -98,19 +98,19 @@ class ActorSupervisor:
             self._report(actor)
 
     def _report(self, actor: Actor) -> None:
-        """Its state has changed. Once in an event: it is the last of them that the shell sees."""
+        """Order that a state is told; once in an event, as the shell sees the last of them."""
         if actor not in self.reported:
             self.reported.add(actor)
             self._turn.out.append(ReportActor(actor))
 
     def placed(self, worker: Worker, task: Task) -> None:
-        """A creation was given to a worker."""
+        """Give an actor the worker that has got its creation."""
         actor = task.actor
         assert actor is not None
         self._pool.house(worker, actor)
 
     def let_go(self, actor: Actor, worker: Worker) -> None:
-        """A creation did not begin: its worker is as any other again.
+        """Take a worker back from an actor whose creation did not begin there.
 
         And it need not begin any more if nobody wants the actor.
         """
@@ -122,7 +122,7 @@ class ActorSupervisor:
             self.die(actor, DeathCause.OUT_OF_SCOPE)
 
     def taken_back(self, task: Task, worker: Worker) -> None:
-        """An attempt that never ran was taken out of a worker."""
+        """Count an attempt out that never ran, and was taken back from a worker."""
         if task.actor is not None:
             self.let_go(task.actor, worker)
         else:
@@ -142,7 +142,7 @@ class ActorSupervisor:
     # ------------------------------------------------------------ ends
 
     def released(self, event: ActorReleased, now: float) -> None:
-        """The last handle is gone."""
+        """End an actor to which no handle is left."""
         actor = event.actor
         actor.released = True
         worker = actor.worker
@@ -156,7 +156,7 @@ class ActorSupervisor:
         self._turn.dirty = True
 
     def killed(self, event: ActorKilled, now: float) -> None:
-        """Somebody wants it to end at once."""
+        """End an actor at once, for good or as if it had crashed."""
         actor = event.actor
         if actor.state is ActorState.DEAD:
             return
@@ -170,7 +170,7 @@ class ActorSupervisor:
         self._turn.dirty = True
 
     def _killed_unborn(self, actor: Actor) -> None:
-        """A kill before it is made, or made again, uses up a restart, and nothing else. As in Ray.
+        """Use up a restart, and no more, for a kill before an actor is made (again). As in Ray.
 
         `exited` does that for one that has a worker.
         """
@@ -234,14 +234,14 @@ class ActorSupervisor:
         self._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
     def end(self) -> None:
-        """Everything is over: no actor comes back when its worker ends."""
+        """End all actors: none comes back when its worker ends."""
         for actor in tuple(self.living):
             self.die(actor, DeathCause.SHUTDOWN)
 
     def exited(
         self, worker: Worker, event: WorkerExited, harmed: Sequence[Task], now: float
     ) -> None:
-        """The worker of an actor is reaped: what it ran is harmed, and it may start again."""
+        """Judge the end of an actor's worker: what it ran is harmed, and it may start again."""
         actor = worker.actor
         assert actor is not None
         self._pool.lost_tenant(actor)
@@ -332,7 +332,7 @@ class ActorSupervisor:
     def _harmed(
         self, task: Task, actor: Actor, worker: Worker, event: WorkerExited, now: float
     ) -> None:
-        """A call was running when the worker of its actor died."""
+        """Judge a call that was running when the worker of its actor died."""
         lane = task.scheduling_class
         lane.leases -= 1
         if task.cancellation is not None:

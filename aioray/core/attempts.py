@@ -51,7 +51,7 @@ class Attempts:
         self.last_seq = 0
 
     def begin(self, task: Task, worker: Worker, now: float) -> None:
-        """A new attempt of the task is on its way to the worker."""
+        """Begin a new attempt of a task, on its way to a worker."""
         self.last_seq = seq = self.last_seq + 1
         task.seq = seq
         task.worker = worker
@@ -91,7 +91,7 @@ class Attempts:
         task.failures.append(record)
 
     def judge(self, task: Task, worker: Worker, answer: Answer, now: float) -> None:
-        """An attempt has ended without a value: try again, or fail the task.
+        """Judge an attempt that has ended without a value: try again, or fail the task.
 
         If it was to be cancelled, and raises that one which it waited for was, that is how the
         cancel has reached it: a recursive one is after both, and either may hear of it first.

@@ -127,7 +127,7 @@ class ActorCalls:
         self._prefetch.watch(worker)
 
     def progressed(self, worker: Worker, now: float) -> None:
-        """An actor has answered, or calls were taken back from it."""
+        """Let an actor go on that has answered, or lost calls that were taken back."""
         actor = worker.actor
         assert actor is not None
         worker.last_progress = now
@@ -137,7 +137,7 @@ class ActorCalls:
         self._serve(actor, now)
 
     def answers(self, worker: Worker, event: AnswersReceived | AttemptsNotSent, now: float) -> None:
-        """What the worker of an actor has answered, or is taken for its answers."""
+        """Take what the worker of an actor has answered, or is taken for its answers."""
         actor = worker.actor
         assert actor is not None
         results: list[tuple[Task, Any]] = []
@@ -205,7 +205,7 @@ class ActorCalls:
         )
 
     def _argument_lost(self, task: Task, worker: Worker) -> None:
-        """An attempt could not begin."""
+        """Let a call, or a creation, wait again whose attempt could not begin."""
         actor = task.actor
         if actor is not None:
             self._supervisor.let_go(actor, worker)

@@ -158,7 +158,7 @@ class Dispatcher:
             self._pass_over(cls, now)
 
     def _pass_over(self, cls: SchedulingClass, now: float) -> None:
-        """Too little is free for this class: later ones may go ahead, but not for ever."""
+        """Let later classes go ahead of one for which too little is free, but not for ever."""
         if self._resources.never_fits(cls):
             del self._backlog.waiting[
                 cls
@@ -230,7 +230,7 @@ class Dispatcher:
         self._fill(worker, cls, target - in_flight, now)
 
     def go_on(self, worker: Worker, now: float) -> None:
-        """A worker has answered or given back: keep it busy, or let go of what it holds."""
+        """Keep a worker busy that has answered or given back, or let go of what it holds."""
         if worker.actor is not None:
             self._calls.progressed(worker, now)
             return

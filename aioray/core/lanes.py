@@ -37,7 +37,7 @@ class Lanes:
         return calling
 
     def submitted(self, task: Task) -> None:
-        """A call was made: it stands behind what its caller has called before."""
+        """Put a new call behind what its caller has called before, if that waits in a line."""
         actor = actor_of(task)
         line = actor.lines.get(task.caller) if actor.ordered else None
         if line is not None:
@@ -45,7 +45,7 @@ class Lanes:
             actor.held.add(task.number)
 
     def waits(self, task: Task) -> None:
-        """A call waits for an argument, or for its next attempt: what comes later waits for it."""
+        """Let a call that is not ready head the line of its caller, before all later ones."""
         actor = actor_of(task)
         if not actor.ordered or task.number in actor.held:
             return
@@ -63,7 +63,7 @@ class Lanes:
         actor.held.update(task.number for task in line)
 
     def enqueue(self, task: Task, *, front: bool) -> None:
-        """A call is ready to run."""
+        """Queue a call that is ready to run, in its lane or its line."""
         actor = actor_of(task)
         self.calling[actor] = None
         line = actor.lines.get(task.caller)
@@ -89,7 +89,7 @@ class Lanes:
             del actor.lines[caller]
 
     def drop(self, task: Task) -> None:
-        """A call that may be waiting here has failed."""
+        """Take out a call that has failed, if it waits here."""
         actor = actor_of(task)
         self.count(actor, task.caller, 1)
         if task.number in actor.held:
@@ -103,7 +103,7 @@ class Lanes:
             task.scheduling_class.queue.remove(task)
 
     def recovered(self, task: Task) -> None:
-        """The value of a call was lost, and it is to run again."""
+        """Count a call as unfinished again, whose value was lost."""
         self.count(actor_of(task), task.caller, -1)
 
     @staticmethod

@@ -152,7 +152,7 @@ class TaskTable:
             self._backlog.put(task)
 
     def finish(self, task: Task, answer: Answer, results: list[tuple[Task, Any]]) -> None:
-        """The task has its value, which goes to the results that are about to be told."""
+        """Finish a task with its value, which goes to the results that are about to be told."""
         self._move(task, _FINISHED)
         task.started_at = answer.started_at
         task.seconds = answer.duration
@@ -257,7 +257,7 @@ class TaskTable:
     # ------------------------------------------------------------ again
 
     def next_attempt(self, task: Task) -> None:
-        """What the task does from now on is another attempt."""
+        """Count from now on what the task does as another attempt."""
         task.attempt += 1
         task.worker = None
         task.seq = 0
@@ -307,7 +307,7 @@ class TaskTable:
             self._turn.out.append(Revive(task))
 
     def wait_for_lost(self, task: Task) -> None:
-        """The attempt could not begin: nothing has failed, and nothing is counted."""
+        """Let a task wait again whose attempt could not begin: nothing has failed."""
         task.worker = None
         task.seq = 0
         if task.cancellation is not None:

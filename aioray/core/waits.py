@@ -39,7 +39,7 @@ class Waits:
         self.blocked: circles.Blocked = {}
 
     def wait(self, event: AttemptWaits, now: float) -> None:
-        """An attempt blocks, or goes on. If it closes a circle, one call fails."""
+        """Note that an attempt blocks, or goes on; if it closes a circle, one call fails."""
         seq = event.seq
         task = self._pool.task_in_flight(event.worker_id, seq)
         needed = frozenset(task for task in event.tasks if task.number in self._table.unfinished)
@@ -64,7 +64,7 @@ class Waits:
         self._turn.dirty = True
 
     def forget(self, tasks: Sequence[Task]) -> None:
-        """Attempts have died."""
+        """Forget attempts that have died."""
         if self.blocked:
             for task in tasks:
                 self.blocked.pop(task.seq, None)
