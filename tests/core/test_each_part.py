@@ -354,6 +354,14 @@ def test_last_call_of_max_calls_retires_a_worker_and_orders_its_successor():
     assert worker.state is WorkerState.READY
 
 
+def test_only_an_idle_worker_of_its_environment_could_take_a_class():
+    parts = Parts(1)
+    assert not parts.pool.has_idle(parts.cls())
+    parts.worker()
+    assert parts.pool.has_idle(parts.cls())
+    assert not parts.pool.has_idle(parts.cls(environment="other"))
+
+
 def test_dead_worker_is_idle_no_more_and_stands_for_a_start():
     parts = Parts(1)
     worker = parts.worker()
@@ -698,6 +706,17 @@ def test_attempts_that_were_not_sent_fail():
     task = parts.running(max_retries=0)
     parts.news.refuse(AttemptsNotSent(1, [answer(task, Ended.RAISED)]), 1.0)
     assert [command.task for command in parts.ordered()] == [task]
+
+
+def test_calls_that_were_not_sent_fail_too():
+    parts = Parts(1)
+    actor = parts.alive()
+    call = parts.call(actor)
+    parts.calls.dispatch(0.0)
+    parts.ordered()
+    parts.news.refuse(AttemptsNotSent(1, [answer(call, Ended.RAISED)]), 1.0)
+    assert [command.task for command in parts.ordered()] == [call]
+    assert parts.turn.dirty
 
 
 def test_attempts_that_come_back_are_queued_again():

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from aioray.core.model import Worker
+from aioray.core.groups import Group
+from aioray.core.model import Cancellation, Worker
 from aioray.core.states import (
     MACHINES,
     ActorState,
@@ -14,6 +15,7 @@ from aioray.core.states import (
     GroupState,
     IllegalMove,
     Phase,
+    Record,
     Story,
     TaskState,
     WorkerState,
@@ -106,9 +108,18 @@ def test_every_record_has_a_name_in_stories():
     actor = core.alive()
     told = {identity for _, identity, _, _ in core.scheduler.turn.story.moves}
     assert told == {"worker 1", f"the actor of task {actor.creation.number}"}
-    core.called(actor)[0].state = TaskState.FAILED
-    records = (actor, actor.worker, actor.creation, core.scheduler.turn.life)
+    life = core.scheduler.turn.life
+    records = (actor, actor.worker, actor.creation, life)
     assert [record.account() != "" for record in records] == [False, False, True, False]
+
+
+def test_records_that_move_seldom_have_names_too():
+    life = Core().scheduler.turn.life
+    assert (life.identity, repr(life)) == ("the engine", "<Engine OPEN>")
+    assert Group("ab", ()).identity == "placement group ab"
+    assert Cancellation().identity == "a cancel"
+    plain = Record()
+    assert (plain.identity, plain.account()) == (repr(plain), "")
 
 
 def test_usual_moves_of_tasks_are_not_written_down():
