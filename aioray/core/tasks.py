@@ -107,9 +107,7 @@ class TaskTable:
         parent.children[task.number] = task
 
     def _leave(self, parent: Task, task: Task) -> None:
-        children = parent.children
-        if children is not None:
-            children.pop(task.number, None)
+        (parent.children or {}).pop(task.number, None)
 
     @staticmethod
     def _takes_children_along(task: Task) -> bool:

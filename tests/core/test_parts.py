@@ -21,7 +21,6 @@ ORDER = (
     # words and records
     "states",
     "devices",
-    "extents",
     "outcomes",
     "queues",
     "retries",
