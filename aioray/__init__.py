@@ -98,23 +98,12 @@ if TYPE_CHECKING:
         util,
     )
     from aioray.actor import exit_actor, method
+    from aioray.api.actors import get_actor, kill
+    from aioray.api.cluster import available_resources, cluster_resources, nodes, timeline
     from aioray.api.engines import Engine
+    from aioray.api.objects import cancel, get, put, wait
     from aioray.api.progress import progress
-    from aioray.api.session import (
-        available_resources,
-        cancel,
-        cluster_resources,
-        get,
-        get_actor,
-        init,
-        is_initialized,
-        kill,
-        nodes,
-        put,
-        shutdown,
-        timeline,
-        wait,
-    )
+    from aioray.api.session import init, is_initialized, shutdown
     from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
     from aioray.client.refs import ObjectRef
     from aioray.core.intensity import RestartPolicy
@@ -138,25 +127,25 @@ else:
         "RetryPolicy": "retry",
         "RetryTask": "exceptions",
         "RuntimeContext": "runtime_context",
-        "available_resources": "api.session",
-        "cancel": "api.session",
-        "cluster_resources": "api.session",
+        "available_resources": "api.cluster",
+        "cancel": "api.objects",
+        "cluster_resources": "api.cluster",
         "exit_actor": "actor",
-        "get": "api.session",
-        "get_actor": "api.session",
+        "get": "api.objects",
+        "get_actor": "api.actors",
         "get_gpu_ids": "runtime_context",
         "get_runtime_context": "runtime_context",
         "init": "api.session",
         "is_initialized": "api.session",
-        "kill": "api.session",
+        "kill": "api.actors",
         "method": "actor",
-        "nodes": "api.session",
+        "nodes": "api.cluster",
         "progress": "api.progress",
-        "put": "api.session",
+        "put": "api.objects",
         "remote": "remote_function",
         "shutdown": "api.session",
-        "timeline": "api.session",
-        "wait": "api.session",
+        "timeline": "api.cluster",
+        "wait": "api.objects",
     }
     _SUBMODULES = frozenset(
         {

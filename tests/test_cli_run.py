@@ -477,7 +477,7 @@ def test_alias_is_installed_for_an_environment_and_removed(environment: Path) ->
     for _ in range(2):
         assert "from now on" in run(*alias, "install").stdout
     code = "import ray, importlib.metadata as m; print(ray.get.__module__, m.version('ray'))"
-    assert run("python", "-c", code).stdout == "aioray.api.session 2.60.0\n"
+    assert run("python", "-c", code).stdout == "aioray.api.objects 2.60.0\n"
     assert run("ray", "--version").stdout == "ray, version 2.60.0\n"
     assert "`ray start`" in run("ray", "start").stderr
     assert "was removed" in run(*alias, "uninstall").stdout

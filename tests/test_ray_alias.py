@@ -353,7 +353,7 @@ def test_alias_loads_nothing_but_itself_in_a_fresh_process() -> None:
 
 ASKS = "import ray.util, importlib.metadata as m; print(ray.__name__, ray.get.__module__, "
 ASKS += "m.version('ray'))"
-SAME = "ray aioray.api.session 2.60.0\n"
+SAME = "ray aioray.api.objects 2.60.0\n"
 
 
 def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

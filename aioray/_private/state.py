@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioray.api.session import (
-    available_resources,
-    client_for_call,
-    cluster_resources,
-    nodes,
-    timeline,
-)
+from aioray.api.cluster import available_resources, cluster_resources, nodes, timeline
+from aioray.api.session import client_for_call
 
 __all__ = [
     "GlobalState",

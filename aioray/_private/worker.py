@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from aioray.api.session import RayContext, get, init, is_initialized, kill, put, shutdown, wait
+from aioray.api.actors import kill
+from aioray.api.objects import get, put, wait
+from aioray.api.session import RayContext, init, is_initialized, shutdown
 from aioray.client.current import place
 from aioray.client.protocol import registry
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.protocol import activate
 from ..engine import engine
-from . import session as api
+from . import actors, cluster, objects
 from .notebook import attach
 
 if TYPE_CHECKING:
@@ -80,16 +80,16 @@ class Engine:
                 "for one with a thread of its own"
             )
         if TYPE_CHECKING:  # see below; this is how checkers know them with all overloads
-            self.get = api.get
-            self.put = api.put
-            self.wait = api.wait
-            self.cancel = api.cancel
-            self.kill = api.kill
-            self.get_actor = api.get_actor
-            self.nodes = api.nodes
-            self.cluster_resources = api.cluster_resources
-            self.available_resources = api.available_resources
-            self.timeline = api.timeline
+            self.get = objects.get
+            self.put = objects.put
+            self.wait = objects.wait
+            self.cancel = objects.cancel
+            self.kill = actors.kill
+            self.get_actor = actors.get_actor
+            self.nodes = cluster.nodes
+            self.cluster_resources = cluster.cluster_resources
+            self.available_resources = cluster.available_resources
+            self.timeline = cluster.timeline
 
     def start(self) -> None:
         """Begin on the running loop; workers come up in the background.
@@ -140,13 +140,13 @@ class Engine:
         return self._client.pids()
 
     if not TYPE_CHECKING:
-        get = _with_engine(api.get, on_refs=True)
-        put = _with_engine(api.put)
-        wait = _with_engine(api.wait, on_refs=True)
-        cancel = _with_engine(api.cancel, on_refs=True)
-        kill = _with_engine(api.kill, on_refs=True)
-        get_actor = _with_engine(api.get_actor)
-        nodes = _with_engine(api.nodes)
-        cluster_resources = _with_engine(api.cluster_resources)
-        available_resources = _with_engine(api.available_resources)
-        timeline = _with_engine(api.timeline)
+        get = _with_engine(objects.get, on_refs=True)
+        put = _with_engine(objects.put)
+        wait = _with_engine(objects.wait, on_refs=True)
+        cancel = _with_engine(objects.cancel, on_refs=True)
+        kill = _with_engine(actors.kill, on_refs=True)
+        get_actor = _with_engine(actors.get_actor)
+        nodes = _with_engine(cluster.nodes)
+        cluster_resources = _with_engine(cluster.cluster_resources)
+        available_resources = _with_engine(cluster.available_resources)
+        timeline = _with_engine(cluster.timeline)

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from aioray.api.notebook import kernel_shell
-from aioray.api.session import get, wait
+from aioray.api.objects import get, wait
 from aioray.client.current import place
 from aioray.client.generators import ObjectRefGenerator
 from aioray.client.protocol import refuse_to_block

@@ -826,7 +826,7 @@ class Engine:
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> CancelRequest:
-        """Ask for a cancel. See `aioray.api.session.cancel`."""
+        """Ask for a cancel. See `aioray.api.objects.cancel`."""
         request = CancelRequest(self)
         if entry.task is None or entry.outcome is not None:
             request.resolve(_cancel_outcome(entry))
@@ -877,7 +877,7 @@ class Engine:
     # ------------------------------------------------------------ client: objects
 
     def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value. See `aioray.api.session.put`."""
+        """Store a value. See `aioray.api.objects.put`."""
         if self._objects is None or self._closed:
             self._refuse_lost()
             raise RuntimeError("This engine is not running. Start another one.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from aioray.api.session import get, wait
+from aioray.api.objects import get, wait
 from aioray.exceptions import ActorDiedError, RayTaskError
 
 if TYPE_CHECKING:

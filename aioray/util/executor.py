@@ -13,7 +13,8 @@ import operator
 import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from aioray.api.session import cancel, init
+from aioray.api.objects import cancel
+from aioray.api.session import init
 from aioray.client.futures import RefFuture
 from aioray.client.protocol import registry
 from aioray.client.refs import ObjectRef, resolve_into

@@ -90,7 +90,7 @@ class PlacementGroup:
         Raises TaskPlacementGroupRemoved if the group is removed, RuntimeError on the engine's own
         event loop: there `await` what `ready` returns.
         """
-        from aioray.api.session import get, wait
+        from aioray.api.objects import get, wait
 
         ref = self.ready()
         ready, _ = wait([ref], timeout=max(0, timeout_seconds))

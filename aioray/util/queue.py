@@ -16,7 +16,8 @@ import functools
 import queue
 from typing import TYPE_CHECKING, Any
 
-from aioray.api.session import cancel, get, kill, wait
+from aioray.api.actors import kill
+from aioray.api.objects import cancel, get, wait
 from aioray.exceptions import RayError
 from aioray.remote_function import remote
 

@@ -434,7 +434,7 @@ class Connection:
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> _CancelRequest:
-        """Ask for a cancel. See `aioray.api.session.cancel`."""
+        """Ask for a cancel. See `aioray.api.objects.cancel`."""
         seq = self._asking().seq
         request = self.channel.begin(seq, Ask.CANCEL, entry.binary(), force, recursive, grace)
         return _CancelRequest(self, seq, request)

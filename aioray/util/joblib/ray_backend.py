@@ -11,7 +11,8 @@ from typing import Any
 
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, PoolManagerMixin
 
-from aioray.api.session import client_for_call, cluster_resources
+from aioray.api.cluster import cluster_resources
+from aioray.api.session import client_for_call
 from aioray.client.protocol import refuse_to_block
 from aioray.util.multiprocessing.pool import Pool
 

@@ -14,7 +14,8 @@ from functools import partial
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # not in typeshed
 from typing import TYPE_CHECKING, Any
 
-from aioray.api.session import cancel, client_for_call, get
+from aioray.api.objects import cancel, get
+from aioray.api.session import client_for_call
 from aioray.client.protocol import activate
 from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.shared.failures import rebuild

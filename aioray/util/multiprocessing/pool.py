@@ -19,7 +19,8 @@ from functools import cache
 from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Pool raises
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aioray.api.session import cancel, client_for_call, get, init
+from aioray.api.objects import cancel, get
+from aioray.api.session import client_for_call, init
 from aioray.client.current import place
 from aioray.client.protocol import activate, refuse_to_block, registry
 from aioray.client.signatures import name_of
