@@ -1,4 +1,4 @@
-"""The functions of the API that begin and end a session: init, shutdown; and whose client a call uses.
+"""Begins and ends sessions, `init` and `shutdown`, and finds the client that a call uses.
 
 Room: api. Checks and translates; an engine does the rest. Three ways in, one engine: `init()` in
 a plain script starts it on a thread of its own; in a running event loop it lives in that loop,
