@@ -100,13 +100,11 @@ class WorkerPool:
         return None
 
     def take_idle(self, cls: SchedulingClass) -> Worker | None:
-        """Take the idle worker that is to have the next lease of this class, if there is one.
+        """Take the idle worker that is to have the next lease of this class; None: none suits.
 
-        There must be room for the lease.
+        There must be room for the lease, and an idle worker of the environment.
         """
-        idle = self.idle.get(cls.environment)
-        if not idle:
-            return None
+        idle = self.idle[cls.environment]
         if not self._resources.apart:
             worker = idle.pop()
         elif (found := self._find_idle(idle, cls)) is not None:

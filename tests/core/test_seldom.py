@@ -183,3 +183,18 @@ def test_retry_in_front_leaves_what_a_stalled_worker_was_given_later() -> None:
     core.timer(10.005)
     commands = core.answer(2, answer(old, Ended.RAISED_RETRYABLE), now=11.0)
     assert SendAttempts(2, [old]) in commands
+
+
+def test_news_that_attempts_were_not_sent_to_a_worker_that_is_gone_change_nothing() -> None:
+    core = Core()
+    task = core.running()
+    assert core(AttemptsNotSent(task.worker.id + 1, [answer(task, Ended.RAISED, "full")])) == []
+    assert task.state is TaskState.SUBMITTED_TO_WORKER
+
+
+def test_shutdown_that_kills_can_be_asked_for_again() -> None:
+    core = Core()
+    task = core.running()
+    core(ShutdownRequested(0.0))
+    assert task.state is TaskState.FAILED
+    assert core(ShutdownRequested(0.0)) == []
