@@ -147,8 +147,6 @@ class WorkerNews:
             return
         if worker.actor is not None:
             self._calls.answers(worker, event, now)
-            if worker.actor is None:
-                self._dispatcher.go_on(worker, now)
         else:
             for answer in event.answers:
                 task = worker.in_flight.pop(answer.seq, None)

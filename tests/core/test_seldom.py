@@ -198,3 +198,13 @@ def test_shutdown_that_kills_can_be_asked_for_again() -> None:
     core(ShutdownRequested(0.0))
     assert task.state is TaskState.FAILED
     assert core(ShutdownRequested(0.0)) == []
+
+
+def test_creation_that_could_not_be_sent_fails_its_actor() -> None:
+    core = Core()
+    actor = core.making()
+    worker = actor.worker
+    commands = core(AttemptsNotSent(worker.id, [answer(actor.creation, Ended.RAISED, "full")]))
+    (failure,) = [command for command in commands if isinstance(command, ResolveFailure)]
+    assert (failure.task, failure.failure.detail) == (actor.creation, "full")
+    assert (actor.state, worker.state) == (ActorState.DEAD, WorkerState.STOPPING)
