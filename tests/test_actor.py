@@ -20,6 +20,7 @@ from aioray.actor import (
     ActorMethod,
     make_actor_class,
 )
+from aioray.client import arguments
 from aioray.client import definitions as calls
 from aioray.client.current import place
 from aioray.client.environments import WorkerEnvironment
@@ -642,7 +643,7 @@ def test_class_that_cannot_be_serialized_is_named() -> None:
 
     call, _ = _creation(aioray.remote(Holds))
     with pytest.raises(TypeError, match="Could not serialize the class 'Holds'"):
-        calls.export(call)
+        arguments.export(call)
 
 
 @pytest.mark.parametrize("of", ["class", "method"])
@@ -653,7 +654,7 @@ def test_argument_that_cannot_be_serialized_is_named(client: NotingClient, of: s
     call, args, kwargs = (client.created if of == "class" else client.submitted)[0]
     owner: Any = client
     with pytest.raises(TypeError, match="start" if of == "class" else "by"):
-        calls.serialize_call(call, call.code.name, args, kwargs, owner)
+        arguments.serialize_call(call, call.code.name, args, kwargs, owner)
 
 
 # --- names, kill, cancel -----------------------------------------------------------------------

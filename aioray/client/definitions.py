@@ -1,9 +1,10 @@
-"""What a call is before anybody runs it, or makes an actor: checked, serialized, described.
+"""Describes what the options of a call mean, before anybody runs it, or makes an actor.
 
 Room: client, because tasks call remote functions too. Runs in the caller's
 thread: whatever is wrong with a call is raised there. A `Definition` is all that one function's
-options mean for its tasks, and can be sent; a call adds its arguments. An `ActorDefinition` is that
-for a class and its actors, a `MethodDefinition` for a method and its calls.
+options mean for its tasks, and can be sent; a call adds what `arguments` has serialized. An
+`ActorDefinition` is that for a class and its actors, a `MethodDefinition` for a method and its
+calls.
 """
 
 from __future__ import annotations
@@ -13,24 +14,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..options.actor import is_ordered, lanes_of
 from ..options.task import DEFAULT_MAX_RETRIES, default_max_retries
-from ..shared.serializability import explain, largest
-from ..shared.serialization import ArgumentSlot, dump, dump_function, dumps
+from ..shared.serialization import dump_function
 from .environments import WorkerEnvironment, extend
 from .placement import Where, where_to_run
-from .refs import ObjectRef
-from .signatures import signature_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ..core.devices import Demand
     from ..core.intensity import RestartPolicy
     from ..core.retries import RetryPolicy
     from ..options.actor import ActorOptions
     from ..options.checks import RetryExceptions
-    from ..shared.serialization import Pieces
-    from .protocol import Call, Client
-    from .refs import ObjectEntry
+    from .protocol import Call
 
 __all__ = [
     "ActorDefinition",
@@ -39,13 +35,8 @@ __all__ = [
     "define",
     "define_actor",
     "define_method",
-    "export",
     "max_retries_now",
-    "serialize",
-    "serialize_call",
 ]
-
-MAX_CODE = 95 * 1024 * 1024  # bytes of a function, or a class, with what it has captured; as in Ray
 
 # The dict behind os.environ. Looking there costs a twentieth of asking os.environ, which raises and
 # catches for what is not set, and this is asked at every submission.
@@ -198,99 +189,3 @@ def max_retries_now() -> int:
     if known is None or b"AIORAY_TASK_MAX_RETRIES" in known or b"RAY_TASK_MAX_RETRIES" in known:
         return default_max_retries(os.environ)
     return DEFAULT_MAX_RETRIES
-
-
-def export(call: Call) -> tuple[bytes, Sequence[Any]]:
-    """The code of the function or class, and the refs that it has captured.
-
-    Raises TypeError if something cannot be serialized, ValueError if it is as large as only data
-    can be: every process that runs it would have a copy.
-    """
-    target, name = call.code.function, call.code.name
-    kind = "class" if isinstance(target, type) else "function"
-    try:
-        code, refs = dump_function(target)
-    except Exception as error:  # whatever a foreign __reduce__ may raise
-        report = explain(target, name, dumps)
-        raise TypeError(f"Could not serialize the {kind} {name!r}:\n{report}") from error
-    if len(code) > MAX_CODE:
-        raise ValueError(_too_large(target, name, kind, len(code)))
-    return code, refs
-
-
-def _too_large(target: Any, name: str, kind: str, size: int) -> str:
-    what = f"actor {name}" if kind == "class" else f"remote function {target.__module__}.{name}"
-    found = "".join(f"\n  {path}: {n >> 20} MiB" for path, n in largest(target, name, dumps))
-    return (
-        f"The {what} is too large ({size >> 20} MiB > FUNCTION_SIZE_ERROR_THRESHOLD="
-        f"{MAX_CODE >> 20} MiB). Check that its definition is not implicitly capturing a large "
-        f"array or other object in scope. Tip: use aioray.put() to put large objects in the "
-        f"object store, and pass the refs as arguments. It has captured:{found}"
-    )
-
-
-def serialize_call(
-    call: Call, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], client: Client
-) -> tuple[bytes | Pieces, list[ObjectEntry] | None, Sequence[Any]]:
-    """The arguments, serialized; the entries of top-level refs; and the refs inside values.
-
-    Raises TypeError if something cannot be serialized, ValueError for another client's ref.
-    """
-    entries: list[ObjectEntry] | None = None
-    if not args and not kwargs:
-        return b"", None, ()
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) is ObjectRef:
-            entries = []
-            args, kwargs = _fill_slots(args, kwargs, entries, client)
-            break
-    try:
-        payload, refs = dump((args, kwargs))
-    except Exception as error:  # whatever a foreign __reduce__ may raise
-        report = _blame(call, args, kwargs)
-        raise TypeError(
-            f"Could not serialize the arguments of {name}.remote():\n{report}"
-        ) from error
-    return payload, entries, refs
-
-
-def _fill_slots(
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    entries: list[ObjectEntry],
-    client: Client,
-) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Replace top-level refs by slots, and collect their entries."""
-
-    def slot(value: Any) -> Any:
-        if type(value) is not ObjectRef:
-            return value
-        entry = value._entry
-        if entry.owner() is not client:
-            raise ValueError(
-                f"{value!r} belongs to another engine. Get its value there and pass that."
-            )
-        entries.append(entry)
-        return ArgumentSlot(len(entries) - 1)
-
-    return tuple([slot(item) for item in args]), {key: slot(item) for key, item in kwargs.items()}
-
-
-def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequence[Any]]:
-    """`dump`, with a TypeError that names the member of `what`, called `root`, that is to blame."""
-    try:
-        return dump(value)
-    except Exception as error:  # whatever a foreign __reduce__ may raise
-        report = explain(value, root, dumps)
-        raise TypeError(f"Could not serialize {what}:\n{report}") from error
-
-
-def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Which parameter cannot be serialized, and what in it."""
-    bound = signature_of(call.code.function).bind(*args, **kwargs).arguments
-    for name, value in bound.items():
-        try:
-            dump(value)
-        except Exception:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
-            return explain(value, name, dumps)
-    return explain((args, dict(kwargs)), "arguments", dumps)

@@ -33,9 +33,9 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..client.arguments import serialize
 from ..client.awaiting import get_running_loop
 from ..client.call_sites import recorder
-from ..client.definitions import serialize
 from ..client.generators import DynamicObjectRefGenerator
 from ..client.protocol import activate, refuse_to_block, registry
 from ..client.refs import ObjectEntry, ObjectRef, StoredFailure

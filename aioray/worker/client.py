@@ -24,6 +24,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..client.arguments import export, serialize, serialize_call
 from ..client.call_sites import recorder
 from ..client.current import place, running
 from ..client.definitions import (
@@ -33,10 +34,7 @@ from ..client.definitions import (
     define,
     define_actor,
     define_method,
-    export,
     max_retries_now,
-    serialize,
-    serialize_call,
 )
 from ..client.environments import WorkerEnvironment
 from ..client.generators import ObjectRefGenerator

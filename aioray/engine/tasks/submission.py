@@ -14,14 +14,13 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...client.arguments import export, serialize_call
 from ...client.definitions import (
     Definition,
     define,
     define_actor,
     define_method,
-    export,
     max_retries_now,
-    serialize_call,
 )
 from ...client.environments import WorkerEnvironment, extend
 from ...client.generators import ObjectRefGenerator

@@ -15,8 +15,8 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from ...client.arguments import serialize
 from ...client.current import ThisActor, place
-from ...client.definitions import serialize
 from ...shared import ids
 from ...shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ...shared.printable import printable
