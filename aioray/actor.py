@@ -38,17 +38,15 @@ from .exceptions import (
     PendingCallsLimitExceeded,
     UnsupportedFeatureError,
 )
-from .options.actor import (
+from .shared import ids
+from .shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
+from .shared.options import (
     MethodOptions,
     is_ordered,
     lanes_of,
-    parse_actor_options,
-    parse_method_options,
     resolve_call,
     resolve_method,
 )
-from .shared import ids
-from .shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
 from .shared.serialization import dump_function
 
 if TYPE_CHECKING:
@@ -72,10 +70,10 @@ if TYPE_CHECKING:
     )
     from .client.generators import ObjectRefGenerator
     from .client.protocol import Client
-    from .options.actor import ActorOptions
     from .options.types import ActorOptions as ActorKeywords
     from .options.types import MethodOptions as MethodKeywords
     from .shared.id_classes import ActorID
+    from .shared.options import ActorOptions
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -371,6 +369,8 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
 
         Raises what `@remote` raises.
         """
+        from .options.actor import parse_actor_options
+
         code = self._aioray_code
         changed = parse_actor_options(
             options,
@@ -445,6 +445,8 @@ class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
 
 def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass[Any]:
     """What `@remote(**given)` makes of a class. Raises what `parse_actor_options` raises."""
+    from .options.actor import parse_actor_options  # in workers only where it is used
+
     code = ActorCode(cls)
     options = parse_actor_options(
         given, base=None, asynchronous=code.asynchronous, saves=code.saves
@@ -625,6 +627,8 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
 
     def _changed(self, given: Mapping[str, Any]) -> Call:
         """A call with other options."""
+        from .options.actor import parse_method_options
+
         code: Any = self._call.code
         said = parse_method_options(given, where="call", is_generator=code.is_generator)
         options = resolve_call(said, code.options)
@@ -745,6 +749,8 @@ def method(*positional: Any, **options: Any) -> Any:
             "The @method decorator is used bare, '@aioray.method', or with keyword options only, "
             "such as '@aioray.method(num_returns=2)'."
         )
+
+    from .options.actor import parse_method_options
 
     def annotate(function: Any) -> Any:
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

@@ -18,7 +18,6 @@ from .api.session import client_for_call
 from .client.protocol import Call
 from .client.signatures import check_call, is_generator, name_of
 from .exceptions import UnsupportedFeatureError
-from .options.task import parse_task_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     )
     from .client.generators import ObjectRefGenerator
     from .client.refs import ObjectRef
-    from .options.task import TaskOptions
     from .options.types import ActorClassOptions, CommonOptions, FunctionOptions
+    from .shared.options import TaskOptions
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -108,6 +107,8 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
 
         def options(self, **options: Any) -> BoundOptions[P, Any]:
             """The same function with some options changed: what `@remote` takes, but max_calls."""
+            from .options.task import parse_task_options  # in workers only where it is used
+
             changed = parse_task_options(
                 options,
                 base=self.options_given,
@@ -276,5 +277,7 @@ def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[..., Any, Any]
         )
     if hasattr(target, "remote"):
         raise TypeError(f"{target!r} is remote already: call its .remote().")
+    from .options.task import parse_task_options
+
     checked = parse_task_options(options, base=None, is_generator=is_generator(target))
     return RemoteFunction(target, checked)

@@ -11,16 +11,18 @@ from aioray import RestartPolicy, RetryPolicy
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options.actor import (
     MAX_RESTARTS,
+    parse_actor_options,
+    parse_method_options,
+)
+from aioray.options.task import parse_task_options
+from aioray.shared.options import (
     ActorOptions,
     MethodOptions,
     is_ordered,
     lanes_of,
-    parse_actor_options,
-    parse_method_options,
     resolve_call,
     resolve_method,
 )
-from aioray.options.task import parse_task_options
 from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.util.annotations import RayDeprecationWarning
 

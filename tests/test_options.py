@@ -16,14 +16,13 @@ from aioray.exceptions import UnsupportedFeatureError
 from aioray.options import task as options_module
 from aioray.options.task import (
     InitOptions,
-    TaskOptions,
-    default_max_retries,
     parse_bundle,
     parse_init_options,
     parse_task_options,
 )
 from aioray.retry import RetryPolicy
 from aioray.shared import linux
+from aioray.shared.options import TaskOptions, default_max_retries
 from aioray.shared.wire import DYNAMIC, STREAMING
 from aioray.util.annotations import RayDeprecationWarning
 

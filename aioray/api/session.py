@@ -24,7 +24,6 @@ from ..compat import alias as ray_alias
 from ..compat.ray_logger import logger as ray_logger
 from ..engine.processes.boot import Boot
 from ..options.checks import check_seconds
-from ..options.task import parse_init_options
 from ..shared import linux
 from . import notebook
 from .ending import keep_quiet, refuse_when_over
@@ -139,6 +138,8 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             )
         _discard_dead_session()
         linux.check_platform()
+        from ..options.task import parse_init_options  # no worker needs it
+
         checked = parse_init_options(address, settings)
         if (address or os.environ.get("RAY_ADDRESS")) == "auto":
             _warn_if_below_a_driver()

@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..options.actor import is_ordered, lanes_of
-from ..options.task import DEFAULT_MAX_RETRIES, default_max_retries
+from ..shared.options import DEFAULT_MAX_RETRIES, default_max_retries, is_ordered, lanes_of
 from ..shared.serialization import dump_function
 from .environments import WorkerEnvironment, extend
 from .placement import Where, where_to_run
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from ..core.devices import Demand
     from ..core.intensity import RestartPolicy
     from ..core.retries import RetryPolicy
-    from ..options.actor import ActorOptions
-    from ..options.checks import RetryExceptions
+    from ..shared.options import ActorOptions, RetryExceptions
     from .protocol import Call
 
 __all__ = [

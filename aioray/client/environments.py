@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import RuntimeEnvSetupError
-from ..options.runtime_env import SETUP_TIMEOUT
+from ..shared.options import SETUP_TIMEOUT
 from ..shared.serializability import explain
 from ..shared.serialization import dump_function, dumps
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ..options.actor import ActorOptions, MethodOptions
-    from ..options.task import TaskOptions
+    from ..shared.options import ActorOptions, MethodOptions, TaskOptions
     from ..state.read.sessions import Session
     from .refs import ObjectEntry, ObjectRef
 

@@ -15,15 +15,13 @@ otherwise.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aioray.core.intensity import RestartPolicy
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options.checks import (
     COMMON_OPTIONS,
-    RetryExceptions,
-    Units,
     check_amount,
     check_backpressure,
     check_gpus,
@@ -33,105 +31,22 @@ from aioray.options.checks import (
     check_retry_exceptions,
     check_together,
     did_you_mean,
-    in_units,
     instance,
     integer,
     returns_of,
 )
 from aioray.options.wording import show, show_typed
+from aioray.shared.options import ActorOptions, MethodOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 __all__ = [
-    "ActorOptions",
-    "MethodOptions",
-    "is_ordered",
-    "lanes_of",
     "parse_actor_options",
     "parse_method_options",
-    "resolve_call",
-    "resolve_method",
 ]
 
 MAX_RESTARTS: Final = 2**63 - 1  # as in Ray
-ASYNC_CONCURRENCY: Final = 1000  # calls at once of an asynchronous actor that says nothing itself
-
-
-@dataclass(frozen=True, slots=True)
-class ActorOptions:
-    """The checked options of a class of actors. Built by parse_actor_options().
-
-    Ray's names without a leading underscore. The last fields are computed once from others.
-    """
-
-    max_restarts: int = 0  # -1 is unlimited
-    restart_policy: RestartPolicy | None = None  # beyond Ray: how often within which time
-    max_task_retries: int = 0  # of methods that say nothing themselves; -1 is unlimited
-    max_concurrency: int | None = None  # None: 1, or 1000 if it is asynchronous
-    max_pending_calls: int = -1  # -1 is unlimited
-    concurrency_groups: Mapping[str, int] = field(default_factory=dict, hash=False)
-    allow_out_of_order_execution: bool | None = None
-    lifetime: str | None = None
-    namespace: str | None = None
-    get_if_exists: bool = False
-    interruptible: bool = False  # beyond Ray: of methods that say nothing themselves, see there
-    checkpoint_every: int = 1  # beyond Ray: calls after which __aioray_save__ is asked
-    priority: float = 0.0
-    # None: 1 while it is made; and later, if num_gpus or resources are named. Source: Ray.
-    num_cpus: float | None = None
-    num_gpus: float | None = None
-    memory: float = 0.0
-    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
-    name: str | None = None
-    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
-    enable_task_events: bool = True
-    scheduling_strategy: Any = field(default=None, hash=False)
-    placement_group: Any = field(default="default", hash=False)
-    placement_group_bundle_index: int = -1
-    placement_group_capture_child_tasks: bool | None = None
-    accelerator_type: str | None = None
-    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
-    fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
-    labels: Mapping[str, str] | None = field(default=None, hash=False)
-    actor_generator_backpressure_num_objects: int | None = None
-    # Computed: what has to be free for its start, and whether the CPUs of it are held while it
-    # lives, as all else is.
-    demand: Units = field(init=False, repr=False, compare=False)
-    keeps_cpus: bool = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Compute `demand` and `keeps_cpus`."""
-        named = (self.num_cpus, self.num_gpus, self.resources or None)
-        object.__setattr__(self, "keeps_cpus", any(amount is not None for amount in named))
-        amounts = {
-            "CPU": 1.0 if self.num_cpus is None else self.num_cpus,
-            "GPU": self.num_gpus or 0.0,
-            "memory": self.memory,
-            **self.resources,
-        }
-        object.__setattr__(self, "demand", in_units(amounts))
-
-
-@dataclass(frozen=True, slots=True)
-class MethodOptions:
-    """The checked options of a method, or of some calls of it. Built by parse_method_options().
-
-    None: not said, so that the next in line decides: call, `@method`, `.options()` of the class,
-    decorator of the class.
-    """
-
-    num_returns: int | None = None  # or STREAMING, DYNAMIC
-    concurrency_group: str | None = None
-    max_task_retries: int | None = None
-    retry_exceptions: RetryExceptions | None = field(default=None, hash=False)
-    interruptible: bool | None = None  # beyond Ray: a cancel interrupts it, see `aioray.method`
-    generator_backpressure_num_objects: int | None = None
-    num_objects_per_yield: int | None = None
-    enable_task_events: bool | None = None
-    tensor_transport: str | None = None
-    name: str | None = None  # of calls
-    labels: Mapping[str, str] | None = field(default=None, hash=False)  # of calls
 
 
 # --- classes ------------------------------------------------------------------------------------
@@ -192,31 +107,6 @@ def parse_actor_options(
                 f"or no state would be that after a call, but {because}: leave the hooks out"
             )
     return options
-
-
-def lanes_of(options: ActorOptions, *, asynchronous: bool) -> tuple[tuple[str, int], ...]:
-    """How many calls of each concurrency group may run at once; the default one, "", comes first.
-
-    A max_concurrency of 0 is the default too.
-    """
-    default = options.max_concurrency or (ASYNC_CONCURRENCY if asynchronous else 1)
-    return (("", default), *options.concurrency_groups.items())
-
-
-def is_ordered(options: ActorOptions, *, asynchronous: bool) -> bool:
-    """Whether calls of one caller run in their order.
-
-    Raises ValueError for allow_out_of_order_execution=False where that cannot be.
-    """
-    kind = "async" if asynchronous else "multi-threaded"
-    if asynchronous or (options.max_concurrency or 1) > 1:
-        if options.allow_out_of_order_execution is False:
-            raise ValueError(
-                f"If you're using {kind} actors, calls cannot be executed in order. Leave "
-                f"`allow_out_of_order_execution` out, or set it to True."
-            )
-        return False
-    return not (options.allow_out_of_order_execution or options.concurrency_groups)
 
 
 def _side_by_side(options: ActorOptions, *, asynchronous: bool) -> bool:
@@ -354,38 +244,6 @@ def parse_method_options(
     if values.get("num_returns") is not None:
         values["num_returns"] = returns_of(values["num_returns"], is_generator=is_generator)
     return MethodOptions(**values)
-
-
-def resolve_method(
-    given: MethodOptions, options: ActorOptions, *, is_generator: bool
-) -> MethodOptions:
-    """What the calls of a method have that say nothing themselves: nothing is left open but name.
-
-    given: what `@method` says. options: the class's, of this creation.
-    """
-    defaults = MethodOptions(
-        num_returns=returns_of(None, is_generator=is_generator),
-        concurrency_group="",
-        max_task_retries=options.max_task_retries,
-        retry_exceptions=False,
-        interruptible=options.interruptible,
-        generator_backpressure_num_objects=-1,
-        num_objects_per_yield=1,
-        enable_task_events=options.enable_task_events,
-        tensor_transport="",
-        labels={},
-    )
-    return resolve_call(given, defaults)
-
-
-def resolve_call(given: MethodOptions, resolved: MethodOptions) -> MethodOptions:
-    """What a call has that says this, of a method whose calls have that."""
-    said = {
-        each.name: value
-        for each in fields(given)
-        if (value := getattr(given, each.name)) is not None
-    }
-    return replace(resolved, **said)
 
 
 def _refuse_method_option(option: str, where: str, valid: Mapping[str, Any]) -> NoReturn:

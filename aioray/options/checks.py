@@ -12,18 +12,18 @@ import difflib
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from aioray.options.runtime_env import check_runtime_env
 from aioray.options.wording import show, show_typed
+from aioray.shared.options import RESOURCE_UNITS, RetryExceptions, units
 from aioray.shared.wire import DYNAMIC, STREAMING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "COMMON_OPTIONS",
-    "RESOURCE_UNITS",
-    "RetryExceptions",
-    "Units",
     "amount_or",
     "check_amount",
     "check_backpressure",
@@ -37,19 +37,12 @@ __all__ = [
     "check_together",
     "did_you_mean",
     "equals",
-    "in_units",
     "instance",
     "integer",
     "returns_of",
 ]
 
-RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
 MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
-
-# False: no application error is retried. True: every one. A tuple: instances of these classes
-# (none of them if empty). A function: the errors it returns True for.
-RetryExceptions: TypeAlias = bool | tuple[type[Exception], ...] | Callable[[BaseException], bool]
-Units: TypeAlias = tuple[tuple[str, int], ...]  # (resource, 1/10000 units), sorted by name
 
 # Ray's own; they are recognised by name, so that the classes need not be imported here.
 _STRATEGY_CLASSES: Final = frozenset(
@@ -275,19 +268,6 @@ def returns_of(num_returns: Any, *, is_generator: bool) -> int:
         stacklevel=4,
     )
     return DYNAMIC
-
-
-def units(amount: float) -> int:
-    """Return `amount` in whole units, rounded down."""
-    if isinstance(amount, int):
-        return amount * RESOURCE_UNITS
-    # 0.0003 * 10000 is 2.9999999999999996: first round off the error of the multiplication.
-    return math.floor(round(amount * RESOURCE_UNITS, 6))
-
-
-def in_units(amounts: Mapping[str, float]) -> Units:
-    """Amounts in the form of `TaskOptions.demand`: without those that are 0."""
-    return tuple(sorted((name, units(amount)) for name, amount in amounts.items() if amount))
 
 
 def equals(value: Any, text: str) -> bool:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options.wording import show, show_typed
+from aioray.shared.options import SETUP_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["RuntimeEnv", "RuntimeEnvConfig", "check_runtime_env"]
 
-SETUP_TIMEOUT: Final = 600  # seconds, as in Ray
 
 _REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")

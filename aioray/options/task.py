@@ -29,8 +29,6 @@ from aioray.core.retries import RetryPolicy
 from aioray.exceptions import UnsupportedFeatureError
 from aioray.options.checks import (
     COMMON_OPTIONS,
-    RetryExceptions,
-    Units,
     amount_or,
     check_amount,
     check_backpressure,
@@ -42,7 +40,6 @@ from aioray.options.checks import (
     check_retry_exceptions,
     check_together,
     did_you_mean,
-    in_units,
     instance,
     integer,
     returns_of,
@@ -50,17 +47,15 @@ from aioray.options.checks import (
 from aioray.options.runtime_env import check_runtime_env
 from aioray.options.wording import show, show_typed
 from aioray.shared import linux
+from aioray.shared.options import TaskOptions, Units, in_units
 
 __all__ = [
     "InitOptions",
-    "TaskOptions",
-    "default_max_retries",
     "parse_bundle",
     "parse_init_options",
     "parse_task_options",
 ]
 
-DEFAULT_MAX_RETRIES: Final = 3
 MEMORY_SHARE: Final = 0.7  # of the machine's memory for tasks, as in Ray
 STORE_SHARE: Final = 0.3  # of the machine's memory for large values, as in Ray
 STORE_SPACE: Final = 4  # times that: addresses, so that few pieces are too small to be used
@@ -90,48 +85,6 @@ _ACTOR_ONLY: Final = frozenset(
 
 
 # --- tasks ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """The checked options of a remote function. Built by parse_task_options().
-
-    Ray's names without a leading underscore. The last field is computed once from others.
-    Picklable if a retry_exceptions predicate is; hashable.
-    """
-
-    num_returns: int = 1  # refs that .remote() returns, 0 means None; or STREAMING, DYNAMIC
-    max_retries: int | None = None  # -1 is unlimited, None is default_max_retries() at submission
-    retry_exceptions: RetryExceptions = field(default=False, hash=False)
-    retry: RetryPolicy | None = None  # beyond Ray: the delay before a retry; None for no wishes
-    priority: float = 0.0  # beyond Ray: of the tasks that wait, the higher goes first
-    max_calls: int = 0  # runs of the function after which its worker leaves, 0 is unlimited
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0  # a whole number, or a share of one GPU
-    memory: float = 0.0  # bytes, reserved but not enforced
-    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
-    name: str | None = None  # shown for the task; None is the function's name
-    runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
-    enable_task_events: bool = True  # False hides the task from the state API
-    scheduling_strategy: Any = field(default=None, hash=False)
-    placement_group: Any = field(default="default", hash=False)
-    placement_group_bundle_index: int = -1
-    placement_group_capture_child_tasks: bool | None = None  # None: as the task that calls
-    # Checked and kept, without effect on one machine:
-    accelerator_type: str | None = None
-    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
-    fallback_strategy: Sequence[Mapping[str, Any]] | None = field(default=None, hash=False)
-    labels: Mapping[str, str] | None = field(default=None, hash=False)
-    # Of generators: items that may wait to be read, None is any number.
-    generator_backpressure_num_objects: int | None = None
-    num_objects_per_yield: int = 1  # checked and kept, without effect: Ray's own
-    # Computed: what a running attempt holds; zero amounts are left out.
-    demand: Units = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Compute `demand`."""
-        amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
-        object.__setattr__(self, "demand", in_units(amounts | dict(self.resources)))
 
 
 def parse_task_options(
@@ -170,30 +123,6 @@ def parse_task_options(
         # A process that used a GPU holds on to its memory until it ends.
         values["max_calls"] = 1 if values.get("num_gpus", 0.0) > 0 else 0
     return TaskOptions(**values)
-
-
-def default_max_retries(environ: Mapping[str, str]) -> int:
-    """Return the max_retries of tasks that name none: -1 is unlimited.
-
-    The variable AIORAY_TASK_MAX_RETRIES, else RAY_TASK_MAX_RETRIES, else 3; an empty variable
-    counts as not set. Meant to be called at every submission, so that setting a variable after
-    import works. Raises ValueError, naming the variable, for what is no integer >= -1.
-    """
-    for variable in ("AIORAY_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"):
-        text = environ.get(variable)
-        if not text:
-            continue
-        try:
-            retries = int(text)
-        except ValueError:
-            retries = -2
-        if retries < -1:
-            raise ValueError(
-                f"the environment variable {variable} must be an integer >= -1 (-1 means "
-                f"unlimited retries), got {show(text)}: correct it or unset it"
-            )
-        return retries
-    return DEFAULT_MAX_RETRIES
 
 
 def _refuse_task_option(option: str) -> NoReturn:
