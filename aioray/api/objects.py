@@ -11,8 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..options.checks import check_seconds
 from ..shared import ids
+from .checks import check_seconds
 from .ending import is_over, refuse_when_over
 from .session import client_for_call
 

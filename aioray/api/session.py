@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any
 from ..client.protocol import registry
 from ..compat import alias as ray_alias
 from ..compat.ray_logger import logger as ray_logger
-from ..engine.processes.boot import Boot
-from ..options.checks import check_seconds
 from ..shared import linux
 from . import notebook
+from .checks import check_seconds
 from .ending import keep_quiet, refuse_when_over
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..client.protocol import Client
     from ..engine.engine import Engine
+    from ..engine.processes.boot import Boot
     from ..engine.thread import LoopThread
     from ..options.types import InitSettings
 
@@ -138,7 +138,8 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             )
         _discard_dead_session()
         linux.check_platform()
-        from ..options.task import parse_init_options  # no worker needs it
+        from ..engine.processes.boot import Boot  # no worker needs it, nor the checks
+        from ..options.task import parse_init_options
 
         checked = parse_init_options(address, settings)
         if (address or os.environ.get("RAY_ADDRESS")) == "auto":

@@ -33,7 +33,6 @@ __all__ = [
     "check_num_returns",
     "check_resources",
     "check_retry_exceptions",
-    "check_seconds",
     "check_together",
     "did_you_mean",
     "equals",
@@ -309,14 +308,3 @@ COMMON_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "_labels": check_labels,
 }
 """Of tasks and actors."""
-
-
-def check_seconds(name: str, value: Any, *, minus_one: bool = False) -> Any:
-    """Return a number of seconds as a float; None with minus_one for -1. TypeError, ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
-    if minus_one and value == -1:
-        return None
-    if not value >= 0:
-        raise ValueError(f"{name} must be a number of seconds >= 0 or None, got {value!r}")
-    return float(value)

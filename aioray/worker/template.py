@@ -43,7 +43,16 @@ from . import loop as serve
 
 __all__ = ["main"]
 
-IDLE_MS = 100  # without a request, until what is seldom needed is imported
+IDLE_MS = 100  # without a request, until what workers need later is imported
+# That is: when a task fails, makes an actor, or calls the API. What it loads is the same for all
+# workers, and they share its pages. None of it knows options, the core or the engine.
+LATER = (
+    "aioray.shared.failures",
+    "aioray.worker.actor.instance",
+    "aioray.worker.client",
+    "aioray.remote_function",
+    "aioray.actor",
+)
 
 
 class Template:
@@ -125,15 +134,16 @@ class Template:
         poll.register(self.guardian.pidfd, select.POLLIN)
         poll.register(self.wake_reader, select.POLLIN)
         linux.die_with_parent(0, self.guardian.pid)  # but do what it would have done
+        later = list(LATER)
         patience: float | None = IDLE_MS
         while True:
             ready = {fd for fd, _ in poll.poll(patience)}
-            if not ready:
-                # Time to spare: import what workers need when a task fails, once for all of them.
-                importlib.import_module("aioray.shared.failures")
+            if not ready:  # time to spare, so import, but not all at once: nobody is to wait long
+                importlib.import_module(later.pop(0))
                 gc.freeze()
-                patience = None
+                patience = 0 if later else None
                 continue
+            patience = IDLE_MS if later else None
             if self.driver in ready:
                 self.driver_is_gone = True
                 return

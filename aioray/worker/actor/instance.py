@@ -15,7 +15,6 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ...client.arguments import serialize
 from ...client.current import ThisActor, place
 from ...shared import ids
 from ...shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
@@ -237,6 +236,8 @@ def is_due(server: Server, attempt: Attempt, error: BaseException | None) -> boo
 
 def save(server: Server) -> State:
     """The state, from the hook that the class has for that. Raises nothing."""
+    from ...client.arguments import serialize  # few actors do, and it needs more than they
+
     try:
         value = server.instance.__aioray_save__()
         if type(value) is CoroutineType:
