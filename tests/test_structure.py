@@ -59,7 +59,6 @@ WORKER_MAY_IMPORT = (
     "aioray.compat.alias",
     "aioray.core.outcomes",
     "aioray.exceptions",
-    "aioray.options",
     "aioray.shared",
     "aioray.worker",
 )
