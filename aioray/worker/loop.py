@@ -16,10 +16,7 @@ left to claim, before a function that is not known to be short, or when an answe
 from __future__ import annotations
 
 import faulthandler
-import marshal
-import mmap
 import os
-import pickle
 import select
 import signal
 import struct
@@ -27,7 +24,7 @@ import sys
 import time
 from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import setproctitle
@@ -35,17 +32,15 @@ import setproctitle
 from ..client.current import place
 from ..client.protocol import registry
 from ..shared import ids
-from ..shared.serialization import ArgumentSlot, Pieces, dump, dumps, load
+from ..shared.serialization import ArgumentSlot, dumps, load
 from ..shared.wire import (
     ANSWER,
     CLAIM,
-    LONGEST_FRAME,
     NOTE_SAVED,
     NOTE_UNUSED,
     NOTE_YIELDED,
     NUMBER,
     PAGE_RUNNING,
-    PAGE_SIZE,
     STACK_END,
     STACK_SIGNAL,
     STREAMING,
@@ -53,22 +48,23 @@ from ..shared.wire import (
     Role,
     Status,
 )
-from . import orphans, output, setup
+from . import output, setup
 from .channel import Channel
 from .devices import VisibleDevices
 from .interrupts import Interrupts
 from .objects import ArgumentLost, Objects, Use
 from .orphans import family
+from .results import Collected, pack, pack_returns
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable
 
-    from ..client.protocol import Client
     from ..shared.wire import Attempt, Place, WorkerFds
     from .actor.host import Host
     from .actor.instance import State
 
-__all__ = ["Server", "main"]
+__all__ = ["THREADS", "Server"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
 LONG_SECONDS = 10e-3  # usually at least; then two system calls more do not matter
@@ -663,156 +659,3 @@ def hidden_files() -> frozenset[str]:
     if "aioray.worker.coroutines" in sys.modules:
         files.add(sys.modules["asyncio.base_events"].__file__ or "")
     return frozenset(files)
-
-
-class Collected:
-    """What a generator has yielded for the return values of its attempt, serialized."""
-
-    __slots__ = ("failure", "packed", "refs")
-
-    def __init__(self) -> None:
-        self.packed: list[bytes] = []
-        self.refs: list[Any] = []  # inside these; they must live until the driver knows of them
-        self.failure: Exception | None = None  # why the next one could not be serialized
-
-
-def pack_returns(
-    value: Any, attempt: Attempt, objects: Objects, use: Use, refs: list[Any]
-) -> bytes:
-    """Serialize what a function returned. Raises what the caller is to see if it does not fit.
-
-    objects, use: where that is stored which is large. refs: gets the refs inside the values, which
-    must live until the driver knows that they are in there.
-    """
-    count = attempt.num_returns
-    collected = type(value) is Collected
-    if count < 0 or (count == 1 and not collected):
-        return pack(value, attempt, "result", objects, use, refs)
-    if count == 0:
-        return b""
-    if collected:
-        if value.failure is not None:
-            raise value.failure
-        refs += value.refs
-    try:
-        given = len(value.packed if collected else value)
-    except TypeError:
-        raise TypeError(
-            f"Task returned 1 object, of type {type(value).__name__}, but num_returns={count}. "
-            f"Return a list or tuple of {count} values, or change num_returns."
-        ) from None
-    if given != count:
-        raise ValueError(
-            f"Task returned {given} objects, but num_returns={count}. Return a sequence of "
-            f"{count} values, or change num_returns."
-        )
-    packed = (
-        value.packed
-        if collected
-        else [
-            pack(item, attempt, f"result[{at}]", objects, use, refs)
-            for at, item in enumerate(value)
-        ]
-    )
-    if count == 1:
-        return packed[0]
-    data = marshal.dumps(packed)
-    if len(data) > LONGEST_FRAME:
-        raise ValueError(
-            f"The {count} results have {len(data):,} bytes without those of more than 100 KB each, "
-            f"and the limit is {LONGEST_FRAME:,}. Return fewer and larger ones."
-        )
-    return data
-
-
-def pack(
-    value: Any, attempt: Attempt, label: str, objects: Objects, use: Use, refs: list[Any]
-) -> bytes:
-    """Serialize one result. An error keeps its type, and is told which member is to blame."""
-    try:
-        data, found = dump(value)
-    except Exception as error:
-        from ..shared.serializability import explain
-
-        report = explain(value, label, dumps)
-        error.add_note(f"The result of {attempt.name} cannot be serialized:\n{report}")
-        raise
-    refs.extend(found)
-    if not isinstance(data, Pieces):
-        return data
-    try:
-        return objects.keep_result(data, use)
-    except Exception as error:
-        error.add_note(f"The result of {attempt.name} could not be stored.")
-        raise
-
-
-def connect(server: Server) -> Client:
-    """The client that tasks use to call others."""
-    from .client import Connection  # few tasks do, and it needs more modules than they
-
-    return Connection(server.channel, server.objects)
-
-
-def measure(server: Server) -> None:
-    """From now on the driver is told what user code measures here."""
-    from .metering import Metering  # few tasks do
-
-    Metering(server.channel).begin()
-
-
-def main(
-    fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, Any], hook: bytes
-) -> NoReturn:
-    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run.
-
-    env, hook: its runtime environment, see `setup`.
-    """
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(fds.stdout, 1)
-    os.dup2(fds.stderr, 2)
-    os.close(fds.stdout)
-    os.close(fds.stderr)
-    os.lseek(fds.page, PAGE_SIZE, os.SEEK_SET)
-    faulthandler.enable(fds.page)
-    page = mmap.mmap(fds.page, PAGE_SIZE)
-    output.install()
-    orphans.install()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:  # preloaded: its state was copied by the fork
-        numpy_random.seed()
-    place.job = bytes.fromhex(settings["job"])
-    place.node_id = settings["node_id"]
-    place.session = settings["session"]
-    place.folder = settings["folder"]
-    place.namespace = settings["namespace"]
-    place.worker_id = worker_id
-    place.env, place.hook = env, hook
-    server = Server(fds, page)
-    os.register_at_fork(after_in_child=server.disown)
-    server.interrupts.install()
-    server.tell_stacks(fds.stacks)
-    server.show("IDLE")
-    if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
-        server.threads = os.environ[THREADS]
-    server.enter(env, hook, settings.get("tracing_startup_hook"))
-    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
-    server.channel.ring()
-    if "logging" in settings:
-        from ..client import logging_config  # here, as few sessions have one
-
-        logging_config.apply(*settings["logging"])
-    registry.connect = lambda: connect(server)
-    registry.measure = lambda: measure(server)
-    reason: SystemExit | None = None
-    try:
-        server.run()
-        if server.host is not None:
-            server.host.run()
-    except SystemExit as error:
-        reason = error.with_traceback(None)  # its frames hold the actor
-    if server.instance is not None:
-        server.actors().end(server)
-    raise reason or SystemExit(0)

@@ -39,7 +39,7 @@ from ..compat import alias as ray_alias
 from ..shared import linux, packets
 from ..shared.wire import WorkerFds
 from . import guardian
-from . import loop as serve
+from .main import main as be_worker
 
 __all__ = ["main"]
 
@@ -233,7 +233,7 @@ class Template:
         os.environ.update(env.get("env_vars", {}))
         if self.settings["ray_alias"] and self.settings["inherits_alias"]:
             ray_alias.hand_on()  # they may have another PYTHONPATH
-        serve.main(fds, self.settings, request["worker_id"], env, request["hook"])
+        be_worker(fds, self.settings, request["worker_id"], env, request["hook"])
 
     def reap(self) -> None:
         """Collect whoever has ended; take what a dead worker leaves along."""

@@ -46,10 +46,10 @@ CLASS_KEY = 1
 PROGRAM = """
 import sys
 from aioray.shared.wire import WorkerFds
-from aioray.worker import loop
+from aioray.worker.main import main
 settings = {"job": "01000000", "node_id": "", "session": "", "namespace": "", "folder": ""}
 settings["sets_threads"] = False
-loop.main(WorkerFds(*map(int, sys.argv[1:])), settings, "ab" * 28, {}, b"")
+main(WorkerFds(*map(int, sys.argv[1:])), settings, "ab" * 28, {}, b"")
 """
 
 

@@ -1,0 +1,96 @@
+"""Makes a worker of a forked process: connects what it consists of, and has it work.
+
+Room: worker. Called once, by the template, in the child.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..client.current import place
+from ..client.protocol import registry
+from ..shared.wire import PAGE_SIZE, Status
+from . import orphans, output
+from .loop import THREADS, Server
+
+if TYPE_CHECKING:
+    from ..client.protocol import Client
+    from ..shared.wire import WorkerFds
+
+__all__ = ["main"]
+
+
+def connect(server: Server) -> Client:
+    """The client that tasks use to call others."""
+    from .client import Connection  # few tasks do, and it needs more modules than they
+
+    return Connection(server.channel, server.objects)
+
+
+def measure(server: Server) -> None:
+    """From now on the driver is told what user code measures here."""
+    from .metering import Metering  # few tasks do
+
+    Metering(server.channel).begin()
+
+
+def main(
+    fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, Any], hook: bytes
+) -> NoReturn:
+    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run.
+
+    env, hook: its runtime environment, see `setup`.
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(fds.stdout, 1)
+    os.dup2(fds.stderr, 2)
+    os.close(fds.stdout)
+    os.close(fds.stderr)
+    os.lseek(fds.page, PAGE_SIZE, os.SEEK_SET)
+    faulthandler.enable(fds.page)
+    page = mmap.mmap(fds.page, PAGE_SIZE)
+    output.install()
+    orphans.install()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:  # preloaded: its state was copied by the fork
+        numpy_random.seed()
+    place.job = bytes.fromhex(settings["job"])
+    place.node_id = settings["node_id"]
+    place.session = settings["session"]
+    place.folder = settings["folder"]
+    place.namespace = settings["namespace"]
+    place.worker_id = worker_id
+    place.env, place.hook = env, hook
+    server = Server(fds, page)
+    os.register_at_fork(after_in_child=server.disown)
+    server.interrupts.install()
+    server.tell_stacks(fds.stacks)
+    server.show("IDLE")
+    if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
+        server.threads = os.environ[THREADS]
+    server.enter(env, hook, settings.get("tracing_startup_hook"))
+    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
+    server.channel.ring()
+    if "logging" in settings:
+        from ..client import logging_config  # here, as few sessions have one
+
+        logging_config.apply(*settings["logging"])
+    registry.connect = lambda: connect(server)
+    registry.measure = lambda: measure(server)
+    reason: SystemExit | None = None
+    try:
+        server.run()
+        if server.host is not None:
+            server.host.run()
+    except SystemExit as error:
+        reason = error.with_traceback(None)  # its frames hold the actor
+    if server.instance is not None:
+        server.actors().end(server)
+    raise reason or SystemExit(0)
