@@ -76,7 +76,7 @@ def main(
     if settings["sets_threads"] and THREADS not in env.get("env_vars", {}):
         server.threads = os.environ[THREADS]
     server.enter(env, hook, settings.get("tracing_startup_hook"))
-    server.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
+    server.answers.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
     if "logging" in settings:
         from ..client import logging_config  # here, as few sessions have one
@@ -92,5 +92,7 @@ def main(
     except SystemExit as error:
         reason = error.with_traceback(None)  # its frames hold the actor
     if server.instance is not None:
-        server.actors().end(server)
+        from .actor import instance
+
+        instance.end(server)
     raise reason or SystemExit(0)

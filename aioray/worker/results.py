@@ -1,4 +1,4 @@
-"""Packs what user code has returned, or yielded, for the answer.
+"""Packs what user code has returned, or yielded, for the answer or ahead of it.
 
 Room: worker. A value that is large goes to the store, and its place into the answer.
 """
@@ -6,16 +6,23 @@ Room: worker. A value that is large goes to the store, and its place into the an
 from __future__ import annotations
 
 import marshal
+import sys
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
+from ..client.current import place
+from ..client.protocol import registry
+from ..shared import ids
 from ..shared.serialization import Pieces, dump, dumps
-from ..shared.wire import LONGEST_FRAME
+from ..shared.wire import LONGEST_FRAME, NOTE_YIELDED, NUMBER, STREAMING, Ask
 
 if TYPE_CHECKING:
     from ..shared.wire import Attempt
+    from .channel import Channel
+    from .interrupts import Interrupts
     from .objects import Objects, Use
 
-__all__ = ["Collected", "pack", "pack_returns"]
+__all__ = ["Results", "pack_returns"]
 
 
 class Collected:
@@ -98,3 +105,113 @@ def pack(
     except Exception as error:
         error.add_note(f"The result of {attempt.name} could not be stored.")
         raise
+
+
+class Results:
+    """Takes from generators what they yield, and sends it or keeps it for the answer."""
+
+    def __init__(self, channel: Channel, objects: Objects, interrupts: Interrupts) -> None:
+        self._channel = channel
+        self._objects = objects
+        self._interrupts = interrupts
+
+    def collect(self, generator: Any, attempt: Attempt, use: Use) -> Collected:
+        """Fill the return values of the attempt with what a generator yields, one after the other.
+
+        Runs as user code. If the generator raises, what it has yielded before is in `use.items`;
+        what it yields, or raises, when all are filled is told, and changes nothing. As in Ray.
+        """
+        found: Collected = Collected()
+        use.items = found
+        count = attempt.num_returns
+        try:
+            for item in generator:
+                if len(found.packed) < count:
+                    label = f"result[{len(found.packed)}]"
+                    try:
+                        found.packed.append(
+                            pack(item, attempt, label, self._objects, use, found.refs)
+                        )
+                    except Exception as failure:  # noqa: BLE001 - user code may raise anything
+                        found.failure = failure
+                        break
+                elif count:
+                    sys.stderr.write(
+                        f"{attempt.name} has yielded more than num_returns={count} values. The "
+                        f"first {count} are its results, and the generator was closed.\n"
+                    )
+                    break
+        except Exception as error:
+            if len(found.packed) < count or not count:
+                raise
+            import traceback
+
+            sys.stderr.write(
+                f"{attempt.name} has raised an error after all its {count} results were yielded. "
+                f"They stand.\n{''.join(traceback.format_exception(error))}"
+            )
+        finally:
+            generator.close()
+        return found
+
+    def send_collected(self, items: Collected | None, attempt: Attempt, use: Use) -> None:
+        """Send what a generator has yielded that fails now: those results stand."""
+        if items is None or not items.packed:
+            return
+        for number, payload in enumerate(items.packed):
+            self._channel.note(NOTE_YIELDED, NUMBER.pack(number) + payload, attempt.seq)
+        use.written = []  # one whose writing has failed is not among them
+        self._channel.ring()
+
+    def produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
+        """Send what a generator yields, as it yields it; the value of the task after that.
+
+        Runs as user code, but for the sending: it can be interrupted. What runs in an actor, where
+        a cancel is a flag, ends with the item after which that is seen.
+        """
+        count = 0
+        actor = place.actor
+        if type(items) is AsyncGeneratorType:
+            from . import coroutines  # few tasks have any
+
+            items = coroutines.iterate(items, self._interrupts)
+        try:
+            for item in items:
+                self.send_item(item, count, attempt, use)
+                del item
+                count += 1
+                if attempt.backpressure and attempt.num_returns == STREAMING:
+                    self._channel.ask(attempt.seq, Ask.MORE, count)
+                if actor is not None and actor.is_cancelled(attempt.seq):
+                    raise KeyboardInterrupt
+        finally:
+            items.close()
+        return self.end_items(count, attempt)
+
+    def send_item(self, item: Any, number: int, attempt: Attempt, use: Use) -> None:
+        """Send one item of a generator; numbers are from 0. Raises what `pack` raises."""
+        channel = self._channel
+        refs: list[Any] = []
+        payload = pack(item, attempt, f"item {number}", self._objects, use, refs)
+        with channel.uninterrupted():
+            channel.note(NOTE_YIELDED, NUMBER.pack(number) + payload, attempt.seq)
+            use.written = []
+            channel.ring()
+
+    def end_items(self, count: int, attempt: Attempt) -> Any:
+        """Say how many items there were; the value of the task after that."""
+        self._channel.note(NOTE_YIELDED, NUMBER.pack(count), attempt.seq)
+        if attempt.num_returns == STREAMING:
+            return None
+        from ..client.generators import DynamicObjectRefGenerator
+        from ..client.refs import ObjectRef
+
+        client = registry.current()
+        assert client is not None
+        task = ids.task_id(place.job, attempt.label)
+        return DynamicObjectRefGenerator(
+            [
+                ObjectRef(client.adopt(ids.object_id(task, ids.FIRST_ITEM + number)))
+                for number in range(count)
+            ]
+        )

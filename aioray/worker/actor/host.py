@@ -55,7 +55,7 @@ class Host:
         self._reason: BaseException | None = None  # to leave
         self._wake = os.eventfd(0)  # says that there is one, or that a process was started
         family.wake = self._look
-        server.write = self._write
+        server.answers.write = self._write
         server.channel.read_for_all()
         server.channel.cancel = self.cancel
         share()
@@ -108,7 +108,9 @@ class Host:
 
     def run_hook(self, coroutine: CoroutineType[Any, Any, Any]) -> None:
         """Run the coroutine that a hook of the actor has returned, when all else has ended."""
-        self.server.coroutines().run(coroutine, self.server.interrupts)
+        from .. import coroutines
+
+        coroutines.run(coroutine, self.server.interrupts)
 
     def stacks(self) -> str:
         """Where calls are that wait, and so are in no thread, as faulthandler would write it."""

@@ -36,7 +36,6 @@ __all__ = [
     "end",
     "find",
     "is_due",
-    "is_wished",
     "save",
 ]
 
@@ -98,13 +97,13 @@ def find(server: Server, attempt: Attempt, use: Use) -> Callable[..., Any]:
     role = Role._make(attempt.role)
     if role.creation is not None:
         return _maker(server, attempt, Creation._make(role.creation), use)
-    method = server.functions[attempt.function] = _method(server.instance, role.method)
+    method = server.execution.functions[attempt.function] = _method(server.instance, role.method)
     return method
 
 
 def _maker(server: Server, attempt: Attempt, creation: Creation, use: Use) -> Callable[..., object]:
-    cls: Any = server.load_code(attempt.function)
-    state = server.load(attempt.arguments[-1], use) if creation.restores else None
+    cls: Any = server.execution.load_code(attempt.function)
+    state = server.execution.load(attempt.arguments[-1], use) if creation.restores else None
     actor = place.actor
     assert actor is not None
     actor.cls = cls
@@ -167,11 +166,6 @@ def _method(instance: Any, name: str) -> Callable[..., Any]:
     return method
 
 
-def is_wished(error: SystemExit) -> bool:
-    """Whether the actor means to end; else it has crashed. Source: Ray; None is no 0 there."""
-    return isinstance(error.code, int) and error.code == 0
-
-
 # ---------------------------------------------------------------- ending
 
 
@@ -185,14 +179,16 @@ def end(server: Server) -> None:
     if server.host is None:
         place.attempt = place.function = None
     instance, server.instance = server.instance, None
-    server.functions.clear()  # methods
+    server.execution.functions.clear()  # methods
     faulthandler.dump_traceback_later(shutdown_seconds(), exit=True)
     try:
         hook = getattr(instance, SHUTDOWN, None)
         value = hook() if callable(hook) else None
         if type(value) is CoroutineType:
             if server.host is None:
-                server.coroutines().run(value, server.interrupts)
+                from .. import coroutines
+
+                coroutines.run(value, server.interrupts)
             else:
                 server.host.run_hook(value)
     except SystemExit:
@@ -241,7 +237,9 @@ def save(server: Server) -> State:
     try:
         value = server.instance.__aioray_save__()
         if type(value) is CoroutineType:
-            value = server.coroutines().run(value, server.interrupts)
+            from .. import coroutines
+
+            value = coroutines.run(value, server.interrupts)
         data, refs = serialize(value, "state", "the state that __aioray_save__ has returned")
         payload = server.objects.keep(data) if isinstance(data, Pieces) else data
     except BaseException as error:  # noqa: BLE001 - user code may raise anything

@@ -170,7 +170,9 @@ class _Lane:
         del self._calls[attempt.seq]
         if task.cancelled():  # by user code that cancels whatever it finds
             now = time.monotonic()
-            server.answer_error(attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, Use())
+            server.answers.answer_error(
+                attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, Use()
+            )
         self._host.ended(attempt)
         if call.reason is not None:
             self._host.leave(call.reason)
@@ -189,16 +191,16 @@ class _Lane:
         started = time.monotonic()
         try:
             if attempt.seq in server.channel.cancelled:
-                server.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
+                server.answers.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
                 return
-            found = server.prepare(attempt, use, started)
+            found = server.execution.prepare(attempt, use, started)
             if found is not None:
                 await self._call(call, *found, use)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             call.reason = error
 
     async def _call(self, call: _Call, function: Any, given: list[Any], use: Use) -> None:
-        """Do what `Server.call` does, on a loop."""
+        """Do what `Execution.call` does, on a loop."""
         attempt, server = call.attempt, self._server
         args, kwargs = given
         given.clear()
@@ -213,7 +215,7 @@ class _Lane:
             if attempt.num_returns < 0:
                 value = await self._produce(value, attempt, use)
             elif type(value) is GeneratorType:
-                value = server.collect(value, attempt, use)
+                value = server.execution.results.collect(value, attempt, use)
         except asyncio.CancelledError as raised:
             error = raised
             if attempt.seq in server.channel.cancelled:  # else it is an error of the method's own
@@ -225,22 +227,22 @@ class _Lane:
         duration = time.monotonic() - started
         args, kwargs = (), {}
         # Without a state: where calls run side by side, there is none that is after a call.
-        server.settle(attempt, value, error, None, started, duration, use)
+        server.execution.settle(attempt, value, error, None, started, duration, use)
 
     async def _produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
-        """Do what `Server.produce` does; others run while it waits for room, or between items."""
+        """Do what `Results.produce` does; others run while it waits for room, or between items."""
         server = self._server
         count = 0
         try:
             if type(items) is AsyncGeneratorType:
                 async for item in items:
-                    server.send_item(item, count, attempt, use)
+                    server.execution.results.send_item(item, count, attempt, use)
                     del item
                     count += 1
                     await self._wait_for_room(attempt, count)
             else:
                 for item in items:
-                    server.send_item(item, count, attempt, use)
+                    server.execution.results.send_item(item, count, attempt, use)
                     del item
                     count += 1
                     await asyncio.sleep(0)
@@ -250,7 +252,7 @@ class _Lane:
                 await items.aclose()
             else:
                 items.close()
-        return server.end_items(count, attempt)
+        return server.execution.results.end_items(count, attempt)
 
     async def _wait_for_room(self, attempt: Attempt, count: int) -> None:
         if not attempt.backpressure or attempt.num_returns != STREAMING:

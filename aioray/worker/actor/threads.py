@@ -38,11 +38,11 @@ class Threads(Host):
         started = time.monotonic()
         try:
             if attempt.seq in server.channel.cancelled:
-                server.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
+                server.answers.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
             else:
-                found = server.prepare(attempt, use, started)
+                found = server.execution.prepare(attempt, use, started)
                 if found is not None:
-                    server.call(attempt, *found, use)
+                    server.execution.call(attempt, *found, use)
             self.ended(attempt)
             server.channel.ring()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
