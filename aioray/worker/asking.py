@@ -1,0 +1,209 @@
+"""Asks the driver for something, on behalf of the attempt that runs, and knows its refs.
+
+Room: worker. What all requests of a worker's client have in common, whatever they are for: who
+asks, the entries of objects, the wait for a reply, and what a call says about where it comes from.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..client.call_sites import recorder
+from ..client.current import place, running
+from ..client.environments import WorkerEnvironment
+from ..client.protocol import registry
+from ..client.refs import ObjectEntry, ObjectRef
+from ..shared import ids
+from ..shared.serialization import Pieces, load
+from ..shared.wire import HELD, LET_GO, Ask
+from .channel import TimeIsOver
+from .interrupts import protected
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ..client.call_sites import Site
+    from ..shared.wire import Attempt
+    from .channel import Channel
+    from .objects import Objects
+
+__all__ = ["Asking", "Context"]
+
+
+class Context:
+    """The attempt that asks, and what it has counted. It outlives that, and holds nothing of it."""
+
+    def __init__(self, attempt: Attempt | None) -> None:
+        self.seq = 0 if attempt is None else attempt.seq
+        self.number = 0 if attempt is None else attempt.attempt
+        # Its placement group, and whether that is for what it submits as well.
+        self.surroundings = ("", False) if attempt is None else (attempt.group, attempt.captures)
+        if attempt is None:  # a thread that a task has left behind may ask between attempts
+            self.task = ids.worker_label(place.worker_id) + place.job
+        else:
+            self.task = ids.task_id(place.job, attempt.label)
+        self.children = itertools.count(1)
+        self.puts = itertools.count(1 + self.number % ids.PUT_ATTEMPTS * ids.PUTS_OF_AN_ATTEMPT)
+
+
+class Asking:
+    """The client of one worker, as far as it does not matter what it asks for."""
+
+    def __init__(self, channel: Channel, objects: Objects) -> None:
+        self.channel = channel
+        self.job = place.job
+        self.node_id = place.node_id
+        self.session = place.session
+        self.namespace = place.namespace
+        self.runtime_env = place.env
+        self._environment = WorkerEnvironment(json.dumps(place.env, sort_keys=True), place.hook)
+        self.loop: asyncio.AbstractEventLoop | None = None  # it belongs to none
+        self.closed = False
+        self._objects = objects
+        self._between = self._context = Context(None)  # of threads that belong to no attempt
+        self._lock = threading.Lock()
+        self._exporting = threading.RLock()
+        # The entry of each object that there is a ref to. A reference calls back when it is gone.
+        self._entries: dict[bytes, weakref.KeyedRef[bytes, ObjectEntry]] = {}
+        self._functions: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._function_refs: set[weakref.KeyedRef[int, Any]] = set()
+        self._function_keys = itertools.count(1)
+        self._watches: dict[tuple[ObjectEntry, Callable[[], None]], tuple[int, int]] = {}
+        self._site = site = recorder(os.environ)
+        # What a call says last.
+        self._last = _trace if site is None else functools.partial(_trace_and_site, site)
+
+    def in_own_thread(self) -> bool:
+        """False: the engine runs in the driver, and answers whoever waits here."""
+        return False
+
+    def between_runs(self) -> bool:
+        """False, likewise."""
+        return False
+
+    def disown(self) -> None:
+        """This is a copy in a process that a task has forked: it cannot use the channels."""
+        self.closed = True
+
+    # ------------------------------------------------------------ who asks
+
+    def _asking(self) -> Context:
+        """The context of the attempt that runs now."""
+        attempt = place.attempt
+        context = self._context
+        if attempt is not None and attempt.seq == context.seq:
+            return context
+        return self._context_of(attempt)
+
+    def _context_of(self, attempt: Attempt | None) -> Context:
+        if attempt is None:
+            return self._between
+        call = running.get()
+        with self._lock:
+            if call is not None:  # others run beside it, and `_context` is of none of them
+                if call.asker is None:
+                    call.asker = Context(attempt)
+                context: Context = call.asker
+                return context
+            if attempt.seq != self._context.seq:
+                self._context = Context(attempt)
+            return self._context
+
+    # ------------------------------------------------------------ entries
+
+    def adopt(self, identifier: bytes) -> ObjectEntry:
+        """The entry behind an id that came out of a pickle."""
+        # The driver would keep what it is told of and nobody here has, if that were interrupted.
+        with self.channel.uninterrupted(), self._lock:
+            found = self._entries.get(identifier)
+            entry = None if found is None else found()
+            if entry is None:
+                self.channel.hold(HELD + identifier)
+                entry = self._new_entry(identifier)
+        return entry
+
+    def _new_entry(self, identifier: bytes) -> ObjectEntry:
+        """An entry for an object of which the driver knows that it is held here."""
+        client: Any = self  # and the rest of it, see `Connection`
+        entry = ObjectEntry(client, 0, 0)
+        entry.identifier = identifier
+        self._entries[identifier] = weakref.KeyedRef(entry, self._has_gone, identifier)
+        return entry
+
+    @protected
+    def _has_gone(self, ref: weakref.KeyedRef[bytes, ObjectEntry]) -> None:
+        """For any thread, at any moment, even while it holds the lock."""
+        if self._entries.get(ref.key) is ref:
+            self._entries.pop(ref.key, None)
+        if not self.closed:
+            self.channel.let_go(LET_GO + ref.key)
+
+    def _new_refs(self, label: bytes, num_returns: int) -> list[ObjectRef[Any]]:
+        """Refs to the values of a task that was submitted; the driver knows that they are held."""
+        with self._lock:
+            return [
+                ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
+                for index in range(num_returns if num_returns >= 0 else 1)
+            ]
+
+    # ------------------------------------------------------------ requests
+
+    def _keep(self, data: bytes | Pieces) -> bytes:
+        """A value as it is sent: if it is large, it is written to the store."""
+        if isinstance(data, bytes):
+            return data
+        return self._objects.keep(data)
+
+    def _finish(
+        self,
+        seq: int,
+        request: int,
+        timeout: float | None,
+        take: Callable[[int, Any], None] | None = None,
+    ) -> Any:
+        """The reply; after `timeout` that which can be given then. take: see `Channel.finish`."""
+        channel = self.channel
+        if timeout is not None:
+            try:
+                return channel.finish(seq, request, time.monotonic() + timeout, take)
+            except TimeIsOver:
+                channel.tell(seq, Ask.LOOK, request)
+                channel.ring()
+        return channel.finish(seq, request, take=take)
+
+    def _ask(
+        self,
+        seq: int,
+        verb: Ask,
+        *arguments: Any,
+        take: Callable[[int, Any], None] | None = None,
+    ) -> None:
+        """Ask for something, and raise the error if that is the reply. take: see `Channel`."""
+        body = self.channel.finish(seq, self.channel.begin(seq, verb, *arguments), take=take)
+        if isinstance(body, list):
+            raise load(body[0])
+
+    def _info(self, what: str) -> Any:
+        return self.channel.ask(self._asking().seq, Ask.INFO, what)
+
+
+def _trace(_sort: str) -> tuple[Any, ...]:
+    """The span that surrounds a call, if there are spans."""
+    if not registry.traces:
+        return ()
+    from . import tracing
+
+    return (tracing.current(),)
+
+
+def _trace_and_site(site: Callable[[str], Site], sort: str) -> tuple[Any, ...]:
+    """The same, and the site of the call, which makes something of this sort."""
+    return *(_trace(sort) or ((),)), site(sort)
