@@ -57,12 +57,11 @@ CORE_STDLIB_FOR_TYPES = {"random"}  # the generator is an argument, so only its 
 WORKER_MAY_IMPORT = (
     "aioray.client",
     "aioray.compat.alias",
-    "aioray.core.outcomes",
     "aioray.exceptions",
     "aioray.shared",
     "aioray.worker",
 )
-WORKER_MAY_IMPORT_LATE = ("aioray.state",)  # inside functions: most do without
+WORKER_MAY_IMPORT_LATE = ("aioray.core.outcomes", "aioray.state")  # in functions: most do without
 
 
 @dataclass(frozen=True)
