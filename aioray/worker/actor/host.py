@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,10 +22,12 @@ from .. import output
 from ..orphans import family
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CoroutineType
 
     from ...shared.wire import Attempt
     from ..loop import Server
+    from ..objects import Use
 
 __all__ = ["Host", "Lane"]
 
@@ -123,6 +126,15 @@ class Host:
             channel.cancelled.discard(seq)  # it has just ended
 
     # -- other threads
+
+    def prepare(self, attempt: Attempt, use: Use) -> tuple[Callable[..., Any], list[Any]] | None:
+        """What is to be called, and with what; None: that was cancelled or failed, and answered."""
+        server = self.server
+        started = time.monotonic()
+        if attempt.seq in server.channel.cancelled:
+            server.answers.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
+            return None
+        return server.execution.prepare(attempt, use, started)
 
     def ended(self, attempt: Attempt) -> None:
         """A call was answered."""

@@ -186,14 +186,9 @@ class _Lane:
 
     async def _execute(self, call: _Call) -> None:
         """Run one call and answer."""
-        attempt, server = call.attempt, self._server
         use = Use()
-        started = time.monotonic()
         try:
-            if attempt.seq in server.channel.cancelled:
-                server.answers.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
-                return
-            found = server.execution.prepare(attempt, use, started)
+            found = self._host.prepare(call.attempt, use)
             if found is not None:
                 await self._call(call, *found, use)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from ...client.current import Running, running
-from ...shared.wire import Status
 from ..objects import Use
 from .host import Host
 
@@ -35,14 +33,10 @@ class Threads(Host):
         server = self.server
         running.set(Running(attempt))
         use = Use()
-        started = time.monotonic()
         try:
-            if attempt.seq in server.channel.cancelled:
-                server.answers.answer(attempt.seq, Status.NOT_STARTED, b"", started, 0.0, use)
-            else:
-                found = server.execution.prepare(attempt, use, started)
-                if found is not None:
-                    server.execution.call(attempt, *found, use)
+            found = self.prepare(attempt, use)
+            if found is not None:
+                server.execution.call(attempt, *found, use)
             self.ended(attempt)
             server.channel.ring()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
