@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -17,6 +16,8 @@ import aioray
 from aioray.cli import COMPLETE, guide
 from aioray.cli import aioray as commands
 from aioray.cli.guide import CHAPTERS, summary_of, text_of
+
+from .test_structure import ROOMS
 
 ROOT = Path(aioray.__file__).parent.parent
 FOLDER = ROOT / "aioray" / "guide"
@@ -74,14 +75,20 @@ def test_links_lead_to_files_that_are_there(path: Path) -> None:
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
-if find_spec("aioray.core.states") is not None:
+def test_diagrams_of_state_machines_are_those_of_the_tables() -> None:
+    command = [sys.executable, "-m", "aioray.core.states"]
+    drawn = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout
+    written = (FOLDER / "state-machines.md").read_text(encoding="utf-8")
+    shown = written.partition("<!-- states -->\n")[2]
+    assert shown.strip() == drawn.strip(), "put there what the command prints"
 
-    def test_diagrams_of_state_machines_are_those_of_the_tables() -> None:
-        command = [sys.executable, "-m", "aioray.core.states"]
-        drawn = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout
-        written = (FOLDER / "state-machines.md").read_text(encoding="utf-8")
-        shown = written.partition("<!-- states -->\n")[2]
-        assert shown.strip() == drawn.strip(), "put there what the command prints"
+
+def test_rooms_are_listed_from_top_to_bottom() -> None:
+    table = (FOLDER / "how-it-works.md").read_text(encoding="utf-8").partition("<!-- rooms -->")[2]
+    listed = re.findall(r"^\| `(\w+)` \|", table.partition("\n\n")[0], re.MULTILINE)
+    order = [room for room in reversed(ROOMS) if room not in ("engine", "worker", "api")]
+    assert [room for room in listed if room not in ("engine", "worker", "api")] == order
+    assert set(listed) == set(ROOMS)
 
 
 # ------------------------------------------------------------ the command
