@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -48,6 +49,9 @@ def pytest_configure(config):
     moved = [str(path) for path in SLOW if not path.exists()]
     if moved:
         raise pytest.UsageError(f"SLOW in {__file__} names what is not there: {moved}")
+    # A runner in the background, or below `nohup`, ignores Ctrl-C; so would all that tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Before tests are imported, some of which note the environment. Those who run tests beside
     # this process are started by it, and have the variable from here.
     if _VARIABLE not in os.environ:

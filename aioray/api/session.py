@@ -196,6 +196,8 @@ def _warn_if_below_a_driver() -> None:
 
 
 def _load_engine() -> type[Engine]:
+    from . import actors, cluster, objects  # noqa: F401 - no descriptor may be left later
+
     try:
         from ..engine.engine import Engine
     except RuntimeError:  # Python has begun to end, so concurrent.futures does not load
