@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import aioray
-from aioray import runtime_env as module
 from aioray.client.environments import WorkerEnvironment, extend, needs_setup, setup_seconds
 from aioray.core.model import Environment
 from aioray.exceptions import RuntimeEnvSetupError, UnsupportedFeatureError
+from aioray.options import runtime_env as module
 from aioray.options.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.options.task import parse_init_options, parse_task_options
 from aioray.shared import serialization

@@ -249,7 +249,8 @@ ASYNC_THINGS = """
     array = ray.put(numpy.zeros(100_000))
     generator = numbers.remote()
     read = await anext(generator)
-    futures = [same.remote(1).future(), for_ever.remote().as_future(), ray.cancel(fail.remote())]
+    futures = [same.remote(1).future(), for_ever.remote().as_future()]
+    futures.append(ray.cancel(for_ever.remote()))
     return locals(), await array, await actor.count.remote()
 """
 STARTS = {
