@@ -17,12 +17,21 @@ from ..client.protocol import registry
 from ..shared.wire import PAGE_SIZE, Status
 from . import orphans, output
 from .loop import THREADS, Server
+from .replacements import Replacements
 
 if TYPE_CHECKING:
     from ..client.protocol import Client
     from ..shared.wire import WorkerFds
 
-__all__ = ["main"]
+__all__ = ["main", "prepare"]
+
+functions = Replacements()
+
+
+def prepare() -> None:
+    """Do in the template what is the same for every worker, after user code had its turn."""
+    output.wrap(functions)
+    orphans.wrap(functions)
 
 
 def connect(server: Server) -> Client:
@@ -58,6 +67,7 @@ def main(
     page = mmap.mmap(fds.page, PAGE_SIZE)
     output.install()
     orphans.install()
+    functions.install()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # preloaded: its state was copied by the fork
         numpy_random.seed()

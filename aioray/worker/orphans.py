@@ -22,7 +22,6 @@ import errno
 import functools
 import os
 import resource
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,9 @@ from ..shared import linux
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Family", "family", "install"]
+    from .replacements import Replacements
+
+__all__ = ["Family", "family", "install", "wrap"]
 
 FORKED_SECONDS = 0.05  # that a zombie is left alone which was forked and has executed nothing
 EXECUTED_SECONDS = 2.0  # that another one is
@@ -66,11 +67,10 @@ class Family:
     # -- starting
 
     def starts(
-        self, function: Callable[..., Any], pid_of: Callable[[Any], int], module: str = "os"
+        self, function: Callable[..., Any], pid_of: Callable[[Any], int]
     ) -> Callable[..., Any]:
         """The same function, with what it starts noted."""
 
-        @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             starting = self._starting
             starting.append(None)
@@ -86,19 +86,16 @@ class Family:
                 self._started()
             return result
 
-        wrapper.__module__ = module  # pickled by name
         return wrapper
 
     def may_start(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, which waits itself for what it starts."""
 
-        @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
             self._started()
             return result
 
-        wrapper.__module__ = "os"
         return wrapper
 
     def _started(self) -> None:
@@ -197,24 +194,26 @@ def _patience(pid: int) -> float:
 family = Family()
 
 
-def install() -> None:
-    """Replace what starts processes, and what waits for any of them."""
-    import _posixsubprocess  # built in
-
+def wrap(functions: Replacements) -> None:
+    """Have what starts processes note them, and what waits for any of them tell them apart."""
     for name in ("fork", "posix_spawn", "posix_spawnp"):
-        setattr(os, name, family.starts(getattr(os, name), lambda pid: pid))
-    os.forkpty = family.starts(os.forkpty, lambda result: result[0])
-    os.system = family.may_start(os.system)
-    start = family.starts(_posixsubprocess.fork_exec, lambda pid: pid, "_posixsubprocess")
-    _posixsubprocess.fork_exec = start
-    subprocess: Any = sys.modules.get("subprocess")
-    if subprocess is not None:
-        subprocess._fork_exec = start
+        functions.wrap("os", name, functools.partial(family.starts, pid_of=lambda pid: pid))
+    functions.wrap("os", "forkpty", functools.partial(family.starts, pid_of=lambda pair: pair[0]))
+    functions.wrap("os", "system", family.may_start)
+    functions.wrap(
+        "_posixsubprocess", "fork_exec", functools.partial(family.starts, pid_of=lambda pid: pid)
+    )
     for function in (wait, wait3, wait4, waitid, waitpid):
-        functools.update_wrapper(function, getattr(os, function.__name__))
-        function.__module__ = "os"
-        setattr(os, function.__name__, function)
+        functions.wrap("os", function.__name__, functools.partial(_instead, function))
+
+
+def install() -> None:
+    """Inherit nothing in processes that tasks fork."""
     os.register_at_fork(after_in_child=family.disown)
+
+
+def _instead(function: Callable[..., Any], _: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 def wait() -> tuple[int, int]:  # what follows is documented where it is wrapped

@@ -19,7 +19,6 @@ call of a concurrent actor has started belongs to no call.
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import sys
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-__all__ = ["announce", "flush", "install", "send_progress", "share"]
+    from .replacements import Replacements
+
+__all__ = ["announce", "flush", "install", "send_progress", "share", "wrap"]
 
 _STARTERS = ("execv", "execve", "posix_spawn", "posix_spawnp", "system")
 _write, _writev = os.write, os.writev
@@ -202,7 +203,7 @@ def announce() -> None:
 
 
 def install() -> None:
-    """Replace sys.stdout and sys.stderr, and what writes or starts processes past them."""
+    """Replace sys.stdout and sys.stderr; `wrap` says what is done about what writes past them."""
     global _stdout, _stderr, _main
     _main = get_ident()
     _stdout, _stderr = MarkedFile(1), MarkedFile(2)
@@ -221,7 +222,7 @@ def install() -> None:
     )
     sys.__stdout__ = sys.stdout  # type: ignore[misc]  # typeshed calls it final; it is not
     sys.__stderr__ = sys.stderr  # type: ignore[misc]
-    _announce_others()
+    os.register_at_fork(before=announce, after_in_child=_become_a_copy)
 
 
 def share() -> None:
@@ -236,30 +237,20 @@ def share() -> None:
             stream.raw, stream.held = raw, {}
 
 
-def _announce_others() -> None:
-    import _posixsubprocess  # built in
-
+def wrap(functions: Replacements) -> None:
+    """Have what writes or starts processes past the streams announce the attempt."""
     for name in _STARTERS:
-        setattr(os, name, _announcing(getattr(os, name), "os"))
-    start = _announcing(_posixsubprocess.fork_exec, "_posixsubprocess")
-    _posixsubprocess.fork_exec = start
-    subprocess: Any = sys.modules.get("subprocess")
-    if subprocess is not None:
-        subprocess._fork_exec = start
-    for function, ours in ((os.write, _write_announced), (os.writev, _writev_announced)):
-        functools.update_wrapper(ours, function)
-        ours.__module__ = "os"  # pickled by name
-        setattr(os, ours.__name__, ours)
-    os.register_at_fork(before=announce, after_in_child=_become_a_copy)
+        functions.wrap("os", name, _announcing)
+    functions.wrap("_posixsubprocess", "fork_exec", _announcing)
+    functions.wrap("os", "write", lambda _: _write_announced)
+    functions.wrap("os", "writev", lambda _: _writev_announced)
 
 
-def _announcing(function: Callable[..., Any], module: str) -> Callable[..., Any]:
-    @functools.wraps(function)
+def _announcing(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         announce()
         return function(*args, **kwargs)
 
-    wrapper.__module__ = module  # pickled by name
     return wrapper
 
 

@@ -39,7 +39,7 @@ from ..compat import alias as ray_alias
 from ..shared import linux, packets
 from ..shared.wire import WorkerFds
 from . import guardian
-from .main import main as be_worker
+from . import main as worker
 
 __all__ = ["main"]
 
@@ -124,6 +124,7 @@ class Template:
                 return
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
+        worker.prepare()
         gc.freeze()  # workers share these pages; collecting would copy them
         own = os.pidfd_open(self.pid)
         self.send({"ready": self.pid}, (own,))
@@ -233,7 +234,7 @@ class Template:
         os.environ.update(env.get("env_vars", {}))
         if self.settings["ray_alias"] and self.settings["inherits_alias"]:
             ray_alias.hand_on()  # they may have another PYTHONPATH
-        be_worker(fds, self.settings, request["worker_id"], env, request["hook"])
+        worker.main(fds, self.settings, request["worker_id"], env, request["hook"])
 
     def reap(self) -> None:
         """Collect whoever has ended; take what a dead worker leaves along."""
