@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..client.current import place
 from ..client.protocol import registry
 from ..shared.wire import PAGE_SIZE, Status
-from . import orphans, output
+from . import ending, orphans, output
 from .loop import THREADS, Server
 from .replacements import Replacements
 
@@ -51,7 +51,7 @@ def measure(server: Server) -> None:
 def main(
     fds: WorkerFds, settings: dict[str, Any], worker_id: str, env: dict[str, Any], hook: bytes
 ) -> NoReturn:
-    """Be a worker until the driver wants no more; leaves by SystemExit, so atexit hooks run.
+    """Be a worker until the driver wants no more, then end as `ending` says.
 
     env, hook: its runtime environment, see `setup`.
     """
@@ -105,4 +105,4 @@ def main(
         from .actor import instance
 
         instance.end(server)
-    raise reason or SystemExit(0)
+    ending.end(server, reason or SystemExit(0))

@@ -38,7 +38,7 @@ import setproctitle
 from ..compat import alias as ray_alias
 from ..shared import linux, packets
 from ..shared.wire import WorkerFds
-from . import guardian
+from . import ending, guardian
 from . import main as worker
 
 __all__ = ["main"]
@@ -101,6 +101,7 @@ class Template:
         with contextlib.suppress(OSError):  # it has just been killed
             os.write(self.guardian.folders, marshal.dumps(self.folders()))
         os.close(self.guardian.folders)
+        ending.note_own_modules()
         os.environ.update(settings["env_vars"])
         sys.path[:] = settings["sys_path"]
         if settings["ray_alias"]:
