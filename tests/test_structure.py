@@ -253,6 +253,18 @@ def test_module_names_its_room(name: str) -> None:
     assert re.findall(r"Room: (\w+)", docstring) == [room_of(name)]
 
 
+def test_tasks_are_created_in_one_place() -> None:
+    calls = [
+        name
+        for name in PATHS
+        if name != "aioray.core.model"
+        for node in ast.walk(ast.parse(PATHS[name].read_text()))
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) or getattr(node.func, "attr", None)) == "Task"
+    ]
+    assert calls == ["aioray.engine.tasks.submission"]
+
+
 IMPURE = (
     "asyncio",
     "logging",

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .backlog import Backlog
     from .calls import ActorCalls
     from .events import WorkerBlocked, WorkerUnblocked
+    from .functions import Function
     from .lanes import Lanes
-    from .model import Function, SchedulingClass, Task, Worker
+    from .model import SchedulingClass, Task, Worker
     from .placement import Placement
     from .pool import WorkerPool
     from .prefetch import Prefetch

@@ -1,7 +1,8 @@
-"""The records that the core keeps: tasks, functions, workers, scheduling classes.
+"""The records that the core keeps: tasks, workers, actors, scheduling classes.
 
 Room: core. Data; the decisions are in `scheduler`. A `Task` is one object from submission to its
-last ref: the shell hangs its own data on `payload` and `returns`, which the core never looks into.
+last ref: the shell hangs its own data on fields that are called the shell's, which the core never
+looks into.
 States change only by `Story.move`, see `states`.
 
 Resource amounts are integers in 1/10,000 of a unit, so that fractions add up exactly.
@@ -13,7 +14,7 @@ import itertools
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
 from .intensity import RestartIntensity, RestartPolicy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .devices import Demand, Shares
+    from .functions import CallTraits, Function
     from .groups import Group
     from .outcomes import ActorDeath, AttemptRecord, Failure
     from .queues import RankedQueue
@@ -33,10 +35,8 @@ __all__ = [
     "Actor",
     "Cancellation",
     "Environment",
-    "Function",
     "SchedulingClass",
     "Task",
-    "Traits",
     "Worker",
 ]
 
@@ -46,18 +46,6 @@ _class_numbers = itertools.count(1)
 
 Environment = Hashable
 """What a worker process is made for, opaque here: only tasks of an equal one run in it."""
-
-
-class Function:
-    """One remote function as the scheduler sees it: how long it usually runs."""
-
-    __slots__ = ("__weakref__", "code", "key", "mean_seconds", "name")
-
-    def __init__(self, key: int, name: str, code: Any = None) -> None:
-        self.key = key
-        self.name = name
-        self.code = code  # the shell's: what a worker needs to load it
-        self.mean_seconds: float | None = None  # moving average; None: never ran yet
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +71,7 @@ class Task(Record):
     __slots__ = (
         "__weakref__",
         "actor",
+        "arguments",
         "attempt",
         "caller",
         "cancellation",
@@ -92,6 +81,7 @@ class Task(Record):
         "dependents",
         "failures",
         "function",
+        "held",
         "label",
         "lost",
         "max_calls",
@@ -112,6 +102,7 @@ class Task(Record):
         "sent_at",
         "sent_to",
         "seq",
+        "spec",
         "started_at",
         "state",
         "stream",
@@ -134,8 +125,11 @@ class Task(Record):
         parent: Task | None = None,
         label: Any = None,
         priority: float = 0.0,
+        spec: Any = None,
         payload: Any = None,
-        traits: Traits | None = None,
+        arguments: Any = None,
+        held: Any = None,
+        traits: CallTraits | None = None,
         caller: int = 0,
     ) -> None:
         self.actor: Actor | None = None  # which it makes
@@ -157,7 +151,10 @@ class Task(Record):
         self.max_retries = max_retries  # -1: unlimited
         self.policy = policy  # delays between attempts; None: the default ones
         self.max_calls = max_calls  # 0: unlimited
-        self.payload = payload  # the shell's: arguments
+        self.spec = spec  # the shell's: what is said to workers, the same for all such calls
+        self.payload = payload  # the shell's: the arguments, serialized
+        self.arguments = arguments  # the shell's: those that are refs
+        self.held = held  # the shell's: what must live as long as the arguments
         self.returns: Any = None  # the shell's: where the outcome goes
         self.stream: Any = None  # the shell's: where the items of a generator go
         self.state = TaskState.PENDING_ARGS_AVAIL
@@ -177,6 +174,10 @@ class Task(Record):
         self.seconds = 0.0  # and how long it ran
         self.failures: list[AttemptRecord] | None = None
         self.cancellation: Cancellation | None = None
+
+    def drop_arguments(self) -> None:
+        """Let go of the arguments: no attempt will need them."""
+        self.payload = self.arguments = self.held = None
 
     @property
     def identity(self) -> str:
@@ -297,13 +298,6 @@ class Worker(Record):
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"
-
-
-class Traits(NamedTuple):
-    """What calls of one method have in common."""
-
-    interruptible: bool  # a cancel is an interrupt
-    retries_errors: bool  # an error of the method may be followed by another attempt
 
 
 class Actor(Record):

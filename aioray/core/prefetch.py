@@ -16,7 +16,8 @@ from .queues import rank
 if TYPE_CHECKING:
     from .attempts import Attempts
     from .backlog import Backlog
-    from .model import Function, SchedulingClass, Worker
+    from .functions import Function
+    from .model import SchedulingClass, Worker
     from .pool import WorkerPool
     from .queues import Rank
     from .resources import Resources

@@ -1324,7 +1324,7 @@ class Engine:
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
                 self.store(task.returns, payload)
-                task.returns = task.payload = None
+                task.returns = task.payload = task.arguments = task.held = None
                 continue
             if task.stream is not None:
                 failure = self._finish_stream(task, payload)
@@ -1449,7 +1449,7 @@ class Engine:
 
     def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
         task.returns = stored  # dependents submitted later build upon it
-        task.payload = None
+        task.drop_arguments()
         task.failures = None
         for entry in entries:
             self.store(entry, stored)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from ..client.definitions import Definition, MethodDefinition
     from ..core.events import Event
-    from ..core.model import Function, Task
+    from ..core.functions import Function
+    from ..core.model import Task
     from .engine import Engine
     from .objects.objects import Objects
     from .processes.handle import Item, WorkerHandle

@@ -91,6 +91,7 @@ __all__ = [
     "Place",
     "Role",
     "Status",
+    "TaskSpec",
     "WorkerFds",
 ]
 
@@ -201,23 +202,39 @@ class Ask(IntEnum):
     )
 
 
+class TaskSpec(NamedTuple):
+    """What all attempts of all calls of a function with the same options have in common."""
+
+    name: str
+    num_returns: int = 1  # or STREAMING, DYNAMIC
+    backpressure: int = 0  # items of a generator that may wait to be read; 0: any number
+    retry_rule: bytes | bool = False  # which exceptions are retryable: pickled rule, or none / all
+    resources: tuple[tuple[str, int], ...] = ()
+    group: str = ""  # id of the placement group that it runs in, in hexadecimal; or empty
+    captures: bool = False  # whether what it submits runs in that group too
+    role: Any = None  # of calls of actors, the plain tuple of a Role; None: it is a task
+    # What OpenTelemetry's propagators say of its span, pairs of str; None: no tracing. It is added
+    # to a copy for each task.
+    trace: Any = None
+
+
 class Attempt(NamedTuple):
-    """One attempt as it travels in a bundle."""
+    """One attempt as it travels in a bundle: its head, the TaskSpec, and the arguments."""
 
     seq: int
     function: int  # key of the function's code
     label: Any  # of the task, see ids.Label
     attempt: int  # from 0
     devices: tuple[str, ...]  # the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them
-    name: str
-    num_returns: int  # or STREAMING, DYNAMIC
-    backpressure: int  # items of a generator that may wait to be read; 0: any number
-    retry_rule: bytes | bool  # which exceptions are retryable: pickled rule, or none / all
+    name: str  # from here on see TaskSpec
+    num_returns: int
+    backpressure: int
+    retry_rule: bytes | bool
     resources: tuple[tuple[str, int], ...]
-    group: str  # id of the placement group that it runs in, in hexadecimal; or empty
-    captures: bool  # whether what it submits runs in that group too
-    role: Any  # of calls of actors, the plain tuple of a Role; None: it is a task
-    trace: Any  # what OpenTelemetry's propagators say of its span, pairs of str; None: no tracing
+    group: str
+    captures: bool
+    role: Any
+    trace: Any
     payload: Any  # bytes of (args, kwargs), or their Place; empty: no arguments
     arguments: Any  # the values of top-level refs, each as bytes or as a Place
 

@@ -15,8 +15,9 @@ from aioray.core.calls import ActorCalls
 from aioray.core.cancellation import Cancellations
 from aioray.core.devices import UNIT
 from aioray.core.dispatch import Dispatcher
+from aioray.core.functions import CallTraits, Function
 from aioray.core.lanes import Lanes
-from aioray.core.model import Actor, Function, Task, Traits, Worker
+from aioray.core.model import Actor, Task, Worker
 from aioray.core.placement import Placement
 from aioray.core.pool import WorkerPool
 from aioray.core.prefetch import Prefetch
@@ -198,7 +199,7 @@ class Parts:
 
     def call(self, actor: Actor, lane: int = 0, caller: int = 0, **options: Any) -> Task:
         """A call that is ready."""
-        traits = options.pop("traits", Traits(interruptible=False, retries_errors=False))
+        traits = options.pop("traits", CallTraits(interruptible=False, retries_errors=False))
         task = self.task(actor.lanes[lane], traits=traits, caller=caller, max_retries=0, **options)
         self.table.unfinished[task.number] = task
         self.lanes.submitted(task)

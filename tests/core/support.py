@@ -19,8 +19,9 @@ from aioray.core.events import (
     WorkerExited,
     WorkerReady,
 )
+from aioray.core.functions import CallTraits, Function
 from aioray.core.invariants import check
-from aioray.core.model import Actor, Function, Task, Traits
+from aioray.core.model import Actor, Task
 from aioray.core.outcomes import Answer, AttemptRecord, Ended, FailureKind
 from aioray.core.scheduler import Scheduler
 from aioray.core.states import ActorState
@@ -169,7 +170,7 @@ class Core:
             actor.lanes[lane],
             dependencies=dependencies,
             max_retries=max_retries,
-            traits=Traits(interruptible, retries_errors),
+            traits=CallTraits(interruptible, retries_errors),
             caller=caller,
             **options,
         )

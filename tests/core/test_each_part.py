@@ -60,8 +60,9 @@ from aioray.core.facts import (
     StopOverdue,
     SurplusLookDue,
 )
+from aioray.core.functions import CallTraits
 from aioray.core.groups import Group
-from aioray.core.model import STOP_SECONDS, Traits
+from aioray.core.model import STOP_SECONDS
 from aioray.core.outcomes import (
     GROUP_IS_REMOVED,
     CancelOutcome,
@@ -601,7 +602,7 @@ def test_no_more_calls_are_sent_than_may_run_at_once():
 def test_nothing_follows_a_call_that_may_be_tried_again():
     parts = Parts()
     actor = parts.alive()
-    first = parts.call(actor, traits=Traits(interruptible=False, retries_errors=True))
+    first = parts.call(actor, traits=CallTraits(interruptible=False, retries_errors=True))
     parts.call(actor)
     parts.calls.dispatch(0.0)
     assert parts.ordered() == [SendAttempts(1, [first])]

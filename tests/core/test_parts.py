@@ -21,6 +21,7 @@ ORDER = (
     # words and records
     "states",
     "devices",
+    "functions",
     "outcomes",
     "queues",
     "retries",

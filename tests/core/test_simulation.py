@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aioray.core import pool as pool_module
+from aioray.core.functions import CallTraits
 from aioray.core.intensity import RestartPolicy
-from aioray.core.model import Traits
 from aioray.core.outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -140,7 +140,7 @@ def some_calls(chance: random.Random, world: World, count: int) -> list[Order]:
     for _ in range(count):
         fresh = chance.choice(actors), an_order(chance, known, []), chance.choice(callers)
         actor, order, caller = alike if same else fresh
-        traits = Traits(
+        traits = CallTraits(
             interruptible=actor.ahead and chance.random() < 0.2,
             retries_errors=order.max_retries != 0 and chance.random() < 0.3,
         )

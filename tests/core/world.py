@@ -76,9 +76,10 @@ from aioray.core.events import (
     WorkerStartFailed,
     WorkerUnblocked,
 )
+from aioray.core.functions import CallTraits, Function
 from aioray.core.groups import Group
 from aioray.core.invariants import check
-from aioray.core.model import Actor, Function, Task, Traits
+from aioray.core.model import Actor, Task
 from aioray.core.outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -144,7 +145,7 @@ class Order:
     makes: Making | None = None
     calls: int | None = None  # key of the actor whose method it is
     lane: int = 0
-    traits: Traits | None = None
+    traits: CallTraits | None = None
     caller: int = 0
 
 
@@ -1328,7 +1329,7 @@ class World:
             self.submit([Order()] * 10)
             key = len(self.actors)
             self.submit([Order(makes=Making(max_restarts=-1))])
-            self.submit([Order(calls=key, traits=Traits(False, False))] * 3)
+            self.submit([Order(calls=key, traits=CallTraits(False, False))] * 3)
             self.lose_and_want()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)

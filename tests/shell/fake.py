@@ -189,9 +189,8 @@ class FakeCrew:
             return
         task = worker.running = worker.queue.pop(0)
         self._note("run", worker.id)
-        _, payload, arguments, _ = task.payload
-        args, kwargs = serialization.load(payload) if payload else ((), {})
-        values = [serialization.load(entry.outcome) for entry in arguments or ()]
+        args, kwargs = serialization.load(task.payload) if task.payload else ((), {})
+        values = [serialization.load(entry.outcome) for entry in task.arguments or ()]
         args = tuple(
             values[item.index] if isinstance(item, serialization.ArgumentSlot) else item
             for item in args
@@ -210,7 +209,7 @@ class FakeCrew:
             worker.timer = self._later(act.after, self._answer, worker, answer)
 
     def _failed(self, task: Any, act: Raise) -> Answer:
-        rule = task.payload[0][3]
+        rule = task.spec.retry_rule
         delay = None
         if isinstance(act.error, RetryTask):
             ended, delay = Ended.ASKED_FOR_RETRY, act.error.delay

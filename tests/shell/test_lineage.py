@@ -13,8 +13,6 @@ from aioray.engine.objects.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
 from aioray.shared import ids
 
-STATIC = ("f", 1, False, None)
-
 
 class FakeStored:
     """A large value, of which only the size counts here."""
@@ -28,11 +26,18 @@ class FakeStored:
 class FakeTask:
     """As much of a task as lineage looks at."""
 
-    def __init__(self, number, payload=None):
+    def __init__(self, number, payload=None, arguments=None, held=None):
         self.number = self.label = number
         self.stream = None
-        self.payload = payload
+        self.payload, self.arguments, self.held = payload, arguments, held
         self.returns = None
+
+
+def revived(lineage, client, say_lost):
+    """What a task gets back: payload, arguments, and what is held for them."""
+    task = FakeTask(1001)
+    lineage.revive(task, client, say_lost)
+    return task.payload, task.arguments, task.held
 
 
 class FakeClient:
@@ -71,14 +76,14 @@ def ledger():
 
 def kept(ledger, number, size):
     """A finished task whose lineage takes `size` bytes."""
-    task = FakeTask(number, (STATIC, b"x" * (size - OVERHEAD), None, None))
+    task = FakeTask(number, b"x" * (size - OVERHEAD), None, None)
     ledger.keep(task)
     assert task.payload.given_up or task.payload.size == size
     return task
 
 
 def lineage_of(ledger, args=b"args", entries=None, held=None):
-    task = FakeTask(1000, (STATIC, args, entries, held))
+    task = FakeTask(1000, args, entries, held)
     ledger.keep(task)
     assert type(task.payload) is Lineage
     return task.payload
@@ -107,14 +112,14 @@ def nobody(task):
 
 
 def test_sizes_add_up_while_tasks_live_and_to_zero_when_they_are_gone(ledger, client):
-    task = FakeTask(1, (STATIC, b"x" * 100, [client.put(1, b"y" * 10)], None))
+    task = FakeTask(1, b"x" * 100, [client.put(1, b"y" * 10)], None)
     ledger.keep(task)
     assert ledger.size == OVERHEAD + 110
     held = ((ObjectRef(client.put(2, b"z" * 7)), ObjectRef(client.put(3, None))), [])
-    other = FakeTask(2, (STATIC, FakeStored(5000), None, held))
+    other = FakeTask(2, FakeStored(5000), None, held)
     ledger.keep(other)
     assert ledger.size == 2 * OVERHEAD + 110 + 5007
-    third = FakeTask(3, (STATIC, b"", [client.put(4, FakeStored(10**9))], None))
+    third = FakeTask(3, b"", [client.put(4, FakeStored(10**9))], None)
     ledger.keep(third)  # of a large argument it only knows where it came from
     assert ledger.size == 3 * OVERHEAD + 110 + 5007
     del task
@@ -141,7 +146,7 @@ def test_beyond_the_limit_the_oldest_half_is_given_up(ledger):
 def test_lineage_that_is_given_up_lets_go_of_its_arguments(ledger):
     stored = FakeStored(1000)
     watch = weakref.ref(stored)
-    task = FakeTask(1, (STATIC, stored, None, None))
+    task = FakeTask(1, stored, None, None)
     ledger.keep(task)
     del stored
     assert watch() is not None
@@ -154,7 +159,7 @@ def test_lineage_that_is_given_up_lets_go_of_its_arguments(ledger):
 
 def test_lineage_larger_than_all_is_given_up_at_once(ledger):
     old = kept(ledger, 1, 10_000)
-    task = FakeTask(2, (STATIC, FakeStored(10**12), None, None))
+    task = FakeTask(2, FakeStored(10**12), None, None)
     ledger.keep(task)
     assert task.payload.given_up
     assert old.payload.given_up
@@ -194,7 +199,7 @@ def test_tasks_may_go_in_any_thread(ledger):
 def test_lineage_that_is_revived_and_kept_again_counts_once(ledger, client):
     task = kept(ledger, 1, 5000)
     for _ in range(3):
-        task.payload = task.payload.revive(client, nobody)
+        task.payload.revive(task, client, nobody)
         assert ledger.size == 0
         ledger.keep(task)
         assert ledger.size == 5000
@@ -208,8 +213,7 @@ def test_payload_comes_back_as_it_was(ledger, client):
     captured, inside = ObjectRef(client.put(3, b"x")), ObjectRef(client.put(4, b"y"))
     args = FakeStored(500)
     lineage = lineage_of(ledger, args, arguments, (([captured]), [inside]))
-    static, got, entries, held = lineage.revive(client, nobody)
-    assert static is STATIC
+    got, entries, held = revived(lineage, client, nobody)
     assert got is args
     assert [id(entry) for entry in entries] == [id(entry) for entry in arguments]
     assert [ref._entry for ref in held] == [captured._entry, inside._entry]
@@ -219,7 +223,7 @@ def test_payload_comes_back_as_it_was(ledger, client):
 @pytest.mark.parametrize("held", [None, (), [], ([], None)])
 def test_payload_without_refs_comes_back_as_it_was(ledger, client, held):
     lineage = lineage_of(ledger, b"args", None, held)
-    assert lineage.revive(client, nobody) == (STATIC, b"args", None, [])
+    assert revived(lineage, client, nobody) == (b"args", None, [])
     assert client.exported == {}
 
 
@@ -242,7 +246,7 @@ def test_lost_argument_is_made_again_by_the_task_it_came_from(ledger, client):
     lineage = lineage_of(ledger, entries=[entry, entry])
     del entry
     lost = []
-    one, two = lineage.revive(client, lost.append)[2]
+    one, two = revived(lineage, client, lost.append)[1]
     assert one is two
     assert (one.binary(), one.label, one.index) == (identifier, 7, 1)
     assert one.task is producer
@@ -259,7 +263,7 @@ def test_lost_argument_is_found_among_several_results(ledger, client):
     lineage = lineage_of(ledger, entries=[entries[2]])
     del entries
     lost = []
-    (found,) = lineage.revive(client, lost.append)[2]
+    (found,) = revived(lineage, client, lost.append)[1]
     assert (found.binary(), found.index, found.lost) == (names[2], 3, True)
     assert lost == [producer]
     assert producer.returns[0]() is first
@@ -275,7 +279,7 @@ def test_argument_that_somebody_else_has_made_again_is_found(ledger, client):
     (again,) = entries_of(producer, client)
     again.lost = False
     again.outcome = FakeStored(10**6)
-    assert lineage.revive(client, nobody)[2] == [again]
+    assert revived(lineage, client, nobody)[1] == [again]
 
 
 def test_argument_of_a_task_that_runs_again_is_found(ledger, client):
@@ -285,14 +289,14 @@ def test_argument_of_a_task_that_runs_again_is_found(ledger, client):
     del entries
     lost = []
     producer.returns = entries_of(producer, client)  # the engine holds them while it runs
-    (found,) = lineage.revive(client, lost.append)[2]
+    (found,) = revived(lineage, client, lost.append)[1]
     assert found is producer.returns[1]
     single = FakeTask(8)
     (entry,) = client.run(single, FakeStored(10**6))
     lineage = lineage_of(ledger, entries=[entry])
     del entry
     (single.returns,) = entries_of(single, client)
-    assert lineage.revive(client, lost.append)[2] == [single.returns]
+    assert revived(lineage, client, lost.append)[1] == [single.returns]
 
 
 def test_living_argument_whose_value_is_lost_is_left_to_its_entry(ledger, client):
@@ -300,7 +304,7 @@ def test_living_argument_whose_value_is_lost_is_left_to_its_entry(ledger, client
     (entry,) = client.run(producer, FakeStored(10**6))
     lineage = lineage_of(ledger, entries=[entry])
     entry.outcome, entry.lost = None, True
-    assert lineage.revive(client, nobody)[2] == [entry]
+    assert revived(lineage, client, nobody)[1] == [entry]
 
 
 def test_put_that_was_freed_is_a_failure(ledger, client):
@@ -308,7 +312,7 @@ def test_put_that_was_freed_is_a_failure(ledger, client):
     identifier = entry.binary()
     lineage = lineage_of(ledger, entries=[entry])
     del entry
-    (found,) = lineage.revive(client, nobody)[2]
+    (found,) = revived(lineage, client, nobody)[1]
     assert found.binary() == identifier
     assert found.task is None
     assert reason_of(found) == "OBJECT_UNRECONSTRUCTABLE_PUT"
@@ -322,7 +326,7 @@ def test_small_values_are_part_of_the_lineage(ledger, client):
     lineage = lineage_of(ledger, entries=entries[:2], held=[ObjectRef(entries[2])])
     assert lineage.size == OVERHEAD + len(b"argsof a taskput")
     del small, entries
-    _, _, found, held = lineage.revive(client, nobody)
+    _, found, held = revived(lineage, client, nobody)
     found.append(held[0]._entry)
     assert [entry.outcome for entry in found] == [b"of a task", b"put", b""]
     assert [entry.binary() for entry in found] == names
@@ -336,7 +340,7 @@ def test_argument_of_a_task_that_has_failed_since_is_its_failure(ledger, client)
     lineage = lineage_of(ledger, entries=[entry])
     del entry
     producer.returns = failure()
-    (found,) = lineage.revive(client, nobody)[2]
+    (found,) = revived(lineage, client, nobody)[1]
     assert found.outcome is producer.returns
     assert (found.binary(), found.task) == (identifier, producer)
 
@@ -350,7 +354,7 @@ def test_result_that_was_not_yet_there_and_is_gone_is_a_failure(ledger, client):
     producer.returns = None
     identifier = pending.binary()
     del pending
-    (ref,) = lineage.revive(client, nobody)[3]
+    (ref,) = revived(lineage, client, nobody)[2]
     assert ref.binary() == identifier
     assert reason_of(ref._entry) == "OBJECT_UNRECONSTRUCTABLE_REF_NOT_FOUND"
 
@@ -364,7 +368,7 @@ def test_refs_inside_arguments_are_exported_under_their_old_ids(ledger, client):
     lineage = lineage_of(ledger, held=held)
     del entry, put, held
     lost = []
-    refs = lineage.revive(client, lost.append)[3]
+    refs = revived(lineage, client, lost.append)[2]
     assert [ref.binary() for ref in refs] == names
     assert client.exported == {ref.binary(): ref._entry for ref in refs}
     assert refs[0]._entry.lost
@@ -375,21 +379,21 @@ def test_refs_inside_arguments_are_exported_under_their_old_ids(ledger, client):
 
 def test_whole_chains_are_said_to_be_lost_one_by_one(ledger, client):
     """Only the task next in the chain is told; its own arguments are found when it is revived."""
-    first, second, third = FakeTask(1, (STATIC, b"", None, None)), FakeTask(2), FakeTask(3)
+    first, second, third = FakeTask(1, b"", None, None), FakeTask(2), FakeTask(3)
     ledger.keep(first)
     (one,) = client.run(first, FakeStored(10**6))
-    second.payload = (STATIC, b"", [one], None)
+    second.payload, second.arguments = b"", [one]
     ledger.keep(second)
     (two,) = client.run(second, FakeStored(10**6))
-    third.payload = (STATIC, b"", [two], None)
+    third.payload, third.arguments = b"", [two]
     ledger.keep(third)
     del one, two
     lost = []
-    payload = third.payload.revive(client, lost.append)
+    payload = revived(third.payload, client, lost.append)
     assert lost == [second]
-    payload = second.payload.revive(client, lost.append)
+    payload = revived(second.payload, client, lost.append)
     assert lost == [second, first]
-    assert payload[2][0].task is first
+    assert payload[1][0].task is first
 
 
 # ---------------------------------------------------------------- entries of a task

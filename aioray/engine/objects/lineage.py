@@ -107,43 +107,40 @@ class Lineage:
 
     __slots__ = (
         "__weakref__",
-        "_args",
         "_entries",
         "_held",
-        "_static",
+        "_payload",
         "given_up",
         "size",
     )
 
-    def __init__(self, payload: tuple[Any, ...]) -> None:
-        entries: list[ObjectEntry] | None
-        held: Any
-        self._static, self._args, entries, held = payload
-        self._entries = [_Origin(entry) for entry in entries or ()]
-        self._held = [_Origin(ref._entry) for ref in _refs_in(held)]
+    def __init__(self, task: Task) -> None:
+        self._payload = task.payload
+        self._entries = [_Origin(entry) for entry in task.arguments or ()]
+        self._held = [_Origin(ref._entry) for ref in _refs_in(task.held)]
         self.given_up = False
-        self.size = OVERHEAD + _size(self._args)
+        self.size = OVERHEAD + _size(self._payload)
         self.size += sum(len(origin.value or b"") for origin in (*self._entries, *self._held))
 
     def give_up(self) -> None:
         """Forget all: the task can not be run again."""
         self.given_up = True
-        self._args = None
+        self._payload = None
         self._entries, self._held = [], []
 
-    def revive(self, client: Client, say_lost: Callable[[Task], None]) -> tuple[Any, ...]:
-        """The payload for another attempt. say_lost: is told of tasks whose values are gone."""
+    def revive(self, task: Task, client: Client, say_lost: Callable[[Task], None]) -> None:
+        """Give the task its arguments back. say_lost: is told of tasks whose values are gone."""
         entries = [origin.find(client, say_lost) for origin in self._entries]
         held: list[ObjectRef[Any]] = [
             ObjectRef(origin.find(client, say_lost)) for origin in self._held
         ]
         for ref in held:
             client.export(ref._entry)  # the pickled arguments know it by its id
-        return self._static, self._args, entries or None, held
+        task.payload, task.arguments, task.held = self._payload, entries or None, held
 
 
-def _size(args: Any) -> int:
-    return len(args) if type(args) is bytes else args.size
+def _size(payload: Any) -> int:
+    return len(payload) if type(payload) is bytes else payload.size
 
 
 def _refs_in(held: Any) -> Iterator[ObjectRef[Any]]:
@@ -183,8 +180,9 @@ class Ledger:
         item.size = 0
 
     def keep(self, task: Task) -> None:
-        """Turn a finished task's payload into lineage."""
-        lineage = task.payload = Lineage(task.payload)
+        """Turn a finished task's arguments into lineage."""
+        lineage = task.payload = Lineage(task)
+        task.arguments = task.held = None
         item = _Item(lineage, self._gone.append)
         item.size = lineage.size
         self._size += item.size

@@ -93,18 +93,17 @@ class Objects:
         """The task's results are in their entries; recoverable: and one of them could be lost."""
         if not recoverable:
             task.returns = None  # the entries hold the task, and not the other way round any more
-            task.payload = None  # not before: refs inside a value may have lived in the arguments
+            task.drop_arguments()  # not before: refs inside a value may have lived in them
             return
         returns = task.returns
         if type(returns) is not tuple:  # it is that of a task which was submitted by another
             entries = [returns] if type(returns) is ObjectEntry else returns
             task.returns = tuple(map(weakref.ref, entries))
         if task.max_retries == 0:
-            task.payload = None
+            task.drop_arguments()
             return
-        args = task.payload[1]
-        if isinstance(args, Stored):
-            self.store.set_expendable(args, expendable=True)
+        if isinstance(task.payload, Stored):
+            self.store.set_expendable(task.payload, expendable=True)
         self._ledger.keep(task)
 
     def give_room(
@@ -249,19 +248,18 @@ class Objects:
             if task.payload.given_up:
                 self._feed(Revived(task, forbidden=EVICTED))
                 return
-            task.payload = task.payload.revive(self._client, lost.append)
+            task.payload.revive(task, self._client, lost.append)
             entries = entries_of(task, self._client)
-            task.returns = entries[0] if task.payload[0][1] == 1 else entries
+            task.returns = entries[0] if task.spec.num_returns == 1 else entries
         for other in lost:
             self._feed(ResultLost(other))
-        _, args, arguments, _ = task.payload
-        if isinstance(args, Stored):
-            self.store.set_expendable(args, expendable=False)
-            if not _is_there(args):
+        if isinstance(task.payload, Stored):
+            self.store.set_expendable(task.payload, expendable=False)
+            if not _is_there(task.payload):
                 self._feed(Revived(task, forbidden=EVICTED))
                 return
         dependencies = []
-        for entry in arguments or ():
+        for entry in task.arguments or ():
             if self.has_value(entry) and not isinstance(entry.outcome, StoredFailure):
                 continue
             if entry.task is None or (entry.outcome is not None and not _has_failed(entry.task)):

@@ -268,7 +268,7 @@ class WorkerHandle:
         if devices and self.gpu_names is not None:
             devices = self.gpu_names(devices)
         for task in tasks:
-            static, args, arguments, _ = task.payload
+            args, arguments = task.payload, task.arguments
             values: Sequence[Any] = ()
             weight = 64
             if arguments or type(args) is not bytes:
@@ -297,12 +297,12 @@ class WorkerHandle:
             if weight > MAX_PACKET:
                 enclosure = Enclosure()
                 place = enclosure.place
-                attempt = (*head, *static, place(args), [place(value) for value in values])
+                attempt = head + task.spec + (place(args), [place(value) for value in values])
                 message = [(key, place(code)) for key, code in codes], [attempt]
                 self._post(message, [task.seq], enclosure)
                 codes, size = [], 0
                 continue
-            attempts.append((*head, *static, args, values))
+            attempts.append(head + task.spec + (args, values))
             seqs.append(task.seq)
             size += weight
         if attempts:

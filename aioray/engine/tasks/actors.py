@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, ObjectRef
 from ...core.events import ActorKilled, ActorReleased
-from ...core.model import STOP_SECONDS, Actor, Function, Task, Traits
+from ...core.functions import CallTraits, Function
+from ...core.model import STOP_SECONDS, Actor
 from ...core.outcomes import ActorDeath, Circle, DeathCause, Overdue
 from ...core.states import ActorState
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ...shared import ids
 from ...shared.actor_exit import shutdown_seconds
 from ...shared.printable import LINES, printable
-from ...shared.wire import CREATION, Creation, Role
+from ...shared.wire import CREATION, Creation, Role, TaskSpec
 from ..telemetry.reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
-from .submission import Binding, unfinished
+from .submission import Binding
 
 if TYPE_CHECKING:
     import itertools
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ...client.protocol import Client
     from ...core.devices import Demand
     from ...core.events import Event
-    from ...core.model import SchedulingClass
+    from ...core.model import Task
     from ..objects.store import Stored
     from ..telemetry.reports import WorkerName
 
@@ -56,12 +57,18 @@ class Known:
     def __init__(
         self,
         definition: ActorDefinition,
-        facts: ActorFacts,
+        namespace: str,
         label: bytes,
         group: str,
     ) -> None:
+        """namespace: the session's. label: of its creation. group: in which it lives."""
         self.definition = definition
-        self.facts = facts
+        self.facts = ActorFacts(
+            label[8:].hex(),
+            definition.class_name,
+            definition.name,
+            definition.namespace or namespace,
+        )
         self.label = label  # id of its creation
         self.group = group  # in which it lives, see wire.Attempt
         self.entry: Callable[[], ObjectEntry | None] = lambda: None
@@ -72,7 +79,7 @@ class Known:
         self.repr_name = ""  # what its class makes of it, if that defines `__repr__`
         self.functions: dict[str, Function] = {}  # by method
         self.saved: ObjectEntry | None = None  # its state, as the next incarnation will get it
-        self.payload: Any = None  # of its creation
+        self.arguments: list[ObjectEntry] | None = None  # of its creation, as they were given
         self.made: dict[int, int] = {}  # by caller: calls, if they are limited
 
     def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> Binding:
@@ -83,7 +90,7 @@ class Known:
             title = f"{definition.class_name}.{method.method}"  # options may name a call otherwise
             function = self.functions[method.method] = Function(next(keys), title)
         names = [name for name, _ in definition.lanes]
-        static = (
+        spec = TaskSpec(
             method.name,
             method.num_returns,
             method.backpressure,
@@ -92,24 +99,39 @@ class Known:
             self.group,
             definition.where.captures,
             tuple(Role(method.method, method.lane, method.interruptible)),
-            None,
         )
         retries_errors = method.max_retries != 0 and method.retry_rule is not False
         return Binding(
             function,
-            method.name,
-            method.num_returns,
-            method.max_retries,
-            0,
-            None,
-            0.0,
+            spec,
             self.actor.lanes[names.index(method.lane)],
-            static,
-            method.backpressure,
-            None,
-            Traits(method.interruptible, retries_errors),
-            self.label,
-            self,
+            max_retries=method.max_retries,
+            traits=CallTraits(method.interruptible, retries_errors),
+            creation=self.label,
+            known=self,
+        )
+
+    def spec(self, *, restores: bool = False) -> TaskSpec:
+        """What attempts to make it have in common. restores: they get its saved state."""
+        definition, facts = self.definition, self.facts
+        title = f"{facts.class_name}.__init__"
+        creation = Creation(
+            facts.actor_id,
+            facts.name,
+            facts.class_name,
+            definition.asynchronous,
+            definition.lanes,
+            definition.saves_every,
+            restores,
+            definition.meta,
+        )
+        role = Role(CREATION, "", interruptible=False, creation=tuple(creation))
+        return TaskSpec(
+            f"{facts.name}:{title}" if facts.name else title,
+            resources=held_by(definition),
+            group=self.group,
+            captures=definition.where.captures,
+            role=tuple(role),
         )
 
 
@@ -137,43 +159,20 @@ class Actors:
 
     # ------------------------------------------------------------ making
 
-    def add(
-        self,
-        definition: ActorDefinition,
-        namespace: str,
-        label: bytes,
-        number: int,
-        function: Function,
-        scheduling_class: SchedulingClass,
-        group: str,
-        *,
-        parent: Task | None,
-        payload: Any,
-        entries: list[ObjectEntry] | None,
-        held: Any,
-    ) -> tuple[Task, ObjectEntry]:
-        """The creation of a new actor, to be submitted, and the entry behind its ref.
+    def describe(
+        self, definition: ActorDefinition, namespace: str, label: bytes, group: str
+    ) -> Known:
+        """What is known of a new actor before there is its creation. namespace: the session's."""
+        return Known(definition, namespace, label, group)
 
-        namespace: the session's. Raises ActorAlreadyExistsError.
+    def add(self, known: Known, creation: Task) -> ObjectEntry:
+        """Take a new actor, before its creation is submitted: the entry behind its ref.
+
+        Raises ActorAlreadyExistsError.
         """
-        name, class_name = definition.name, definition.class_name
-        namespace = definition.namespace or namespace
-        facts = ActorFacts(label[8:].hex(), class_name, name, namespace)
-        known = Known(definition, facts, label, group)
-        title = f"{class_name}.__init__"
-        creation = Task(
-            number,
-            f"{name}:{title}" if name else title,
-            function,
-            scheduling_class,
-            max_retries=0,
-            label=label,
-            priority=definition.priority,
-            parent=parent,
-        )
-        creation.payload = known.payload = (_static(creation.name, known), payload, entries, held)
-        if entries:
-            creation.dependencies = unfinished(entries)
+        definition, label = known.definition, known.label
+        name, namespace = known.facts.name, known.facts.namespace
+        known.arguments = creation.arguments
         known.actor = Actor(
             label,
             creation,
@@ -204,7 +203,7 @@ class Actors:
             known.pin = entry
         known.entry = weakref.ref(entry, lambda _gone: self._unreachable(known))
         self._client.export(entry)
-        return creation, entry
+        return entry
 
     def _unreachable(self, known: Known) -> None:
         """No handle is left, and the name is free. In whatever thread, for finalizers."""
@@ -287,13 +286,17 @@ class Actors:
     def changed(self, actor: Actor) -> None:
         """The scheduler says that the state of an actor has changed."""
         known: Known = actor.payload
+        creation = actor.creation
         if actor.worker is not None:
             known.worker = self._name_of(actor.worker.id) or known.worker
         if actor.state is ActorState.ALIVE:
             if not actor.max_restarts:
-                actor.creation.payload = known.payload = None
+                creation.drop_arguments()
+                known.arguments = None
         elif actor.state is ActorState.RESTARTING:
-            actor.creation.payload = _restoring(known)
+            if known.saved is not None:
+                creation.spec = known.spec(restores=True)
+                creation.arguments = [*(known.arguments or ()), known.saved]
             left = actor.restarts_left
             logger.warning(
                 "Actor %s (%s) is made again, because its %s. Restarts left: %s.",
@@ -303,9 +306,9 @@ class Actors:
                 "any number" if left < 0 else left,
             )
         elif actor.state is ActorState.DEAD:
-            actor.creation.payload = None
+            creation.drop_arguments()
             self._free_name(known)
-            known.payload = known.saved = known.pin = None
+            known.arguments = known.saved = known.pin = None
             assert actor.death is not None
             known.end = self._end(actor.death)
             if actor.death.cause not in WISHED:
@@ -372,40 +375,3 @@ def held_by(definition: ActorDefinition) -> Demand:
     if definition.keeps_cpus:
         return definition.demand
     return tuple(item for item in definition.demand if item[0] != "CPU")
-
-
-def _static(title: str, known: Known, *, restores: bool = False) -> tuple[Any, ...]:
-    """What an attempt to make an actor says: see wire.Attempt, from `name`."""
-    definition, facts = known.definition, known.facts
-    creation = Creation(
-        facts.actor_id,
-        facts.name,
-        facts.class_name,
-        definition.asynchronous,
-        definition.lanes,
-        definition.saves_every,
-        restores,
-        definition.meta,
-    )
-    role = Role(CREATION, "", interruptible=False, creation=tuple(creation))
-    return (
-        title,
-        1,
-        0,
-        False,
-        held_by(definition),
-        known.group,
-        definition.where.captures,
-        tuple(role),
-        None,
-    )
-
-
-def _restoring(known: Known) -> Any:
-    """The payload of a creation that gives the new incarnation the saved state."""
-    _, payload, entries, held = known.payload
-    saved = known.saved
-    if saved is None:
-        return known.payload
-    static = _static(known.actor.creation.name, known, restores=True)
-    return static, payload, [*(entries or ()), saved], held

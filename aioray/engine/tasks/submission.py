@@ -12,7 +12,8 @@ import itertools
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ...client.arguments import export, serialize_call
 from ...client.definitions import (
@@ -25,9 +26,10 @@ from ...client.definitions import (
 from ...client.environments import WorkerEnvironment, extend
 from ...client.generators import ObjectRefGenerator
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ...core.model import Function, Task
+from ...core.functions import Function
+from ...core.model import Task
 from ...shared import ids
-from ...shared.wire import DYNAMIC
+from ...shared.wire import DYNAMIC, TaskSpec
 from ..objects.streams import Stream
 from ..telemetry.sites import Sites
 
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
     from ...client.definitions import ActorDefinition, MethodDefinition
     from ...client.protocol import Call, Client
-    from ...core.model import SchedulingClass, Traits
+    from ...core.functions import CallTraits
+    from ...core.model import SchedulingClass
     from ...core.retries import RetryPolicy
     from ..objects.objects import Objects
     from ..objects.store import Stored
@@ -52,21 +55,19 @@ Trace = Sequence[tuple[str, str]]
 _RESERVATION = Function(0, "placement_group")  # never runs
 
 
-class Binding(NamedTuple):
+@dataclass(slots=True)
+class Binding:
     """What an engine has prepared for one function with one set of options."""
 
     function: Function
-    name: str
-    num_returns: int
-    max_retries: int | None  # None: ask the environment at each submission
-    max_calls: int
-    policy: RetryPolicy | None
-    priority: float
+    spec: TaskSpec
     scheduling_class: SchedulingClass
-    static: tuple[Any, ...]  # of each attempt's message: see wire.Attempt, from `name`
-    backpressure: int  # items of a generator that may wait to be read; 0: any number
-    held: Any  # refs that the function has captured
-    traits: Traits | None = None  # of calls of an actor
+    held: Any = None  # refs that the function has captured
+    max_retries: int | None = 0  # None: ask the environment at each submission
+    max_calls: int = 0
+    policy: RetryPolicy | None = None
+    priority: float = 0.0
+    traits: CallTraits | None = None  # of calls of an actor
     creation: bytes = b""  # of such calls: the id of the task that makes it
     known: Known | None = None  # of such calls: the actor
 
@@ -117,26 +118,11 @@ class Submission:
         """The task, and what `.remote()` returns: a ref, a list of refs, or None."""
         client = self._client
         binding: Binding = call.binding if call.client is client else self._bind(call)
-        (
-            function,
-            name,
-            num_returns,
-            retries,
-            max_calls,
-            policy,
-            priority,
-            cls,
-            static,
-            _,
-            held,
-            traits,
-            creation,
-            known,
-        ) = binding
+        held, known = binding.held, binding.known
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
-            payload, entries, refs = serialize_call(call, name, args, kwargs, client)
+            payload, entries, refs = serialize_call(call, binding.spec.name, args, kwargs, client)
             if type(payload) is not bytes:
                 assert self.objects is not None
                 payload = self.objects.keep(payload)
@@ -145,40 +131,65 @@ class Submission:
         number = next(self._labels)
         label: ids.Label = number
         if known is not None:
-            label = (number, creation)
+            label = (number, binding.creation)
             held = (call.actor, held)
             self.actors.count_call(known, 0)  # type: ignore[union-attr]  # it knows it
-        task = Task(
-            next(self._numbers),
-            name,
-            function,
-            cls,
-            traits=traits,
-            max_retries=max_retries_now() if retries is None else retries,
-            policy=policy,
-            max_calls=max_calls,
-            label=label,
-            priority=priority,
-            payload=(static, payload, entries, held),
-        )
-        if entries:
-            task.dependencies = unfinished(entries)
+        retries = binding.max_retries
+        if retries is None:
+            retries = max_retries_now()
+        task = self.create_task(binding, label, retries, payload, entries, held)
         if self.tracer is not None:
             self.tracer.begin(task)
+        num_returns = binding.spec.num_returns
         if num_returns == 1:
             entry = task.returns = ObjectEntry(client, label, 1, task)
             return task, ObjectRef(entry)
         if num_returns < 0:
             task.returns = [ObjectEntry(client, label, 1, task)]
-            self._open_stream(task, binding)
+            self._open_stream(task)
             ref: ObjectRef[Any] = ObjectRef(task.returns[0])
             return task, ref if num_returns == DYNAMIC else ObjectRefGenerator(ref)
         task.returns = [ObjectEntry(client, label, index + 1, task) for index in range(num_returns)]
         return task, [ObjectRef(entry) for entry in task.returns] or None
 
-    def _open_stream(self, task: Task, binding: Binding) -> None:
-        dynamic = binding.num_returns == DYNAMIC
-        stream = task.stream = Stream(self._client, task, binding.backpressure, dynamic=dynamic)
+    def create_task(
+        self,
+        binding: Binding,
+        label: ids.Label,
+        max_retries: int,
+        payload: Any = b"",
+        arguments: list[ObjectEntry] | None = None,
+        held: Any = None,
+        parent: Task | None = None,
+        caller: int = 0,
+    ) -> Task:
+        """Create the record of a task: every one of the engine comes from here.
+
+        payload, arguments, held, caller: see `Task`; `held` includes what the binding holds.
+        """
+        return Task(
+            next(self._numbers),
+            binding.spec.name,
+            binding.function,
+            binding.scheduling_class,
+            dependencies=unfinished(arguments) if arguments else (),
+            max_retries=max_retries,
+            policy=binding.policy,
+            max_calls=binding.max_calls,
+            parent=parent,
+            label=label,
+            priority=binding.priority,
+            spec=binding.spec,
+            payload=payload,
+            arguments=arguments,
+            held=held,
+            traits=binding.traits,
+            caller=caller,
+        )
+
+    def _open_stream(self, task: Task) -> None:
+        dynamic = task.spec.num_returns == DYNAMIC
+        stream = task.stream = Stream(self._client, task, task.spec.backpressure, dynamic=dynamic)
         self.streams[ids.task_id(self._client.job, task.label)] = stream
 
     def make_reservation(
@@ -186,15 +197,8 @@ class Submission:
     ) -> tuple[Task, ObjectRef[Any]]:
         """The task that stands for a placement group, and the ref to it; value: what that gives."""
         label = next(self._labels)
-        task = Task(
-            next(self._numbers),
-            name,
-            _RESERVATION,
-            scheduling_class,
-            max_retries=0,
-            label=label,
-            payload=value,
-        )
+        binding = Binding(_RESERVATION, TaskSpec(name), scheduling_class)
+        task = self.create_task(binding, label, 0, value)
         entry = task.returns = ObjectEntry(self._client, label, 1, task)
         return task, ObjectRef(entry)
 
@@ -229,25 +233,20 @@ class Submission:
         with self._lock:
             function, captured = self._code_of(call)
         definition = define_actor(call, self.environment)
-        scheduling_class, group = self.class_for(definition, 0, None)
         data, entries, refs = serialize_call(
             call, definition.class_name, args, kwargs, self._client
         )
         assert self.objects is not None
-        payload = self.objects.keep(data)
-        parent = ids.driver_task_id(self._client.job)
-        creation, entry = self.actors.add(
+        creation, entry = self._create_actor(
             definition,
-            namespace,
-            ids.actor_task_id(parent, next(self._actor_numbers)),
-            next(self._numbers),
+            self.class_for(definition, 0, None),
             function,
-            scheduling_class,
-            group,
-            parent=None,
-            payload=payload,
-            entries=entries,
-            held=(captured, refs),
+            ids.actor_task_id(ids.driver_task_id(self._client.job), next(self._actor_numbers)),
+            namespace,
+            None,
+            self.objects.keep(data),
+            entries,
+            (captured, refs),
         )
         if self.tracer is not None:
             self.tracer.begin(creation)
@@ -267,29 +266,49 @@ class Submission:
         trace: Trace = (),
     ) -> tuple[Task, ObjectEntry]:
         """The same for a task that makes an actor. function: the class, and captured refs."""
-        assert self.actors is not None
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         try:
-            scheduling_class, group = self.class_for(definition, depth, None)
+            scheduling = self.class_for(definition, depth, None)
         except ValueError as error:  # its group is known no more: that was asked before
-            scheduling_class, group = self.class_for(definition, depth, str(error))
+            scheduling = self.class_for(definition, depth, str(error))
         code, captured = function
-        creation, entry = self.actors.add(
+        creation, entry = self._create_actor(
             definition,
-            namespace,
-            label,
-            next(self._numbers),
+            scheduling,
             code,
-            scheduling_class,
-            group,
-            parent=parent,
-            payload=payload,
-            entries=entries,
-            held=(captured, held),
+            label,
+            namespace,
+            parent,
+            payload,
+            entries,
+            (captured, held),
         )
         if self.tracer is not None:
             self.tracer.adopt(creation, trace)
         return creation, entry
+
+    def _create_actor(
+        self,
+        definition: ActorDefinition,
+        scheduling: tuple[SchedulingClass, str],
+        function: Function,
+        label: bytes,
+        namespace: str,
+        parent: Task | None,
+        payload: Any,
+        arguments: list[ObjectEntry] | None,
+        held: Any,
+    ) -> tuple[Task, ObjectEntry]:
+        """The creation of an actor, to be submitted, and the entry behind its ref.
+
+        scheduling: its class, and the placement group. Raises ActorAlreadyExistsError.
+        """
+        assert self.actors is not None
+        scheduling_class, group = scheduling
+        known = self.actors.describe(definition, namespace, label, group)
+        binding = Binding(function, known.spec(), scheduling_class, priority=definition.priority)
+        creation = self.create_task(binding, label, 0, payload, arguments, held, parent)
+        return creation, self.actors.add(known, creation)
 
     def bind_method(self, ref: bytes, definition: MethodDefinition) -> Binding:
         """What calls of a method of the actor with this ref have in common.
@@ -326,28 +345,24 @@ class Submission:
         refusal: why they can run nowhere. Raises what `groups.Groups.class_for` raises.
         """
         scheduling_class, group = self.class_for(definition, depth, refusal)
-        return Binding(
-            function,
+        spec = TaskSpec(
             definition.name,
             definition.num_returns,
+            definition.backpressure,
+            definition.retry_rule,
+            definition.demand,
+            group,
+            definition.where.captures,
+        )
+        return Binding(
+            function,
+            spec,
+            scheduling_class,
+            captured,
             definition.max_retries,
             definition.max_calls,
             definition.policy,
             definition.priority,
-            scheduling_class,
-            (
-                definition.name,
-                definition.num_returns,
-                definition.backpressure,
-                definition.retry_rule,
-                definition.demand,
-                group,
-                definition.where.captures,
-                None,
-                None,
-            ),
-            definition.backpressure,
-            captured,
         )
 
     # ------------------------------------------------------------ calls of tasks
@@ -377,31 +392,18 @@ class Submission:
         """
         if binding.known is not None and self.actors is not None:
             self.actors.count_call(binding.known, caller)
-        task = Task(
-            next(self._numbers),
-            binding.name,
-            binding.function,
-            binding.scheduling_class,
-            max_retries=max_retries,
-            policy=binding.policy,
-            max_calls=binding.max_calls,
-            priority=binding.priority,
-            parent=parent,
-            label=label,
-            payload=(binding.static, payload, entries, (binding.held, held)),
-            traits=binding.traits,
-            caller=caller,
+        task = self.create_task(
+            binding, label, max_retries, payload, entries, (binding.held, held), parent, caller
         )
-        if entries:
-            task.dependencies = unfinished(entries)
         if self.tracer is not None:
             self.tracer.adopt(task, trace)
+        num_returns = task.spec.num_returns
         mine = [
             ObjectEntry(self._client, label, index + 1, task)
-            for index in range(1 if binding.num_returns < 0 else binding.num_returns)
+            for index in range(1 if num_returns < 0 else num_returns)
         ]
-        if binding.num_returns < 0:
-            self._open_stream(task, binding)
+        if num_returns < 0:
+            self._open_stream(task)
         task.returns = tuple(map(weakref.ref, mine))
         return task, mine
 

@@ -50,8 +50,7 @@ def list_objects(
     """
     entries, refs = _known_to_collector(client)
     holders: Counter[int] = Counter()  # by ref: how often tasks and values have it
-    payloads = (task.payload for task in tuple(unfinished))
-    used = _count(holders, (each[2:] for each in payloads if type(each) is tuple))
+    used = _count(holders, ((task.arguments, task.held) for task in tuple(unfinished)))
     yield []
     captured = _count(holders, (entry.contains for entry in entries))
     yield []

@@ -77,8 +77,7 @@ class Tracer:
         span = self._tracer.start_span(task.name, context, attributes=attributes)
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span, context))
-        static, *rest = task.payload
-        task.payload = ((*static[:-1], tuple(carrier.items())), *rest)
+        task.spec = task.spec._replace(trace=tuple(carrier.items()))
         self._spans[task.number] = span
 
     @_harmless
