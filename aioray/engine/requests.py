@@ -33,7 +33,7 @@ from ..shared.serialization import contained_ids, dumps, load
 from ..shared.wire import HELD, REF_CHANGE, Ask
 from .objects.lineage import entries_of
 from .objects.store import Stored
-from .processes.handle import RefsChanged, Saved, Yielded
+from .processes.inbound import RefsChanged, Saved, Yielded
 from .telemetry.reports import NODE_IP, forgotten_actor
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from ..core.model import Task
     from .engine import Engine
     from .objects.objects import Objects
-    from .processes.handle import Item, WorkerHandle
+    from .processes.handle import WorkerHandle
+    from .processes.inbound import Item
     from .tasks.actors import Actors
     from .tasks.submission import Binding, Submission, Trace
 

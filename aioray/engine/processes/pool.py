@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ..objects.objects import Objects
     from ..requests import Requests
     from ..telemetry.recorder import Recorder
-    from .handle import Item
+    from .inbound import Item
 
 __all__ = ["Crew"]
 
