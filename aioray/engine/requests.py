@@ -342,7 +342,7 @@ class Requests:
             guest.bindings[key, packed, depth] = binding
             if len(guest.bindings) > BINDINGS_KEPT:
                 guest.bindings.popitem(last=False)
-        value = guest.handle.find_stored(payload)
+        value = guest.handle.loans.result(payload)
         task, entries = self._submission.adopt(
             binding,
             parent=parent,
@@ -379,7 +379,7 @@ class Requests:
         trace: Trace = (),
         site: Any = None,
     ) -> None:
-        value = guest.handle.find_stored(payload)
+        value = guest.handle.loans.result(payload)
         try:
             task, entry = self._submission.adopt_actor(
                 pickle.loads(packed),
@@ -416,7 +416,7 @@ class Requests:
         site: Any = None,
     ) -> None:
         known = self._actors.find(actor)
-        value = guest.handle.find_stored(payload)
+        value = guest.handle.loans.result(payload)
         definition: MethodDefinition = pickle.loads(packed)
         if known is None:
             self._call_nobody(guest, actor, definition, label)
@@ -515,7 +515,7 @@ class Requests:
         payload: bytes,
         site: Any = None,
     ) -> None:
-        value = guest.handle.find_stored(payload)
+        value = guest.handle.loans.result(payload)
         entry = self._engine.new_entry(identifier, value)
         if site:
             self._submission.sites.note_put(entry, site)
@@ -738,7 +738,7 @@ class Requests:
             self._finish(guest, wait, look=True)
 
     def _forget(self, guest: Guest, _seq: int, _request: int, asked: int) -> None:
-        guest.handle.end_reply(asked)
+        guest.handle.loans.end_reply(asked)
         wait = guest.waits.get(asked)
         if wait is not None:
             self._end(guest, wait)
@@ -772,7 +772,7 @@ class Requests:
         if isinstance(outcome, StoredFailure):
             return [_pickled(outcome.exception())]
         if isinstance(outcome, Stored) and outcome.at_hand:
-            return guest.handle.place_of(request, outcome)
+            return guest.handle.loans.lend_to_reply(request, outcome)
         return None
 
 

@@ -123,7 +123,7 @@ class Objects:
         store = self.store
         rooms = store.allocate_several(size, 1 + min(more, AHEAD_BYTES // size))
         if rooms:
-            handle.grant(request, rooms, size)
+            handle.reply(request, handle.loans.grant(rooms, size))
             wait_for_socket(handle)
             return
 
@@ -135,7 +135,7 @@ class Objects:
                 return
             error = future.exception()
             if error is None:
-                handle.grant(request, [future.result()], size)
+                handle.reply(request, handle.loans.grant([future.result()], size))
             else:
                 handle.reply(request, pickle.dumps(error))
             wait_for_socket(handle)

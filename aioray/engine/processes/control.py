@@ -1,18 +1,18 @@
-"""What reaches a worker whatever it is doing: signals; and what can be seen of it without asking.
+"""What can be known of a worker without its help, and said to it before a signal.
 
 Room: engine. The control page and the file of stacks are memory that both processes have mapped, or
-open, see `aioray.shared.wire`.
+open, see `aioray.shared.wire`. Signals themselves are the handle's to send.
 """
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import math
+import mmap
 import os
-import signal
 import struct
-from typing import TYPE_CHECKING
 
+from ...shared import linux
 from ...shared.wire import (
     PAGE,
     PAGE_DELIVERED,
@@ -20,87 +20,93 @@ from ...shared.wire import (
     PAGE_RUNNING,
     PAGE_SIZE,
     PAGE_STARTED,
-    STACK_SIGNAL,
 )
 
-if TYPE_CHECKING:
-    import mmap
-
-__all__ = ["Control"]
+__all__ = ["ControlPage", "StackFile"]
 
 STACK_LIMIT = 64 * 1024  # bytes of a dying worker's stack that are read
 _DOUBLE = struct.Struct("<d")
 
 
-class Control:
-    """The part of a handle that sends signals and looks at the page."""
+class ControlPage:
+    """The page of memory that the driver and one worker share, see PAGE_ in `aioray.shared.wire`.
 
-    pid: int | None
-    pidfd: int | None
-    closed: bool
-    kill_ordered: bool
-    page: mmap.mmap
-    page_fd: int
-    stacks_fd: int
-    _stack_is_due: bool
+    User code can write there too, so nothing is relied on but its size.
+    """
 
-    def interrupt(self, seq: int) -> None:
-        """SIGINT for this attempt, unless its function has got it already."""
-        if PAGE.unpack_from(self.page, PAGE_DELIVERED)[0] != seq:
-            PAGE.pack_into(self.page, PAGE_INTERRUPT, seq)
-            self._signal(signal.SIGINT)
+    def __init__(self, fd: int) -> None:
+        """Map a memory file, which the page owns from now on. Raises OSError."""
+        self.fd = fd
+        self._memory = mmap.mmap(fd, PAGE_SIZE)
 
-    def kill(self) -> None:
-        """SIGKILL; if the process is not forked yet, as soon as it is."""
-        self.kill_ordered = True
-        self._signal(signal.SIGKILL)
+    @staticmethod
+    def create_file() -> int:
+        """Create the memory file of a page, and of the stack behind it. Raises OSError."""
+        # Of a fixed size: the driver would die of looking at a page that was cut off.
+        return linux.sealed_memory_file("aioray-page", PAGE_SIZE + STACK_LIMIT)
 
-    def abort(self) -> None:
-        """SIGABRT, at which it writes where it is; no death that can be relied on."""
-        self._signal(signal.SIGABRT)
-
-    def ask_stack(self) -> bool:
-        """Have it write its stacks; False if it cannot, as it has not begun yet or is dead."""
-        if self.pidfd is None or self.closed or not os.fstat(self.stacks_fd).st_size:
+    def order_interrupt(self, seq: int) -> bool:
+        """Name the attempt that is to be interrupted; False if its function was already."""
+        if PAGE.unpack_from(self._memory, PAGE_DELIVERED)[0] == seq:
             return False
-        if not self._stack_is_due:  # else what was asked for before has not come yet
-            self._stack_is_due = True
-            os.ftruncate(self.stacks_fd, 1)
-            self._signal(STACK_SIGNAL)
+        PAGE.pack_into(self._memory, PAGE_INTERRUPT, seq)
         return True
 
-    def read_stack(self) -> bytes:
-        """What it has written of that so far."""
-        return b"" if self.closed else os.pread(self.stacks_fd, 16 * STACK_LIMIT, 1)
-
-    def took_stack(self) -> None:
-        """It was whole."""
-        self._stack_is_due = False
-
-    def kill_group(self) -> None:
-        """Kill what the worker has started, when there is no template to do it."""
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def _signal(self, number: int) -> None:
-        if self.pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
-
-    # ------------------------------------------------------------ what the page tells
-
     def running(self) -> tuple[int, float] | None:
-        """The attempt that it works on and since when, or None."""
-        seq: int = PAGE.unpack_from(self.page, PAGE_RUNNING)[0]
-        started: float = _DOUBLE.unpack_from(self.page, PAGE_STARTED)[0]
-        # User code might have written there.
+        """Return the attempt that the worker works on and since when, or None."""
+        seq: int = PAGE.unpack_from(self._memory, PAGE_RUNNING)[0]
+        started: float = _DOUBLE.unpack_from(self._memory, PAGE_STARTED)[0]
         return (seq, started) if seq and math.isfinite(started) else None
 
-    def python_stack(self) -> str:
-        """What faulthandler wrote when a fatal signal came; empty if none did."""
+    def fatal_stack(self) -> str:
+        """Return what faulthandler wrote when a fatal signal came; empty if none did."""
         try:
-            found = os.pread(self.page_fd, STACK_LIMIT, PAGE_SIZE)
+            found = os.pread(self.fd, STACK_LIMIT, PAGE_SIZE)
         except OSError:
             return ""
         return found.partition(b"\0")[0].decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Unmap the page and close its file."""
+        self._memory.close()
+        os.close(self.fd)
+
+
+class StackFile:
+    """The memory file to which one worker writes its stacks at STACK_SIGNAL."""
+
+    def __init__(self, fd: int) -> None:
+        """Read from this memory file, which belongs to this object from now on."""
+        self.fd = fd
+        self._is_due = False  # stacks were asked for, and not seen whole
+
+    @staticmethod
+    def create_file() -> int:
+        """Create such a file. Raises OSError."""
+        fd = os.memfd_create("aioray-stacks")
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)  # the worker's end is the same file
+        return fd
+
+    def is_ready(self) -> bool:
+        """Return whether the worker has begun to take the signal."""
+        return os.fstat(self.fd).st_size > 0
+
+    def expect(self) -> bool:
+        """Make room for new stacks; False if those asked for before have not come yet."""
+        if self._is_due:
+            return False
+        self._is_due = True
+        os.ftruncate(self.fd, 1)
+        return True
+
+    def read(self) -> bytes:
+        """Return what the worker has written of its stacks so far."""
+        return os.pread(self.fd, 16 * STACK_LIMIT, 1)
+
+    def end(self) -> None:
+        """Expect no more of the stacks that were asked for: they were whole."""
+        self._is_due = False
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)

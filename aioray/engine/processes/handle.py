@@ -1,44 +1,33 @@
-"""One worker process as the driver holds it: its descriptors, and what can be done with them.
+"""One worker process as the driver holds it: its descriptors, what it is given and how it is ended.
 
 Room: engine. No policy: whoever calls decides. The driver's side of the channels described in
-`aioray.shared.wire`; reading never blocks, and what cannot be written at once waits in an outbox.
-
-It holds the parts of the store that its process may look at, until that has answered and let go of
-its views, or is dead; and those it may write a result to, until the answer says what was written.
+`aioray.shared.wire`: a handle writes to them, and what cannot be written at once waits in an
+outbox. What the worker says is read by its `AnswerReader`, what it may see of the store is in its
+`Loans`, and what it is doing stands on its `ControlPage`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
+import signal
 import socket
 import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...shared import linux
 from ...shared.packets import MAX_PACKET, Enclosure, pack, send
-from ...shared.wire import (
-    ANSWER,
-    CLAIM,
-    GOT,
-    IN_FILE,
-    IN_MEMORY,
-    PAGE_SIZE,
-    WorkerFds,
-)
-from ..objects.store import Extent, Stored
-from .control import STACK_LIMIT, Control
-from .inbound import READ_SIZE, Inbound
+from ...shared.wire import CLAIM, STACK_SIGNAL, WorkerFds
+from .control import ControlPage, StackFile
+from .inbound import READ_SIZE, AnswerReader
+from .lending import Loans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.model import Task
-    from ...shared.wire import Place
-    from ..objects.store import SpillFile, Store
+    from ..objects.store import Store, Stored
     from .output import LineReader
 
 __all__ = ["WorkerHandle"]
@@ -46,7 +35,7 @@ __all__ = ["WorkerHandle"]
 ANSWERS_PIPE = 256 * 1024  # bytes; wished for, not needed
 
 
-class WorkerHandle(Inbound, Control):
+class WorkerHandle:
     """The driver's end of one worker, from before the fork until after the reaping."""
 
     def __init__(self, worker_id: int, hex_id: str, store: Store) -> None:
@@ -57,32 +46,20 @@ class WorkerHandle(Inbound, Control):
         # What CUDA_VISIBLE_DEVICES of its own environment calls the GPUs, if that sets it.
         self.gpu_names: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None
         self._codes: set[int] = set()  # keys of functions whose code was sent
-        self._store = store
-        self._room: dict[tuple[int, int], Extent | SpillFile] = {}  # granted; by kind and number
-        self._loans: dict[int, list[Extent]] = {}  # by seq: what the attempt may look at
-        self._kept: dict[int, Extent] = {}  # by number: what views of the worker look at
+        self.loans = Loans(store)
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.kill_ordered = False
         self.ready = False
         self.discarded = ""  # why it was killed: it cannot be worked with
-        self.expects: Callable[[int], bool] = bool  # whether an attempt has no answer yet
         self._nudged = False  # the worker was told to read, as its socket is full
-        self._measures = False  # user code in it has done so
-        self._yielded: set[int] = set()  # seqs of attempts that have told of values before the end
-        self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, Enclosure | None, list[int]]] = deque()
         self._claims = b""  # of what was sent, for which the pipe had no room
         self.trouble: OSError | None = None  # why the first in the outbox could not be sent
         self.tries = 0  # of that
         self._troubled: Any = None  # the one that was tried
-        self.fault = ""  # what there was in a pipe that no worker writes
-        self.deaf = False  # answers cannot be told from garbage any more
-        self._ended = False  # the answers pipe has no writer
-        self._chunks: list[bytes] = []  # of a frame that is not whole yet
-        self._have = 0
-        self._need = ANSWER.size
+        self.fault = ""  # what there was in the claims pipe that the driver has not written
         with contextlib.ExitStack() as stack:
 
             def own(fd: int) -> int:
@@ -102,21 +79,16 @@ class WorkerHandle(Inbound, Control):
                 os.set_blocking(fd, False)
             with contextlib.suppress(OSError):
                 fcntl.fcntl(answers_reader, fcntl.F_SETPIPE_SZ, ANSWERS_PIPE)
-            bell = own(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            # Of a fixed size: the driver would die of looking at a page that was cut off.
-            page_fd = own(linux.sealed_memory_file("aioray-page", PAGE_SIZE + STACK_LIMIT))
-            stacks_fd = own(os.memfd_create("aioray-stacks"))
-            fcntl.fcntl(stacks_fd, fcntl.F_SETFL, os.O_APPEND)  # the worker's end is the same file
-            self.page = mmap.mmap(page_fd, PAGE_SIZE)
+            doorbell = own(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            stacks_fd = own(StackFile.create_file())
+            page_fd = own(ControlPage.create_file())
+            self.page = ControlPage(page_fd)
             stack.pop_all()
         self.bundles = ours
         self.claims_reader = claims_reader
         self.claims_writer: int | None = claims_writer
-        self.answers = answers_reader
-        self.bell = bell
-        self.page_fd = page_fd
-        self.stacks_fd = stacks_fd
-        self._stack_is_due = False  # asked for, and not seen whole
+        self.inbound = AnswerReader(answers_reader, doorbell, self.loans, hex_id)
+        self.stacks = StackFile(stacks_fd)
         self.stdout = stdout_reader
         self.stderr = stderr_reader
         self._theirs: socket.socket | None = theirs
@@ -125,7 +97,7 @@ class WorkerHandle(Inbound, Control):
             theirs.fileno(),
             claims_reader,
             answers_writer,
-            bell,
+            doorbell,
             page_fd,
             store.arena.fd,
             stdout_writer,
@@ -144,16 +116,13 @@ class WorkerHandle(Inbound, Control):
     def close(self) -> None:
         """Close everything; the process is gone."""
         self.closed = True
-        for seq in tuple(self._loans):
-            self._end_loan(seq)
-        for number in tuple(self._kept):
-            self._end_view(number)
-        self._room.clear()
+        self.loans.close()
         self.release_child_fds()
         self.bundles.close()
-        for fd in (self.claims_reader, self.answers, self.bell, self.page_fd, self.stacks_fd):
-            os.close(fd)
-        for fd in (self.stdout, self.stderr):
+        self.inbound.close()
+        self.page.close()
+        self.stacks.close()
+        for fd in (self.claims_reader, self.stdout, self.stderr):
             os.close(fd)
         if self.claims_writer is not None:
             os.close(self.claims_writer)
@@ -166,11 +135,6 @@ class WorkerHandle(Inbound, Control):
                 enclosure.close()
         self._outbox.clear()
         self._troubled = None
-        self.page.close()
-        if self._measures:
-            from ...shared.meters import board
-
-            board.drop(self.hex_id)
 
     # ------------------------------------------------------------ giving and taking back
 
@@ -202,7 +166,7 @@ class WorkerHandle(Inbound, Control):
                 if found is None:
                     missing.append(task)
                     continue
-                args, *values = self._lend(task.seq, (args, *found))
+                args, *values = self.loans.lend(task.seq, (args, *found))
                 weight += sum(len(value) + 8 for value in values if type(value) is bytes)
             if type(args) is bytes:
                 weight += len(args)
@@ -258,29 +222,9 @@ class WorkerHandle(Inbound, Control):
             return self.claims_writer
         return self.bundles.fileno()
 
-    def grant(self, request: int, rooms: Sequence[Extent | SpillFile], size: int) -> None:
-        """Let the worker write values there; it waits for the first."""
-        places: list[Place] = []
-        for room in rooms:
-            if isinstance(room, Extent):
-                self._room[IN_MEMORY, room.offset] = room
-                places.append((IN_MEMORY, room.offset, size))
-            else:
-                self._room[IN_FILE, int(os.path.basename(room.path))] = room
-                places.append((IN_FILE, room.path, size))
-        self.reply(request, places)
-
     def reply(self, request: int, body: Any) -> None:
         """Answer what the worker has asked. body: what marshal takes."""
         self._post((request, body), [])
-
-    def place_of(self, request: int, value: Stored) -> Place:
-        """Where a stored value lies that a reply gives; it stays there until that was looked at."""
-        return self._lend(GOT | request, (value,))[0]  # type: ignore[return-value]
-
-    def end_reply(self, request: int) -> None:
-        """What a reply has given, or will, is not looked at."""
-        self._end_loan(GOT | request)
 
     def _post(self, message: Any, seqs: list[int], enclosure: Enclosure | None = None) -> None:
         self._outbox.append((*pack(message, enclosure), seqs))
@@ -324,7 +268,7 @@ class WorkerHandle(Inbound, Control):
         if enclosure is not None:
             enclosure.close()
         for seq in seqs:
-            self._end_loan(seq)
+            self.loans.end(seq)
         return seqs
 
     def _nudge(self) -> None:
@@ -367,14 +311,49 @@ class WorkerHandle(Inbound, Control):
             if grants:
                 self._nudge()
         for seq in seqs:
-            self._end_loan(seq)
+            self.loans.end(seq)
         return seqs
+
+    # ------------------------------------------------------------ signals and the end
+
+    def interrupt(self, seq: int) -> None:
+        """Send SIGINT for this attempt, unless its function has got it already."""
+        if self.page.order_interrupt(seq):
+            self._signal(signal.SIGINT)
+
+    def ask_stack(self) -> bool:
+        """Have the worker write its stacks; False if it has not begun yet, or is dead."""
+        if self.pidfd is None or self.closed or not self.stacks.is_ready():
+            return False
+        if self.stacks.expect():
+            self._signal(STACK_SIGNAL)
+        return True
 
     def stop(self) -> None:
         """Let the worker come to its end: there will be no more claims."""
         if self.claims_writer is not None:
             os.close(self.claims_writer)
             self.claims_writer = None
+
+    def abort(self) -> None:
+        """Send SIGABRT, at which the worker writes where it is; it may survive that."""
+        self._signal(signal.SIGABRT)
+
+    def kill(self) -> None:
+        """Send SIGKILL; if the process is not forked yet, as soon as it is."""
+        self.kill_ordered = True
+        self._signal(signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """Kill what the worker has started, when there is no template to do it."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
 
 
 def _seqs_in(claims: bytes) -> tuple[int, ...]:

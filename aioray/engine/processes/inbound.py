@@ -1,20 +1,20 @@
 """What a worker says: frames taken apart as they arrive, into answers and notes.
 
-Room: engine. Reading never blocks. What no worker writes makes the handle deaf, and is told as its
-`fault`.
+Room: engine. Reading never blocks. After something that no worker writes the reader is `deaf`, and
+its `fault` says what it was. What a frame says of the store is for the worker's `Loans`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import marshal
+import operator
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.outcomes import Answer, Ended
 from ...shared.wire import (
     ANSWER,
-    GOT,
     HELD,
     LET_GO,
     LONGEST_FRAME,
@@ -27,16 +27,17 @@ from ...shared.wire import (
     NOTE_UNUSED,
     NOTE_YIELDED,
     NUMBER,
-    PAIR,
     REF_CHANGE,
     Status,
 )
-from .lending import Lending, _Garbage
+from .lending import Garbage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Asked", "Inbound", "Item", "RefsChanged", "Saved", "Yielded"]
+    from .lending import Loans
+
+__all__ = ["AnswerReader", "Asked", "Item", "RefsChanged", "Saved", "Yielded"]
 
 READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each time
 
@@ -47,7 +48,7 @@ _PLAIN = 0x80  # how nearly all values begin, see `aioray.shared.serialization`
 
 
 class Asked(NamedTuple):
-    """A worker has asked something."""
+    """Says that a worker has asked something."""
 
     seq: int  # of the attempt on whose behalf; 0: none
     request: int  # number of the reply; 0: none is wanted
@@ -56,13 +57,13 @@ class Asked(NamedTuple):
 
 
 class RefsChanged(NamedTuple):
-    """A worker holds refs that it did not hold, or no longer."""
+    """Says that a worker holds refs that it did not hold, or no longer."""
 
     changes: bytes  # see NOTE_REFS
 
 
 class Yielded(NamedTuple):
-    """A generator has yielded an item, or come to its end."""
+    """Says that a generator has yielded an item, or come to its end."""
 
     seq: int
     number: int  # of the item, from 0; at the end, how many there were
@@ -70,7 +71,7 @@ class Yielded(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """An actor has saved its state; the answer of the call follows."""
+    """Says that an actor has saved its state; the answer of the call follows."""
 
     seq: int
     value: Any  # bytes or Stored
@@ -80,31 +81,44 @@ Item = Asked | RefsChanged | Yielded | Saved
 """What a worker says besides its answers, and in order with them."""
 
 
-class Inbound(Lending):
-    """The part of a handle that reads."""
+class AnswerReader:
+    """The driver's end of one worker's answers pipe, and of the doorbell that announces them."""
 
-    hex_id: str
-    ready: bool
-    answers: int
-    bell: int
-    expects: Callable[[int], bool]
-    deaf: bool
-    fault: str
-    _ended: bool
-    _measures: bool
-    _yielded: set[int]
-    _saved: dict[int, Any]
-    _chunks: list[bytes]
-    _have: int
-    _need: int
+    def __init__(self, answers: int, doorbell: int, loans: Loans, hex_id: str) -> None:
+        """Read from these descriptors, which the reader owns from now on."""
+        self.answers = answers
+        self.doorbell = doorbell
+        self.fault = ""  # what there was in the pipe that no worker writes
+        self.deaf = False  # answers cannot be told from garbage any more
+        # Whether an attempt has no answer yet; until the worker is ready, its greeting is expected.
+        self.expects: Callable[[int], bool] = operator.not_
+        self._loans = loans
+        self._lent = loans.by_seq
+        self._hex_id = hex_id
+        self._measures = False  # user code in the worker has measured something
+        self._yielded: set[int] = set()  # seqs of attempts that have told of values before the end
+        self._saved: dict[int, Any] = {}  # by seq: states of an actor, until the call is answered
+        self._ended = False  # the pipe has no writer
+        self._chunks: list[bytes] = []  # of a frame that is not whole yet
+        self._have = 0
+        self._need = ANSWER.size
 
-    def silence_bell(self) -> None:
-        """Take note of the bell."""
+    def close(self) -> None:
+        """Close both descriptors; the process is gone, and so is what it has measured."""
+        os.close(self.answers)
+        os.close(self.doorbell)
+        if self._measures:
+            from ...shared.meters import board
+
+            board.drop(self._hex_id)
+
+    def silence_doorbell(self) -> None:
+        """Let the doorbell wait for its next ring."""
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.bell)
+            os.eventfd_read(self.doorbell)
 
-    def read_answers(self) -> list[Answer | Item]:
-        """What the worker has answered, and asked, since the last call."""
+    def read(self) -> list[Answer | Item]:
+        """Return what the worker has answered, and asked, since the last call."""
         answers: list[Answer | Item] = []
         while not self.deaf:
             try:
@@ -119,7 +133,7 @@ class Inbound(Lending):
             except Exception as error:  # noqa: BLE001 - garbage can be of any kind
                 self._chunks.clear()
                 self._have = 0
-                why = str(error) if isinstance(error, _Garbage) else repr(error)
+                why = str(error) if isinstance(error, Garbage) else repr(error)
                 self.fault = f"the answers pipe: {why}"
                 self.deaf = True
                 break
@@ -129,11 +143,11 @@ class Inbound(Lending):
 
     @property
     def in_mid_frame(self) -> bool:
-        """Whether an answer has arrived in part: the rest will come without a bell."""
+        """Whether an answer has arrived in part: the rest will come without a ring."""
         return self._have > 0 and not self._ended
 
     def _take(self, data: bytes, answers: list[Answer | Item]) -> None:
-        """Take frames apart. Raises _Garbage, or whatever parsing raises."""
+        """Take frames apart. Raises Garbage, or whatever parsing raises."""
         if self._have:
             self._chunks.append(data)
             self._have += len(data)
@@ -151,15 +165,15 @@ class Inbound(Lending):
             position = start + length
             if status >= NOTE_ASKED:
                 if started or duration or delay:
-                    raise _Garbage(f"a note of the kind {status} with times")
+                    raise Garbage(f"a note of the kind {status} with times")
                 self._note(status, seq, data[start:position], answers)
                 continue
             payload: Any = data[start:position]
             ended = _ENDED[status]
             if not status and length and data[start] != _PLAIN:
-                payload = self.find_stored(payload)
-            if self._loans:
-                self._end_loan(seq)
+                payload = self._loans.result(payload)
+            if self._lent:
+                self._loans.end(seq)
             if self._saved and seq in self._saved:
                 answers.append(Saved(seq, self._saved.pop(seq)))
             answer = Answer(
@@ -184,9 +198,9 @@ class Inbound(Lending):
         if status in _NOTES:
             plausible = not (started or duration or delay)
         else:
-            plausible = status < len(_ENDED) and (self.expects(seq) if self.ready else not seq)
+            plausible = status < len(_ENDED) and self.expects(seq)
         if length > LONGEST_FRAME or not plausible:
-            raise _Garbage(f"a frame of {length} bytes and the kind {status}, for attempt {seq}")
+            raise Garbage(f"a frame of {length} bytes and the kind {status}, for attempt {seq}")
         return length
 
     def _note(self, kind: int, seq: int, payload: bytes, answers: list[Answer | Item]) -> None:
@@ -194,40 +208,32 @@ class Inbound(Lending):
         if kind == NOTE_ASKED:
             request, verb, arguments = marshal.loads(payload)
             if type(request) is not int or type(verb) is not int or type(arguments) is not tuple:
-                raise _Garbage("a question that is none")
+                raise Garbage("a question that is none")
             answers.append(Asked(seq, request, verb, arguments))
         elif kind == NOTE_REFS:
             marks = payload[::REF_CHANGE]
             if len(payload) % REF_CHANGE or marks.strip(HELD + LET_GO):
-                raise _Garbage("changes of refs that are none")
+                raise Garbage("changes of refs that are none")
             answers.append(RefsChanged(payload))
         elif kind == NOTE_UNUSED:
-            for key in PAIR.iter_unpack(payload):
-                del self._room[key]
+            self._loans.take_back(payload)
         elif kind == NOTE_KEPT:
-            lent = {extent.offset: extent for extent in self._loans.get(seq, ())}
-            for offset, number in PAIR.iter_unpack(payload):
-                if number not in self._kept:
-                    extent = self._kept[number] = lent[offset]
-                    extent.lent += 1
-            if seq & GOT:
-                self._end_loan(seq)
+            self._loans.keep_views(seq, payload)
         elif kind == NOTE_SAVED:
             if not self.expects(seq):
-                raise _Garbage(f"a state saved by attempt {seq}, which it does not have")
-            self._saved[seq] = self.find_value(payload)
+                raise Garbage(f"a state saved by attempt {seq}, which it does not have")
+            self._saved[seq] = self._loans.value(payload)
         elif kind == NOTE_YIELDED:
             (number,) = NUMBER.unpack_from(payload)
             rest = payload[NUMBER.size :]
             self._yielded.add(seq)
-            answers.append(Yielded(seq, number, self.find_value(rest) if rest else None))
+            answers.append(Yielded(seq, number, self._loans.value(rest) if rest else None))
         elif kind == NOTE_RELEASED:
-            for (number,) in NUMBER.iter_unpack(payload):
-                self._end_view(number)
+            self._loans.end_views(payload)
         elif kind == NOTE_MEASURED:
             from ...shared.meters import board
 
             self._measures = True
-            board.merge(payload, self.hex_id)
+            board.merge(payload, self._hex_id)
         else:
-            raise _Garbage(f"a frame of the kind {kind}, which there is not")
+            raise Garbage(f"a frame of the kind {kind}, which there is not")

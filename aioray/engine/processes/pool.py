@@ -2,7 +2,7 @@
 back.
 
 Room: engine. The scheduler's commands for workers end here, and everything that processes do begins
-here: the bell, the forks, the deaths. A death is explained before it is reported: the template's
+here: rings, forks, deaths. A death is explained before it is reported: the template's
 word, the kernel's out-of-memory counter, the last lines of stderr, the Python stack.
 """
 
@@ -148,7 +148,7 @@ class Crew:
 
     def running(self) -> dict[int, tuple[int, float]]:
         """By id of the worker, the attempt that it works on and since when."""
-        found = {worker_id: handle.running() for worker_id, handle in self._workers.items()}
+        found = {worker_id: handle.page.running() for worker_id, handle in self._workers.items()}
         return {worker_id: running for worker_id, running in found.items() if running is not None}
 
     def handles(self) -> list[WorkerHandle]:
@@ -206,7 +206,7 @@ class Crew:
             reader.finish()
         self._stop_waiting(handle)
         if not self.loop.is_closed():
-            for fd in (handle.bell, handle.answers):
+            for fd in (handle.inbound.doorbell, handle.inbound.answers):
                 self.loop.remove_reader(fd)
             if handle.pidfd is not None:
                 self.loop.remove_reader(handle.pidfd)
@@ -239,7 +239,7 @@ class Crew:
             own = shown_gpus(fields.get("env_vars", {}))
             if own is not None:
                 handle.gpu_names = functools.partial(_gpu_names, own, self._settings.devices)
-            self.loop.add_reader(handle.bell, self._bell_rang, handle)
+            self.loop.add_reader(handle.inbound.doorbell, self._doorbell_rang, handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
             self._refuse_lost(handle)
@@ -250,7 +250,6 @@ class Crew:
             return
         self._refuse_lost(handle)
         handle.release_child_fds()
-        handle.expects = functools.partial(self._requests.expects, worker_id)
         self._workers[worker_id] = handle
         if needs_setup(fields) or self._settings.tracing_startup_hook:
             self._setups[worker_id] = Setup(setup_seconds(fields))
@@ -331,7 +330,7 @@ class Crew:
             return
         handle.discarded = reason
         self._stop_waiting(handle)
-        for fd in (handle.bell, handle.answers):
+        for fd in (handle.inbound.doorbell, handle.inbound.answers):
             self.loop.remove_reader(fd)
         self._feed(WorkerDied(handle.id))  # or it would be given more
         handle.kill()
@@ -340,7 +339,7 @@ class Crew:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
             why = "an answer for an attempt that it does not have"
-            handle.deaf = True
+            handle.inbound.deaf = True
             self._discard(handle, _wrote_garbage(f"the answers pipe: {why}"))
 
     def _reclaim(self, command: ReclaimAttempts) -> None:
@@ -381,40 +380,41 @@ class Crew:
 
     # ------------------------------------------------------------ answers
 
-    def _bell_rang(self, handle: WorkerHandle) -> None:
-        handle.silence_bell()
+    def _doorbell_rang(self, handle: WorkerHandle) -> None:
+        handle.inbound.silence_doorbell()
         self._read_answers(handle)
 
     def _read_answers(self, handle: WorkerHandle) -> None:
         if handle.closed:
             return
-        was_in_mid_frame = handle.in_mid_frame
-        items = handle.read_answers()
-        if handle.in_mid_frame != was_in_mid_frame:
+        inbound = handle.inbound
+        was_in_mid_frame = inbound.in_mid_frame
+        items = inbound.read()
+        if inbound.in_mid_frame != was_in_mid_frame:
             if was_in_mid_frame:
-                self.loop.remove_reader(handle.answers)
+                self.loop.remove_reader(inbound.answers)
             else:
-                self.loop.add_reader(handle.answers, self._read_answers, handle)
+                self.loop.add_reader(inbound.answers, self._read_answers, handle)
         if not handle.ready and items:
             self._take_hello(handle, items.pop(0))
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
         for kind, some in itertools.groupby(items, type):
-            if handle.deaf and not handle.fault:
+            if inbound.deaf and not inbound.fault:
                 break  # what came before was garbage
             if kind is Answer:
                 self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
             else:
                 asked = functools.partial(self._ask, handle, list(some))  # type: ignore[arg-type]
                 self._feed(asked)
-        if handle.fault:
-            self._discard(handle, _wrote_garbage(handle.fault))
+        if inbound.fault:
+            self._discard(handle, _wrote_garbage(inbound.fault))
 
     def _ask(self, handle: WorkerHandle, items: list[Item]) -> None:
         try:
             self._requests.handle(handle, items)
         except Exception as error:
             logger.warning("A worker's question could not be handled.", exc_info=True)
-            handle.deaf = True
+            handle.inbound.deaf = True
             self._discard(handle, _wrote_garbage(f"the answers pipe: a question ({error!r})"))
 
     def _look_around(self) -> None:
@@ -424,7 +424,7 @@ class Crew:
         """
         self._look = None
         for handle in tuple(self._workers.values()):
-            if not handle.closed and handle.running() is not None:
+            if not handle.closed and handle.page.running() is not None:
                 self._read_answers(handle)
                 if self._look is None:
                     self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
@@ -443,6 +443,7 @@ class Crew:
             setup.end()
             del self._setups[handle.id]
         handle.ready = True
+        handle.inbound.expects = functools.partial(self._requests.expects, handle.id)
         if self.recorder is not None:
             self.recorder.ready(handle.id)
         self._feed(WorkerReady(handle.id))
@@ -542,7 +543,7 @@ class Crew:
         handle = self._workers.get(worker_id)
         if handle is None:
             return
-        running = handle.running()
+        running = handle.page.running()
         self._feed(WorkerDied(worker_id))  # or what it gives back would be given to it again
         self._read_answers(handle)
         self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
@@ -554,7 +555,7 @@ class Crew:
             status,
             oom_killed=self._was_oom_killed(handle, status),
             stderr_tail="\n".join(handle.readers[1].tail) if handle.readers else "",
-            python_stack=handle.python_stack(),
+            python_stack=handle.page.fatal_stack(),
             template_death=template_death,
             discarded=handle.discarded,
         )

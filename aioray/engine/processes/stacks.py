@@ -52,14 +52,14 @@ def collect(
 
     def is_whole(handle: WorkerHandle) -> bool:
         before, still = seen.get(handle.id, (b"", 0))
-        text = handle.read_stack()
+        text = b"" if handle.closed else handle.stacks.read()
         still = still + 1 if text == before else 0
         seen[handle.id] = text, still
         quick = text.endswith(_BOTTOM) and not facts[handle.id]["asynchronous"]
         is_through = text.endswith((_BOTTOM, _CUT)) and still >= (1 if quick else STILL_LOOKS)
         whole = is_through or text.endswith(STACK_END)
         if whole:
-            handle.took_stack()
+            handle.stacks.end()
         return whole or handle.closed
 
     def look() -> None:

@@ -145,7 +145,7 @@ def _worker_rows(
     }
     for guest in guests:
         pid = guest.handle.pid or 0
-        for extent in guest.handle.looks_at():
+        for extent in guest.handle.loans.extents():
             entry = by_extent.get(id(extent))
             if entry is not None:
                 yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0, place), entry
