@@ -26,7 +26,7 @@ A worker has these descriptors (`WorkerFds`):
   something. Their order is that in which
   things happened: a ref that was found inside a value is said to be held before whatever kept it
   alive until then ends.
-- *bell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
+- *doorbell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
   waking the driver is what costs.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
   writes when the process dies of a signal.
@@ -270,7 +270,7 @@ class WorkerFds(NamedTuple):
     bundles: int
     claims: int
     answers: int
-    bell: int
+    doorbell: int
     page: int
     arena: int
     stdout: int

@@ -49,7 +49,7 @@ class Answers:
         delay: float = 0.0,
         state: State | None = None,
     ) -> None:
-        """Put an answer into the pipe, where it is safe; the bell comes later.
+        """Put an answer into the pipe, where it is safe; the doorbell comes later.
 
         state: of the actor after the call; it goes in the same piece.
         """

@@ -70,7 +70,7 @@ class Channel:
         self.cancelled: set[int] = set()  # seqs of calls of which the driver has said so
         self.cancel: Callable[[int], None] | None = None  # called when it says so
         self._answers = fds.answers
-        self._bell = fds.bell
+        self._doorbell = fds.doorbell
         self._interrupts = interrupts
         self._poll = select.poll()
         self._poll.register(self.bundles, select.POLLIN)
@@ -98,7 +98,7 @@ class Channel:
     # ------------------------------------------------------------ saying
 
     def write(self, frame: bytes) -> None:
-        """Put a frame into the answers pipe, where it is safe; the bell comes later."""
+        """Put a frame into the answers pipe, where it is safe; the doorbell comes later."""
         if self._disowned:
             raise RuntimeError(
                 "A process that a task has forked cannot use aioray: it shares the channels of its "
@@ -116,7 +116,7 @@ class Channel:
     def ring(self) -> None:
         """Tell the driver that there is something to read."""
         self.unrung_bytes = 0
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._doorbell, 1)
 
     def _write(self, frame: bytes) -> None:
         size = len(frame)
@@ -127,7 +127,7 @@ class Channel:
                     f"{LONGEST_FRAME:,}. Values of more than 100 KB do not count: return, or pass, "
                     f"fewer and larger ones."
                 )
-            # The header first: a driver that has seen a part of a frame reads on without a bell.
+            # The header first: a driver that has seen a part of a frame reads on without a ring.
             # Rung before anything was written, it could look, find nothing, and never look again.
             view = memoryview(frame)
             view = view[_write(self._answers, view[: ANSWER.size]) :]

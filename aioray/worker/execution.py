@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SHORT_SECONDS", "Execution"]
 
-SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the bell
+SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the doorbell
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
 _RETURNED = int(Status.RETURNED)
@@ -174,8 +174,7 @@ class Execution:
                 if duration > SHORT_SECONDS:
                     self.channel.ring()  # whatever comes next, this has taken long enough
         elif isinstance(error, SystemExit):
-            # Else it counts as a death of the worker: what was answered is safe, the bell may be
-            # missing.
+            # Else it counts as a death of the worker: what was answered is safe, if maybe unrung.
             if attempt.role is not None and _is_wished(error):
                 self.answers.answer(attempt.seq, Status.EXITED, b"", started, duration, use)
                 self._server.clear()

@@ -1,4 +1,4 @@
-"""A worker's main loop: claim an attempt, run it, ring the bell when nothing is left to do.
+"""A worker's main loop: claim an attempt, run it, ring the doorbell when nothing is left to do.
 
 Room: worker. Everything happens in the main thread, because a hand-over between threads costs more
 than a small task. The order of one attempt is fixed: claim its number, note it in the page, load
@@ -10,8 +10,8 @@ process.
 A process that makes an actor runs only calls of it from then on (`actors`): one after the other
 just as it runs tasks, or side by side, and then `run` leaves the work to a `actor.host.Host`.
 
-The bell wakes the driver, which costs more than a small task too. It is rung when there is nothing
-left to claim, before a function that is not known to be short, or when an answer got old.
+The doorbell wakes the driver, which costs more than a small task too. It is rung when there is
+nothing left to claim, before a function that is not known to be short, or when an answer got old.
 """
 
 from __future__ import annotations

@@ -356,7 +356,7 @@ def test_bell_that_the_program_has_closed_neither_spins_nor_deafens(start, monke
     keeper, session = start()
     reached(session)
     other = os.open(os.devnull, os.O_RDONLY)
-    bell = keeper._bell
+    bell = keeper._doorbell
     keeper._ring()
     os.close(bell)
     try:

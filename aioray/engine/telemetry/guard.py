@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, ParamSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["harmless"]
+__all__ = ["log_instead_of_raising"]
 
 P = ParamSpec("P")
 logger = logging.getLogger("aioray")
 
 
-def harmless(level: int, message: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+def log_instead_of_raising(
+    level: int, message: str
+) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Make a method log what it raises, with this message, instead of raising it."""
 
     def decorate(method: Callable[P, None]) -> Callable[P, None]:

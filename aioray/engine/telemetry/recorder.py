@@ -22,7 +22,7 @@ from ...core.outcomes import DeathCause, FailureKind
 from ...core.states import ActorState, GroupState, TaskState
 from ...shared import ids
 from ...shared.failures import rebuild
-from .guard import harmless
+from .guard import log_instead_of_raising
 from .reports import (
     NODE_IP,
     ActorEnd,
@@ -70,7 +70,7 @@ _DEATHS = {
 }
 
 
-_harmless = harmless(
+_log_instead_of_raising = log_instead_of_raising(
     logging.ERROR, "Something is missing in the history, which is a bug in aioray."
 )
 
@@ -144,7 +144,7 @@ class Recorder:
 
     # ------------------------------------------------------------ attempts
 
-    @_harmless
+    @_log_instead_of_raising
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
         """These tasks have their values."""
         keeper = self.keeper
@@ -183,14 +183,14 @@ class Recorder:
             )
         keeper.wake()
 
-    @_harmless
+    @_log_instead_of_raising
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """This attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
         text = functools.partial(_text_of, record)
         self._failed(task, record, record.kind, text, self.keeper.retried)
 
-    @_harmless
+    @_log_instead_of_raising
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
         """This task has failed for good."""
         record = failure.attempts[-1] if failure.attempts else None
@@ -306,30 +306,30 @@ class Recorder:
 
     # ------------------------------------------------------------ workers
 
-    @_harmless
+    @_log_instead_of_raising
     def launched(self, worker_id: int, hex_id: str) -> None:
         """A worker was ordered."""
         facts = _worker_facts(worker_id, hex_id, "WORKER")
         facts["launched"] = time.time()
         self._workers[worker_id] = facts
 
-    @_harmless
+    @_log_instead_of_raising
     def forked(self, worker_id: int, pid: int) -> None:
         """It has a process."""
         self._change(worker_id, pid=pid, forked=time.time())
 
-    @_harmless
+    @_log_instead_of_raising
     def ready(self, worker_id: int) -> None:
         """It takes attempts."""
         self._change(worker_id, ready=time.time())
 
-    @_harmless
+    @_log_instead_of_raising
     def start_failed(self, worker_id: int, report: StartReport) -> None:
         """It has not come up."""
         self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
         self.event("ERROR", "WORKER", f"A worker could not be started: {report.reason}")
 
-    @_harmless
+    @_log_instead_of_raising
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
         """Its process has been reaped."""
         detail = report.one_line()
@@ -363,7 +363,7 @@ class Recorder:
 
     # ------------------------------------------------------------ actors and groups
 
-    @_harmless
+    @_log_instead_of_raising
     def actor_changed(self, actor: Actor) -> None:
         """The state of an actor has changed."""
         known: Known = actor.payload
@@ -439,7 +439,7 @@ class Recorder:
             "ended": None,
         }
 
-    @_harmless
+    @_log_instead_of_raising
     def group_changed(self, group: Group) -> None:
         """The state of a placement group has changed."""
         facts = self._row_of_group(group)

@@ -20,7 +20,7 @@ from ...core.outcomes import FailureKind
 from ...exceptions import RayTaskError
 from ...shared import ids
 from ...shared.failures import summary
-from .guard import harmless
+from .guard import log_instead_of_raising
 from .reports import describe, error_type
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracer"]
 
-_harmless = harmless(logging.WARNING, "A span could not be made or ended.")
+_log_instead_of_raising = log_instead_of_raising(
+    logging.WARNING, "A span could not be made or ended."
+)
 """A span that fails, by a processor or propagator of the user's, is no reason to fail."""
 
 
@@ -58,12 +60,12 @@ class Tracer:
         self._tracer = trace.get_tracer("aioray")
         self._spans: dict[int, Span] = {}  # by number of the task
 
-    @_harmless
+    @_log_instead_of_raising
     def begin(self, task: Task) -> None:
         """The driver has called it, just now, in this thread and context."""
         self._begin(task, None)
 
-    @_harmless
+    @_log_instead_of_raising
     def adopt(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
         """A worker has called it. surroundings: see `wire.Attempt.trace`."""
         self._begin(task, propagate.extract(dict(surroundings), Context()))
@@ -80,7 +82,7 @@ class Tracer:
         task.spec = task.spec._replace(trace=tuple(carrier.items()))
         self._spans[task.number] = span
 
-    @_harmless
+    @_log_instead_of_raising
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
         """These have their values."""
         for task, _ in results:
@@ -92,7 +94,7 @@ class Tracer:
                 span.add_event("attempt", facts, self._unix_ns(task.started_at))
                 span.end()
 
-    @_harmless
+    @_log_instead_of_raising
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
         """This one has failed. stored: makes its error."""
         span = self._spans.pop(task.number, None)
@@ -110,7 +112,7 @@ class Tracer:
         span.set_status(trace.StatusCode.ERROR, f"{kind}: {message}" if message else kind)
         span.end()
 
-    @_harmless
+    @_log_instead_of_raising
     def close(self) -> None:
         """The engine has ended; what is open now was never submitted."""
         while self._spans:

@@ -40,7 +40,7 @@ BEGIN_SECONDS = 0.2  # after the start of the session, whose first tasks are not
 FLUSH_SECONDS = 0.5  # between the first fact and the writing of it
 OUTPUT_WAITING = 64 * 1024 * 1024  # bytes of output that may wait to be written; more is not kept
 CLOSE_SECONDS = 10.0  # that the end of a session waits for its history
-IDLE_SECONDS = 5.0  # between two looks at what there is, if nobody rings: the bell may be broken
+IDLE_SECONDS = 5.0  # between two looks at what there is, as the doorbell may be broken
 PAUSE_SECONDS = 0.5  # before something is tried again for which there were no descriptors
 
 
@@ -111,7 +111,7 @@ class Keeper:
         self._asked_for_running = False
         self._running_changed = False  # something has happened since it was asked for
         self._output_given = self._output_taken = 0  # bytes; each is changed by one thread
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="aioray-state", daemon=True)
         self._jobs: deque[Callable[[], None]] = deque()  # for the thread
         self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
@@ -126,7 +126,7 @@ class Keeper:
             None if folder is None else 0.0
         )  # when to try to listen; None: not any more
         self._is_swept = folder is None
-        self._is_deaf = False  # the program has closed the bell
+        self._is_deaf = False  # the program has closed the doorbell
         self._stopping = threading.Event()
         self._told: set[tuple[str, type[BaseException]]] = set()  # what has gone wrong
 
@@ -177,7 +177,7 @@ class Keeper:
             with self._ending:
                 self._ended = True
                 with contextlib.suppress(OSError):
-                    os.close(self._bell)
+                    os.close(self._doorbell)
 
     def do(self, job: Callable[[], None]) -> None:
         """Have something done by the thread, or not at all if it has ended. From any thread."""
@@ -191,7 +191,7 @@ class Keeper:
         # If the program has closed it, the thread looks by itself; or all is lost.
         with contextlib.suppress(OSError):
             if self.is_intact():
-                os.eventfd_write(self._bell, 1)
+                os.eventfd_write(self._doorbell, 1)
 
     # ------------------------------------------------------------ in the thread
 
@@ -252,7 +252,7 @@ class Keeper:
             attempts_kept=self._attempts_kept,
             unix_offset=self._unix_offset,
         )
-        self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
+        self._selector.register(self._doorbell, selectors.EVENT_READ, self._rung)
 
     def _history_of(self) -> History:
         assert self._history is not None
@@ -334,11 +334,11 @@ class Keeper:
 
     def _rung(self) -> None:
         try:
-            os.eventfd_read(self._bell)
+            os.eventfd_read(self._doorbell)
         except BlockingIOError:
             pass
         except OSError:  # the program has closed it
-            self._selector.unregister(self._bell)
+            self._selector.unregister(self._doorbell)
             self._is_deaf = True
 
     def _flush(self) -> None:
