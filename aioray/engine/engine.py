@@ -89,7 +89,7 @@ from .objects.store import Stored
 from .processes.descriptors import TEXT, DescriptorsClosedError, leak, park
 from .processes.output import FLUSH_SECONDS
 from .processes.pool import Crew
-from .requests import Requests
+from .requests.dispatcher import Requests
 from .tasks.actors import WISHED, Actors, Known
 from .tasks.groups import Groups
 from .tasks.submission import Submission

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import aioray
-from aioray.engine import requests
+from aioray.engine.requests import tasks as requests
 from aioray.engine.tasks import groups
 from aioray.exceptions import (
     ActorUnschedulableError,

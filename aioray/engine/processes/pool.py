@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from ...core.events import Event
     from ...options.task import InitOptions
     from ..objects.objects import Objects
-    from ..requests import Requests
+    from ..requests.dispatcher import Requests
     from ..telemetry.recorder import Recorder
     from .inbound import Item
 

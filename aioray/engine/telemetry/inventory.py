@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ...client.protocol import Client
     from ...core.model import Task
-    from ..requests import Guest
+    from ..requests.session import Guest
 
 __all__ = ["list_objects"]
 

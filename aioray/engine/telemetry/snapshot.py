@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..objects.store import Store
     from ..processes.handle import WorkerHandle
     from ..processes.pool import Crew
-    from ..requests import Requests
+    from ..requests.dispatcher import Requests
     from .recorder import Recorder
     from .sites import Sites
 

@@ -1,0 +1,4 @@
+"""What workers ask of the engine, subject by subject, and who hands it on.
+
+Room: engine.
+"""
