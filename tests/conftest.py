@@ -24,11 +24,11 @@ SLOW = [
         "conformance",
         "core/test_simulation.py",
         "process",
-        "state/test_commands.py",
-        "test_benchmarks.py",
-        "test_cli_run.py",
-        "test_programs.py",
-        "test_snippets.py",
+        "cli/test_commands.py",
+        "house/test_benchmarks.py",
+        "cli/test_run.py",
+        "house/test_programs.py",
+        "house/test_snippets.py",
     )
 ]
 """What `--fast` leaves out: whole programs, most of whose time is that of their processes."""

@@ -15,7 +15,7 @@ import pytest
 import aioray
 from aioray.api import progress as progress_bar
 from aioray.exceptions import RayTaskError
-from tests.test_progress import Terminal
+from tests.api.test_progress import Terminal
 
 from . import jobs, util_jobs, yielding
 from .support import GUARD, ROOT, everywhere, on_both_loops

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.test_progress import Terminal
+from tests.api.test_progress import Terminal
 
 from .support import GUARD, ROOT
 

@@ -7,7 +7,7 @@ import pytest
 from aioray.state.read.columns import RESOURCES, Column
 from aioray.state.read.queries import list_rows
 from aioray.state.read.rows import source_of
-from tests.state.cases import in_utc
+from tests.cli.cases import in_utc
 from tests.state.history import a_session
 
 # Ray's names in Ray's order; after the bar those told only with detail; * may not be filtered by.

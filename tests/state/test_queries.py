@@ -7,7 +7,7 @@ import pytest
 from aioray.shared import ids
 from aioray.state.read.filters import QueryError
 from aioray.state.read.queries import get_rows, list_rows, summarize
-from tests.state.cases import RETRIED, ended
+from tests.cli.cases import RETRIED, ended
 from tests.state.history import JOB, NODE, T0, History, a_session, actor_id, creation, worker_id
 
 MS = round(T0 * 1000)

@@ -1,7 +1,7 @@
 """Mistakes that type checkers have to find in a program that uses the public surface.
 
 Checked by mypy and pyright, both strict, and never run. Each has to complain of exactly the lines
-that end in `# error`, and of nothing else; `tests/check_typing.py` compares.
+that end in `# error`, and of nothing else; `tests/house/check_typing.py` compares.
 """
 
 from __future__ import annotations

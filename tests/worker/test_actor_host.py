@@ -294,7 +294,7 @@ def test_actor_knows_who_it_is_and_prints_under_its_own_name(driver):
         ACTOR[8:].hex(),
         "nick",
         "Counter.where",
-        "tests.shell.performers.Counter.where",
+        "tests.worker.performers.Counter.where",
         True,
     )
     assert ";Counter(7)\x1b\\here I am\n" in driver.said()

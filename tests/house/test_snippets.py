@@ -30,7 +30,7 @@ import pytest
 import aioray
 from aioray.cli.guide import CHAPTERS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GUARD_SECONDS = 250
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},

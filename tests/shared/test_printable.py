@@ -24,7 +24,7 @@ from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END
 from aioray.state.read.columns import RESOURCES
 from aioray.worker.output import _mark
-from tests.state.cases import run
+from tests.cli.cases import run
 from tests.state.history import a_session, actor_id, worker_id
 
 EVIL = "a\x1b[2J\x07\x7f\x9b1m\r\n\u202eb\u2028\u2066c\ud800\x00d"

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from aioray.cli import common
 from aioray.cli.logs import command
-
-from .printed import ACTOR_ID, History, make_actor, task_id, worker_id
+from tests.state.printed import ACTOR_ID, History, make_actor, task_id, worker_id
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 import aioray
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[1] / "programs"
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k == "RAY_TMPDIR"},
     "PYTHONPATH": str(Path(aioray.__file__).parent.parent),

@@ -17,7 +17,7 @@ import aioray
 if TYPE_CHECKING:
     from email.message import Message
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = {
     str(path.relative_to(ROOT))
     for path in (ROOT / "aioray").rglob("*")

@@ -10,8 +10,7 @@ from aioray.state.read.sessions import SessionError
 from aioray.util import state
 from aioray.util.state import logs as api
 from aioray.util.state.exception import RayStateApiException, ServerUnavailable
-
-from .printed import ACTOR_ID, NODE, History, make_actor, task_id, worker_id
+from tests.state.printed import ACTOR_ID, NODE, History, make_actor, task_id, worker_id
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.state.cases import AFTER, CASES, GOLDEN, printed
+from tests.cli.cases import AFTER, CASES, GOLDEN, printed
 
 
 @pytest.mark.parametrize("name", [*CASES, *AFTER])

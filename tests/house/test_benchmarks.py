@@ -15,7 +15,7 @@ from benchmarks.questions import QUESTIONS, large_values
 from benchmarks.report import Table, at_least, at_most
 from benchmarks.runner import Runners
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GUARD_SECONDS = 250
 
 

@@ -1,4 +1,4 @@
-"""What commands print of the session that never ran. `python -m tests.state.cases` writes it anew.
+"""What commands print of the session that never ran. `python -m tests.cli.cases` writes it anew.
 
 Look at the difference that git shows before you keep it.
 """

@@ -219,7 +219,7 @@ def test_fields_do_not_change_with_what_the_user_gave(place, parse: Any) -> None
 
 def test_module_is_the_directory_of_its_package_or_its_file(parse: Any) -> None:
     here = os.path.dirname(__file__)
-    checked = parse({"py_modules": [sys.modules[__name__], sys.modules["tests"]]})
+    checked = parse({"py_modules": [sys.modules[__name__], sys.modules["tests.options"]]})
     assert checked == {"py_modules": [__file__, here]}
     assert parse(checked) == checked
 

@@ -15,8 +15,7 @@ from aioray.cli.top import Frame, Process
 from aioray.shared import ids
 from aioray.state.read.view import View
 from aioray.state.schema import ATTEMPT_COLUMNS, SCHEMA
-
-from .memory import database
+from tests.state.memory import database
 
 NOW = 1_000_000.0  # Unix seconds
 JOB = ids.job_id(1)

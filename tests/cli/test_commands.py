@@ -13,7 +13,7 @@ import yaml
 
 import aioray
 from aioray.cli.listing import BY_COMMAND
-from tests.state.cases import run
+from tests.cli.cases import run
 from tests.state.history import a_session
 
 AIORAY = (sys.executable, "-m", "aioray")

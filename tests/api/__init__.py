@@ -1,0 +1,1 @@
+"""Tests of what programs call, without workers."""

@@ -1,0 +1,1 @@
+"""Tests of options: what is accepted, what it becomes, what is refused."""

@@ -1,0 +1,1 @@
+"""Tests of what driver and workers have in common."""

@@ -1,0 +1,1 @@
+"""Tests of `aioray.util`: the tools that programs import beside the API."""
