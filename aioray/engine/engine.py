@@ -21,7 +21,6 @@ import functools
 import itertools
 import logging
 import marshal
-import math
 import os
 import pickle
 import random
@@ -97,13 +96,14 @@ from .telemetry.recorder import Recorder
 from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible, starved
 from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
+from .waiting import CancelRequest, Countdown, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from ..client.protocol import Call, Client
+    from ..client.protocol import Call
     from ..core.commands import Command
     from ..core.devices import Demand
     from ..core.events import Event
@@ -116,7 +116,7 @@ if TYPE_CHECKING:
     from .processes.descriptors import Sentinel
     from .telemetry.reports import WorkerName
 
-__all__ = ["CancelRequest", "Engine"]
+__all__ = ["Engine"]
 
 logger = logging.getLogger("aioray")
 
@@ -124,138 +124,7 @@ NONE = pickle.dumps(None, 5)
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
 LOSS_SECONDS = 5.0  # that a thread waits for the engine's to tell everybody of a loss
 TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
-LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
-FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads that have ended
-
-
-class CancelRequest:
-    """A request to cancel; await it for what became of it, a `CancelOutcome`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._future: concurrent.futures.Future[CancelOutcome] = concurrent.futures.Future()
-
-    def __await__(self) -> Generator[Any, None, CancelOutcome]:
-        return asyncio.wrap_future(self._future).__await__()
-
-    def result(self, timeout: float | None = None) -> CancelOutcome:
-        """Block for the outcome, up to `timeout` seconds; TimeoutError after that.
-
-        Raises RuntimeError on the engine's own loop: there `await` it.
-        """
-        if not self._future.done():
-            refuse_to_block(self._client, "result()", "`await aioray.cancel(ref)`")
-        return self._future.result(timeout)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # elsewhere it is what Ray's cancel returns
-
-    def resolve(self, outcome: CancelOutcome) -> None:
-        """Told by the engine."""
-        if not self._future.done():
-            self._future.set_result(outcome)
-
-    def when_known(self, callback: Callable[[CancelOutcome], None]) -> None:
-        """Call back with the outcome, on the engine's thread."""
-        self._future.add_done_callback(lambda future: callback(future.result()))
-
-
-class _Countdown:
-    """Lets a thread wait for several entries. `hit` runs on the engine's thread."""
-
-    __slots__ = ("_lock", "_loop", "left", "stop_on_failure")
-
-    def __init__(
-        self, left: int, *, stop_on_failure: bool, loop: asyncio.AbstractEventLoop | None = None
-    ) -> None:
-        """loop: of the engine, which nobody runs: who waits does."""
-        self.left = left
-        self.stop_on_failure = stop_on_failure
-        self._loop = loop
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def hit(self, entry: ObjectEntry) -> None:
-        """One entry is ready."""
-        self.left -= 1
-        if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is StoredFailure):
-            with contextlib.suppress(RuntimeError):  # released already, by a failure before
-                self._lock.release()
-            if self._loop is not None:
-                self._loop.stop()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Block; False if the time is over. Ctrl-C gets through."""
-        limit = -1 if timeout is None else min(timeout, LONGEST_WAIT)
-        if self._loop is not None:
-            self._run(self._loop, limit)
-            limit = 0
-        return self._lock.acquire(timeout=limit)
-
-    def _run(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
-        """Run the loop until it is over; others may stop the loop meanwhile."""
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            loop.stop()
-
-        timer = loop.call_later(LONGEST_WAIT if limit < 0 else limit, give_up)
-        try:
-            while self._lock.locked() and not late.is_set():
-                loop.run_forever()
-        finally:
-            timer.cancel()
-
-
-class _Watch:
-    """Lets one thread wait again and again for some of many entries, watched in between.
-
-    The engine's thread calls it once for each entry that is ready. That may have been watched for
-    an earlier wait of the thread: whoever wakes looks again.
-    """
-
-    __slots__ = ("_gate", "hits", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.current_thread()
-        self.hits = 0  # how many entries were ready so far
-        self._gate: tuple[float, threading.Lock] = math.inf, threading.Lock()
-
-    def __call__(self) -> None:
-        self.hits += 1
-        goal, lock = self._gate
-        if self.hits >= goal and lock.locked():
-            lock.release()
-
-    def wait(self, goal: int, timeout: float | None) -> bool:
-        """Block until there were `goal` hits; False if the time is over. Ctrl-C gets through."""
-        lock = threading.Lock()
-        lock.acquire()
-        self._gate = goal, lock
-        return self.hits >= goal or lock.acquire(
-            timeout=-1 if timeout is None else max(0.0, min(timeout, LONGEST_WAIT))
-        )
-
-    @classmethod
-    def begin(cls, watch: _Watch, entries: list[ObjectEntry]) -> None:
-        """Have these entries watched, on the engine's thread."""
-        for entry in entries:
-            if entry.outcome is not None:
-                watch()
-                continue
-            waiters = entry.waiters
-            if waiters is None:
-                entry.add_waiter(watch)
-            elif watch not in waiters:
-                if len(waiters) >= FEW_WAITERS:
-                    waiters[:] = [waiter for waiter in waiters if not cls._is_over(waiter)]
-                entry.add_waiter(watch)
-
-    @classmethod
-    def _is_over(cls, waiter: Callable[[], None]) -> bool:
-        return isinstance(waiter, cls) and not waiter.thread.is_alive()
 
 
 class Engine:
@@ -324,7 +193,7 @@ class Engine:
             watch(self, self._submission, self._submission.sites, site)
         self.runtime_env = self._submission.environment.fields()
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
-        self._watches = threading.local()  # of each thread, one _Watch
+        self._watches = threading.local()  # of each thread, one Watch
         self._request_ids = itertools.count(1)
         self._requests: dict[int, CancelRequest] = {}
         self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
@@ -934,9 +803,9 @@ class Engine:
         A loop that waits for them one by one comes back with the rest: those stay watched in
         between, so that a call costs little for each that goes on waiting.
         """
-        watch: _Watch | None = getattr(self._watches, "watch", None)
+        watch: Watch | None = getattr(self._watches, "watch", None)
         if watch is None:
-            watch = self._watches.watch = _Watch()
+            watch = self._watches.watch = Watch()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             seen = watch.hits  # before looking: who is ready later makes it more
@@ -948,7 +817,7 @@ class Engine:
             # The lists change on the engine's thread: `begin` looks again there.
             new = [entry for entry in entries if watch not in (entry.waiters or ())]
             if new:
-                self._post(functools.partial(_Watch.begin, watch, new))
+                self._post(functools.partial(Watch.begin, watch, new))
             left = None if deadline is None else deadline - time.monotonic()
             if not watch.wait(seen + count, left):
                 return
@@ -969,7 +838,7 @@ class Engine:
         stop_on_failure: bool,
     ) -> bool:
         loop = self.loop if self.in_own_thread() else None
-        countdown = _Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
+        countdown = Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
         hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
 
         def register() -> None:
