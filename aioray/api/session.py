@@ -212,10 +212,9 @@ def _start_in_thread(engine: Engine, boot: Boot) -> None:
     from ..engine.thread import LoopThread
 
     async def start() -> None:
-        engine.start(boot)
+        engine.start(boot, owns_thread=True)
 
     thread = LoopThread(engine.loop_is_broken)
-    engine.owns_thread = True
     try:
         thread.run(start())
     except BaseException:

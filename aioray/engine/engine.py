@@ -24,12 +24,10 @@ import marshal
 import os
 import pickle
 import random
-import signal
 import threading
 import time
 import uuid
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..client.arguments import serialize
@@ -57,10 +55,7 @@ from ..core.events import (
     ResultLost,
     ResultWanted,
     ShutdownRequested,
-    TasksSubmitted,
-    TimerFired,
 )
-from ..core.model import Task
 from ..core.outcomes import (
     ActorDeath,
     AttemptRecord,
@@ -81,11 +76,12 @@ from ..shared.serialization import contained_ids, dump, load
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.write.writer import Keeper
+from .mailbox import Mailbox
 from .objects.lineage import entries_of
 from .objects.objects import Objects
 from .objects.spill import SpillFolder
 from .objects.store import Stored
-from .processes.descriptors import TEXT, DescriptorsClosedError, leak, park
+from .processes.descriptors import DescriptorsClosedError, leak
 from .processes.output import FLUSH_SECONDS
 from .processes.pool import Crew
 from .requests.dispatcher import Requests
@@ -104,16 +100,13 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..client.protocol import Call
-    from ..core.commands import Command
     from ..core.devices import Demand
-    from ..core.events import Event
     from ..core.groups import Group
-    from ..core.model import SchedulingClass
+    from ..core.model import SchedulingClass, Task
     from ..state.read.sessions import Session
     from ..state.write.writer import Listener
     from .objects.streams import Stream
     from .processes.boot import Boot
-    from .processes.descriptors import Sentinel
     from .telemetry.reports import WorkerName
 
 __all__ = ["Engine"]
@@ -122,8 +115,6 @@ logger = logging.getLogger("aioray")
 
 NONE = pickle.dumps(None, 5)
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
-LOSS_SECONDS = 5.0  # that a thread waits for the engine's to tell everybody of a loss
-TIMER_STEP = 0.001  # seconds; uvloop fires anything shorter at once
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
 
 
@@ -158,12 +149,6 @@ class Engine:
         self.folder = SessionFolder(root_folder(self.settings.temp_dir), self.session)
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.owns_thread = False  # the loop's thread serves nobody else
-        self._closed = False
-        self._sentinel: Sentinel | None = None  # tells whether our descriptors are still ours
-        self._is_lost = False  # they are not
-        self._loss_is_told = threading.Event()
-        self._forgotten = False  # whoever has made it knows that it is lost
         self._totals = {
             **dict(self.settings.capacity),
             f"node:{NODE_IP}": UNIT,
@@ -174,19 +159,14 @@ class Engine:
             random.Random(self.settings.retry_seed),
             devices=self.settings.devices,
         )
-        self._inbox: deque[Task | Callable[[], None]] = deque()
-        self._awake = False
-        # What has happened and is to be handled; or something to be done between two such things.
-        self._events: deque[Event | functools.partial[None]] = deque()
-        self._feeding = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._thread_id = 0
+        self._mailbox = Mailbox(
+            self._core, self.clock, fail=self._fail, close=self._close, let_go=self._abandon
+        )
         self._groups = Groups(
             self._core, self.node_id, self.settings.labels or {}, self._scheduling_state
         )
         self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
-        self._actors = Actors(self, self._feed, self._post, self._name_of)
+        self._actors = Actors(self, self._mailbox.feed, self._mailbox.post, self._name_of)
         self._submission.actors = self._actors
         site = recorder(os.environ)
         if site is not None:
@@ -209,7 +189,7 @@ class Engine:
         self._outlook: Outlook | None = None
         self._activation: Any = None
         self._unix_offset = time.time() - time.monotonic()
-        self._do: dict[type[Any], Callable[[Any], None]] = {
+        self._mailbox.orders = {
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
             Revive: self._do_revive,
@@ -224,10 +204,11 @@ class Engine:
 
     # ------------------------------------------------------------ life
 
-    def start(self, boot: Boot | None = None) -> None:
+    def start(self, boot: Boot | None = None, *, owns_thread: bool = False) -> None:
         """Begin on the running loop; workers come up in the background.
 
         boot: a template process that was started before, to save time; the engine takes it over.
+        owns_thread: the loop's thread serves nobody else.
 
         Raises RuntimeError if there is no running loop or the engine was started before; OSError if
         the system has no room for it. Nothing is left open then.
@@ -237,6 +218,7 @@ class Engine:
             raise RuntimeError("This engine was started before. Make a new Engine.")
         linux.fill_standard_descriptors()  # they may have been closed since the import
         self.loop = loop
+        self._mailbox.begin(loop, owns_thread=owns_thread)
         try:
             self._begin(loop, boot)
         except BaseException:
@@ -244,7 +226,6 @@ class Engine:
             raise
 
     def _begin(self, loop: asyncio.AbstractEventLoop, boot: Boot | None) -> None:
-        self._thread_id = threading.get_ident()
         self.job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
         identity: dict[str, Any] = {
@@ -278,23 +259,23 @@ class Engine:
             identity["tracing_startup_hook"] = self.settings.tracing_startup_hook
         if registry.traces or self.settings.tracing_startup_hook:
             self.trace()
-        objects = Objects(loop, self.settings, folder, self, self._feed, self._post)
+        objects = Objects(loop, self.settings, folder, self, self._mailbox.feed, self._mailbox.post)
         self._objects = self._submission.objects = objects
-        self._sentinel = objects.sentinel
+        self._mailbox.sentinel = objects.sentinel
         requests = self._requests_of_tasks = Requests(
             self,
             self._submission,
             objects,
             self._actors,
-            self._feed,
+            self._mailbox.feed,
             self._core.task_in_flight,
             self._core.submitter,
             self._core.expects,
         )
         self._crew = self.crew_class(
-            loop, self._feed, self.settings, identity, objects, requests, boot
+            loop, self._mailbox.feed, self.settings, identity, objects, requests, boot
         )
-        self._do |= self._crew.orders
+        self._mailbox.orders |= self._crew.orders
         if self.settings.history:
             self._record()
         self._submission.on_function_gone = self._function_gone
@@ -319,8 +300,8 @@ class Engine:
             attempts_kept=self.settings.history,
             unix_offset=self._unix_offset,
         )
-        assert self._sentinel is not None
-        keeper.is_intact = self._sentinel.is_intact
+        assert self._mailbox.sentinel is not None
+        keeper.is_intact = self._mailbox.sentinel.is_intact
         self._recorder = Recorder(
             keeper,
             job=self.job,
@@ -353,6 +334,7 @@ class Engine:
         )
         keeper.listeners.extend(registry.listeners)
         keeper.start()
+        self._mailbox.after_tasks = keeper.wake
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -390,32 +372,28 @@ class Engine:
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
-        if self._is_lost and not self._forgotten:
-            return False  # it still tells every caller why
-        return self._closed or (self.loop is not None and self.loop.is_closed())
+        return self._mailbox.closed
 
     @property
     def lost(self) -> bool:
         """Whether somebody has closed its descriptors: then `forget_all` is its end."""
-        if self._is_lost:
-            return True
-        return not (self._closed or self._sentinel is None or self._sentinel.is_intact())
+        return self._mailbox.lost
 
     def loop_is_broken(self) -> None:
         """The loop's own descriptors may be gone too. Does not return then."""
         with contextlib.suppress(DescriptorsClosedError):
-            self._refuse_lost()
+            self._mailbox.refuse_lost()
 
     def forget_all(self) -> None:
         """Be closed, having lost everything."""
         with contextlib.suppress(DescriptorsClosedError):
-            self._refuse_lost()
-        self._forgotten = True
+            self._mailbox.refuse_lost()
+        self._mailbox.forgotten = True
         registry.close(self)
 
     def disown(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
-        self._closed = self._forgotten = True
+        self._mailbox.ended = self._mailbox.forgotten = True
         if isinstance(self._crew, Crew):
             self._crew.disown()
         self._recorder = None
@@ -430,16 +408,16 @@ class Engine:
         ones are interrupted, and a second later killed. Refs without an outcome raise
         EngineShutdownError.
         """
-        if self._closed or self.loop is None or self._stopped is None:
-            self._closed = True
+        if self._mailbox.ended or self.loop is None or self._stopped is None:
+            self._mailbox.ended = True
             return
-        self._feed(ShutdownRequested(drain))
+        self._mailbox.feed(ShutdownRequested(drain))
         try:
             await asyncio.shield(self._stopped)
             if self._crew is not None:
                 await self._crew.leave()
         except asyncio.CancelledError:
-            self._feed(ShutdownRequested(0.0))
+            self._mailbox.feed(ShutdownRequested(0.0))
             raise
         finally:
             self._close()
@@ -448,8 +426,8 @@ class Engine:
 
     def abort(self) -> None:
         """End everything at once, without waiting for the loop: kill, resolve, close."""
-        if not self._closed and self.loop is not None:
-            self._feed(ShutdownRequested(0.0))
+        if not self._mailbox.ended and self.loop is not None:
+            self._mailbox.feed(ShutdownRequested(0.0))
             self._close()
 
     async def _watch_loop(self) -> None:
@@ -462,17 +440,13 @@ class Engine:
 
     def _close(self) -> None:
         """Let go of everything. The template kills and reaps what may still run."""
-        if self._closed:
+        if self._mailbox.ended:
             return
         if self.lost:
             self._abandon()
             return
-        self._drain_inbox()  # what came too late gets its EngineShutdownError
-        self._closed = True
+        self._mailbox.end()
         registry.close(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._crew is not None:
             self._crew.close()
         if self._requests_of_tasks is not None:
@@ -498,184 +472,22 @@ class Engine:
     def _abandon(self) -> None:
         """Let go of everything, and of no descriptor: its number may be somebody else's by now."""
         leak(self, self.loop)
-        self._closed = self._is_lost = True
-        self._timer = None
+        self._mailbox.abandon()
         for request in self._requests.values():
             request.resolve(CancelOutcome.KILLED)
         self._requests.clear()
-        later = [item for item in self._inbox if type(item) is not Task]
-        self._inbox.clear()
-        for item in later:  # somebody may wait for it to be done
-            with contextlib.suppress(Exception):
-                item()  # type: ignore[operator]
-        self._loss_is_told.set()
 
-    def _park_if_lost(self) -> None:
-        """Before libuv is in control again, which would abort. The canary comes when it sleeps."""
-        if self.lost:
-            self._fail_everything(DescriptorsClosedError())
-
-    def _refuse_lost(self) -> None:
-        """Raise DescriptorsClosedError if everything is lost, and see to it that all are told."""
-        if not self.lost:
-            return
-        if threading.get_ident() == self._thread_id or self._is_lost:
-            if not self._closed:
-                self._fail_everything(DescriptorsClosedError())
-        else:  # the canary has told the engine's thread, or is about to
-            self._loss_is_told.wait(LOSS_SECONDS)
-            self._is_lost = True
-        raise DescriptorsClosedError
-
-    # ------------------------------------------------------------ feeding the core
-
-    def _feed(self, event: Event | functools.partial[None]) -> None:
-        """Hand an event to the core and carry out what it orders, and what follows from that.
-
-        A partial is called when what came before it has been handled.
-        """
-        if self._is_lost:
-            return
-        events = self._events
-        events.append(event)
-        if self._feeding:
-            return
-        self._feeding = True
-        commands: Sequence[Command] = ()
-        try:
-            handle, do, clock = self._core.handle, self._do, self.clock
-            while events:
-                event = events[0]
-                if type(event) is functools.partial:
-                    event()
-                else:
-                    commands = handle(event, clock())  # type: ignore[arg-type]
-                    for command in commands:
-                        do[type(command)](command)
-                events.popleft()
-        except BaseException as error:
-            # A bug here, or an interrupt that has left things half done: nobody may wait for ever.
-            if self._fail_everything(error, commands):
-                return
-            raise
-        finally:
-            self._feeding = False
-        if self.owns_thread and self._sentinel is not None and not self._sentinel.is_intact():
-            self._park_if_lost()
-        deadline = self._core.next_deadline()
-        if deadline is not None and (self._timer is None or deadline < self._timer_at):
-            self._set_timer(deadline)
-
-    def _fail_everything(self, error: BaseException, commands: Sequence[Command] = ()) -> bool:
-        """The engine itself has failed: every ref gets an error, every process its end.
-
-        commands: those that were being carried out; some were not. False: it was interrupted, and
-        the error is somebody else's.
-        """
-        if self.lost:
-            error = DescriptorsClosedError()  # whatever it looks like
-        is_loss = isinstance(error, DescriptorsClosedError)
-        is_bug = isinstance(error, Exception) and not _is_of_a_signal(error)
-        if is_loss:
-            text = TEXT
-            logger.critical("%s", text)
-        elif is_bug:
-            text = f"The engine has failed internally, which is a bug in aioray: {error!r}"
-            logger.critical("aioray has failed internally and ends this session.", exc_info=error)
-        else:
-            text = _interrupted(error)
-            logger.error("%s", text)
-        tasks = list(self._core.unfinished_tasks())
-        for command in commands:
-            if type(command) is ResolveFailure:
-                tasks.append(command.task)
-            elif type(command) is ResolveValues:
-                tasks.extend(task for task, _ in command.results)
-        for event in self._events:
-            if type(event) is TasksSubmitted:
-                tasks.extend(event.tasks)
-        tasks.extend(item for item in self._inbox if type(item) is Task)
-        self._events.clear()
-        if not is_loss:
-            self._inbox.clear()
-        for task in tasks:
-            if task.actor is None and not isinstance(task.returns, StoredFailure | None):
-                stored = StoredFailure(functools.partial(RaySystemError, text))
-                self._store_failure(task, entries_of(task, self), stored)
-        if is_loss:
-            self._abandon()
-            if self.owns_thread and threading.get_ident() == self._thread_id:
-                park()  # its loop would abort the process
-        else:
-            self._close()
-        return is_bug
-
-    def _set_timer(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.loop is not None and not self.loop.is_closed():
-            self._timer_at = deadline
-            delay = max(0.0, deadline - self.clock()) + TIMER_STEP
-            self._timer = self.loop.call_later(delay, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        if not self._closed:
-            self._feed(TimerFired())
-            deadline = self._core.next_deadline()
-            if deadline is not None and self._timer is None:
-                self._set_timer(deadline)
-
-    def _post(self, item: Task | Callable[[], None]) -> None:
-        """Have a task submitted or a function called on the engine's thread, in order."""
-        if self._is_lost:
-            raise DescriptorsClosedError
-        self._inbox.append(item)
-        if not self._awake:
-            if self._sentinel is not None and not self._sentinel.is_intact():
-                self._refuse_lost()
-            self._awake = True
-            loop = self.loop
-            if loop is None:
-                raise RuntimeError("The engine is not started.")
-            if threading.get_ident() == self._thread_id:
-                loop.call_soon(self._drain_inbox)
-            else:
-                try:
-                    loop.call_soon_threadsafe(self._drain_inbox)
-                except RuntimeError:
-                    raise RuntimeError("The engine's event loop is closed.") from None
-
-    def _drain_inbox(self) -> None:
-        self._awake = False  # before looking: whatever comes from now on wakes again
-        inbox = self._inbox
-        tasks: list[Task] = []
-        while inbox:
-            item = inbox.popleft()
-            if type(item) is Task:
-                tasks.append(item)
-                continue
-            if tasks:
-                self._feed(TasksSubmitted(tasks))
-                tasks = []
-            try:
-                item()  # type: ignore[operator]  # the rest are callables
-            except BaseException as error:
-                if self._closed or not self._fail_everything(error):
-                    raise
-                return
-        if tasks:
-            self._feed(TasksSubmitted(tasks))
-            if self._recorder is not None:
-                self._recorder.keeper.wake()
-        elif self.owns_thread and self._sentinel is not None and not self._sentinel.is_intact():
-            self._park_if_lost()
+    def _fail(self, task: Task, text: str) -> None:
+        """Give a task that has no outcome this error: the engine itself has failed."""
+        if task.actor is None and not isinstance(task.returns, StoredFailure | None):
+            stored = StoredFailure(functools.partial(RaySystemError, text))
+            self._store_failure(task, entries_of(task, self), stored)
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
         if not self.closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._post(lambda: self._unload(key))
+                self._mailbox.post(lambda: self._unload(key))
 
     def _unload(self, key: int) -> None:
         if self._crew is not None:
@@ -685,11 +497,11 @@ class Engine:
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task. See `aioray.client.protocol.Client`."""
-        if self._closed:
-            self._refuse_lost()
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         task, returned = self._submission.make(call, args, kwargs)
-        self._post(task)
+        self._mailbox.post(task)
         return returned
 
     def cancel(
@@ -703,7 +515,7 @@ class Engine:
         request_id = next(self._request_ids)
         self._requests[request_id] = request
         event = CancelRequested(entry.task, request_id, force, grace, recursive)
-        self._post(lambda: self._feed(event))
+        self._mailbox.post(lambda: self._mailbox.feed(event))
         return request
 
     # ------------------------------------------------------------ client: actors
@@ -712,11 +524,11 @@ class Engine:
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
         """Take an actor. See `aioray.client.protocol.Client`."""
-        if self._closed:
-            self._refuse_lost()
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         creation, ref = self._submission.make_actor(call, args, kwargs, self.namespace)
-        self._post(creation)
+        self._mailbox.post(creation)
         return ref
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
@@ -747,8 +559,8 @@ class Engine:
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value. See `aioray.api.objects.put`."""
-        if self._objects is None or self._closed:
-            self._refuse_lost()
+        if self._objects is None or self._mailbox.ended:
+            self._mailbox.refuse_lost()
             raise RuntimeError("This engine is not running. Start another one.")
         data, refs = serialize(value, "value", "the value given to put()")
         entry = ObjectEntry(self, 0, next(self._put_numbers))
@@ -817,7 +629,7 @@ class Engine:
             # The lists change on the engine's thread: `begin` looks again there.
             new = [entry for entry in entries if watch not in (entry.waiters or ())]
             if new:
-                self._post(functools.partial(Watch.begin, watch, new))
+                self._mailbox.post(functools.partial(Watch.begin, watch, new))
             left = None if deadline is None else deadline - time.monotonic()
             if not watch.wait(seen + count, left):
                 return
@@ -849,54 +661,51 @@ class Engine:
             for entry, hit in hits:
                 entry.drop_waiter(hit)
 
-        self._post(register)
+        self._mailbox.post(register)
         done = False
         try:
             done = countdown.wait(timeout)
         finally:
             if not done or countdown.left > 0:
                 with contextlib.suppress(RuntimeError):
-                    self._post(withdraw)
+                    self._mailbox.post(withdraw)
         return done
 
     def in_own_thread(self) -> bool:
         """Whether this is the engine's thread, and the engine has not ended."""
-        return threading.get_ident() == self._thread_id and not self._closed
+        return self._mailbox.in_own_thread()
 
     def between_runs(self) -> bool:
         """Whether this thread could run the loop, which nobody runs now."""
-        loop = self.loop
-        if loop is None or not self.in_own_thread() or loop.is_running() or loop.is_closed():
-            return False
-        return asyncio._get_running_loop() is None
+        return self._mailbox.between_runs()
 
     def flush_output(self) -> None:
         """Return when all is printed that workers have printed until now, or it takes too long."""
         done = threading.Event()
 
         def flush() -> None:
-            if self._crew is None or self._closed:
+            if self._crew is None or self._mailbox.ended:
                 done.set()
             else:
                 self._crew.flush_output(done.set)
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._on_thread(flush)
+            self._mailbox.on_thread(flush)
             done.wait(FLUSH_SECONDS)
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call back on the engine's thread."""
-        if threading.get_ident() == self._thread_id:
+        if threading.get_ident() == self._mailbox.thread_id:
             entry.add_waiter(callback)
         else:
-            self._post(lambda: entry.add_waiter(callback))
+            self._mailbox.post(lambda: entry.add_waiter(callback))
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Take a callback back."""
-        if threading.get_ident() == self._thread_id:
+        if threading.get_ident() == self._mailbox.thread_id:
             entry.drop_waiter(callback)
         elif not self.closed:
-            self._post(lambda: entry.drop_waiter(callback))
+            self._mailbox.post(lambda: entry.drop_waiter(callback))
 
     def fetch(self, entry: ObjectEntry) -> None:
         """Bring a value back from disk, or have it computed again."""
@@ -908,25 +717,8 @@ class Engine:
         objects = self._objects
         if objects is None:
             return None
-        why: str | None = self._do_now(lambda: objects.throw_away(entry))
+        why: str | None = self._mailbox.do_now(lambda: objects.throw_away(entry))
         return why
-
-    def _do_now(self, action: Callable[[], Any]) -> Any:
-        """Have something done on the engine's thread, after what was asked for before."""
-        if threading.get_ident() == self._thread_id:
-            self._drain_inbox()
-            return action()
-        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def act() -> None:
-            try:
-                done.set_result(action())
-            except BaseException as bug:
-                done.set_exception(bug)  # the caller must not wait for ever
-                raise
-
-        self._post(act)
-        return done.result()
 
     def export(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
@@ -958,28 +750,21 @@ class Engine:
         entry = ObjectEntry(self, 0, ids.SIGNAL_INDEX + number)
         entry.identifier = identifier
         self.export(entry)
-        self._on_thread(lambda: stream.signal(number, entry))
+        self._mailbox.on_thread(lambda: stream.signal(number, entry))
         return entry
 
     def consume(self, task: bytes, count: int) -> None:
         """So many items of a generator task have been read."""
         stream = self._submission.streams.get(task)
         if stream is not None:
-            self._on_thread(lambda: stream.consume(count))
+            self._mailbox.on_thread(lambda: stream.consume(count))
 
     def abandon(self, task: bytes) -> None:
         """Nobody reads the items of this generator task any more."""
         stream = self._submission.streams.get(task)
         if stream is not None and not self.closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._post(stream.abandon)
-
-    def _on_thread(self, action: Callable[[], None]) -> None:
-        """Do it now if this is the engine's thread, else soon, in order."""
-        if threading.get_ident() == self._thread_id:
-            action()
-        else:
-            self._post(action)
+                self._mailbox.post(stream.abandon)
 
     def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
         """The entry of an object that a task has put."""
@@ -995,21 +780,21 @@ class Engine:
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
         """Take a placement group. See `aioray.client.protocol.Client`."""
-        if self._closed:
-            self._refuse_lost()
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
 
         title = f"placement_group {name}" if name else "placement_group"
         self._groups.add(
             identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
         )
-        self._post(lambda: self._group_changed(identifier))
+        self._mailbox.post(lambda: self._group_changed(identifier))
 
     def _reserve(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> ObjectRef[Any]:
         task, ref = self._submission.make_reservation(scheduling_class, name, value)
-        self._post(task)
+        self._mailbox.post(task)
         return ref
 
     def remove_placement_group(self, identifier: bytes) -> None:
@@ -1017,12 +802,12 @@ class Engine:
         group = self._groups.find(identifier)
 
         def remove() -> None:
-            self._feed(GroupRemoved(group))
+            self._mailbox.feed(GroupRemoved(group))
             self._group_changed(identifier)
-            self._feed(functools.partial(self._groups.forget_old))
+            self._mailbox.feed(functools.partial(self._groups.forget_old))
 
         if not self.closed:
-            self._do_now(remove)
+            self._mailbox.do_now(remove)
 
     def _group_changed(self, identifier: bytes) -> None:
         if self._recorder is not None:
@@ -1059,7 +844,7 @@ class Engine:
         done: called with the answer, made of what JSON has, on the engine's thread.
         """
         try:
-            self._post(lambda: self._tell(request, done))
+            self._mailbox.post(lambda: self._tell(request, done))
         except RuntimeError:  # the loop is closed
             done({"error": "ended"})
 
@@ -1070,7 +855,7 @@ class Engine:
         *,
         at_once: bool = False,
     ) -> None:
-        if self._outlook is None or self._closed:
+        if self._outlook is None or self._mailbox.ended:
             done({"error": "ended"})
         else:
             self._outlook.tell(request, done, at_once=at_once)
@@ -1092,13 +877,13 @@ class Engine:
         answered: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
 
         def complete(answer: dict[str, Any]) -> None:
-            if self._recorder is None or self._is_lost:
+            if self._recorder is None or self._mailbox.is_lost:
                 answered.set_result(answer)
             else:
                 self._recorder.keeper.complete(answer, answered.set_result)
 
-        if threading.get_ident() == self._thread_id:
-            self._drain_inbox()
+        if threading.get_ident() == self._mailbox.thread_id:
+            self._mailbox.drain()
             self._tell(request, complete, at_once=True)
         else:
             self.ask_state(request, complete)
@@ -1112,18 +897,18 @@ class Engine:
         outlook = self._outlook
         if self.closed or outlook is None:
             return {}
-        if threading.get_ident() == self._thread_id:
+        if threading.get_ident() == self._mailbox.thread_id:
             return outlook.figures()
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def tell() -> None:
             try:
-                answer.set_result({} if self._closed else outlook.figures())
+                answer.set_result({} if self._mailbox.ended else outlook.figures())
             except Exception as error:  # noqa: BLE001 - whoever asks is told, not the session
                 answer.set_exception(error)
 
         try:
-            self._post(tell)
+            self._mailbox.post(tell)
             found: dict[str, Mapping[tuple[str, ...], float]] = answer.result(FIGURES_SECONDS)
         except (RuntimeError, TimeoutError):
             return {}
@@ -1240,9 +1025,9 @@ class Engine:
         lost = [entry for entry in items if entry.lost]  # while the task went on to others
         self._objects.finished(task, recoverable=recoverable or bool(lost))
         if lost:
-            self._feed(ResultLost(task))
+            self._mailbox.feed(ResultLost(task))
         if any(entry.waiters for entry in lost):
-            self._feed(ResultWanted(task))
+            self._mailbox.feed(ResultWanted(task))
         return failure
 
     def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
@@ -1365,27 +1150,6 @@ class Engine:
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
-
-
-def _is_of_a_signal(error: BaseException) -> bool:
-    """Whether a handler of a signal has raised it, in the midst of whatever went on."""
-    handlers = {signal.getsignal(number) for number in signal.valid_signals()}
-    codes = {getattr(getattr(each, "__func__", each), "__code__", None) for each in handlers}
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _interrupted(error: BaseException) -> str:
-    return (
-        f"This session has ended: {error!r} was raised into the engine while it worked, as by a "
-        f"handler of a signal, and what it did is half done. Let such handlers raise nothing in "
-        f"the thread of the event loop: add them with loop.add_signal_handler(), or use init() in "
-        f"a plain script, where the engine has a thread of its own."
-    )
 
 
 def _no_value(error: Exception) -> RaySystemError:

@@ -310,5 +310,5 @@ def on_engine_thread(look):
     """What `look` returns there, when all that was asked of the engine before has been done."""
     engine = registry.current()
     answer = concurrent.futures.Future()
-    engine._post(lambda: answer.set_result(look()))
+    engine._mailbox.post(lambda: answer.set_result(look()))
     return answer.result(GUARD)

@@ -378,7 +378,7 @@ def test_what_a_signal_handler_raises_into_the_engine_is_told_from_a_bug(
         monkeypatch.setattr(type(engine._core), "handle", interrupted)
         late = scripted(Return(1)).remote()
         with pytest.raises(error, match="time is up"):
-            engine._drain_inbox()
+            engine._mailbox.drain()
         for ref in (waiting, late):
             with pytest.raises(RaySystemError, match="handler of a signal") as raised:
                 await ref
