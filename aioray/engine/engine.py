@@ -30,7 +30,6 @@ import uuid
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.arguments import serialize
 from ..client.awaiting import get_running_loop
 from ..client.call_sites import recorder
 from ..client.generators import DynamicObjectRefGenerator
@@ -68,15 +67,16 @@ from ..core.outcomes import (
 )
 from ..core.scheduler import Scheduler
 from ..core.states import GroupState
-from ..exceptions import GetTimeoutError, RaySystemError, ReferenceCountingAssertionError
+from ..exceptions import GetTimeoutError, RaySystemError
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
 from ..shared.printable import printable
-from ..shared.serialization import contained_ids, dump, load
+from ..shared.serialization import dump, load
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, new_name, root_folder
 from ..state.write.writer import Keeper
 from .mailbox import Mailbox
+from .objects.entries import Entries, no_value
 from .objects.lineage import entries_of
 from .objects.objects import Objects
 from .objects.spill import SpillFolder
@@ -168,18 +168,21 @@ class Engine:
         self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
         self._actors = Actors(self, self._mailbox.feed, self._mailbox.post, self._name_of)
         self._submission.actors = self._actors
+        self._entries = entries = Entries(self, self._mailbox, self._submission.streams)
+        self.put, self.fetch, self.lose, self.look = (
+            entries.put, entries.fetch, entries.lose, entries.look,
+        )  # fmt: skip
+        self.export, self.pin, self.adopt, self.new_entry = (
+            entries.export, entries.pin, entries.adopt, entries.new_entry,
+        )  # fmt: skip
+        self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
         site = recorder(os.environ)
         if site is not None:
             watch(self, self._submission, self._submission.sites, site)
         self.runtime_env = self._submission.environment.fields()
-        self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
         self._watches = threading.local()  # of each thread, one Watch
         self._request_ids = itertools.count(1)
         self._requests: dict[int, CancelRequest] = {}
-        self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
-            weakref.WeakValueDictionary()
-        )
-        self._pinned: set[ObjectEntry] = set()
         self._crew: Crew | None = None
         self._requests_of_tasks: Requests | None = None
         self._objects: Objects | None = None
@@ -260,7 +263,7 @@ class Engine:
         if registry.traces or self.settings.tracing_startup_hook:
             self.trace()
         objects = Objects(loop, self.settings, folder, self, self._mailbox.feed, self._mailbox.post)
-        self._objects = self._submission.objects = objects
+        self._objects = self._submission.objects = self._entries.objects = objects
         self._mailbox.sentinel = objects.sentinel
         requests = self._requests_of_tasks = Requests(
             self,
@@ -329,7 +332,7 @@ class Engine:
             self._recorder,
             self._objects.store,
             self._requests_of_tasks,
-            self._pinned,
+            self._entries.pinned,
             self._submission.sites,
         )
         keeper.listeners.extend(registry.listeners)
@@ -464,7 +467,7 @@ class Engine:
         for request in self._requests.values():
             request.resolve(CancelOutcome.KILLED)
         self._requests.clear()
-        self._pinned.clear()
+        self._entries.pinned.clear()
         self._actors.close()
         if self._submission.tracer is not None:
             self._submission.tracer.close()
@@ -557,17 +560,6 @@ class Engine:
 
     # ------------------------------------------------------------ client: objects
 
-    def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value. See `aioray.api.objects.put`."""
-        if self._objects is None or self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is not running. Start another one.")
-        data, refs = serialize(value, "value", "the value given to put()")
-        entry = ObjectEntry(self, 0, next(self._put_numbers))
-        entry.contains = refs
-        entry.outcome = self._objects.keep(data)
-        return ObjectRef(entry)
-
     def get(
         self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
     ) -> None:
@@ -634,13 +626,6 @@ class Engine:
             if not watch.wait(seen + count, left):
                 return
 
-    def look(self, entry: ObjectEntry) -> bool:
-        """Whether a signal has come; of anything else the outcome would be in the entry."""
-        if entry.index < ids.SIGNAL_INDEX:
-            return False
-        stream = self._submission.streams.get(entry.binary()[: ids.TASK_ID_SIZE])
-        return stream is not None and stream.has(entry.index - ids.SIGNAL_INDEX)
-
     def _block(
         self,
         entries: list[ObjectEntry],
@@ -706,73 +691,6 @@ class Engine:
             entry.drop_waiter(callback)
         elif not self.closed:
             self._mailbox.post(lambda: entry.drop_waiter(callback))
-
-    def fetch(self, entry: ObjectEntry) -> None:
-        """Bring a value back from disk, or have it computed again."""
-        if self._objects is not None:
-            self._objects.fetch(entry)
-
-    def lose(self, entry: ObjectEntry) -> str | None:
-        """Throw away a stored value, or say why not. See `aioray.testing.lose`."""
-        objects = self._objects
-        if objects is None:
-            return None
-        why: str | None = self._mailbox.do_now(lambda: objects.throw_away(entry))
-        return why
-
-    def export(self, entry: ObjectEntry) -> None:
-        """Remember the entry by its id: its ref is being pickled."""
-        self._exported[entry.binary()] = entry
-
-    def pin(self, entry: ObjectEntry) -> None:
-        """Keep the object for the session."""
-        self._pinned.add(entry)
-
-    def adopt(self, identifier: bytes) -> ObjectEntry:
-        """The entry behind an id."""
-        entry = self._exported.get(identifier)
-        if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
-            entry = self._new_signal(identifier)
-        if entry is None:
-            failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
-            failure.seen = True  # nobody has lost anything yet
-            entry = ObjectEntry(self, 0, 0)
-            entry.identifier = identifier
-            entry.outcome = failure
-        return entry
-
-    def _new_signal(self, identifier: bytes) -> ObjectEntry | None:
-        """The object that says whether a generator task has yielded an item, see `streams`."""
-        stream = self._submission.streams.get(identifier[: ids.TASK_ID_SIZE])
-        if stream is None:
-            return None
-        number = ids.index_of(identifier) - ids.SIGNAL_INDEX
-        entry = ObjectEntry(self, 0, ids.SIGNAL_INDEX + number)
-        entry.identifier = identifier
-        self.export(entry)
-        self._mailbox.on_thread(lambda: stream.signal(number, entry))
-        return entry
-
-    def consume(self, task: bytes, count: int) -> None:
-        """So many items of a generator task have been read."""
-        stream = self._submission.streams.get(task)
-        if stream is not None:
-            self._mailbox.on_thread(lambda: stream.consume(count))
-
-    def abandon(self, task: bytes) -> None:
-        """Nobody reads the items of this generator task any more."""
-        stream = self._submission.streams.get(task)
-        if stream is not None and not self.closed:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._mailbox.post(stream.abandon)
-
-    def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
-        """The entry of an object that a task has put."""
-        entry = ObjectEntry(self, 0, 0)
-        entry.identifier = identifier
-        entry.outcome = value
-        self.export(entry)
-        return entry
 
     # ------------------------------------------------------------ client: placement groups
 
@@ -998,7 +916,7 @@ class Engine:
                 values = [payload]
             if len(values) != len(returns):
                 error = ValueError(f"{len(values)} values instead of {len(returns)}")
-                values = [StoredFailure(functools.partial(_no_value, error))] * len(returns)
+                values = [StoredFailure(functools.partial(no_value, error))] * len(returns)
             # Those that a task has submitted are held by whoever wants them, if anybody does.
             entries = [ref() for ref in returns] if type(returns) is tuple else returns
             recoverable = False
@@ -1029,27 +947,6 @@ class Engine:
         if any(entry.waiters for entry in lost):
             self._mailbox.feed(ResultWanted(task))
         return failure
-
-    def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
-        """Give an entry its outcome, unless it has one that was not lost."""
-        if entry.lost:
-            entry.lost = False
-        elif entry.outcome is not None:
-            return  # of a task that ran again because another value of it was lost
-        try:
-            if type(outcome) is bytes:
-                if outcome[0] == 1:
-                    entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
-            elif type(outcome) is Stored:
-                entry.contains = [self.adopt(found) for found in outcome.contained_ids()]
-        except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
-            outcome = StoredFailure(functools.partial(_no_value, error))
-        entry.outcome = outcome
-        waiters = entry.waiters
-        if waiters is not None:
-            entry.waiters = None
-            for waiter in waiters:
-                waiter()
 
     def _do_revive(self, command: Revive) -> None:
         if self._objects is not None:
@@ -1150,13 +1047,6 @@ class Engine:
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
-
-
-def _no_value(error: Exception) -> RaySystemError:
-    return RaySystemError(
-        f"What a worker has written as the value of this object is none ({error!r}): something "
-        f"that is not aioray has written to its channels."
-    )
 
 
 def _split(payload: bytes) -> list[Any]:

@@ -93,4 +93,4 @@ def watch(
 
     submission.make = make_noted  # type: ignore[method-assign]
     submission.make_actor = make_actor_noted  # type: ignore[method-assign]
-    engine.put = put_noted  # type: ignore[method-assign]
+    engine.put = put_noted

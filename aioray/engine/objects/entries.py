@@ -1,0 +1,163 @@
+"""The objects of one engine by their ids: put, named in pickles, given what their refs will have.
+
+Room: engine. A ref is a future of its value, and an `ObjectEntry` is what stands behind all refs to
+one object; see `aioray.client.refs`. Here entries are made for values that the driver or a task has
+put, found again by the ids that come out of pickles, kept if their refs were pickled by hand, and
+given their outcomes. `put`, `adopt`, `export` and `pin` are for any thread, and so is what readers
+of generators say; `store` and `fetch` are for the engine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ...client.arguments import serialize
+from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...exceptions import RaySystemError, ReferenceCountingAssertionError
+from ...shared import ids
+from ...shared.serialization import contained_ids
+from .store import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...client.protocol import Client
+    from ..mailbox import Mailbox
+    from .objects import Objects
+    from .streams import Stream
+
+__all__ = ["Entries", "no_value"]
+
+
+class Entries:
+    """The entries of one engine."""
+
+    def __init__(self, client: Client, mailbox: Mailbox, streams: Mapping[bytes, Stream]) -> None:
+        """Begin with none. client: whose they are. streams: of generator tasks, by id of those."""
+        self.objects: Objects | None = None  # as soon as the engine is started
+        self.pinned: set[ObjectEntry] = set()
+        self._client = client
+        self._mailbox = mailbox
+        self._streams = streams
+        self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
+        self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value. See `aioray.api.objects.put`."""
+        if self.objects is None or self._mailbox.ended:
+            self._mailbox.refuse_lost()
+            raise RuntimeError("This engine is not running. Start another one.")
+        data, refs = serialize(value, "value", "the value given to put()")
+        entry = ObjectEntry(self._client, 0, next(self._put_numbers))
+        entry.contains = refs
+        entry.outcome = self.objects.keep(data)
+        return ObjectRef(entry)
+
+    def look(self, entry: ObjectEntry) -> bool:
+        """Whether a signal has come; of anything else the outcome would be in the entry."""
+        if entry.index < ids.SIGNAL_INDEX:
+            return False
+        stream = self._streams.get(entry.binary()[: ids.TASK_ID_SIZE])
+        return stream is not None and stream.has(entry.index - ids.SIGNAL_INDEX)
+
+    def fetch(self, entry: ObjectEntry) -> None:
+        """Bring a value back from disk, or have it computed again."""
+        if self.objects is not None:
+            self.objects.fetch(entry)
+
+    def lose(self, entry: ObjectEntry) -> str | None:
+        """Throw away a stored value, or say why not. See `aioray.testing.lose`."""
+        objects = self.objects
+        if objects is None:
+            return None
+        why: str | None = self._mailbox.do_now(lambda: objects.throw_away(entry))
+        return why
+
+    def export(self, entry: ObjectEntry) -> None:
+        """Remember the entry by its id: its ref is being pickled."""
+        self._exported[entry.binary()] = entry
+
+    def pin(self, entry: ObjectEntry) -> None:
+        """Keep the object for the session."""
+        self.pinned.add(entry)
+
+    def adopt(self, identifier: bytes) -> ObjectEntry:
+        """The entry behind an id."""
+        entry = self._exported.get(identifier)
+        if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
+            entry = self._new_signal(identifier)
+        if entry is None:
+            failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
+            failure.seen = True  # nobody has lost anything yet
+            entry = ObjectEntry(self._client, 0, 0)
+            entry.identifier = identifier
+            entry.outcome = failure
+        return entry
+
+    def _new_signal(self, identifier: bytes) -> ObjectEntry | None:
+        """The object that says whether a generator task has yielded an item, see `streams`."""
+        stream = self._streams.get(identifier[: ids.TASK_ID_SIZE])
+        if stream is None:
+            return None
+        number = ids.index_of(identifier) - ids.SIGNAL_INDEX
+        entry = ObjectEntry(self._client, 0, ids.SIGNAL_INDEX + number)
+        entry.identifier = identifier
+        self.export(entry)
+        self._mailbox.on_thread(lambda: stream.signal(number, entry))
+        return entry
+
+    def consume(self, task: bytes, count: int) -> None:
+        """So many items of a generator task have been read."""
+        stream = self._streams.get(task)
+        if stream is not None:
+            self._mailbox.on_thread(lambda: stream.consume(count))
+
+    def abandon(self, task: bytes) -> None:
+        """Nobody reads the items of this generator task any more."""
+        stream = self._streams.get(task)
+        if stream is not None and not self._mailbox.closed:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._mailbox.post(stream.abandon)
+
+    def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
+        """The entry of an object that a task has put."""
+        entry = ObjectEntry(self._client, 0, 0)
+        entry.identifier = identifier
+        entry.outcome = value
+        self.export(entry)
+        return entry
+
+    def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
+        """Give an entry its outcome, unless it has one that was not lost."""
+        if entry.lost:
+            entry.lost = False
+        elif entry.outcome is not None:
+            return  # of a task that ran again because another value of it was lost
+        try:
+            if type(outcome) is bytes:
+                if outcome[0] == 1:
+                    entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
+            elif type(outcome) is Stored:
+                entry.contains = [self.adopt(found) for found in outcome.contained_ids()]
+        except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
+            outcome = StoredFailure(functools.partial(no_value, error))
+        entry.outcome = outcome
+        waiters = entry.waiters
+        if waiters is not None:
+            entry.waiters = None
+            for waiter in waiters:
+                waiter()
+
+
+def no_value(error: Exception) -> RaySystemError:
+    """Build the error of an object whose value could not be made out."""
+    return RaySystemError(
+        f"What a worker has written as the value of this object is none ({error!r}): something "
+        f"that is not aioray has written to its channels."
+    )
