@@ -18,7 +18,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import marshal
 import os
@@ -33,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.awaiting import get_running_loop
 from ..client.call_sites import recorder
 from ..client.generators import DynamicObjectRefGenerator
-from ..client.protocol import activate, refuse_to_block, registry
+from ..client.protocol import activate, registry
 from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..core.commands import (
     ReportActor,
@@ -49,7 +48,6 @@ from ..core.commands import (
 )
 from ..core.devices import UNIT
 from ..core.events import (
-    CancelRequested,
     GroupRemoved,
     ResultLost,
     ResultWanted,
@@ -58,7 +56,6 @@ from ..core.events import (
 from ..core.outcomes import (
     ActorDeath,
     AttemptRecord,
-    CancelOutcome,
     Circle,
     Failure,
     FailureKind,
@@ -67,7 +64,7 @@ from ..core.outcomes import (
 )
 from ..core.scheduler import Scheduler
 from ..core.states import GroupState
-from ..exceptions import GetTimeoutError, RaySystemError
+from ..exceptions import RaySystemError
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
 from ..shared.printable import printable
@@ -92,7 +89,7 @@ from .telemetry.recorder import Recorder
 from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible, starved
 from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
-from .waiting import CancelRequest, Countdown, Watch
+from .waiting import CancelRequests, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +112,6 @@ logger = logging.getLogger("aioray")
 
 NONE = pickle.dumps(None, 5)
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
-MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
 
 
 class Engine:
@@ -176,13 +172,15 @@ class Engine:
             entries.export, entries.pin, entries.adopt, entries.new_entry,
         )  # fmt: skip
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
+        self._waits = waits = Waits(self, self._mailbox, entries.look)
+        self.get, self.wait = waits.get, waits.wait
+        self.when_ready, self.forget = waits.when_ready, waits.forget
+        self._cancels = CancelRequests(self, self._mailbox)
+        self.cancel = self._cancels.ask
         site = recorder(os.environ)
         if site is not None:
             watch(self, self._submission, self._submission.sites, site)
         self.runtime_env = self._submission.environment.fields()
-        self._watches = threading.local()  # of each thread, one Watch
-        self._request_ids = itertools.count(1)
-        self._requests: dict[int, CancelRequest] = {}
         self._crew: Crew | None = None
         self._requests_of_tasks: Requests | None = None
         self._objects: Objects | None = None
@@ -196,7 +194,7 @@ class Engine:
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
             Revive: self._do_revive,
-            ReportCancel: self._do_report_cancel,
+            ReportCancel: self._cancels.report,
             ReportRetry: self._do_report_retry,
             ReportOrphans: self._do_report_orphans,
             ReportActor: self._do_report_actor,
@@ -464,9 +462,7 @@ class Engine:
                 self._guard.cancel()
             if self._stopped is not None and not self._stopped.done():
                 self._stopped.set_result(None)
-        for request in self._requests.values():
-            request.resolve(CancelOutcome.KILLED)
-        self._requests.clear()
+        self._cancels.end()
         self._entries.pinned.clear()
         self._actors.close()
         if self._submission.tracer is not None:
@@ -476,9 +472,7 @@ class Engine:
         """Let go of everything, and of no descriptor: its number may be somebody else's by now."""
         leak(self, self.loop)
         self._mailbox.abandon()
-        for request in self._requests.values():
-            request.resolve(CancelOutcome.KILLED)
-        self._requests.clear()
+        self._cancels.end()
 
     def _fail(self, task: Task, text: str) -> None:
         """Give a task that has no outcome this error: the engine itself has failed."""
@@ -506,20 +500,6 @@ class Engine:
         task, returned = self._submission.make(call, args, kwargs)
         self._mailbox.post(task)
         return returned
-
-    def cancel(
-        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
-    ) -> CancelRequest:
-        """Ask for a cancel. See `aioray.api.objects.cancel`."""
-        request = CancelRequest(self)
-        if entry.task is None or entry.outcome is not None:
-            request.resolve(_cancel_outcome(entry))
-            return request
-        request_id = next(self._request_ids)
-        self._requests[request_id] = request
-        event = CancelRequested(entry.task, request_id, force, grace, recursive)
-        self._mailbox.post(lambda: self._mailbox.feed(event))
-        return request
 
     # ------------------------------------------------------------ client: actors
 
@@ -560,102 +540,6 @@ class Engine:
 
     # ------------------------------------------------------------ client: objects
 
-    def get(
-        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
-    ) -> None:
-        """Block until all refs have an outcome, or one has failed.
-
-        See `aioray.client.protocol.Client`.
-        """
-        refuse_to_block(
-            self, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
-        )
-        entries = [ref._entry for ref in refs]
-        if at_hand:
-            pending = [entry for entry in entries if not entry.at_hand]
-        else:
-            pending = [entry for entry in entries if entry.outcome is None]
-        failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
-        if (
-            pending
-            and not failed
-            and not self._block(pending, len(pending), timeout, stop_on_failure=True)
-        ):
-            raise GetTimeoutError("Get timed out: some object(s) not ready.")
-
-    def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
-    ) -> list[bool]:
-        """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
-        refuse_to_block(self, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
-        entries = [ref._entry for ref in refs]
-        pending = [entry for entry in entries if entry.outcome is None]
-        missing = num_returns - (len(entries) - len(pending))
-        if missing > 0 and (timeout is None or timeout > 0):
-            if len(pending) < MANY_ENTRIES or self.in_own_thread():
-                self._block(pending, missing, timeout, stop_on_failure=False)
-            else:
-                self._watch(pending, missing, timeout)
-        return [
-            entry.outcome is not None or (entry.index >= ids.SIGNAL_INDEX and self.look(entry))
-            for entry in entries
-        ]
-
-    def _watch(self, entries: list[ObjectEntry], count: int, timeout: float | None) -> None:
-        """Block until `count` of many entries have an outcome or the time is over.
-
-        A loop that waits for them one by one comes back with the rest: those stay watched in
-        between, so that a call costs little for each that goes on waiting.
-        """
-        watch: Watch | None = getattr(self._watches, "watch", None)
-        if watch is None:
-            watch = self._watches.watch = Watch()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            seen = watch.hits  # before looking: who is ready later makes it more
-            pending = [entry for entry in entries if entry.outcome is None]
-            count -= len(entries) - len(pending)
-            if count <= 0:
-                return
-            entries = pending
-            # The lists change on the engine's thread: `begin` looks again there.
-            new = [entry for entry in entries if watch not in (entry.waiters or ())]
-            if new:
-                self._mailbox.post(functools.partial(Watch.begin, watch, new))
-            left = None if deadline is None else deadline - time.monotonic()
-            if not watch.wait(seen + count, left):
-                return
-
-    def _block(
-        self,
-        entries: list[ObjectEntry],
-        count: int,
-        timeout: float | None,
-        *,
-        stop_on_failure: bool,
-    ) -> bool:
-        loop = self.loop if self.in_own_thread() else None
-        countdown = Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
-        hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
-
-        def register() -> None:
-            for entry, hit in hits:
-                entry.add_waiter(hit)
-
-        def withdraw() -> None:
-            for entry, hit in hits:
-                entry.drop_waiter(hit)
-
-        self._mailbox.post(register)
-        done = False
-        try:
-            done = countdown.wait(timeout)
-        finally:
-            if not done or countdown.left > 0:
-                with contextlib.suppress(RuntimeError):
-                    self._mailbox.post(withdraw)
-        return done
-
     def in_own_thread(self) -> bool:
         """Whether this is the engine's thread, and the engine has not ended."""
         return self._mailbox.in_own_thread()
@@ -677,20 +561,6 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._mailbox.on_thread(flush)
             done.wait(FLUSH_SECONDS)
-
-    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Call back on the engine's thread."""
-        if threading.get_ident() == self._mailbox.thread_id:
-            entry.add_waiter(callback)
-        else:
-            self._mailbox.post(lambda: entry.add_waiter(callback))
-
-    def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Take a callback back."""
-        if threading.get_ident() == self._mailbox.thread_id:
-            entry.drop_waiter(callback)
-        elif not self.closed:
-            self._mailbox.post(lambda: entry.drop_waiter(callback))
 
     # ------------------------------------------------------------ client: placement groups
 
@@ -1005,11 +875,6 @@ class Engine:
         for entry in entries:
             self.store(entry, stored)
 
-    def _do_report_cancel(self, command: ReportCancel) -> None:
-        request = self._requests.pop(command.request_id, None)
-        if request is not None:
-            request.resolve(command.outcome)
-
     def _do_report_retry(self, command: ReportRetry) -> None:
         if self._recorder is not None:
             self._recorder.retried(command.task, command.record)
@@ -1074,18 +939,6 @@ def _text(payload: Any) -> str:
         return str(load(payload))
     except Exception:  # noqa: BLE001 - a worker may have written anything
         return ""
-
-
-def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
-    """What those are told who ask for a cancel when the ref has its value, or error."""
-    task = entry.task
-    if task is not None and (
-        isinstance(entry.outcome, StoredFailure)
-        or (task.stream is not None and entry.index < ids.FIRST_ITEM)  # its last item is the error
-    ):
-        outcome: CancelOutcome = task.cancel_outcome
-        return outcome
-    return CancelOutcome.FINISHED_FIRST
 
 
 def _too_short(task: Task) -> Failure:

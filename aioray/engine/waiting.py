@@ -10,22 +10,32 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
+import itertools
 import math
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..client.protocol import refuse_to_block
 from ..client.refs import ObjectEntry, StoredFailure
+from ..core.events import CancelRequested
+from ..core.outcomes import CancelOutcome
+from ..exceptions import GetTimeoutError
+from ..shared import ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from ..client.protocol import Client
-    from ..core.outcomes import CancelOutcome
+    from ..client.refs import ObjectRef
+    from ..core.commands import ReportCancel
+    from .mailbox import Mailbox
 
-__all__ = ["CancelRequest", "Countdown", "Watch"]
+__all__ = ["CancelRequest", "CancelRequests", "Countdown", "Waits", "Watch"]
 
 LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
+MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
 FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads that have ended
 
 
@@ -157,3 +167,175 @@ class Watch:
     @classmethod
     def _is_over(cls, waiter: Callable[[], None]) -> bool:
         return isinstance(waiter, cls) and not waiter.thread.is_alive()
+
+
+class CancelRequests:
+    """The requests to cancel that have no outcome yet."""
+
+    def __init__(self, client: Client, mailbox: Mailbox) -> None:
+        """Begin with none. client: who cancels."""
+        self._client = client
+        self._mailbox = mailbox
+        self._request_ids = itertools.count(1)
+        self._requests: dict[int, CancelRequest] = {}
+
+    def ask(
+        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
+    ) -> CancelRequest:
+        """Ask for a cancel. See `aioray.api.objects.cancel`."""
+        request = CancelRequest(self._client)
+        if entry.task is None or entry.outcome is not None:
+            request.resolve(_cancel_outcome(entry))
+            return request
+        request_id = next(self._request_ids)
+        self._requests[request_id] = request
+        event = CancelRequested(entry.task, request_id, force, grace, recursive)
+        self._mailbox.post(lambda: self._mailbox.feed(event))
+        return request
+
+    def report(self, command: ReportCancel) -> None:
+        """Resolve a request with what became of it."""
+        request = self._requests.pop(command.request_id, None)
+        if request is not None:
+            request.resolve(command.outcome)
+
+    def end(self) -> None:
+        """Resolve all that are left: the engine has ended, and so has what they were about."""
+        for request in self._requests.values():
+            request.resolve(CancelOutcome.KILLED)
+        self._requests.clear()
+
+
+def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
+    """What those are told who ask for a cancel when the ref has its value, or error."""
+    task = entry.task
+    if task is not None and (
+        isinstance(entry.outcome, StoredFailure)
+        or (task.stream is not None and entry.index < ids.FIRST_ITEM)  # its last item is the error
+    ):
+        outcome: CancelOutcome = task.cancel_outcome
+        return outcome
+    return CancelOutcome.FINISHED_FIRST
+
+
+class Waits:
+    """The ways to wait for the objects of one engine."""
+
+    def __init__(
+        self, client: Client, mailbox: Mailbox, look: Callable[[ObjectEntry], bool]
+    ) -> None:
+        """Wait for what belongs to `client`. look: whether a signal has come, see `Entries`."""
+        self._client = client
+        self._mailbox = mailbox
+        self._look = look
+        self._watches = threading.local()  # of each thread, one Watch
+
+    def get(
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+    ) -> None:
+        """Block until all refs have an outcome, or one has failed.
+
+        See `aioray.client.protocol.Client`.
+        """
+        refuse_to_block(
+            self._client, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
+        )
+        entries = [ref._entry for ref in refs]
+        if at_hand:
+            pending = [entry for entry in entries if not entry.at_hand]
+        else:
+            pending = [entry for entry in entries if entry.outcome is None]
+        failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
+        if (
+            pending
+            and not failed
+            and not self._block(pending, len(pending), timeout, stop_on_failure=True)
+        ):
+            raise GetTimeoutError("Get timed out: some object(s) not ready.")
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
+    ) -> list[bool]:
+        """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
+        refuse_to_block(self._client, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
+        entries = [ref._entry for ref in refs]
+        pending = [entry for entry in entries if entry.outcome is None]
+        missing = num_returns - (len(entries) - len(pending))
+        if missing > 0 and (timeout is None or timeout > 0):
+            if len(pending) < MANY_ENTRIES or self._mailbox.in_own_thread():
+                self._block(pending, missing, timeout, stop_on_failure=False)
+            else:
+                self._watch(pending, missing, timeout)
+        return [
+            entry.outcome is not None or (entry.index >= ids.SIGNAL_INDEX and self._look(entry))
+            for entry in entries
+        ]
+
+    def _watch(self, entries: list[ObjectEntry], count: int, timeout: float | None) -> None:
+        """Block until `count` of many entries have an outcome or the time is over.
+
+        A loop that waits for them one by one comes back with the rest: those stay watched in
+        between, so that a call costs little for each that goes on waiting.
+        """
+        watch: Watch | None = getattr(self._watches, "watch", None)
+        if watch is None:
+            watch = self._watches.watch = Watch()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = watch.hits  # before looking: who is ready later makes it more
+            pending = [entry for entry in entries if entry.outcome is None]
+            count -= len(entries) - len(pending)
+            if count <= 0:
+                return
+            entries = pending
+            # The lists change on the engine's thread: `begin` looks again there.
+            new = [entry for entry in entries if watch not in (entry.waiters or ())]
+            if new:
+                self._mailbox.post(functools.partial(Watch.begin, watch, new))
+            left = None if deadline is None else deadline - time.monotonic()
+            if not watch.wait(seen + count, left):
+                return
+
+    def _block(
+        self,
+        entries: list[ObjectEntry],
+        count: int,
+        timeout: float | None,
+        *,
+        stop_on_failure: bool,
+    ) -> bool:
+        loop = self._mailbox.loop if self._mailbox.in_own_thread() else None
+        countdown = Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
+        hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
+
+        def register() -> None:
+            for entry, hit in hits:
+                entry.add_waiter(hit)
+
+        def withdraw() -> None:
+            for entry, hit in hits:
+                entry.drop_waiter(hit)
+
+        self._mailbox.post(register)
+        done = False
+        try:
+            done = countdown.wait(timeout)
+        finally:
+            if not done or countdown.left > 0:
+                with contextlib.suppress(RuntimeError):
+                    self._mailbox.post(withdraw)
+        return done
+
+    def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Call back on the engine's thread."""
+        if threading.get_ident() == self._mailbox.thread_id:
+            entry.add_waiter(callback)
+        else:
+            self._mailbox.post(lambda: entry.add_waiter(callback))
+
+    def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
+        """Take a callback back."""
+        if threading.get_ident() == self._mailbox.thread_id:
+            entry.drop_waiter(callback)
+        elif not self._mailbox.closed:
+            self._mailbox.post(lambda: entry.drop_waiter(callback))

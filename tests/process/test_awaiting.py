@@ -10,7 +10,7 @@ import pytest
 
 import aioray
 from aioray.client.protocol import registry
-from aioray.engine.engine import MANY_ENTRIES
+from aioray.engine.waiting import MANY_ENTRIES
 from aioray.exceptions import GetTimeoutError
 
 from . import jobs
