@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..client.generators import ObjectRefGenerator
     from ..client.refs import ObjectRef
-    from ..engine.waiting import CancelRequest
+    from ..client.results import CancelRequest
 
 __all__ = ["cancel", "get", "put", "wait"]
 

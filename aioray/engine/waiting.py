@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.protocol import refuse_to_block
 from ..client.refs import ObjectEntry, StoredFailure
+from ..client.results import CancelRequest, entries_to_get, get_timed_out, has_failed
 from ..core.events import CancelRequested
 from ..core.outcomes import CancelOutcome
-from ..exceptions import GetTimeoutError
 from ..shared import ids
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from ..core.commands import ReportCancel
     from .mailbox import Mailbox
 
-__all__ = ["CancelRequest", "CancelRequests", "Countdown", "Waits", "Watch"]
+__all__ = ["CancelRequests", "Countdown", "PendingCancel", "Waits", "Watch"]
 
 LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
 FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads that have ended
 
 
-class CancelRequest:
-    """A request to cancel; await it for what became of it, a `CancelOutcome`."""
+class PendingCancel(CancelRequest):
+    """A request to cancel in the driver."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -50,16 +50,10 @@ class CancelRequest:
         return asyncio.wrap_future(self._future).__await__()
 
     def result(self, timeout: float | None = None) -> CancelOutcome:
-        """Block for the outcome, up to `timeout` seconds; TimeoutError after that.
-
-        Raises RuntimeError on the engine's own loop: there `await` it.
-        """
+        """Block for the outcome. See `CancelRequest`."""
         if not self._future.done():
             refuse_to_block(self._client, "result()", "`await aioray.cancel(ref)`")
         return self._future.result(timeout)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # elsewhere it is what Ray's cancel returns
 
     def resolve(self, outcome: CancelOutcome) -> None:
         """Told by the engine."""
@@ -177,13 +171,13 @@ class CancelRequests:
         self._client = client
         self._mailbox = mailbox
         self._request_ids = itertools.count(1)
-        self._requests: dict[int, CancelRequest] = {}
+        self._requests: dict[int, PendingCancel] = {}
 
     def ask(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
-    ) -> CancelRequest:
+    ) -> PendingCancel:
         """Ask for a cancel. See `aioray.api.objects.cancel`."""
-        request = CancelRequest(self._client)
+        request = PendingCancel(self._client)
         if entry.task is None or entry.outcome is not None:
             request.resolve(_cancel_outcome(entry))
             return request
@@ -240,18 +234,13 @@ class Waits:
         refuse_to_block(
             self._client, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
         )
-        entries = [ref._entry for ref in refs]
-        if at_hand:
-            pending = [entry for entry in entries if not entry.at_hand]
-        else:
-            pending = [entry for entry in entries if entry.outcome is None]
-        failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
+        pending = entries_to_get(refs, at_hand=at_hand)
         if (
             pending
-            and not failed
+            and not has_failed(ref._entry for ref in refs)
             and not self._block(pending, len(pending), timeout, stop_on_failure=True)
         ):
-            raise GetTimeoutError("Get timed out: some object(s) not ready.")
+            raise get_timed_out()
 
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None

@@ -34,14 +34,14 @@ from ..client.definitions import (
 )
 from ..client.generators import ObjectRefGenerator
 from ..client.placement import ANYWHERE
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
-from ..exceptions import GetTimeoutError
+from ..client.refs import ObjectEntry, ObjectRef
+from ..client.results import entries_to_get, get_timed_out, has_failed, returned
 from ..shared import ids
-from ..shared.wire import LET_GO, STREAMING, Ask
+from ..shared.wire import LET_GO, Ask
 from .asking import Asking
 from .interrupts import protected
 from .objects import ArgumentLost
-from .outcomes import CancelRequest, Got, failure
+from .outcomes import AskedCancel, Got, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +89,7 @@ class Connection(Asking):
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
         del refs  # they had to live until it was said that the arguments contain them
-        return _returned(found, definition.num_returns)
+        return returned(found, definition.num_returns)
 
     def _submit_call(
         self,
@@ -124,7 +124,7 @@ class Connection(Asking):
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
         del refs
-        return _returned(found, definition.num_returns)
+        return returned(found, definition.num_returns)
 
     def _prepare(
         self, call: Call, context: Context, describe: Callable[..., Any]
@@ -225,11 +225,11 @@ class Connection(Asking):
 
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
-    ) -> CancelRequest:
+    ) -> AskedCancel:
         """Ask for a cancel. See `aioray.api.objects.cancel`."""
         seq = self._asking().seq
         request = self.channel.begin(seq, Ask.CANCEL, entry.binary(), force, recursive, grace)
-        return CancelRequest(self.channel, seq, request)
+        return AskedCancel(self.channel, seq, request)
 
     # ------------------------------------------------------------ objects
 
@@ -269,8 +269,8 @@ class Connection(Asking):
     ) -> None:
         """Block until all refs have an outcome here, or one has failed."""
         del at_hand  # what has an outcome here is at hand, or asked for again
-        wanted = list({ref._entry: None for ref in refs if not ref._entry.at_hand})
-        failed = any(isinstance(ref._entry.outcome, StoredFailure) for ref in refs)
+        wanted = entries_to_get(refs, at_hand=True)
+        failed = has_failed(ref._entry for ref in refs)
         seq = self._asking().seq
         deadline = None if timeout is None else time.monotonic() + timeout
         while wanted and not failed:
@@ -281,9 +281,9 @@ class Connection(Asking):
             body = self._finish(
                 seq, request, None if look else left, functools.partial(self._take_in, wanted)
             )
-            failed = any(isinstance(entry.outcome, StoredFailure) for entry in wanted)
+            failed = has_failed(wanted)
             if None in body and not failed:
-                raise GetTimeoutError("Get timed out: some object(s) not ready.")
+                raise get_timed_out()
             wanted = [entry for entry in wanted if entry.outcome is None]
 
     @staticmethod
@@ -416,10 +416,3 @@ class Connection(Asking):
         """The nodes, as Ray describes them."""
         found: list[dict[str, Any]] = self._info("nodes")
         return found
-
-
-def _returned(found: list[ObjectRef[Any]], num_returns: int) -> Any:
-    """What a call gives to its caller."""
-    if num_returns == STREAMING:
-        return ObjectRefGenerator(found[0])
-    return found[0] if len(found) == 1 else found or None

@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..client.refs import NotAtHand, StoredFailure
+from ..client.results import CancelRequest
 from ..shared.serialization import load
 from .channel import TimeIsOver
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..core.outcomes import CancelOutcome
     from .channel import Channel
 
-__all__ = ["CancelRequest", "Got", "failure"]
+__all__ = ["AskedCancel", "Got", "failure"]
 
 
 class Got:
@@ -48,8 +49,8 @@ class Got:
         return memoryview(view).cast("B").toreadonly()
 
 
-class CancelRequest:
-    """A request to cancel; await it for what became of it, a `CancelOutcome`."""
+class AskedCancel(CancelRequest):
+    """A request to cancel that a task has made; the driver knows what becomes of it."""
 
     def __init__(self, channel: Channel, seq: int, request: int) -> None:
         self._channel = channel
@@ -63,7 +64,7 @@ class CancelRequest:
         return asyncio.to_thread(self.result).__await__()
 
     def result(self, timeout: float | None = None) -> CancelOutcome:
-        """Block for the outcome, up to `timeout` seconds; TimeoutError after that."""
+        """Block for the outcome. See `CancelRequest`."""
         if self._outcome is None:
             from ..core.outcomes import CancelOutcome
 
@@ -74,9 +75,6 @@ class CancelRequest:
                 raise TimeoutError from None
             self._outcome = CancelOutcome[name]
         return self._outcome
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # elsewhere it is what Ray's cancel returns
 
     def __del__(self) -> None:
         self._channel.ignore(self._request)

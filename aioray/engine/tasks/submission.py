@@ -24,8 +24,8 @@ from ...client.definitions import (
     max_retries_now,
 )
 from ...client.environments import WorkerEnvironment, extend
-from ...client.generators import ObjectRefGenerator
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.results import returned
 from ...core.functions import Function
 from ...core.model import Task
 from ...shared import ids
@@ -147,10 +147,9 @@ class Submission:
         if num_returns < 0:
             task.returns = [ObjectEntry(client, label, 1, task)]
             self._open_stream(task)
-            ref: ObjectRef[Any] = ObjectRef(task.returns[0])
-            return task, ref if num_returns == DYNAMIC else ObjectRefGenerator(ref)
-        task.returns = [ObjectEntry(client, label, index + 1, task) for index in range(num_returns)]
-        return task, [ObjectRef(entry) for entry in task.returns] or None
+        else:
+            task.returns = [ObjectEntry(client, label, 1 + i, task) for i in range(num_returns)]
+        return task, returned([ObjectRef(entry) for entry in task.returns], num_returns)
 
     def create_task(
         self,

@@ -1,0 +1,64 @@
+"""What callers get, and what they wait for, as far as it is the same in the driver and in workers.
+
+Room: client. How one waits differs: the driver has the outcomes, a worker asks for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..exceptions import GetTimeoutError
+from ..shared.wire import STREAMING
+from .generators import ObjectRefGenerator
+from .refs import StoredFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from ..core.outcomes import CancelOutcome
+    from .refs import ObjectEntry, ObjectRef
+
+__all__ = ["CancelRequest", "entries_to_get", "get_timed_out", "has_failed", "returned"]
+
+
+class CancelRequest(Protocol):
+    """A request to cancel; await it for what became of it, a `CancelOutcome`."""
+
+    def __await__(self) -> Generator[Any, None, CancelOutcome]: ...
+
+    def result(self, timeout: float | None = None) -> CancelOutcome:
+        """Block for the outcome, up to `timeout` seconds; TimeoutError after that.
+
+        Raises RuntimeError on the engine's own loop: there `await` it.
+        """
+        ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # elsewhere it is what Ray's cancel returns
+
+
+def returned(refs: list[ObjectRef[Any]], num_returns: int) -> Any:
+    """Give what `.remote()` returns: a ref, a list of refs, None, or a generator of refs."""
+    if num_returns == STREAMING:
+        return ObjectRefGenerator(refs[0])
+    return refs[0] if len(refs) == 1 else refs or None
+
+
+def entries_to_get(refs: Sequence[ObjectRef[Any]], *, at_hand: bool) -> list[ObjectEntry]:
+    """List each entry once that `get` has to wait for.
+
+    at_hand: also those whose value has to come from the disk, or from the driver, first.
+    """
+    if at_hand:
+        return list({ref._entry: None for ref in refs if not ref._entry.at_hand})
+    return list({ref._entry: None for ref in refs if ref._entry.outcome is None})
+
+
+def has_failed(entries: Iterable[ObjectEntry]) -> bool:
+    """Tell whether one of them has an error, which `get` raises without waiting for the others."""
+    return any(isinstance(entry.outcome, StoredFailure) for entry in entries)
+
+
+def get_timed_out() -> GetTimeoutError:
+    """Make the error of a `get` whose time is over."""
+    return GetTimeoutError("Get timed out: some object(s) not ready.")
