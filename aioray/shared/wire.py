@@ -19,7 +19,7 @@ A worker has these descriptors (`WorkerFds`):
   taking work back is free of races, and needs no help from a worker that is stuck.
 - *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
   are safe there when the worker dies a moment later. Frames whose status is a `NOTE_` are no
-  answers: the worker asks something (`Ask`), maybe on behalf of the task that it runs; it does not
+  answers: the worker asks something (`asks`), maybe on behalf of the task that it runs; it does not
   need room that it was granted; it keeps looking at a value after the attempt that had it as an
   argument (said before the answer), or which it got by asking; it has let go of such views; it
   holds refs, or has let go of them; its actor has saved its state; user code has measured
@@ -85,7 +85,6 @@ __all__ = [
     "STACK_END",
     "STACK_SIGNAL",
     "STREAMING",
-    "Ask",
     "Attempt",
     "Creation",
     "Place",
@@ -99,7 +98,7 @@ CLAIM = struct.Struct("<Q")
 ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
 LONGEST_FRAME = 4 * 1024**3  # bytes of a payload; values of more than 100 KB are not part of it
 
-NOTE_ASKED = 16  # payload: marshal of (request, Ask, arguments); seq is the attempt's
+NOTE_ASKED = 16  # payload: see `asks`; seq is that of the attempt that asks
 NOTE_UNUSED = 17  # payload: PAIR for each room, kind, and offset or name of the file
 NOTE_KEPT = 18  # payload: PAIR for each view, offset and number; seq is that of the attempt
 NOTE_RELEASED = 19  # payload: NUMBER for each view
@@ -164,42 +163,6 @@ class Status(IntEnum):
     EXITED = 8
     RAISED_CANCELLED = 9
     RAISED_CANCELLED_RETRYABLE = 10
-
-
-class Ask(IntEnum):
-    """What a worker can ask of the driver, and the arguments of that. Those marked * get a reply.
-
-    Objects are named by their ids. Values travel as in answers: as bytes, or as a packed PLACE.
-    """
-
-    ROOM = 0  # * bytes, how many more results may be of this size; reply: [Place], or an error
-    SUBMIT = 1  # a call of a remote function, see `aioray.worker.client`; last its trace, if any
-    PUT = 2  # id, value
-    GET = 3  # * ids, whether not to wait, holds; reply: for each its value, Place, error, or None
-    WAIT = 4  # * ids, how many, whether not to wait, holds; reply: for each whether it is ready
-    # holds: the attempt cannot go on before all are ready; may be left out
-    LOOK = 5  # request: reply to that GET or WAIT now
-    FORGET = 6  # request: no reply to that is wanted any more
-    CANCEL = 7  # * id, force, recursive, grace; reply: name of the CancelOutcome
-    PIN = 8  # id
-    LOSE = 9  # * id; reply: None
-    INFO = 10  # * what; reply: it
-    UNLOAD = 11  # key of a function that is submitted no more
-    MORE = 12  # * how many items were yielded; reply: None, when there may be more
-    CONSUMED = 13  # task id, how many items have been read
-    ABANDON = 14  # task id: of a generator that nobody reads any more
-    PLACE = 15  # * pickled Definition; reply: None, or the error if it can be placed nowhere
-    ADD_GROUP = 16  # * id, bundles, strategy, name, value of its ref; reply: None, or the error
-    REMOVE_GROUP = 17  # * id of a placement group; reply: None, or the error
-    GROUP_READY = 18  # * id of a placement group; reply: id of its ref, now held; or the error
-    FUNCTION = 19  # key, name, code, ids of captured refs: a function that will be submitted
-    CREATE_ACTOR = 20  # *if it has a name: see `aioray.worker.client`; reply: None, or the error
-    CALL_ACTOR = 21  # a call of a method, see `aioray.worker.client`
-    KILL_ACTOR = 22  # * id of its ref, whether it must not restart; reply: None, or the error
-    GET_ACTOR = 23  # * name, namespace; reply: id of its ref, now held, and its meta; None; error
-    PENDING_CALLS = (
-        24  # * id of its ref; reply: how many calls this worker has made and not seen end
-    )
 
 
 class TaskSpec(NamedTuple):

@@ -21,8 +21,9 @@ from ..client.environments import WorkerEnvironment
 from ..client.protocol import registry
 from ..client.refs import ObjectEntry, ObjectRef
 from ..shared import ids
+from ..shared.asks import AnswerNow, Info
 from ..shared.serialization import Pieces, load
-from ..shared.wire import HELD, LET_GO, Ask
+from ..shared.wire import HELD, LET_GO
 from .channel import TimeIsOver
 from .interrupts import protected
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client.call_sites import Site
+    from ..shared.asks import Ask
     from ..shared.wire import Attempt
     from .channel import Channel
     from .objects import Objects
@@ -175,24 +177,23 @@ class Asking:
             try:
                 return channel.finish(seq, request, time.monotonic() + timeout, take)
             except TimeIsOver:
-                channel.tell(seq, Ask.LOOK, request)
+                channel.tell(seq, AnswerNow(request))
                 channel.ring()
         return channel.finish(seq, request, take=take)
 
     def _ask(
         self,
         seq: int,
-        verb: Ask,
-        *arguments: Any,
+        ask: Ask,
         take: Callable[[int, Any], None] | None = None,
     ) -> None:
         """Ask for something, and raise the error if that is the reply. take: see `Channel`."""
-        body = self.channel.finish(seq, self.channel.begin(seq, verb, *arguments), take=take)
+        body = self.channel.finish(seq, self.channel.begin(seq, ask), take=take)
         if isinstance(body, list):
             raise load(body[0])
 
     def _info(self, what: str) -> Any:
-        return self.channel.ask(self._asking().seq, Ask.INFO, what)
+        return self.channel.ask(self._asking().seq, Info(what))
 
 
 def _trace(_sort: str) -> tuple[Any, ...]:

@@ -13,8 +13,8 @@ Interrupts are held off while frames are handled, and let through only while a t
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-import marshal
 import os
 import select
 import socket
@@ -31,13 +31,13 @@ from ..shared.wire import (
     NOTE_REFS,
     NOTE_RELEASED,
     NUMBER,
-    Ask,
     Attempt,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..shared.asks import Ask
     from ..shared.wire import WorkerFds
     from .interrupts import Interrupts
 
@@ -156,9 +156,9 @@ class Channel:
         self._released.append(number)
         self.tell_soon()
 
-    def tell_later(self, verb: Ask, *arguments: Any) -> None:
+    def tell_later(self, ask: Ask) -> None:
         """Ask for something that gets no reply, with what is said next. For finalizers."""
-        self.note_later(lambda: note_frame(NOTE_ASKED, marshal.dumps((0, int(verb), arguments)), 0))
+        self.note_later(lambda: note_frame(NOTE_ASKED, _pack()(0, ask), 0))
 
     def note_later(self, make: Callable[[], bytes]) -> None:
         """Send the frame that `make` returns then, if any, before whatever is said next."""
@@ -200,15 +200,15 @@ class Channel:
 
     # ------------------------------------------------------------ asking
 
-    def tell(self, seq: int, verb: Ask, *arguments: Any) -> None:
+    def tell(self, seq: int, ask: Ask) -> None:
         """Ask for something that gets no reply."""
         held = self._interrupts.hold()
         try:
-            self.note(NOTE_ASKED, marshal.dumps((0, int(verb), arguments)), seq)
+            self.note(NOTE_ASKED, _pack()(0, ask), seq)
         finally:
             self._interrupts.release(held)
 
-    def begin(self, seq: int, verb: Ask, *arguments: Any, watcher: Any = None) -> int:
+    def begin(self, seq: int, ask: Ask, watcher: Any = None) -> int:
         """Ask for something, and go on; the number of the request.
 
         watcher: called with the number and the reply, in whatever thread; None: `finish` takes it.
@@ -220,7 +220,7 @@ class Channel:
                 self._replies[request] = _OPEN
             else:
                 self._watchers[request] = watcher
-            self.note(NOTE_ASKED, marshal.dumps((request, int(verb), arguments)), seq)
+            self.note(NOTE_ASKED, _pack()(request, ask), seq)
             self.ring()
             if watcher is not None:
                 self._watch()
@@ -256,15 +256,17 @@ class Channel:
         finally:
             self._interrupts.release(held)
 
-    def ask(self, seq: int, verb: Ask, *arguments: Any) -> Any:
+    def ask(self, seq: int, ask: Ask) -> Any:
         """Ask for something and wait for the reply."""
-        return self.finish(seq, self.begin(seq, verb, *arguments))
+        return self.finish(seq, self.begin(seq, ask))
 
     def forget(self, seq: int, request: int) -> None:
         """The reply to this is not wanted any more."""
         waited_for = self._replies.pop(request, None) is not None
         if waited_for or self._watchers.pop(request, None) is not None:
-            self.tell(seq, Ask.FORGET, request)
+            from ..shared.asks import Forget
+
+            self.tell(seq, Forget(request))
             self.ring()
         # Else its watcher is being called, and says what it has got: that must stand.
 
@@ -477,6 +479,14 @@ _HINT = (
     "closed or read descriptors that it has not opened."
 )
 _OPEN = object()  # stands where a reply will
+
+
+@functools.cache
+def _pack() -> Callable[[int, Ask], bytes]:
+    """Load what packs questions: the template does that when it has time, few workers before."""
+    from ..shared.asks import pack
+
+    return pack
 
 
 def note_frame(kind: int, payload: bytes, seq: int) -> bytes:

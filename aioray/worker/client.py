@@ -36,8 +36,8 @@ from ..client.generators import ObjectRefGenerator
 from ..client.placement import ANYWHERE
 from ..client.refs import ObjectEntry, ObjectRef
 from ..client.results import entries_to_get, get_timed_out, has_failed, returned
-from ..shared import ids
-from ..shared.wire import LET_GO, Ask
+from ..shared import asks, ids
+from ..shared.wire import LET_GO
 from .asking import Asking
 from .interrupts import protected
 from .objects import ArgumentLost
@@ -75,16 +75,10 @@ class Connection(Asking):
         # Or room would be lost that was granted, and the driver hold what nobody has a ref to.
         with self.channel.uninterrupted():
             payload = self._keep(data)
+            arguments = [entry.binary() for entry in entries or ()]
+            last = self._last("task call")
             self.channel.tell(
-                context.seq,
-                Ask.SUBMIT,
-                key,
-                packed,
-                label,
-                retries,
-                payload,
-                [entry.binary() for entry in entries or ()],
-                *self._last("task call"),
+                context.seq, asks.Submit(key, packed, label, retries, payload, arguments, *last)
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -111,15 +105,10 @@ class Connection(Asking):
         label = ids.actor_call_id(task, identifier)
         with self.channel.uninterrupted():
             payload = self._keep(data)
+            arguments = [entry.binary() for entry in entries or ()]
+            last = self._last("actor call")
             self.channel.tell(
-                context.seq,
-                Ask.CALL_ACTOR,
-                identifier,
-                packed,
-                label,
-                payload,
-                [entry.binary() for entry in entries or ()],
-                *self._last("actor call"),
+                context.seq, asks.CallActor(identifier, packed, label, payload, arguments, *last)
             )
             self.channel.ring()
             found = self._new_refs(label, definition.num_returns)
@@ -139,7 +128,7 @@ class Connection(Asking):
             definition = describe(call, self._environment, group, captures=captures)
             packed = pickle.dumps(definition, 5)
             if definition.where != ANYWHERE:
-                self._ask(context.seq, Ask.PLACE, packed)
+                self._ask(context.seq, asks.CheckPlacement(packed))
             call.binding = surroundings, definition, packed
             call.client = self
         _, definition, packed = call.binding
@@ -155,7 +144,8 @@ class Connection(Asking):
                 key = next(self._function_keys)
                 refs = [ref.binary() for ref in captured]
                 with self.channel.uninterrupted():
-                    self.channel.tell(context.seq, Ask.FUNCTION, key, call.code.name, code, refs)
+                    told = asks.DefineFunction(key, call.code.name, code, refs)
+                    self.channel.tell(context.seq, told)
                     self._functions[call.code] = key
                     self._function_refs.add(
                         weakref.KeyedRef(call.code, self._function_has_gone, key)
@@ -166,7 +156,7 @@ class Connection(Asking):
     def _function_has_gone(self, ref: weakref.KeyedRef[int, Any]) -> None:
         self._function_refs.discard(ref)
         if not self.closed:
-            self.channel.tell_later(Ask.UNLOAD, ref.key)
+            self.channel.tell_later(asks.UnloadFunction(ref.key))
 
     # ------------------------------------------------------------ actors
 
@@ -180,18 +170,14 @@ class Connection(Asking):
         data, entries, refs = serialize_call(call, definition.class_name, args, kwargs, self)
         label = ids.actor_task_id(context.task, next(context.children), context.number)
         with self.channel.uninterrupted():
-            arguments = (
-                key,
-                packed,
-                label,
-                self._keep(data),
-                [entry.binary() for entry in entries or ()],
-                *self._last("actor call"),
-            )
+            payload = self._keep(data)
+            arguments = [entry.binary() for entry in entries or ()]
+            last = self._last("actor call")
+            ask = asks.CreateActor(key, packed, label, payload, arguments, *last)
             if definition.name:
-                self._ask(context.seq, Ask.CREATE_ACTOR, *arguments)
+                self._ask(context.seq, ask)
             else:
-                self.channel.tell(context.seq, Ask.CREATE_ACTOR, *arguments)
+                self.channel.tell(context.seq, ask)
                 self.channel.ring()
             (ref,) = self._new_refs(label, 1)
         del refs
@@ -207,12 +193,12 @@ class Connection(Asking):
                 found.append((ObjectRef(self.adopt(identifier)), meta))
                 self.channel.let_go(LET_GO + identifier)
 
-        self._ask(self._asking().seq, Ask.GET_ACTOR, name, namespace, take=take)
+        self._ask(self._asking().seq, asks.GetActor(name, namespace), take=take)
         return found[0] if found else None
 
     def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
         """End an actor at once, maybe the one that asks: then this does not return."""
-        self._ask(self._asking().seq, Ask.KILL_ACTOR, actor.binary(), no_restart)
+        self._ask(self._asking().seq, asks.KillActor(actor.binary(), no_restart))
 
     def named_actors(self) -> list[tuple[str, str]]:
         """Namespace and name of every living actor that has a name."""
@@ -220,7 +206,7 @@ class Connection(Asking):
 
     def pending_calls(self, actor: ObjectRef[Any]) -> int:
         """How many calls of an actor this worker has made that have not ended."""
-        found: int = self.channel.ask(self._asking().seq, Ask.PENDING_CALLS, actor.binary())
+        found: int = self.channel.ask(self._asking().seq, asks.PendingCalls(actor.binary()))
         return found
 
     def cancel(
@@ -228,20 +214,21 @@ class Connection(Asking):
     ) -> AskedCancel:
         """Ask for a cancel. See `aioray.api.objects.cancel`."""
         seq = self._asking().seq
-        request = self.channel.begin(seq, Ask.CANCEL, entry.binary(), force, recursive, grace)
+        ask = asks.Cancel(entry.binary(), force, recursive, grace)
+        request = self.channel.begin(seq, ask)
         return AskedCancel(self.channel, seq, request)
 
     # ------------------------------------------------------------ objects
 
     def consume(self, task: bytes, count: int) -> None:
         """So many items of a generator task have been read."""
-        self.channel.tell(self._asking().seq, Ask.CONSUMED, task, count)
+        self.channel.tell(self._asking().seq, asks.ItemsRead(task, count))
         self.channel.ring()
 
     @protected
     def abandon(self, task: bytes) -> None:
         """Nobody reads the items of this generator task any more."""
-        self.channel.tell_later(Ask.ABANDON, task)
+        self.channel.tell_later(asks.AbandonStream(task))
         self.channel.tell_soon()
 
     def export(self, entry: ObjectEntry) -> None:
@@ -249,7 +236,7 @@ class Connection(Asking):
 
     def pin(self, entry: ObjectEntry) -> None:
         """Keep the object for the session."""
-        self.channel.tell(self._asking().seq, Ask.PIN, entry.binary())
+        self.channel.tell(self._asking().seq, asks.Pin(entry.binary()))
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value."""
@@ -258,7 +245,7 @@ class Connection(Asking):
         identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
         site = () if self._site is None else (self._site("put object"),)
         with self.channel.uninterrupted():
-            self.channel.tell(context.seq, Ask.PUT, identifier, self._keep(data), *site)
+            self.channel.tell(context.seq, asks.Put(identifier, self._keep(data), *site))
             with self._lock:
                 ref: ObjectRef[Any] = ObjectRef(self._new_entry(identifier))
         del refs
@@ -277,7 +264,7 @@ class Connection(Asking):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             look = left == 0
             named = [entry.binary() for entry in wanted]
-            request = self.channel.begin(seq, Ask.GET, named, look, self._holds(timeout))
+            request = self.channel.begin(seq, asks.Get(named, look, self._holds(timeout)))
             body = self._finish(
                 seq, request, None if look else left, functools.partial(self._take_in, wanted)
             )
@@ -318,15 +305,14 @@ class Connection(Asking):
         look = timeout is not None and timeout <= 0
         named = [ref.binary() for ref in refs]
         holds = num_returns == len(named) and self._holds(timeout)
-        request = self.channel.begin(seq, Ask.WAIT, named, num_returns, look, holds)
+        request = self.channel.begin(seq, asks.Wait(named, num_returns, look, holds))
         found: list[bool] = self._finish(seq, request, None if look else timeout)
         return found
 
     def look(self, entry: ObjectEntry) -> bool:
         """Whether the driver has an outcome by now."""
-        found: list[bool] = self.channel.ask(
-            self._asking().seq, Ask.WAIT, [entry.binary()], 1, True
-        )
+        ask = asks.Wait([entry.binary()], 1, look=True)
+        found: list[bool] = self.channel.ask(self._asking().seq, ask)
         return found[0]
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
@@ -342,7 +328,7 @@ class Connection(Asking):
             self._take_in([entry], request, body)
             callback()
 
-        request = self.channel.begin(seq, Ask.GET, [entry.binary()], False, watcher=found)
+        request = self.channel.begin(seq, asks.Get([entry.binary()], look=False), watcher=found)
         self._watches[key] = seq, request
         if entry.at_hand:  # it came before that line
             self._watches.pop(key, None)
@@ -360,7 +346,7 @@ class Connection(Asking):
         """Throw away a stored value. See `aioray.testing.lose`."""
         if isinstance(entry.outcome, Got):
             entry.outcome = None
-        why: str | None = self.channel.ask(self._asking().seq, Ask.LOSE, entry.binary())
+        why: str | None = self.channel.ask(self._asking().seq, asks.Lose(entry.binary()))
         return why
 
     # ------------------------------------------------------------ placement groups
@@ -370,11 +356,11 @@ class Connection(Asking):
     ) -> None:
         """Take a placement group. See `aioray.client.protocol.Client`."""
         seq = self._asking().seq
-        self._ask(seq, Ask.ADD_GROUP, identifier, list(bundles), strategy, name, value)
+        self._ask(seq, asks.AddGroup(identifier, list(bundles), strategy, name, value))
 
     def remove_placement_group(self, identifier: bytes) -> None:
         """Remove a placement group, maybe that of the task that asks: then this does not return."""
-        self._ask(self._asking().seq, Ask.REMOVE_GROUP, identifier)
+        self._ask(self._asking().seq, asks.RemoveGroup(identifier))
 
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
         """The ref that is ready when the group is placed."""
@@ -386,7 +372,7 @@ class Connection(Asking):
                 found.append(ObjectRef(self.adopt(body)))
                 self.channel.let_go(LET_GO + body)
 
-        self._ask(seq, Ask.GROUP_READY, identifier, take=take)
+        self._ask(seq, asks.GroupReady(identifier), take=take)
         return found[0]
 
     def placement_group_table(self) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,6 @@ from ..shared.wire import (
     PAGE_RUNNING,
     STACK_END,
     STACK_SIGNAL,
-    Ask,
     Role,
     Status,
 )
@@ -223,9 +222,11 @@ class Server:
 
     def want_room(self, size: int) -> list[Place] | bytes:
         """Ask the driver for room in the store, and wait until it has some."""
+        from ..shared.asks import Allocate
+
         attempt = place.attempt
         seq = 0 if attempt is None else attempt.seq
-        places: list[Place] | bytes = self.channel.ask(seq, Ask.ROOM, size, len(self.channel.queue))
+        places: list[Place] | bytes = self.channel.ask(seq, Allocate(size, len(self.channel.queue)))
         return places
 
     def tell_stacks(self, file: int) -> None:

@@ -14,7 +14,7 @@ from ..client.current import place
 from ..client.protocol import registry
 from ..shared import ids
 from ..shared.serialization import Pieces, dump, dumps
-from ..shared.wire import LONGEST_FRAME, NOTE_YIELDED, NUMBER, STREAMING, Ask
+from ..shared.wire import LONGEST_FRAME, NOTE_YIELDED, NUMBER, STREAMING
 
 if TYPE_CHECKING:
     from ..shared.wire import Attempt
@@ -181,7 +181,9 @@ class Results:
                 del item
                 count += 1
                 if attempt.backpressure and attempt.num_returns == STREAMING:
-                    self._channel.ask(attempt.seq, Ask.MORE, count)
+                    from ..shared.asks import MayYield
+
+                    self._channel.ask(attempt.seq, MayYield(count))
                 if actor is not None and actor.is_cancelled(attempt.seq):
                     raise KeyboardInterrupt
         finally:

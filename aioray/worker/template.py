@@ -44,10 +44,11 @@ from . import main as worker
 __all__ = ["main"]
 
 IDLE_MS = 100  # without a request, until what workers need later is imported
-# That is: when a task fails, makes an actor, or calls the API. What it loads is the same for all
-# workers, and they share its pages. None of it knows options, the core or the engine.
+# That is: when a task fails, makes an actor, returns much, or calls the API. What it loads is the
+# same for all workers, and they share its pages. None of it knows options, the core or the engine.
 LATER = (
     "aioray.shared.failures",
+    "aioray.shared.asks",
     "aioray.worker.actor.instance",
     "aioray.worker.client",
     "aioray.remote_function",

@@ -10,6 +10,7 @@ import struct
 
 import aioray
 from aioray.client.current import place
+from aioray.shared import asks
 from aioray.shared.wire import (
     ANSWER,
     CLAIM,
@@ -22,7 +23,6 @@ from aioray.shared.wire import (
     NOTE_YIELDED,
     PLACE,
     PLACE_MARK,
-    Ask,
 )
 
 from . import jobs
@@ -57,8 +57,13 @@ def frame(status, payload=b"", *, seq=None, length=None, times=(0.0, 0.0, 0.0)):
     return ANSWER.pack(len(payload) if length is None else length, seq, status, *times) + payload
 
 
-def question(verb, *arguments, request=1):
-    return frame(NOTE_ASKED, marshal.dumps((request, int(verb), arguments)))
+def question(kind, *arguments, request=1):
+    verb = asks.ASKS.index(kind) if kind in asks.ASKS else kind
+    return frame(NOTE_ASKED, marshal.dumps((request, verb, arguments)))
+
+
+def asked(ask):
+    return frame(NOTE_ASKED, asks.pack(1, ask))
 
 
 GARBAGE = {
@@ -84,21 +89,20 @@ GARBAGE = {
     "truncated question": lambda: frame(NOTE_ASKED, marshal.dumps((1, 3, ([], True)))[:-2]),
     "question of another form": lambda: frame(NOTE_ASKED, marshal.dumps(("a", "b"))),
     "unknown verb": lambda: question(1000),
-    "too few arguments": lambda: question(Ask.GET),
-    "too many arguments": lambda: question(Ask.GET, [], True, 1),
-    "arguments of other types": lambda: question(Ask.WAIT, 1, "a", None),
-    "ids that are none": lambda: question(Ask.GET, [b"short", 5], False),
-    "negative room": lambda: question(Ask.ROOM, -100_000, 0),
-    "room for less than nothing": lambda: question(Ask.ROOM, 200_000, -5),
-    "no definition": lambda: question(Ask.SUBMIT, 1, b"garbage", b"label", 3, b"", [], None),
-    "retries that are no number": lambda: question(
-        Ask.SUBMIT, 1, b"garbage", b"label", "3", b"", [], None
-    ),
-    "grace that is no number": lambda: question(Ask.CANCEL, bytes(28), False, False, "soon"),
-    "grace that is nan": lambda: question(Ask.CANCEL, bytes(28), False, False, float("nan")),
-    "question about anything": lambda: question(Ask.INFO, "abort"),
-    "bundles that are none": lambda: question(
-        Ask.ADD_GROUP, bytes(18), [[("CPU", "x")]], "PACK", "", b""
+    "verb below all": lambda: question(-1, b"id"),
+    "too few arguments": lambda: question(asks.Get),
+    "too many arguments": lambda: question(asks.Get, [], True, False, 1),
+    "arguments of other types": lambda: question(asks.Wait, 1, "a", None, False),
+    "ids that are none": lambda: asked(asks.Get([b"short", 5], look=False)),
+    "negative room": lambda: asked(asks.Allocate(-100_000, 0)),
+    "room for less than nothing": lambda: asked(asks.Allocate(200_000, -5)),
+    "no definition": lambda: asked(asks.Submit(1, b"garbage", b"label", 3, b"", [])),
+    "retries that are no number": lambda: asked(asks.Submit(1, b"garbage", b"label", "3", b"", [])),
+    "grace that is no number": lambda: asked(asks.Cancel(bytes(28), False, False, "soon")),
+    "grace that is nan": lambda: asked(asks.Cancel(bytes(28), False, False, float("nan"))),
+    "question about anything": lambda: asked(asks.Info("abort")),
+    "bundles that are none": lambda: asked(
+        asks.AddGroup(bytes(18), [[("CPU", "x")]], "PACK", "", b"")
     ),
     "half a ref": lambda: frame(NOTE_REFS, b"+" + bytes(10)),
     "ref neither held nor let go": lambda: frame(NOTE_REFS, b"?" + bytes(28)),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aioray.shared import ids
+from aioray.shared import asks, ids
 from aioray.shared.failures import rebuild
 from aioray.shared.serialization import dump, dump_function, dumps, load
 from aioray.shared.wire import (
@@ -30,7 +30,6 @@ from aioray.shared.wire import (
     PAGE_INTERRUPT,
     PAGE_SIZE,
     STREAMING,
-    Ask,
     Attempt,
     Creation,
     Role,
@@ -59,10 +58,10 @@ class Frame(NamedTuple):
     payload: bytes
 
     @property
-    def asked(self) -> tuple[int, int, tuple[Any, ...]]:
-        """Number of the request, verb, arguments."""
+    def asked(self) -> tuple[int, asks.Ask]:
+        """Number of the request, and the question."""
         assert self.status == NOTE_ASKED
-        return marshal.loads(self.payload)
+        return asks.unpack(self.payload)
 
 
 class Driver:
@@ -197,17 +196,16 @@ class Driver:
         assert frame.status == Status.RETURNED, rebuilt(frame)
         return load(frame.payload)
 
-    def ask(self, verb: Ask, seq: int | None = None) -> tuple[int, tuple[Any, ...]]:
-        """The next question of this kind: its number and arguments."""
+    def ask(self, kind: type[asks.Ask], seq: int | None = None) -> tuple[int, Any]:
+        """The next question of this kind, and its number."""
         frame = self.find(
             lambda frame: (
                 frame.status == NOTE_ASKED
-                and frame.asked[1] == verb
+                and type(frame.asked[1]) is kind
                 and (seq is None or frame.seq == seq)
             )
         )
-        request, _, arguments = frame.asked
-        return request, arguments
+        return frame.asked
 
     def rest(self) -> list[Frame]:
         """All that comes until the worker has ended."""
@@ -305,7 +303,7 @@ def test_cancelled_call_of_a_synchronous_actor_sees_a_flag_of_its_own(driver):
     seqs = []
     for _ in range(2):
         seq = driver.call("wait_for_cancel")
-        driver.ask(Ask.PUT, seq)
+        driver.ask(asks.Put, seq)
         driver.cancel(seq)
         seqs.append(seq)
     assert [driver.value(seq) for seq in seqs] == ["cancelled"] * 2
@@ -314,7 +312,7 @@ def test_cancelled_call_of_a_synchronous_actor_sees_a_flag_of_its_own(driver):
 def test_interrupt_does_not_reach_calls_that_are_not_interruptible(driver):
     driver.make(performers.Counter)
     seq = driver.call("wait_for_cancel")
-    driver.ask(Ask.PUT, seq)
+    driver.ask(asks.Put, seq)
     driver.interrupt(seq)
     driver.cancel(seq)
     assert driver.value(seq) == "cancelled"
@@ -323,7 +321,7 @@ def test_interrupt_does_not_reach_calls_that_are_not_interruptible(driver):
 def test_interrupt_ends_a_call_that_is_interruptible_and_no_more(driver):
     driver.make(performers.Counter, 1)
     seq = driver.call("hang", interruptible=True)
-    driver.ask(Ask.PUT, seq)
+    driver.ask(asks.Put, seq)
     driver.interrupt(seq)
     assert driver.answer(seq).status == Status.INTERRUPTED
     assert driver.value(driver.call("add")) == 2
@@ -383,7 +381,7 @@ def test_cancel_reaches_one_call_of_a_threaded_actor(driver):
     driver.make(performers.Counter, lanes=LANES)
     seqs = [driver.call("wait_for_cancel") for _ in range(2)]
     for seq in seqs:
-        driver.ask(Ask.PUT, seq)
+        driver.ask(asks.Put, seq)
     driver.cancel(seqs[1])
     assert driver.value(seqs[1]) == "cancelled"
     driver.cancel(seqs[0])
@@ -392,7 +390,7 @@ def test_cancel_reaches_one_call_of_a_threaded_actor(driver):
 
 def test_exit_is_the_last_answer_whatever_else_runs(driver):
     driver.make(performers.Counter, lanes=LANES)
-    driver.ask(Ask.PUT, driver.call("hang"))
+    driver.ask(asks.Put, driver.call("hang"))
     seq = driver.call("leave", 0)
     assert answers(driver.rest()) == [(seq, Status.EXITED)]
     assert driver.process.wait() == 0
@@ -406,7 +404,7 @@ def test_concurrent_calls_count_what_they_put_each_for_itself(driver):
         assert driver.value(seq) is None
         task = ids.task_id(JOB, (seq, ACTOR))
         for index in (1, 2):
-            _, (identifier, value) = driver.ask(Ask.PUT, seq)
+            _, (identifier, value, _) = driver.ask(asks.Put, seq)
             assert identifier == ids.object_id(task, ids.PUT_INDEX + index)
             assert load(value) == number
 
@@ -430,11 +428,11 @@ def test_coroutines_of_an_async_actor_wait_side_by_side(driver):
 def test_cancel_of_a_coroutine_is_a_cancelled_error(driver):
     driver.make(performers.Service, lanes=LANES)
     seq = driver.call("wait_for_cancel")
-    driver.ask(Ask.PUT, seq)
+    driver.ask(asks.Put, seq)
     driver.cancel(seq)
     assert driver.answer(seq).status == Status.INTERRUPTED
     seq = driver.call("shrug")
-    driver.ask(Ask.PUT, seq)
+    driver.ask(asks.Put, seq)
     driver.cancel(seq)
     assert driver.value(seq) == "so what"
 
@@ -445,7 +443,7 @@ def test_coroutine_that_is_cancelled_before_its_first_step_does_not_start(driver
     driver.make(performers.Service, lanes=LANES)
     ref = ids.object_id(ids.child_task_id(ids.driver_task_id(JOB), 1), 1)
     holding = driver.call("get", [Ref(ref)])
-    request, (wanted, _, holds) = driver.ask(Ask.GET, holding)
+    request, (wanted, _, holds) = driver.ask(asks.Get, holding)
     assert (wanted, holds) == ([ref], True)
     seq = driver.call("wait_for_cancel")
     driver.cancel(seq)
@@ -458,7 +456,7 @@ def test_awaiting_a_ref_leaves_the_loop_to_others(driver):
     driver.make(performers.Service, lanes=LANES)
     ref = ids.object_id(ids.child_task_id(ids.driver_task_id(JOB), 1), 1)
     seq = driver.call("fetch", [Ref(ref)])
-    request, _ = driver.ask(Ask.GET, seq)
+    request, _ = driver.ask(asks.Get, seq)
     driver.value(driver.call("unlock"))
     driver.reply(request, [dumps("value")])
     assert driver.value(seq) == "value"
@@ -469,7 +467,7 @@ def test_generator_that_waits_for_room_leaves_the_loop_to_others(driver, method)
     driver.make(performers.Service, lanes=LANES)
     seq = driver.call(method, 2, num_returns=STREAMING, backpressure=1)
     for number in (1, 2):
-        request, arguments = driver.ask(Ask.MORE, seq)
+        request, arguments = driver.ask(asks.MayYield, seq)
         assert arguments == (number,)
         driver.value(driver.call("unlock"))
         driver.reply(request, None)
@@ -481,10 +479,10 @@ def test_generator_that_waits_for_room_leaves_the_loop_to_others(driver, method)
 def test_generator_that_waits_for_room_can_be_cancelled(driver):
     driver.make(performers.Service, lanes=LANES)
     seq = driver.call("count_to", 2, num_returns=STREAMING, backpressure=1)
-    request, _ = driver.ask(Ask.MORE, seq)
+    request, _ = driver.ask(asks.MayYield, seq)
     driver.cancel(seq)
     assert driver.answer(seq).status == Status.INTERRUPTED
-    assert driver.ask(Ask.FORGET, seq)[1] == (request,)
+    assert driver.ask(asks.Forget, seq)[1] == (request,)
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -518,16 +516,16 @@ def test_closed_claims_pipe_ends_an_actor(driver, cls):
 def test_actor_makes_an_actor_and_calls_it(driver, lanes):
     driver.make(performers.Counter, lanes=lanes)
     seq = driver.call("hire")
-    request, (key, packed, child, payload, refs) = driver.ask(Ask.CREATE_ACTOR, seq)
+    request, (key, packed, child, payload, refs, *_) = driver.ask(asks.CreateActor, seq)
     parent = ids.task_id(JOB, (seq, ACTOR))
     assert child == ids.actor_task_id(parent, 1)
     assert load(payload) == ((3,), {})
     assert refs == []
     assert pickle.loads(packed).name == "child"
-    _, function = driver.ask(Ask.FUNCTION, seq)
-    assert (function[0], load(function[2])) == (key, performers.Counter)
+    _, function = driver.ask(asks.DefineFunction, seq)
+    assert (function.key, load(function.code)) == (key, performers.Counter)
     driver.reply(request, None)
-    request, (actor, packed, label, payload, refs) = driver.ask(Ask.CALL_ACTOR, seq)
+    request, (actor, packed, label, payload, refs, *_) = driver.ask(asks.CallActor, seq)
     assert request == 0
     assert actor == ids.object_id(child, 1)
     assert label == ids.actor_call_id(ids.child_task_id(parent, 2), child)

@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from aioray.shared import packets
-from aioray.shared.wire import PAGE_SIZE, Ask, WorkerFds
+from aioray.shared.asks import Info
+from aioray.shared.wire import PAGE_SIZE, WorkerFds
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
 
@@ -108,7 +109,7 @@ def test_copy_in_a_forked_process_is_silent_and_says_why_it_cannot_ask(ends):
 def test_other_threads_wait_for_the_one_that_reads_for_all(ends):
     channel, driver, _ = ends
     channel.read_for_all()
-    requests = [channel.begin(1, Ask.INFO, "what") for _ in range(2)]
+    requests = [channel.begin(1, Info("what")) for _ in range(2)]
     found = [None, None]
 
     def wait(at):
@@ -128,7 +129,7 @@ def test_nobody_else_watches_where_one_reads_for_all(ends):
     channel, driver, _ = ends
     channel.read_for_all()
     told = []
-    request = channel.begin(1, Ask.INFO, "what", watcher=lambda _request, body: told.append(body))
+    request = channel.begin(1, Info("what"), watcher=lambda _request, body: told.append(body))
     assert "aioray-replies" not in [thread.name for thread in threading.enumerate()]
     driver.send(marshal.dumps((request, "reply")))
     channel.read_if_free()

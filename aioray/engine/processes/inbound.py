@@ -7,12 +7,12 @@ its `fault` says what it was. What a frame says of the store is for the worker's
 from __future__ import annotations
 
 import contextlib
-import marshal
 import operator
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...core.outcomes import Answer, Ended
+from ...shared.asks import unpack
 from ...shared.wire import (
     ANSWER,
     HELD,
@@ -52,8 +52,7 @@ class Asked(NamedTuple):
 
     seq: int  # of the attempt on whose behalf; 0: none
     request: int  # number of the reply; 0: none is wanted
-    verb: int  # an `Ask`
-    arguments: tuple[Any, ...]
+    ask: Any  # see `aioray.shared.asks`
 
 
 class RefsChanged(NamedTuple):
@@ -206,10 +205,7 @@ class AnswerReader:
     def _note(self, kind: int, seq: int, payload: bytes, answers: list[Answer | Item]) -> None:
         """Take in a frame that is no answer. Raises as `_take` does."""
         if kind == NOTE_ASKED:
-            request, verb, arguments = marshal.loads(payload)
-            if type(request) is not int or type(verb) is not int or type(arguments) is not tuple:
-                raise Garbage("a question that is none")
-            answers.append(Asked(seq, request, verb, arguments))
+            answers.append(Asked(seq, *unpack(payload)))
         elif kind == NOTE_REFS:
             marks = payload[::REF_CHANGE]
             if len(payload) % REF_CHANGE or marks.strip(HELD + LET_GO):

@@ -12,100 +12,98 @@ from typing import TYPE_CHECKING, Any
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..telemetry.reports import forgotten_actor
-from .session import Guest, pickled
-from .tasks import TaskRequests
+from .session import WorkerSession, pickled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...client.definitions import MethodDefinition
-    from ..processes.inbound import Saved
+    from ...core.model import Task
+    from ...shared.asks import CallActor, CreateActor, GetActor, KillActor, PendingCalls
+    from ..engine import Engine
+    from ..processes.inbound import Asked, Saved
     from ..tasks.actors import Actors
-    from ..tasks.submission import Trace
+    from ..tasks.submission import Submission
+    from .session import WorkerSession
+    from .tasks import NewTasks
 
 __all__ = ["ActorRequests"]
 
 
-class ActorRequests(TaskRequests):
-    """Actors of tasks."""
+class ActorRequests:
+    """Makes, finds and ends actors, and makes tasks of calls of their methods."""
 
-    _actors: Actors
-
-    def _create_actor(
+    def __init__(
         self,
-        guest: Guest,
-        seq: int,
-        request: int,
-        key: int,
-        packed: bytes,
-        label: bytes,
-        payload: bytes,
-        arguments: list[bytes],
-        trace: Trace = (),
-        site: Any = None,
+        engine: Engine,
+        submission: Submission,
+        actors: Actors,
+        new: NewTasks,
+        running: Callable[[int, int], Task | None],
+        submitter: Callable[[int, int], Task | None],
     ) -> None:
-        value = guest.handle.loans.result(payload)
+        self._engine = engine
+        self._submission = submission
+        self._actors = actors
+        self._new = new
+        self._running = running
+        self._submitter = submitter
+
+    def create(self, session: WorkerSession, ask: CreateActor, asked: Asked) -> None:
+        """Make an actor; its worker holds the ref."""
+        value = session.handle.loans.result(ask.payload)
         try:
             task, entry = self._submission.adopt_actor(
-                pickle.loads(packed),
-                guest.functions[key],
-                label,
+                pickle.loads(ask.definition),
+                session.functions[ask.key],
+                ask.label,
                 self._engine.namespace,
-                parent=self._submitter(guest.handle.id, seq),
+                parent=self._submitter(session.handle.id, asked.seq),
                 payload=value,
-                entries=[self._entry(guest, found) for found in arguments] or None,
-                held=self._contained(value),
-                trace=trace,
+                entries=[session.entry(found) for found in ask.arguments] or None,
+                held=session.contained(value),
+                trace=ask.trace,
             )
         except ActorAlreadyExistsError as error:
-            self._reply(guest, request, [pickled(error)])
+            session.reply(asked.request, [pickled(error)])
             return
-        if site:
-            self._submission.sites.note_actor(task, entry, site)
-        guest.hold(entry.binary(), entry)
-        self._new.append(task)
-        if request:
-            self._reply(guest, request, None)
+        if ask.site:
+            self._submission.sites.note_actor(task, entry, ask.site)
+        session.hold(entry.binary(), entry)
+        self._new.add(task)
+        if asked.request:
+            session.reply(asked.request, None)
 
-    def _call_actor(
-        self,
-        guest: Guest,
-        seq: int,
-        _request: int,
-        actor: bytes,
-        packed: bytes,
-        label: bytes,
-        payload: bytes,
-        arguments: list[bytes],
-        trace: Trace = (),
-        site: Any = None,
-    ) -> None:
-        known = self._actors.find(actor)
-        value = guest.handle.loans.result(payload)
-        definition: MethodDefinition = pickle.loads(packed)
+    def call(self, session: WorkerSession, ask: CallActor, asked: Asked) -> None:
+        """Make a task of a call of a method; its worker holds the refs."""
+        known = self._actors.find(ask.actor)
+        value = session.handle.loans.result(ask.payload)
+        definition: MethodDefinition = pickle.loads(ask.definition)
         if known is None:
-            self._call_nobody(guest, actor, definition, label)
+            self._call_nobody(session, ask.actor, definition, ask.label)
             return
-        binding = self._submission.bind_method(actor, definition)
-        held: list[Any] = self._contained(value)
+        binding = self._submission.bind_method(ask.actor, definition)
+        held: list[Any] = session.contained(value)
         entry = known.entry()
         if entry is not None:  # as long as the call is not finished
             held.append(ObjectRef(entry))
         task, entries = self._submission.adopt(
             binding,
-            parent=self._submitter(guest.handle.id, seq),
-            label=label,
+            parent=self._submitter(session.handle.id, asked.seq),
+            label=ask.label,
             max_retries=definition.max_retries,
             payload=value,
-            entries=[self._entry(guest, found) for found in arguments] or None,
+            entries=[session.entry(found) for found in ask.arguments] or None,
             held=held,
-            caller=guest.handle.id,
-            trace=trace,
+            caller=session.handle.id,
+            trace=ask.trace,
         )
-        if site:
-            self._submission.sites.note(task, site)
-        self._take_in(guest, task, entries, label)
+        if ask.site:
+            self._submission.sites.note(task, ask.site)
+        self._new.take_in(session, task, entries, ask.label)
 
     def _call_nobody(
-        self, guest: Guest, actor: bytes, definition: MethodDefinition, label: bytes
+        self, session: WorkerSession, actor: bytes, definition: MethodDefinition, label: bytes
     ) -> None:
         """Fail a call of an actor that was forgotten, because no handle was left."""
         failure = StoredFailure(functools.partial(forgotten_actor, actor))
@@ -113,35 +111,35 @@ class ActorRequests(TaskRequests):
             entry = ObjectEntry(self._engine, label, index + 1)
             entry.outcome = failure
             self._engine.export(entry)
-            guest.hold(entry.binary(), entry)
+            session.hold(entry.binary(), entry)
 
-    def _kill_actor(
-        self, guest: Guest, _seq: int, request: int, actor: bytes, no_restart: bool
-    ) -> None:
+    def kill(self, session: WorkerSession, ask: KillActor, asked: Asked) -> None:
+        """End an actor at once."""
         try:
-            self._actors.kill(actor, no_restart=no_restart)
+            self._actors.kill(ask.actor, no_restart=ask.no_restart)
         except ActorHandleNotFoundError as error:
-            self._reply(guest, request, [pickled(error)])
+            session.reply(asked.request, [pickled(error)])
         else:
-            self._reply(guest, request, None)
+            session.reply(asked.request, None)
 
-    def _get_actor(
-        self, guest: Guest, _seq: int, request: int, name: str, namespace: str | None
-    ) -> None:
-        found = self._actors.named(name, namespace or self._engine.namespace)
+    def find(self, session: WorkerSession, ask: GetActor, asked: Asked) -> None:
+        """Reply with the actor of this name; its worker holds the ref."""
+        found = self._actors.named(ask.name, ask.namespace or self._engine.namespace)
         if found is None:
-            self._reply(guest, request, None)
+            session.reply(asked.request, None)
             return
         ref, meta = found
-        guest.hold(ref.binary(), ref._entry)
-        self._reply(guest, request, (ref.binary(), meta))
+        session.hold(ref.binary(), ref._entry)
+        session.reply(asked.request, (ref.binary(), meta))
 
-    def _pending_calls(self, guest: Guest, _seq: int, request: int, actor: bytes) -> None:
-        self._submit_new()
-        self._reply(guest, request, self._actors.pending_calls(actor, guest.handle.id))
+    def pending_calls(self, session: WorkerSession, ask: PendingCalls, asked: Asked) -> None:
+        """Reply with how many calls of an actor the worker has made and not seen end."""
+        count = self._actors.pending_calls(ask.actor, session.handle.id)
+        session.reply(asked.request, count)
 
-    def _saved(self, guest: Guest, item: Saved) -> None:
-        task = self._running(guest.handle.id, item.seq)
+    def saved(self, session: WorkerSession, item: Saved) -> None:
+        """Keep the state that an actor has saved."""
+        task = self._running(session.handle.id, item.seq)
         actor = None if task is None else task.scheduling_class.actor
         if actor is not None:
-            self._actors.save(actor, item.value, self._contained(item.value))
+            self._actors.save(actor, item.value, session.contained(item.value))

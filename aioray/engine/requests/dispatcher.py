@@ -1,25 +1,29 @@
 """What tasks ask of the engine: calls of remote functions, values, waiting, cancelling.
 
 Room: engine. The driver's side of `aioray.worker.client`; everything here happens on the engine's
-thread, in the order in which a worker has said it, and in order with its answers. A `Guest` is what
-one worker has asked for and not been told yet, and the refs that it holds: while it does, their
-objects live. It ends with its worker.
-
-While a task waits for others its worker counts as blocked: the scheduler is told when the first of
-its questions has to wait, and when the last of those is answered.
+thread, in the order in which a worker has said it, and in order with its answers. Who answers a
+question depends on its subject: tasks, objects, streams, actors, groups, waits.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from ...shared.wire import Ask
+from ...core.events import CancelRequested
+from ...exceptions import RaySystemError
+from ...shared import asks
+from ...shared.failures import capture
+from ...shared.serialization import dumps, load
 from ..processes.inbound import RefsChanged, Saved, Yielded
+from ..telemetry.reports import NODE_IP
 from .actors import ActorRequests
 from .groups import GroupRequests
 from .objects import ObjectRequests
-from .session import Guest, stop_waiting
+from .session import WorkerSession
 from .streams import StreamRequests
+from .tasks import NewTasks, TaskRequests
+from .waits import WaitRequests
 
 if TYPE_CHECKING:
     import functools
@@ -27,48 +31,18 @@ if TYPE_CHECKING:
 
     from ...core.events import Event
     from ...core.model import Task
+    from ...shared.asks import Ask, Info
     from ..engine import Engine
     from ..objects.objects import Objects
     from ..processes.handle import WorkerHandle
-    from ..processes.inbound import Item
+    from ..processes.inbound import Asked, Item
     from ..tasks.actors import Actors
     from ..tasks.submission import Submission
 
 __all__ = ["Requests"]
 
-_SUBMITTING = (Ask.SUBMIT, Ask.PUT, Ask.CALL_ACTOR, Ask.CREATE_ACTOR)
-
-
-_CALLED = (bytes, list, (tuple, list, type(None)), tuple)  # payload, arguments, trace, site
-# Of what types the arguments of each question are. The last ones of some may be missing.
-_SHAPES: dict[int, tuple[Any, ...]] = {
-    Ask.ROOM: (int, int),
-    Ask.SUBMIT: (int, bytes, bytes, int, *_CALLED),
-    Ask.PUT: (bytes, bytes, tuple),
-    Ask.GET: (list, bool, bool),
-    Ask.WAIT: (list, int, bool, bool),
-    Ask.LOOK: (int,),
-    Ask.FORGET: (int,),
-    Ask.CANCEL: (bytes, bool, bool, (int, float, type(None))),
-    Ask.PIN: (bytes,),
-    Ask.LOSE: (bytes,),
-    Ask.INFO: (str,),
-    Ask.FUNCTION: (int, str, bytes, list),
-    Ask.UNLOAD: (int,),
-    Ask.MORE: (int,),
-    Ask.CONSUMED: (bytes, int),
-    Ask.ABANDON: (bytes,),
-    Ask.PLACE: (bytes,),
-    Ask.ADD_GROUP: (bytes, list, str, str, bytes),
-    Ask.REMOVE_GROUP: (bytes,),
-    Ask.GROUP_READY: (bytes,),
-    Ask.CREATE_ACTOR: (int, bytes, bytes, *_CALLED),
-    Ask.CALL_ACTOR: (bytes, bytes, bytes, *_CALLED),
-    Ask.KILL_ACTOR: (bytes, bool),
-    Ask.GET_ACTOR: (str, (str, type(None))),
-    Ask.PENDING_CALLS: (bytes,),
-}
-_TOLD = frozenset(  # what INFO tells
+_SUBMITTING = (asks.Submit, asks.Put, asks.CallActor, asks.CreateActor)
+_TOLD = frozenset(  # what Info tells
     (
         "available_resources",
         "cluster_resources",
@@ -79,8 +53,8 @@ _TOLD = frozenset(  # what INFO tells
 )
 
 
-class Requests(StreamRequests, ObjectRequests, ActorRequests, GroupRequests):
-    """All guests of one engine."""
+class Requests:
+    """Hands on what the workers of one engine ask, to whoever answers it."""
 
     def __init__(
         self,
@@ -100,95 +74,130 @@ class Requests(StreamRequests, ObjectRequests, ActorRequests, GroupRequests):
         """
         self.expects = expects
         self._engine = engine
-        self._submission = submission
-        self._objects = objects
-        self._actors = actors
         self._feed = feed
         self._running = running
-        self._submitter = submitter
         self.wait_for_socket: Callable[[WorkerHandle], None] = lambda _handle: None
-        self._guests: dict[int, Guest] = {}
-        self._new: list[Task] = []  # to be submitted together
-        self._do: dict[int, Callable[..., None]] = {
-            Ask.ROOM: self._room,
-            Ask.SUBMIT: self._submit,
-            Ask.PUT: self._put,
-            Ask.GET: self._get,
-            Ask.WAIT: self._wait,
-            Ask.LOOK: self._look,
-            Ask.FORGET: self._forget,
-            Ask.CANCEL: self._cancel,
-            Ask.PIN: self._pin,
-            Ask.LOSE: self._lose,
-            Ask.INFO: self._info,
-            Ask.FUNCTION: self._function,
-            Ask.UNLOAD: self._unload,
-            Ask.MORE: self._more,
-            Ask.CONSUMED: self._consumed,
-            Ask.ABANDON: self._abandon,
-            Ask.PLACE: self._place,
-            Ask.ADD_GROUP: self._add_group,
-            Ask.REMOVE_GROUP: self._remove_group,
-            Ask.GROUP_READY: self._group_ready,
-            Ask.CREATE_ACTOR: self._create_actor,
-            Ask.CALL_ACTOR: self._call_actor,
-            Ask.KILL_ACTOR: self._kill_actor,
-            Ask.GET_ACTOR: self._get_actor,
-            Ask.PENDING_CALLS: self._pending_calls,
+        self._sessions: dict[int, WorkerSession] = {}
+        self._new = NewTasks(engine, feed)
+        of_waits = WaitRequests(submission, actors, feed)
+        self._streams = of_streams = StreamRequests(engine, of_waits, running)
+        self._objects = of_objects = ObjectRequests(engine, submission, objects, actors)
+        of_tasks = TaskRequests(engine, submission, self._new, submitter)
+        self._actors = of_actors = ActorRequests(
+            engine, submission, actors, self._new, running, submitter
+        )
+        of_groups = GroupRequests(engine, submission, feed, submitter)
+        self._answer: dict[type[Ask], Callable[[WorkerSession, Any, Asked], None]] = {
+            asks.Submit: of_tasks.submit,
+            asks.DefineFunction: of_tasks.define_function,
+            asks.UnloadFunction: of_tasks.unload_function,
+            asks.Cancel: of_tasks.cancel,
+            asks.Info: self._info,
+            asks.Allocate: of_objects.allocate,
+            asks.Put: of_objects.put,
+            asks.Pin: of_objects.pin,
+            asks.Lose: of_objects.lose,
+            asks.Get: of_waits.get,
+            asks.Wait: of_waits.wait,
+            asks.AnswerNow: of_waits.answer_now,
+            asks.Forget: of_waits.forget,
+            asks.MayYield: of_streams.may_yield,
+            asks.ItemsRead: of_streams.items_read,
+            asks.AbandonStream: of_streams.abandon,
+            asks.CheckPlacement: of_groups.check_placement,
+            asks.AddGroup: of_groups.add,
+            asks.RemoveGroup: of_groups.remove,
+            asks.GroupReady: of_groups.ready,
+            asks.CreateActor: of_actors.create,
+            asks.CallActor: of_actors.call,
+            asks.KillActor: of_actors.kill,
+            asks.GetActor: of_actors.find,
+            asks.PendingCalls: of_actors.pending_calls,
         }
 
-    def guest(self, handle: WorkerHandle) -> Guest:
-        """This worker, as somebody who asks."""
-        guest = self._guests.get(handle.id)
-        if guest is None:
-            guest = self._guests[handle.id] = Guest(handle)
-        return guest
+    def session(self, handle: WorkerHandle) -> WorkerSession:
+        """Return what is known of a worker as a client; it becomes one now at the latest."""
+        session = self._sessions.get(handle.id)
+        if session is None:
+            session = self._sessions[handle.id] = WorkerSession(
+                handle, self._engine, self.wait_for_socket
+            )
+        return session
 
     def handle(self, handle: WorkerHandle, items: Sequence[Item]) -> None:
         """Do what a worker has asked, in order.
 
         Raises ValueError, or whatever else comes of it, for what no worker asks: end that one.
         """
-        guest = self.guest(handle)
+        session = self.session(handle)
         try:
             for item in items:
                 if isinstance(item, RefsChanged):
-                    self._change_refs(guest, item.changes)
+                    self._objects.change_refs(session, item.changes)
                     continue
                 if isinstance(item, Yielded):
-                    self._yielded(guest, item)
+                    self._streams.yielded(session, item)
                     continue
                 if isinstance(item, Saved):
-                    self._saved(guest, item)
+                    self._actors.saved(session, item)
                     continue
-                if self._new and item.verb not in _SUBMITTING:
-                    self._submit_new()
-                arguments = item.arguments
-                if not all(map(isinstance, arguments, _SHAPES[item.verb])):
-                    raise ValueError(f"{item.verb} of {arguments!r:.200}")
-                self._do[item.verb](guest, item.seq, item.request, *arguments)
+                ask = item.ask
+                kind = type(ask)
+                if kind not in _SUBMITTING:
+                    self._new.submit()
+                self._answer[kind](session, ask, item)
         finally:
-            self._submit_new()
+            self._new.submit()
 
     def gone(self, worker_id: int) -> None:
-        """A worker is dead."""
-        guest = self._guests.pop(worker_id, None)
-        if guest is not None:
-            for wait in guest.waits.values():
-                stop_waiting(wait)
-            guest.waits.clear()
-            for task in guest.streams:
+        """Forget a worker that is dead, and what it held."""
+        session = self._sessions.pop(worker_id, None)
+        if session is not None:
+            for question in session.open.values():
+                question.stop()
+            session.open.clear()
+            for task in session.streams:
                 self._engine.abandon(task)
-            guest.refs.clear()
+            session.refs.clear()
 
     def close(self) -> None:
-        """All of them are."""
-        for worker_id in tuple(self._guests):
+        """Forget all workers."""
+        for worker_id in tuple(self._sessions):
             self.gone(worker_id)
 
-    def _info(self, guest: Guest, _seq: int, request: int, what: str) -> None:
-        if what not in _TOLD:
-            raise ValueError(f"a question about {what}")
-        self._reply(guest, request, getattr(self._engine, what)())
+    def let_yield(self, handle: WorkerHandle, seq: int) -> None:
+        """Let a generator go on that waits to be read: it is to find that it is cancelled."""
+        session = self._sessions.get(handle.id)
+        if session is not None:
+            self._streams.let_yield(session, seq)
 
-    # ------------------------------------------------------------ waiting
+    def cancel_orphans(self, tasks: Sequence[Task]) -> None:
+        """Cancel those of these tasks whose values nobody can get: who submitted them has died."""
+        for task in tasks:
+            returns = task.returns
+            if type(returns) is tuple and all(ref() is None for ref in returns):
+                self._feed(CancelRequested(task, 0, force=True, recursive=True))
+
+    def not_sent(self, worker_id: int, seq: int, error: OSError) -> bytes:
+        """Return the error of an attempt that could not be sent, as that of a function is told."""
+        task = self._running(worker_id, seq)
+        name = "" if task is None else task.name
+        problem = RaySystemError(
+            f"Task {name} could not be sent to its worker, as the system has no room for what goes "
+            f"with it: {error}. Look at the limits of this process (ulimit -a) for open files, the "
+            f"size of files and memory, or put large arguments into the object store, by put()."
+        )
+        return capture(
+            problem,
+            function_name=name,
+            proctitle=f"ray::{name}",
+            pid=os.getpid(),
+            ip=NODE_IP,
+            dumps=dumps,
+            loads=load,
+        )
+
+    def _info(self, session: WorkerSession, ask: Info, asked: Asked) -> None:
+        if ask.what not in _TOLD:
+            raise ValueError(f"a question about {ask.what}")
+        session.reply(asked.request, getattr(self._engine, ask.what)())

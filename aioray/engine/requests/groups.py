@@ -7,72 +7,78 @@ from __future__ import annotations
 
 import functools
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .session import Guest, SessionRequests, pickled
+from .session import WorkerSession, pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.events import Event
     from ...core.model import Task
+    from ...shared.asks import AddGroup, CheckPlacement, GroupReady, RemoveGroup
+    from ..engine import Engine
+    from ..processes.inbound import Asked
     from ..tasks.submission import Submission
+    from .session import WorkerSession
 
 __all__ = ["GroupRequests"]
 
 
-class GroupRequests(SessionRequests):
-    """Placement groups of tasks."""
+class GroupRequests:
+    """Reserves and removes placement groups, and tells where nothing can run."""
 
-    _submission: Submission
-    _feed: Callable[[Event | functools.partial[None]], None]
-    _submitter: Callable[[int, int], Task | None]
+    def __init__(
+        self,
+        engine: Engine,
+        submission: Submission,
+        feed: Callable[[Event | functools.partial[None]], None],
+        submitter: Callable[[int, int], Task | None],
+    ) -> None:
+        self._engine = engine
+        self._submission = submission
+        self._feed = feed
+        self._submitter = submitter
 
-    def _place(self, guest: Guest, seq: int, request: int, packed: bytes) -> None:
-        parent = self._submitter(guest.handle.id, seq)
+    def check_placement(self, session: WorkerSession, ask: CheckPlacement, asked: Asked) -> None:
+        """Reply with the error, if what is to be submitted can run nowhere."""
+        parent = self._submitter(session.handle.id, asked.seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         try:
-            self._submission.class_for(pickle.loads(packed), depth, None)
+            self._submission.class_for(pickle.loads(ask.definition), depth, None)
         except Exception as error:  # noqa: BLE001 - whatever a foreign strategy may raise
-            self._reply(guest, request, [pickled(error)])
+            session.reply(asked.request, [pickled(error)])
         else:
-            self._reply(guest, request, None)
+            session.reply(asked.request, None)
 
-    def _add_group(
-        self,
-        guest: Guest,
-        _seq: int,
-        request: int,
-        identifier: bytes,
-        bundles: list[Any],
-        strategy: str,
-        name: str,
-        value: bytes,
-    ) -> None:
-        for name_of, amount in (demand for bundle in bundles for demand in bundle):
-            if not isinstance(name_of, str) or not isinstance(amount, int) or amount < 0:
-                raise ValueError(f"a bundle of {amount!r} {name_of!r}")
+    def add(self, session: WorkerSession, ask: AddGroup, asked: Asked) -> None:
+        """Make a placement group."""
+        for name, amount in (demand for bundle in ask.bundles for demand in bundle):
+            if not isinstance(name, str) or not isinstance(amount, int) or amount < 0:
+                raise ValueError(f"a bundle of {amount!r} {name!r}")
         try:
-            self._engine.create_placement_group(identifier, bundles, strategy, name, value)
+            self._engine.create_placement_group(*ask)
         except (RuntimeError, ValueError) as error:
-            self._reply(guest, request, [pickled(error)])
+            session.reply(asked.request, [pickled(error)])
         else:
-            self._reply(guest, request, None)
+            session.reply(asked.request, None)
 
-    def _remove_group(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
+    def remove(self, session: WorkerSession, ask: RemoveGroup, asked: Asked) -> None:
+        """Remove a placement group, and reply after what that means for others."""
         try:
-            self._engine.remove_placement_group(identifier)
+            self._engine.remove_placement_group(ask.identifier)
         except ValueError as error:
-            self._reply(guest, request, [pickled(error)])
-        else:  # after what that means for others
-            self._feed(functools.partial(self._reply, guest, request, None))
+            session.reply(asked.request, [pickled(error)])
+        else:
+            self._feed(functools.partial(session.reply, asked.request, None))
 
-    def _group_ready(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
+    def ready(self, session: WorkerSession, ask: GroupReady, asked: Asked) -> None:
+        """Reply with the ref that is ready when a group is placed; its worker holds it."""
         try:
-            ref = self._engine.placement_group_ready(identifier)
+            ref = self._engine.placement_group_ready(ask.identifier)
         except ValueError as error:
-            self._reply(guest, request, [pickled(error)])
+            session.reply(asked.request, [pickled(error)])
             return
         self._engine.export(ref._entry)
-        guest.hold(ref.binary(), ref._entry)
-        self._reply(guest, request, ref.binary())
+        session.hold(ref.binary(), ref._entry)
+        session.reply(asked.request, ref.binary())

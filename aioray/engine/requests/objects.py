@@ -5,60 +5,66 @@ Room: engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...shared import ids
 from ...shared.wire import HELD, REF_CHANGE
-from .session import Guest, SessionRequests
 
 if TYPE_CHECKING:
+    from ...shared.asks import Allocate, Lose, Pin, Put
+    from ..engine import Engine
     from ..objects.objects import Objects
+    from ..processes.inbound import Asked
     from ..tasks.actors import Actors
     from ..tasks.submission import Submission
+    from .session import WorkerSession
 
 __all__ = ["ObjectRequests"]
 
 
-class ObjectRequests(SessionRequests):
-    """Objects of tasks."""
+class ObjectRequests:
+    """Takes in values and refs, and gives room for values."""
 
-    _submission: Submission
-    _objects: Objects
-    _actors: Actors
+    def __init__(
+        self, engine: Engine, submission: Submission, objects: Objects, actors: Actors
+    ) -> None:
+        self._engine = engine
+        self._submission = submission
+        self._objects = objects
+        self._actors = actors
 
-    def _change_refs(self, guest: Guest, changes: bytes) -> None:
+    def change_refs(self, session: WorkerSession, changes: bytes) -> None:
+        """Note which refs a worker holds from now on, and which no longer. changes: NOTE_REFS."""
         for at in range(0, len(changes), REF_CHANGE):
             identifier = changes[at + 1 : at + REF_CHANGE]
-            if ids.is_actor(identifier) and self._actors.lives_in(identifier, guest.handle.id):
+            if ids.is_actor(identifier) and self._actors.lives_in(identifier, session.handle.id):
                 continue
             if changes[at : at + 1] == HELD:
-                guest.hold(identifier, self._engine.adopt(identifier))
+                session.hold(identifier, self._engine.adopt(identifier))
             else:
-                guest.let_go(identifier)
+                session.let_go(identifier)
 
-    def _pin(self, guest: Guest, _seq: int, _request: int, identifier: bytes) -> None:
-        self._engine.pin(self._entry(guest, identifier))
+    def pin(self, session: WorkerSession, ask: Pin, _asked: Asked) -> None:
+        """Keep an object for the session."""
+        self._engine.pin(session.entry(ask.identifier))
 
-    def _put(
-        self,
-        guest: Guest,
-        _seq: int,
-        _request: int,
-        identifier: bytes,
-        payload: bytes,
-        site: Any = None,
-    ) -> None:
-        value = guest.handle.loans.result(payload)
-        entry = self._engine.new_entry(identifier, value)
-        if site:
-            self._submission.sites.note_put(entry, site)
-        entry.contains = self._contained(value)
-        guest.hold(identifier, entry)
+    def put(self, session: WorkerSession, ask: Put, _asked: Asked) -> None:
+        """Store a value; its worker holds the ref."""
+        value = session.handle.loans.result(ask.payload)
+        entry = self._engine.new_entry(ask.identifier, value)
+        if ask.site:
+            self._submission.sites.note_put(entry, ask.site)
+        entry.contains = session.contained(value)
+        session.hold(ask.identifier, entry)
 
-    def _room(self, guest: Guest, _seq: int, request: int, size: int, more: int) -> None:
-        if size <= 0 or more < 0:
-            raise ValueError(f"room for {more} more values of {size} bytes")
-        self._objects.give_room(guest.handle, request, size, more, self.wait_for_socket)
+    def allocate(self, session: WorkerSession, ask: Allocate, asked: Asked) -> None:
+        """Grant room for a result, as soon as there is some."""
+        if ask.size <= 0 or ask.more < 0:
+            raise ValueError(f"room for {ask.more} more values of {ask.size} bytes")
+        self._objects.give_room(
+            session.handle, asked.request, ask.size, ask.more, session.wait_for_socket
+        )
 
-    def _lose(self, guest: Guest, _seq: int, request: int, identifier: bytes) -> None:
-        self._reply(guest, request, self._engine.lose(self._entry(guest, identifier)))
+    def lose(self, session: WorkerSession, ask: Lose, asked: Asked) -> None:
+        """Throw away a stored value, for tests."""
+        session.reply(asked.request, self._engine.lose(session.entry(ask.identifier)))

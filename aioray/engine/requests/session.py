@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..processes.handle import WorkerHandle
     from ..tasks.submission import Binding
 
-__all__ = ["Guest", "SessionRequests", "Wait", "pickled", "stop_waiting"]
+__all__ = ["OpenQuestion", "WorkerSession", "pickled"]
 
 
-class Wait:
-    """A question that cannot be answered yet."""
+class OpenQuestion:
+    """Something that a worker waits for, as it cannot be answered yet."""
 
     __slots__ = ("entries", "hits", "holds", "left", "request", "seq", "told", "wants_values")
 
@@ -43,26 +43,54 @@ class Wait:
         self.request = request
         self.entries = entries
         self.left = left  # how many more have to get ready
-        self.wants_values = wants_values  # GET; False: WAIT
+        self.wants_values = wants_values  # it is a Get
         self.holds = holds  # the attempt cannot go on before all of them are ready
         self.told = False  # the scheduler knows that
         self.hits: list[tuple[ObjectEntry, Callable[[], None]]] = []  # waiters, to be dropped
 
+    def stop(self) -> None:
+        """Let nothing that was waited for answer this any more."""
+        for entry, hit in self.hits:
+            entry.drop_waiter(hit)
+        self.hits.clear()
 
-class Guest:
-    """One worker, as somebody who asks."""
 
-    def __init__(self, handle: WorkerHandle) -> None:
+class WorkerSession:
+    """What the driver knows of one worker as a client."""
+
+    def __init__(
+        self, handle: WorkerHandle, engine: Engine, wait_for_socket: Callable[[WorkerHandle], None]
+    ) -> None:
+        """wait_for_socket: sees to it that what could not be sent to the worker yet will be."""
         self.handle = handle
+        self._engine = engine
+        self.wait_for_socket = wait_for_socket
         self.refs: dict[bytes, list[Any]] = {}  # by id: the entry, and how often it is held
         self.functions: dict[int, tuple[Function, Any]] = {}  # by its key: and captured refs
         self.bindings: OrderedDict[tuple[int, bytes, int], Binding] = OrderedDict()
         self.streams: set[bytes] = set()  # ids of generator tasks that it reads
-        self.waits: dict[int, Wait] = {}  # by request
+        self.open: dict[int, OpenQuestion] = {}  # by request
         self.blocking: dict[int, set[int]] = {}  # by seq: requests that have to wait
 
+    def reply(self, request: int, body: Any) -> None:
+        """Answer a question of the worker, if it lives. body: what marshal takes."""
+        if not self.handle.closed:
+            self.handle.reply(request, body)
+            self.wait_for_socket(self.handle)
+
+    def entry(self, identifier: bytes) -> ObjectEntry:
+        """Return the entry of an object that the worker names."""
+        held = self.refs.get(identifier)
+        entry: ObjectEntry = self._engine.adopt(identifier) if held is None else held[0]
+        return entry
+
+    def contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
+        """Return refs to what a serialized value contains refs to."""
+        found = contained_ids(value) if isinstance(value, bytes) else value.contained_ids()
+        return [ObjectRef(self._engine.adopt(each)) for each in found]
+
     def hold(self, identifier: bytes, entry: ObjectEntry) -> None:
-        """It has a ref to this."""
+        """Note that the worker has one ref more to this."""
         held = self.refs.get(identifier)
         if held is None:
             self.refs[identifier] = [entry, 1]
@@ -70,34 +98,12 @@ class Guest:
             held[1] += 1
 
     def let_go(self, identifier: bytes) -> None:
-        """It has one ref less to this."""
+        """Note that the worker has one ref less to this."""
         held = self.refs.get(identifier)
         if held is not None:
             held[1] -= 1
             if not held[1]:
                 del self.refs[identifier]
-
-
-class SessionRequests:
-    """What all questions need."""
-
-    _engine: Engine
-    wait_for_socket: Callable[[WorkerHandle], None]
-
-    def _reply(self, guest: Guest, request: int, body: Any) -> None:
-        if not guest.handle.closed:
-            guest.handle.reply(request, body)
-            self.wait_for_socket(guest.handle)
-
-    def _entry(self, guest: Guest, identifier: bytes) -> ObjectEntry:
-        held = guest.refs.get(identifier)
-        entry: ObjectEntry = self._engine.adopt(identifier) if held is None else held[0]
-        return entry
-
-    def _contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
-        """Refs to what a serialized value contains refs to."""
-        found = contained_ids(value) if isinstance(value, bytes) else value.contained_ids()
-        return [ObjectRef(self._engine.adopt(each)) for each in found]
 
 
 def pickled(error: BaseException) -> bytes:
@@ -107,10 +113,3 @@ def pickled(error: BaseException) -> bytes:
     except Exception as problem:  # noqa: BLE001 - whatever a foreign __reduce__ may raise
         text = f"The error of a task could not be sent to another one ({problem!r}): {error!r}"
         return dumps(RaySystemError(text))
-
-
-def stop_waiting(wait: Wait) -> None:
-    """Let nothing that was waited for end this wait."""
-    for entry, hit in wait.hits:
-        entry.drop_waiter(hit)
-    wait.hits.clear()

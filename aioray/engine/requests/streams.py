@@ -8,27 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..objects.lineage import entries_of
-from .session import Guest, Wait
-from .waits import WaitRequests
+from .session import OpenQuestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.model import Task
-    from ..processes.handle import WorkerHandle
-    from ..processes.inbound import Yielded
+    from ...shared.asks import AbandonStream, ItemsRead, MayYield
+    from ..engine import Engine
+    from ..processes.inbound import Asked, Yielded
+    from .session import WorkerSession
+    from .waits import WaitRequests
 
 __all__ = ["StreamRequests"]
 
 
-class StreamRequests(WaitRequests):
-    """Items of generators."""
+class StreamRequests:
+    """Takes in what generators yield, and holds them up as long as nobody reads that."""
 
-    _guests: dict[int, Guest]
-    _running: Callable[[int, int], Task | None]
+    def __init__(
+        self, engine: Engine, waits: WaitRequests, running: Callable[[int, int], Task | None]
+    ) -> None:
+        self._engine = engine
+        self._waits = waits
+        self._running = running
 
-    def _yielded(self, guest: Guest, item: Yielded) -> None:
-        task = self._running(guest.handle.id, item.seq)
+    def yielded(self, session: WorkerSession, item: Yielded) -> None:
+        """Store an item of a generator, or note how many there were."""
+        task = self._running(session.handle.id, item.seq)
         if task is None:
             return  # it was given up
         if task.stream is None:
@@ -41,30 +48,32 @@ class StreamRequests(WaitRequests):
         else:
             task.stream.add(item.number, lambda entry: self._engine.store(entry, item.value))
 
-    def _more(self, guest: Guest, seq: int, request: int, count: int) -> None:
-        task = self._running(guest.handle.id, seq)
-        if task is None or task.stream is None or task.stream.may_yield(count):
-            self._reply(guest, request, None)
+    def may_yield(self, session: WorkerSession, ask: MayYield, asked: Asked) -> None:
+        """Reply when a generator may go on: it is to be ahead of its readers by so much only."""
+        task = self._running(session.handle.id, asked.seq)
+        if task is None or task.stream is None or task.stream.may_yield(ask.yielded):
+            session.reply(asked.request, None)
             return
-        wait = Wait(seq, request, [], 1, wants_values=False)
-        self._begin(guest, wait, [])
+        question = OpenQuestion(asked.seq, asked.request, [], 1, wants_values=False)
+        self._waits.begin(session, question, [])
 
         def go_on() -> None:
-            if guest.waits.get(request) is wait:
-                self._finish(guest, wait, look=False)
+            if session.open.get(asked.request) is question:
+                self._waits.finish(session, question, look=False)
 
-        task.stream.pause(count, go_on)
+        task.stream.pause(ask.yielded, go_on)
 
-    def let_yield(self, handle: WorkerHandle, seq: int) -> None:
+    def let_yield(self, session: WorkerSession, seq: int) -> None:
         """Let a generator go on that waits to be read: it is to find that it is cancelled."""
-        guest = self._guests.get(handle.id)
-        for wait in () if guest is None else tuple(guest.waits.values()):
-            if wait.seq == seq and not wait.entries:  # it is no GET, nor WAIT
-                self._finish(guest, wait, look=False)  # type: ignore[arg-type]
+        for question in tuple(session.open.values()):
+            if question.seq == seq and not question.entries:  # it is no Get, nor Wait
+                self._waits.finish(session, question, look=False)
 
-    def _consumed(self, _guest: Guest, _seq: int, _request: int, task: bytes, count: int) -> None:
-        self._engine.consume(task, count)
+    def items_read(self, _session: WorkerSession, ask: ItemsRead, _asked: Asked) -> None:
+        """Note how many items of a generator task have been read."""
+        self._engine.consume(ask.task, ask.number)
 
-    def _abandon(self, guest: Guest, _seq: int, _request: int, task: bytes) -> None:
-        guest.streams.discard(task)
-        self._engine.abandon(task)
+    def abandon(self, session: WorkerSession, ask: AbandonStream, _asked: Asked) -> None:
+        """Note that nobody reads a generator task any more."""
+        session.streams.discard(ask.task)
+        self._engine.abandon(ask.task)

@@ -17,41 +17,43 @@ from ...core.events import (
 )
 from ...shared import ids
 from ..objects.store import Stored
-from .session import Guest, SessionRequests, Wait, pickled, stop_waiting
+from .session import OpenQuestion, pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.events import Event
     from ...core.model import Task
+    from ...shared.asks import AnswerNow, Forget, Get, Wait
+    from ..processes.inbound import Asked
     from ..tasks.actors import Actors
     from ..tasks.submission import Submission
+    from .session import WorkerSession
 
 __all__ = ["WaitRequests"]
 
 
-class WaitRequests(SessionRequests):
-    """What workers wait for."""
+class WaitRequests:
+    """Answers as soon as what is asked for is there, or as far as it is."""
 
-    _submission: Submission
-    _actors: Actors
-    _feed: Callable[[Event | functools.partial[None]], None]
-
-    def _get(
+    def __init__(
         self,
-        guest: Guest,
-        seq: int,
-        request: int,
-        identifiers: list[bytes],
-        look: bool,
-        holds: bool = False,
+        submission: Submission,
+        actors: Actors,
+        feed: Callable[[Event | functools.partial[None]], None],
     ) -> None:
-        entries = [self._entry(guest, found) for found in identifiers]
-        self._give(guest, seq, request, entries, look=look, holds=holds)
+        self._submission = submission
+        self._actors = actors
+        self._feed = feed
+
+    def get(self, session: WorkerSession, ask: Get, asked: Asked) -> None:
+        """Reply with values, as soon as all are at hand or one has failed."""
+        entries = [session.entry(found) for found in ask.identifiers]
+        self._give(session, asked.seq, asked.request, entries, look=ask.look, holds=ask.holds)
 
     def _give(
         self,
-        guest: Guest,
+        session: WorkerSession,
         seq: int,
         request: int,
         entries: list[ObjectEntry],
@@ -63,103 +65,115 @@ class WaitRequests(SessionRequests):
         pending = [entry for entry in entries if not entry.at_hand]
         failed = any(isinstance(entry.outcome, StoredFailure) for entry in entries)
         if look or failed or not pending:
-            body = [self._value(guest, request, entry) for entry in entries]
-            self._reply(guest, request, body)
+            body = [self._value(session, request, entry) for entry in entries]
+            session.reply(request, body)
             return
-        wait = Wait(seq, request, entries, len(pending), wants_values=True, holds=holds)
-        self._begin(guest, wait, pending)
+        question = OpenQuestion(seq, request, entries, len(pending), wants_values=True, holds=holds)
+        self.begin(session, question, pending)
 
-    def _wait(
-        self,
-        guest: Guest,
-        seq: int,
-        request: int,
-        identifiers: list[bytes],
-        count: int,
-        look: bool,
-        holds: bool = False,
-    ) -> None:
-        entries = [self._entry(guest, found) for found in identifiers]
+    def wait(self, session: WorkerSession, ask: Wait, asked: Asked) -> None:
+        """Reply which objects are ready, as soon as there are enough."""
+        entries = [session.entry(found) for found in ask.identifiers]
         pending = [entry for entry in entries if entry.outcome is None]
-        missing = count - (len(entries) - len(pending))
-        if look or missing <= 0:
-            self._reply(guest, request, [entry.outcome is not None for entry in entries])
+        missing = ask.num_returns - (len(entries) - len(pending))
+        if ask.look or missing <= 0:
+            session.reply(asked.request, [entry.outcome is not None for entry in entries])
             return
-        wait = Wait(seq, request, entries, missing, wants_values=False, holds=holds)
-        self._begin(guest, wait, pending)
+        question = OpenQuestion(
+            asked.seq, asked.request, entries, missing, wants_values=False, holds=ask.holds
+        )
+        self.begin(session, question, pending)
 
-    def _begin(self, guest: Guest, wait: Wait, pending: list[ObjectEntry]) -> None:
-        """Answer later, and let the scheduler know that there is waiting."""
-        guest.waits[wait.request] = wait
-        blocking = guest.blocking.setdefault(wait.seq, set())
+    def begin(
+        self, session: WorkerSession, question: OpenQuestion, pending: list[ObjectEntry]
+    ) -> None:
+        """Answer a question later, and let the scheduler know that a worker waits."""
+        session.open[question.request] = question
+        blocking = session.blocking.setdefault(question.seq, set())
         if not blocking:
-            self._feed(WorkerBlocked(guest.handle.id, wait.seq))
-        blocking.add(wait.request)
+            self._feed(WorkerBlocked(session.handle.id, question.seq))
+        blocking.add(question.request)
         for entry in pending:
-            wait.hits.append((entry, functools.partial(self._hit, guest, wait, entry)))
-        for entry, hit in tuple(wait.hits):
-            if guest.waits.get(wait.request) is wait:  # none before has ended it
+            question.hits.append((entry, functools.partial(self._hit, session, question, entry)))
+        for entry, hit in tuple(question.hits):
+            if session.open.get(question.request) is question:  # none before has ended it
                 entry.add_waiter(hit)
-        if wait.holds and self._actors.exist() and guest.waits.get(wait.request) is wait:
-            wait.told = True
+        if (
+            question.holds
+            and self._actors.exist()
+            and session.open.get(question.request) is question
+        ):
+            question.told = True
             tasks = [task for task in map(self._task_of, pending) if task is not None]
-            self._feed(AttemptWaits(guest.handle.id, wait.seq, tasks))
+            self._feed(AttemptWaits(session.handle.id, question.seq, tasks))
 
     def _task_of(self, entry: ObjectEntry) -> Task | None:
-        """The task that an entry waits for, if it is known."""
+        """Return the task that an entry waits for, if it is known."""
         if entry.task is None and entry.index >= ids.SIGNAL_INDEX:
             stream = self._submission.streams.get(entry.binary()[: ids.TASK_ID_SIZE])
             return None if stream is None else stream.task
         task: Task | None = entry.task
         return task
 
-    def _hit(self, guest: Guest, wait: Wait, entry: ObjectEntry) -> None:
-        """One that was waited for has its outcome."""
-        if guest.waits.get(wait.request) is not wait:
+    def _hit(self, session: WorkerSession, question: OpenQuestion, entry: ObjectEntry) -> None:
+        """Note that an object that was waited for has its outcome."""
+        if session.open.get(question.request) is not question:
             return
-        wait.left -= 1
-        if wait.left <= 0 or (wait.wants_values and isinstance(entry.outcome, StoredFailure)):
-            self._finish(guest, wait, look=False)
+        question.left -= 1
+        if question.left <= 0 or (
+            question.wants_values and isinstance(entry.outcome, StoredFailure)
+        ):
+            self.finish(session, question, look=False)
 
-    def _look(self, guest: Guest, _seq: int, _request: int, asked: int) -> None:
-        wait = guest.waits.get(asked)
-        if wait is not None:  # else the reply is on its way
-            self._finish(guest, wait, look=True)
+    def answer_now(self, session: WorkerSession, ask: AnswerNow, _asked: Asked) -> None:
+        """Answer an open question as things stand."""
+        question = session.open.get(ask.request)
+        if question is not None:  # else the reply is on its way
+            self.finish(session, question, look=True)
 
-    def _forget(self, guest: Guest, _seq: int, _request: int, asked: int) -> None:
-        guest.handle.loans.end_reply(asked)
-        wait = guest.waits.get(asked)
-        if wait is not None:
-            self._end(guest, wait)
+    def forget(self, session: WorkerSession, ask: Forget, _asked: Asked) -> None:
+        """Forget a question, or take back what its reply has given."""
+        session.handle.loans.end_reply(ask.request)
+        question = session.open.get(ask.request)
+        if question is not None:
+            self._end(session, question)
 
-    def _finish(self, guest: Guest, wait: Wait, *, look: bool) -> None:
-        self._end(guest, wait)
-        if wait.wants_values:
+    def finish(self, session: WorkerSession, question: OpenQuestion, *, look: bool) -> None:
+        """Answer what can be answered now. look: all of it, whatever there is."""
+        self._end(session, question)
+        if question.wants_values:
             # One that was at hand may be on disk, or lost, by now: then it is waited for again.
-            self._give(guest, wait.seq, wait.request, wait.entries, look=look, holds=wait.holds)
+            self._give(
+                session,
+                question.seq,
+                question.request,
+                question.entries,
+                look=look,
+                holds=question.holds,
+            )
         else:
-            found = [entry.outcome is not None for entry in wait.entries]
-            self._reply(guest, wait.request, found)
+            found = [entry.outcome is not None for entry in question.entries]
+            session.reply(question.request, found)
 
-    def _end(self, guest: Guest, wait: Wait) -> None:
-        """Nobody waits for this any more."""
-        del guest.waits[wait.request]
-        stop_waiting(wait)
-        if wait.told:
-            self._feed(AttemptWaits(guest.handle.id, wait.seq, ()))
-        blocking = guest.blocking[wait.seq]
-        blocking.discard(wait.request)
+    def _end(self, session: WorkerSession, question: OpenQuestion) -> None:
+        """End a question, whether it was answered or not."""
+        del session.open[question.request]
+        question.stop()
+        if question.told:
+            self._feed(AttemptWaits(session.handle.id, question.seq, ()))
+        blocking = session.blocking[question.seq]
+        blocking.discard(question.request)
         if not blocking:
-            del guest.blocking[wait.seq]
-            self._feed(WorkerUnblocked(guest.handle.id, wait.seq))
+            del session.blocking[question.seq]
+            self._feed(WorkerUnblocked(session.handle.id, question.seq))
 
-    def _value(self, guest: Guest, request: int, entry: ObjectEntry) -> Any:
-        """What a reply says of one: the value, where it lies, the error, or nothing yet."""
+    def _value(self, session: WorkerSession, request: int, entry: ObjectEntry) -> Any:
+        """Return what a reply says of one: the value, where it lies, the error, or nothing yet."""
         outcome = entry.outcome
         if type(outcome) is bytes:
             return outcome
         if isinstance(outcome, StoredFailure):
             return [pickled(outcome.exception())]
         if isinstance(outcome, Stored) and outcome.at_hand:
-            return guest.handle.loans.lend_to_reply(request, outcome)
+            return session.handle.loans.lend_to_reply(request, outcome)
         return None

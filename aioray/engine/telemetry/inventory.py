@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ...client.protocol import Client
     from ...core.model import Task
-    from ..requests.session import Guest
+    from ..requests.session import WorkerSession
 
 __all__ = ["list_objects"]
 
@@ -39,13 +39,13 @@ SLICE = 1_000  # rows made at once
 def list_objects(
     client: Client,
     unfinished: Collection[Task],
-    guests: Iterable[Guest],
+    sessions: Iterable[WorkerSession],
     pinned: Collection[ObjectEntry],
     place: Callable[[ObjectEntry], str],
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in slices; what changes meanwhile may be seen or not.
 
-    client: the engine. unfinished: its tasks without an outcome. guests: its workers. pinned:
+    client: the engine. unfinished: its tasks without an outcome. sessions: its workers. pinned:
     entries that are kept for the session. place: where a value was made.
     """
     entries, refs = _known_to_collector(client)
@@ -60,7 +60,7 @@ def list_objects(
     kept = {id(entry) for entry in pinned}
     in_workers: set[int] = set()
     rows: list[dict[str, Any]] = []
-    for row, entry in _worker_rows(tuple(guests), entries, place):
+    for row, entry in _worker_rows(tuple(sessions), entries, place):
         in_workers.add(id(entry))
         rows.append(row)
         if len(rows) == SLICE:
@@ -136,20 +136,22 @@ def _held_in(held: Any) -> Iterator[tuple[ObjectEntry, ObjectRef[Any] | None]]:
 
 
 def _worker_rows(
-    guests: Iterable[Guest], entries: list[ObjectEntry], place: Callable[[ObjectEntry], str]
+    sessions: Iterable[WorkerSession],
+    entries: list[ObjectEntry],
+    place: Callable[[ObjectEntry], str],
 ) -> Iterator[tuple[dict[str, Any], ObjectEntry]]:
     by_extent = {
         id(entry.outcome.extent): entry
         for entry in entries
         if type(entry.outcome) is Stored and entry.outcome.extent is not None
     }
-    for guest in guests:
-        pid = guest.handle.pid or 0
-        for extent in guest.handle.loans.extents():
+    for session in sessions:
+        pid = session.handle.pid or 0
+        for extent in session.handle.loans.extents():
             entry = by_extent.get(id(extent))
             if entry is not None:
                 yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0, place), entry
-        for identifier, (entry, count) in list(guest.refs.items()):
+        for identifier, (entry, count) in list(session.refs.items()):
             kind = "ACTOR_HANDLE" if ids.is_actor(identifier) else "LOCAL_REFERENCE"
             yield _row(entry, kind, "WORKER", pid, count, place), entry
 

@@ -118,9 +118,9 @@ class Outlook:
         yield from self._recorder.live(unfinished, running, answer["tasks"])
         if with_objects:
             answer["objects"] = []
-            guests = [self._requests.guest(handle) for handle in self._crew.handles()]
+            sessions = [self._requests.session(handle) for handle in self._crew.handles()]
             unfinished = core.unfinished_tasks()
-            for some in list_objects(engine, unfinished, guests, self._pinned, self._sites.place):
+            for some in list_objects(engine, unfinished, sessions, self._pinned, self._sites.place):
                 answer["objects"] += some
                 yield
 

@@ -16,7 +16,8 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ...client.current import Running, running
-from ...shared.wire import STREAMING, Ask, Role, Status
+from ...shared.asks import MayYield
+from ...shared.wire import STREAMING, Role, Status
 from ..objects import Use
 from .host import Host
 
@@ -259,7 +260,7 @@ class _Lane:
         def found(_request: int, _body: Any) -> None:
             loop.call_soon_threadsafe(there_is.set)
 
-        request = channel.begin(seq, Ask.MORE, count, watcher=found)
+        request = channel.begin(seq, MayYield(count), watcher=found)
         try:
             await there_is.wait()
         except BaseException:
