@@ -85,8 +85,10 @@ from .requests.dispatcher import Requests
 from .tasks.actors import WISHED, Actors, Known
 from .tasks.groups import Groups
 from .tasks.submission import Submission
+from .telemetry.errors import exception_builder
 from .telemetry.recorder import Recorder
-from .telemetry.reports import NODE_IP, describe, exception_builder, infeasible, starved
+from .telemetry.reports import NODE_IP, describe
+from .telemetry.shortages import infeasible, starved
 from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
 from .waiting import CancelRequests, Waits

@@ -18,7 +18,8 @@ from aioray.client.refs import StoredFailure
 from aioray.core.commands import Holding, ReportStarved
 from aioray.core.outcomes import DeathCause
 from aioray.engine.processes.output import LineReader, Printer
-from aioray.engine.telemetry.reports import ActorEnd, ActorFacts, infeasible, starved
+from aioray.engine.telemetry.actor_reports import ActorEnd, ActorFacts
+from aioray.engine.telemetry.shortages import infeasible, starved
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
 from aioray.shared.wire import OUTPUT_MARK, OUTPUT_MARK_END

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ...shared.ids import FIRST_ITEM
-from ..telemetry.reports import unreconstructable
+from ..telemetry.errors import unreconstructable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

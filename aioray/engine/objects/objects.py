@@ -16,7 +16,7 @@ from ...client.refs import ObjectEntry, StoredFailure
 from ...core.events import ResultLost, ResultWanted, Revived
 from ...shared.arena import is_whole
 from ..processes.descriptors import Sentinel
-from ..telemetry.reports import unreconstructable
+from ..telemetry.errors import unreconstructable
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
 from .store import Store, Stored, shut_down
 

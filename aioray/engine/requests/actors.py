@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
-from ..telemetry.reports import forgotten_actor
+from ..telemetry.actor_reports import forgotten_actor
 from .session import WorkerSession, pickled
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from ...shared import ids
 from ...shared.actor_exit import shutdown_seconds
 from ...shared.printable import LINES, printable
 from ...shared.wire import CREATION, Creation, Role, TaskSpec
-from ..telemetry.reports import ActorEnd, ActorFacts, Late, Stuck, exception_builder
+from ..telemetry.actor_reports import ActorEnd, ActorFacts, Late, Stuck
+from ..telemetry.errors import exception_builder
 from .submission import Binding
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from ...core.outcomes import DeathCause, FailureKind
 from ...core.states import ActorState, GroupState, TaskState
 from ...shared import ids
 from ...shared.failures import rebuild
+from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
 from .reports import (
     NODE_IP,
-    ActorEnd,
     DeathReport,
     StartReport,
     describe,
