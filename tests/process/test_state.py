@@ -14,7 +14,7 @@ import pytest
 
 import aioray
 from aioray.client import protocol as client
-from aioray.engine.telemetry import recorder
+from aioray.engine.telemetry import kinds, recorder, texts
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
 from aioray.util.state import list_actors, list_tasks, list_workers, summarize_tasks
 
@@ -343,7 +343,7 @@ def test_command_lists_sessions(drive, root):
 
 
 def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeypatch):
-    monkeypatch.setattr(recorder, "KINDS_KEPT", 3)
+    monkeypatch.setattr(kinds, "KINDS_KEPT", 3)
 
     @aioray.remote
     def ok(x):
@@ -570,10 +570,10 @@ def test_error_whose_text_is_hostile_or_endless_has_its_row(monkeypatch):
     def leave():
         raise SystemExit(3)
 
-    finish = recorder._with_text
+    finish = texts.with_text
     assert finish((1, leave)) == (1, "SystemExit while the error was shown")
     assert finish((1, lambda: "text")) == (1, "text")
-    monkeypatch.setattr(recorder, "LONGEST_TEXT", 10)
+    monkeypatch.setattr(texts, "LONGEST_TEXT", 10)
     assert finish((1, lambda: "x" * 25)) == (1, "xxxxxxxxxx… (15 characters more)")
 
 

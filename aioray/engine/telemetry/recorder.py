@@ -13,17 +13,15 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ...client.environments import WorkerEnvironment
-from ...core.devices import UNIT
 from ...core.outcomes import DeathCause, FailureKind
-from ...core.states import ActorState, GroupState, TaskState
+from ...core.states import ActorState, GroupState
 from ...shared import ids
-from ...shared.failures import rebuild
 from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
+from .kinds import amounts, fields
+from .live import Live
 from .reports import (
     NODE_IP,
     DeathReport,
@@ -31,10 +29,11 @@ from .reports import (
     describe,
     error_type,
 )
+from .texts import text_of, text_of_error, with_text
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ...client.refs import StoredFailure
     from ...core.groups import Group
@@ -47,17 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
-SLICE = 1_000  # tasks told in one go
-LONGEST_TEXT = 1_000_000  # characters of an error that are kept
-_QUEUED = "PENDING_NODE_ASSIGNMENT"
-_STATES = {
-    TaskState.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
-    TaskState.PENDING_NODE_ASSIGNMENT: _QUEUED,
-    TaskState.BACKOFF: _QUEUED,
-    TaskState.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
-}
-_WORKING = ("IDLE", "BUSY")
 _DEATHS = {
     DeathCause.WORKER_DIED: "WORKER_DIED",
     DeathCause.TOO_OFTEN: "WORKER_DIED",
@@ -75,7 +63,7 @@ _log_instead_of_raising = log_instead_of_raising(
 )
 
 
-class Recorder:
+class Recorder(Live):
     """What one engine tells. On the engine's thread, but where it says otherwise."""
 
     def __init__(
@@ -102,7 +90,7 @@ class Recorder:
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
         self._leaving: set[int] = set()  # workers whose actors have ended themselves
-        keeper.finish_row = _with_text
+        keeper.finish_row = with_text
 
     def begin(self, session: Mapping[str, Any]) -> None:
         """The session begins. session: what is known of it as a whole."""
@@ -187,7 +175,7 @@ class Recorder:
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """This attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
-        text = functools.partial(_text_of, record)
+        text = functools.partial(text_of, record)
         self._failed(task, record, record.kind, text, self.keeper.retried)
 
     @_log_instead_of_raising
@@ -200,7 +188,7 @@ class Recorder:
             self.finished([(task, None)])  # it has done what it was to do: end its actor
             return
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
-        text = functools.partial(_text_of_error, stored.build)
+        text = functools.partial(text_of_error, stored.build)
         self._failed(task, record, failure.kind, text, self.keeper.failed)
 
     def actor_not_made(self, creation: Task) -> None:
@@ -253,56 +241,6 @@ class Recorder:
             )
         )
         self.keeper.wake()
-
-    def _identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
-        """Its kind, its label as `schema` has it, and the id of its parent."""
-        label, parent = task.label, task.parent
-        return (
-            self._kind(task),
-            label[0] if isinstance(label, tuple) else label,
-            None if parent is None else ids.task_id(self._job, parent.label),
-        )
-
-    def _kind(self, task: Task) -> int:
-        """The number of what the attempts of this task have in common with others."""
-        cls = task.scheduling_class
-        shown = "" if cls.actor is None else cls.actor.payload.repr_name
-        site = self._sites.stack(task) if self._sites.known else None
-        key = (task.function.key, task.name, cls.number, shown, site)
-        found = self._kinds.get(key)
-        if found is None:
-            if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
-                self.keeper.forget_kinds(self._old_kinds)
-                self._old_kinds = self._last_kind
-                self._kinds.clear()
-            facts = self._facts(task)
-            self._last_kind = found = self._kinds[key] = self._last_kind + 1
-            self.keeper.add_kind(found, facts)
-        return found
-
-    def _facts(self, task: Task) -> dict[str, Any]:
-        cls = task.scheduling_class
-        actor = task.actor or cls.actor
-        known: Known | None = None if actor is None else actor.payload
-        sort, name, function = "NORMAL_TASK", task.name, task.function.name
-        if task.actor is not None:
-            sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]
-        elif actor is not None:
-            sort = "ACTOR_TASK"
-            if known.repr_name and name == function:  # type: ignore[union-attr]
-                name = f"{known.repr_name}.{name.rpartition('.')[2]}"  # type: ignore[union-attr]
-        return {
-            "name": name,
-            "type": sort,
-            "func_or_class_name": function,
-            "actor_id": None if known is None else known.facts.actor_id,
-            "creation": known.label.hex() if known is not None and task.actor is None else None,
-            "required_resources": _amounts(cls.demand),
-            "placement_group_id": None if cls.group is None else cls.group.key,
-            "runtime_env": _fields(cls.environment),
-            "label_selector": None,
-            "call_site": self._sites.stack(task),
-        }
 
     # ------------------------------------------------------------ workers
 
@@ -422,8 +360,8 @@ class Recorder:
             "node_id": None,  # until it is placed
             "pid": None,
             "ray_namespace": facts.namespace,
-            "serialized_runtime_env": _fields(definition.environment),
-            "required_resources": _amounts(definition.demand),
+            "serialized_runtime_env": fields(definition.environment),
+            "required_resources": amounts(definition.demand),
             "death_cause": None,
             "is_detached": definition.detached,
             "placement_group_id": known.group or None,
@@ -468,105 +406,6 @@ class Recorder:
 
     # ------------------------------------------------------------ what has not ended
 
-    def live(
-        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]], rows: list[Any]
-    ) -> Iterator[None]:
-        """Append a row for every task that has not ended, with pauses.
-
-        running: by id of a worker, the attempt that it works on and since when. A row is as in
-        `schema.ATTEMPT_COLUMNS` up to `started`, and the state; ids are hexadecimal.
-        """
-        for count, task in enumerate(tasks):
-            if count % SLICE == SLICE - 1:
-                yield
-            row = self._live_row(task, running)
-            if row is not None:
-                label, parent = row[1], row[3]
-                row[1] = label.hex() if type(label) is bytes else label
-                row[3] = None if parent is None else parent.hex()
-                rows.append(row)
-
-    def running(self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]) -> list[Any]:
-        """The rows of those of these tasks that are running, as in `schema.ATTEMPT_COLUMNS`."""
-        rows = [self._live_row(task, running) for task in tasks]
-        return [[*row[:-1], None, None, None] for row in rows if row is not None and row[-2]]
-
-    def running_tasks(
-        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
-    ) -> list[dict[str, Any]]:
-        """Those of these tasks that are running, by the names of Ray's columns; since: Unix."""
-        return [
-            {
-                "name": task.name,
-                "task_id": ids.task_id(self._job, task.label).hex(),
-                "attempt_number": task.attempt,
-                "seq": task.seq,
-                "since": row[-2],
-            }
-            for task in tasks
-            if (row := self._live_row(task, running)) is not None and row[-2]
-        ]
-
-    def figures(
-        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
-    ) -> dict[str, Counter[tuple[str, ...]]]:
-        """How many "tasks", "actors" and "workers" there are: by function or class, and state."""
-        counted: Counter[tuple[str, ...]] = Counter()
-        for task in tasks:
-            state = _STATES.get(task.state)
-            if task.worker is not None:
-                row = self._live_row(task, running)
-                state = None if row is None else row[-1]
-            if state is not None and task.scheduling_class.reserves is None:
-                counted[self.keeper.kinds[self._kind(task)]["func_or_class_name"], state] += 1
-        workers = [facts for number, facts in self._workers.items() if number]
-        return {
-            "tasks": counted,
-            "actors": Counter(
-                (facts["class_name"], facts["state"]) for facts in self._actors.values()
-            ),
-            "workers": Counter(
-                ("STARTING" if not facts["ready"] else _WORKING[facts["number"] in running],)
-                for facts in workers
-            ),
-        }
-
-    def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
-        cls = task.scheduling_class
-        state = _STATES.get(task.state)
-        if state is None or cls.reserves is not None:
-            return None  # it has ended during a pause, and is in the history
-        worker: int | None = None
-        seq: int | None = None
-        sent = started = None
-        if task.worker is not None:
-            worker, seq, sent = task.worker.id, task.seq, task.sent_at
-            at = running.get(worker)
-            if at is not None and at[0] == seq:
-                started = at[1]
-            elif cls.actor is not None and not cls.actor.ahead:
-                started = sent
-            if started is not None:
-                state = "RUNNING_IN_RAY_GET" if task.worker.blocked else "RUNNING"
-        elif state is _QUEUED and cls.actor is not None and cls.actor.worker is not None:
-            state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
-        ready = task.ready_at if task.ready_at >= task.created_at else None
-        offset = self._offset
-        kind, label, parent = self._identity(task)
-        return [
-            kind,
-            label,
-            task.attempt,
-            parent,
-            worker,
-            seq,
-            *(
-                None if at is None else at + offset
-                for at in (task.created_at, ready, sent, started)
-            ),
-            state,
-        ]
-
 
 def _worker_facts(number: int, hex_id: str, sort: str) -> dict[str, Any]:
     return {
@@ -591,44 +430,3 @@ def _is_exit(failure: Failure) -> bool:
     The call that has done so was sent, and has no record of a failed attempt.
     """
     return isinstance(failure.detail, ActorEnd) and failure.detail.cause is DeathCause.EXITED
-
-
-def _amounts(demand: Any) -> dict[str, float]:
-    return {name: amount / UNIT for name, amount in demand}
-
-
-def _fields(environment: Any) -> dict[str, Any] | None:
-    if not isinstance(environment, WorkerEnvironment):
-        return None
-    return environment.fields() or None
-
-
-def _with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row of a failed attempt, with its error as text. In the keeper's thread."""
-    *rest, tell = row
-    try:
-        text = tell()
-    except BaseException as error:  # noqa: BLE001 - a class of the user's may raise anything
-        text = f"{type(error).__name__} while the error was shown"
-    if len(text) > LONGEST_TEXT:
-        text = f"{text[:LONGEST_TEXT]}… ({len(text) - LONGEST_TEXT} characters more)"
-    return (*rest, text)
-
-
-def _text_of(record: AttemptRecord) -> str:
-    if record.kind is FailureKind.APPLICATION and isinstance(record.detail, bytes):
-        return _shown(rebuild(record.detail))
-    if isinstance(record.detail, ActorEnd):
-        return record.detail.text()
-    return describe(record)
-
-
-def _text_of_error(build: Callable[[], BaseException]) -> str:
-    return _shown(build())
-
-
-def _shown(error: BaseException) -> str:
-    from ...exceptions import RayTaskError
-
-    text = str(error)
-    return f"User exception:\n{text}" if isinstance(error, RayTaskError) else text

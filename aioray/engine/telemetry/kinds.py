@@ -1,0 +1,95 @@
+"""Tells the history once what the attempts of many tasks have in common, and numbers that.
+
+Room: engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...client.environments import WorkerEnvironment
+from ...core.devices import UNIT
+from ...shared import ids
+
+if TYPE_CHECKING:
+    from ...core.model import Task
+    from ...state.write.writer import Keeper
+    from ..tasks.actors import Known
+    from .sites import Sites
+
+__all__ = ["Kinds", "amounts", "fields"]
+
+KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
+
+
+class Kinds:
+    """The part of a recorder that knows tasks by their kind."""
+
+    keeper: Keeper
+    _job: bytes
+    _sites: Sites
+    _kinds: dict[tuple[int, str, int, str, str | None], int]
+    _last_kind: int
+    _old_kinds: int
+
+    def _identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
+        """Its kind, its label as `schema` has it, and the id of its parent."""
+        label, parent = task.label, task.parent
+        return (
+            self._kind(task),
+            label[0] if isinstance(label, tuple) else label,
+            None if parent is None else ids.task_id(self._job, parent.label),
+        )
+
+    def _kind(self, task: Task) -> int:
+        """The number of what the attempts of this task have in common with others."""
+        cls = task.scheduling_class
+        shown = "" if cls.actor is None else cls.actor.payload.repr_name
+        site = self._sites.stack(task) if self._sites.known else None
+        key = (task.function.key, task.name, cls.number, shown, site)
+        found = self._kinds.get(key)
+        if found is None:
+            if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
+                self.keeper.forget_kinds(self._old_kinds)
+                self._old_kinds = self._last_kind
+                self._kinds.clear()
+            facts = self._facts(task)
+            self._last_kind = found = self._kinds[key] = self._last_kind + 1
+            self.keeper.add_kind(found, facts)
+        return found
+
+    def _facts(self, task: Task) -> dict[str, Any]:
+        cls = task.scheduling_class
+        actor = task.actor or cls.actor
+        known: Known | None = None if actor is None else actor.payload
+        sort, name, function = "NORMAL_TASK", task.name, task.function.name
+        if task.actor is not None:
+            sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]
+        elif actor is not None:
+            sort = "ACTOR_TASK"
+            if known.repr_name and name == function:  # type: ignore[union-attr]
+                name = f"{known.repr_name}.{name.rpartition('.')[2]}"  # type: ignore[union-attr]
+        return {
+            "name": name,
+            "type": sort,
+            "func_or_class_name": function,
+            "actor_id": None if known is None else known.facts.actor_id,
+            "creation": known.label.hex() if known is not None and task.actor is None else None,
+            "required_resources": amounts(cls.demand),
+            "placement_group_id": None if cls.group is None else cls.group.key,
+            "runtime_env": fields(cls.environment),
+            "label_selector": None,
+            "call_site": self._sites.stack(task),
+        }
+
+
+def amounts(demand: Any) -> dict[str, float]:
+    """Return what is demanded, by name of the resource."""
+    return {name: amount / UNIT for name, amount in demand}
+
+
+def fields(environment: Any) -> dict[str, Any] | None:
+    """Return the fields of a runtime environment; None if it has none."""
+    if not isinstance(environment, WorkerEnvironment):
+        return None
+    return environment.fields() or None

@@ -1,0 +1,138 @@
+"""Tells what has not ended: from what there is, in slices, so that a long queue does not hold up
+the loop.
+
+Room: engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ...core.states import TaskState
+from ...shared import ids
+from .kinds import Kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ...core.model import Task
+
+__all__ = ["Live"]
+
+SLICE = 1_000  # tasks told in one go
+_QUEUED = "PENDING_NODE_ASSIGNMENT"
+_STATES = {
+    TaskState.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
+    TaskState.PENDING_NODE_ASSIGNMENT: _QUEUED,
+    TaskState.BACKOFF: _QUEUED,
+    TaskState.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
+}
+_WORKING = ("IDLE", "BUSY")
+
+
+class Live(Kinds):
+    """The part of a recorder that tells of now."""
+
+    _offset: float
+    _workers: dict[int, dict[str, Any]]
+    _actors: dict[str, dict[str, Any]]
+
+    def live(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]], rows: list[Any]
+    ) -> Iterator[None]:
+        """Append a row for every task that has not ended, with pauses.
+
+        running: by id of a worker, the attempt that it works on and since when. A row is as in
+        `schema.ATTEMPT_COLUMNS` up to `started`, and the state; ids are hexadecimal.
+        """
+        for count, task in enumerate(tasks):
+            if count % SLICE == SLICE - 1:
+                yield
+            row = self._live_row(task, running)
+            if row is not None:
+                label, parent = row[1], row[3]
+                row[1] = label.hex() if type(label) is bytes else label
+                row[3] = None if parent is None else parent.hex()
+                rows.append(row)
+
+    def running(self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]) -> list[Any]:
+        """The rows of those of these tasks that are running, as in `schema.ATTEMPT_COLUMNS`."""
+        rows = [self._live_row(task, running) for task in tasks]
+        return [[*row[:-1], None, None, None] for row in rows if row is not None and row[-2]]
+
+    def running_tasks(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
+    ) -> list[dict[str, Any]]:
+        """Those of these tasks that are running, by the names of Ray's columns; since: Unix."""
+        return [
+            {
+                "name": task.name,
+                "task_id": ids.task_id(self._job, task.label).hex(),
+                "attempt_number": task.attempt,
+                "seq": task.seq,
+                "since": row[-2],
+            }
+            for task in tasks
+            if (row := self._live_row(task, running)) is not None and row[-2]
+        ]
+
+    def figures(
+        self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
+    ) -> dict[str, Counter[tuple[str, ...]]]:
+        """How many "tasks", "actors" and "workers" there are: by function or class, and state."""
+        counted: Counter[tuple[str, ...]] = Counter()
+        for task in tasks:
+            state = _STATES.get(task.state)
+            if task.worker is not None:
+                row = self._live_row(task, running)
+                state = None if row is None else row[-1]
+            if state is not None and task.scheduling_class.reserves is None:
+                counted[self.keeper.kinds[self._kind(task)]["func_or_class_name"], state] += 1
+        workers = [facts for number, facts in self._workers.items() if number]
+        return {
+            "tasks": counted,
+            "actors": Counter(
+                (facts["class_name"], facts["state"]) for facts in self._actors.values()
+            ),
+            "workers": Counter(
+                ("STARTING" if not facts["ready"] else _WORKING[facts["number"] in running],)
+                for facts in workers
+            ),
+        }
+
+    def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
+        cls = task.scheduling_class
+        state = _STATES.get(task.state)
+        if state is None or cls.reserves is not None:
+            return None  # it has ended during a pause, and is in the history
+        worker: int | None = None
+        seq: int | None = None
+        sent = started = None
+        if task.worker is not None:
+            worker, seq, sent = task.worker.id, task.seq, task.sent_at
+            at = running.get(worker)
+            if at is not None and at[0] == seq:
+                started = at[1]
+            elif cls.actor is not None and not cls.actor.ahead:
+                started = sent
+            if started is not None:
+                state = "RUNNING_IN_RAY_GET" if task.worker.blocked else "RUNNING"
+        elif state is _QUEUED and cls.actor is not None and cls.actor.worker is not None:
+            state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
+        ready = task.ready_at if task.ready_at >= task.created_at else None
+        offset = self._offset
+        kind, label, parent = self._identity(task)
+        return [
+            kind,
+            label,
+            task.attempt,
+            parent,
+            worker,
+            seq,
+            *(
+                None if at is None else at + offset
+                for at in (task.created_at, ready, sent, started)
+            ),
+            state,
+        ]
