@@ -68,13 +68,14 @@ class Engine:
     """
 
     if not TYPE_CHECKING:
-        __slots__ = ("_client",)
+        __slots__ = ("_client", "_engine")
 
     def __init__(self, address: str | None = None, **settings: Unpack[InitSettings]) -> None:
         """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
         given: Any = settings
-        self._client = engine.Engine(address, **given)
-        if self._client.settings.loop == "thread":
+        self._engine = engine.Engine(address, **given)
+        self._client = self._engine.client
+        if self._engine.settings.loop == "thread":
             raise ValueError(
                 'an Engine lives on the event loop that it is started on: use init(loop="thread") '
                 "for one with a thread of its own"
@@ -96,7 +97,7 @@ class Engine:
 
         Raises RuntimeError if there is no running loop or the engine was started before.
         """
-        self._client.start()
+        self._engine.start()
         attach(self._client)
 
     async def shutdown(self, drain: float = 0.0) -> None:
@@ -106,10 +107,10 @@ class Engine:
         ones are interrupted, and a second later killed. Refs without an outcome raise
         EngineShutdownError.
         """
-        await self._client.shutdown(drain)
+        await self._engine.shutdown(drain)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._engine.__aenter__()
         attach(self._client)
         return self
 
@@ -119,11 +120,11 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._client.__aexit__(kind, error, traceback)
+        await self._engine.__aexit__(kind, error, traceback)
 
     def activate(self) -> AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""
-        return self._client.activate()
+        return self._engine.activate()
 
     @property
     def session(self) -> str:
@@ -137,7 +138,7 @@ class Engine:
 
     def pids(self) -> list[int]:
         """The process ids of the template and of the workers, for monitoring."""
-        return self._client.pids()
+        return self._engine.pids()
 
     if not TYPE_CHECKING:
         get = _with_engine(objects.get, on_refs=True)

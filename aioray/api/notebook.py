@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..engine.engine import Engine
+    from ..engine.client import DriverClient
 
 __all__ = [
     "at_prompt",
@@ -27,7 +27,7 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-_attached: weakref.WeakSet[Engine] = weakref.WeakSet()
+_attached: weakref.WeakSet[DriverClient] = weakref.WeakSet()
 _shells: weakref.WeakSet[Any] = weakref.WeakSet()  # that call the hooks below
 
 
@@ -68,12 +68,12 @@ def _shell() -> Any:
     return None if get_ipython is None else get_ipython()
 
 
-def attach(engine: Engine) -> None:
-    """Let cells have what the workers of this engine print. Does nothing outside of notebooks."""
+def attach(client: DriverClient) -> None:
+    """Let cells have what the workers of an engine print. Does nothing outside of notebooks."""
     shell = kernel_shell()
     if shell is None:
         return
-    _attached.add(engine)
+    _attached.add(client)
     _cell_begins()
     if shell not in _shells:
         _shells.add(shell)
@@ -88,8 +88,8 @@ def _cell_begins(*_about: Any) -> None:
 
 
 def _cell_ends(*_result: Any) -> None:
-    for engine in list(_attached):
-        if engine.closed:
-            _attached.discard(engine)
+    for client in list(_attached):
+        if client.closed:
+            _attached.discard(client)
         else:
-            engine.flush_output()
+            client.flush_output()

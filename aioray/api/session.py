@@ -159,10 +159,10 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             raise
         _session.engine = engine
         _session.has_ended = False
-        registry.default = engine
+        registry.default = engine.client
         if "IPython" in sys.modules:
-            notebook.attach(engine)
-        return _context(engine)
+            notebook.attach(engine.client)
+        return _context(engine.client)
 
 
 def _lives_in_running_loop(loop: str) -> bool:
@@ -371,7 +371,8 @@ def end_at_exit() -> None:
     keep_quiet()
     own, thread = _session.engine, _session.thread
     _session.engine = _session.thread = None
-    engines: list[Any] = [client for client in registry.by_job.values() if client.loop is not None]
+    loaded = sys.modules.get("aioray.engine.engine")  # else there was none
+    engines: list[Engine] = [] if loaded is None else loaded.open_engines()
     if own is not None and own not in engines:
         engines.append(own)
     for engine in engines:

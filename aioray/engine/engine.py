@@ -14,23 +14,18 @@ loop's owner cancels everything, and then kills what is left at once.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import logging
 import marshal
-import os
 import pickle
 import random
-import threading
 import time
-import uuid
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..client.awaiting import get_running_loop
-from ..client.call_sites import recorder
 from ..client.generators import DynamicObjectRefGenerator
 from ..client.protocol import activate, registry
 from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
@@ -48,7 +43,6 @@ from ..core.commands import (
 )
 from ..core.devices import UNIT
 from ..core.events import (
-    GroupRemoved,
     ResultLost,
     ResultWanted,
     ShutdownRequested,
@@ -63,56 +57,55 @@ from ..core.outcomes import (
     Passage,
 )
 from ..core.scheduler import Scheduler
-from ..core.states import GroupState
 from ..exceptions import RaySystemError
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
 from ..shared.printable import printable
 from ..shared.serialization import dump, load
 from ..shared.startup_hook import run_startup_hook
-from ..state.folders import SessionFolder, new_name, root_folder
+from ..state.folders import SessionFolder, root_folder
 from ..state.write.writer import Keeper
+from .client import DriverClient
 from .mailbox import Mailbox
-from .objects.entries import Entries, no_value
+from .objects.entries import no_value
 from .objects.lineage import entries_of
 from .objects.objects import Objects
 from .objects.spill import SpillFolder
 from .objects.store import Stored
 from .processes.descriptors import DescriptorsClosedError, leak
-from .processes.output import FLUSH_SECONDS
 from .processes.pool import Crew
 from .requests.dispatcher import Requests
-from .tasks.actors import WISHED, Actors, Known
-from .tasks.groups import Groups
-from .tasks.submission import Submission
+from .tasks.actors import WISHED, Known
 from .telemetry.errors import exception_builder
+from .telemetry.questions import in_whole_units
 from .telemetry.recorder import Recorder
 from .telemetry.reports import NODE_IP, describe
 from .telemetry.shortages import infeasible, starved
-from .telemetry.sites import watch
 from .telemetry.snapshot import Outlook
-from .waiting import CancelRequests, Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from ..client.protocol import Call
-    from ..core.devices import Demand
-    from ..core.groups import Group
-    from ..core.model import SchedulingClass, Task
-    from ..state.read.sessions import Session
-    from ..state.write.writer import Listener
+    from ..core.model import Task
     from .objects.streams import Stream
     from .processes.boot import Boot
-    from .telemetry.reports import WorkerName
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "open_engines"]
 
 logger = logging.getLogger("aioray")
 
 NONE = pickle.dumps(None, 5)
+
+_open: dict[DriverClient, Engine] = {}
+
+
+def open_engines() -> list[Engine]:
+    """Return the engines of this process that were started and have not ended."""
+    return list(_open.values())
+
+
 FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
 
 
@@ -141,62 +134,38 @@ class Engine:
         if not isinstance(address, InitOptions):
             address = parse_init_options(address, settings)
         self.settings: InitOptions = address
-        self.namespace = self.settings.namespace or str(uuid.uuid4())
-        self.node_id = ids.random_id().hex()
-        self.session = new_name()
-        self.folder = SessionFolder(root_folder(self.settings.temp_dir), self.session)
-        self.job = b""
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._totals = {
+        totals = {
             **dict(self.settings.capacity),
             f"node:{NODE_IP}": UNIT,
             "node:__internal_head__": UNIT,
         }
         self._core = Scheduler(
-            self._totals,
+            totals,
             random.Random(self.settings.retry_seed),
             devices=self.settings.devices,
         )
         self._mailbox = Mailbox(
             self._core, self.clock, fail=self._fail, close=self._close, let_go=self._abandon
         )
-        self._groups = Groups(
-            self._core, self.node_id, self.settings.labels or {}, self._scheduling_state
+        self._unix_offset = time.time() - time.monotonic()
+        self.client = client = DriverClient(
+            self.settings, self._core, self._mailbox, totals, self._unix_offset, self.disown
         )
-        self._submission = Submission(self, self.settings.runtime_env, self._groups.class_for)
-        self._actors = Actors(self, self._mailbox.feed, self._mailbox.post, self._name_of)
-        self._submission.actors = self._actors
-        self._entries = entries = Entries(self, self._mailbox, self._submission.streams)
-        self.put, self.fetch, self.lose, self.look = (
-            entries.put, entries.fetch, entries.lose, entries.look,
-        )  # fmt: skip
-        self.export, self.pin, self.adopt, self.new_entry = (
-            entries.export, entries.pin, entries.adopt, entries.new_entry,
-        )  # fmt: skip
-        self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
-        self._waits = waits = Waits(self, self._mailbox, entries.look)
-        self.get, self.wait = waits.get, waits.wait
-        self.when_ready, self.forget = waits.when_ready, waits.forget
-        self._cancels = CancelRequests(self, self._mailbox)
-        self.cancel = self._cancels.ask
-        site = recorder(os.environ)
-        if site is not None:
-            watch(self, self._submission, self._submission.sites, site)
-        self.runtime_env = self._submission.environment.fields()
+        self.session = client.session
+        self._folder = client.questions.folder
+        self._submission = client.submission
         self._crew: Crew | None = None
         self._requests_of_tasks: Requests | None = None
         self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
-        self._outlook: Outlook | None = None
         self._activation: Any = None
-        self._unix_offset = time.time() - time.monotonic()
         self._mailbox.orders = {
             ResolveValues: self._do_resolve_values,
             ResolveFailure: self._do_resolve_failure,
             Revive: self._do_revive,
-            ReportCancel: self._cancels.report,
+            ReportCancel: client.cancels.report,
             ReportRetry: self._do_report_retry,
             ReportOrphans: self._do_report_orphans,
             ReportActor: self._do_report_actor,
@@ -220,7 +189,6 @@ class Engine:
         if self.loop is not None:
             raise RuntimeError("This engine was started before. Make a new Engine.")
         linux.fill_standard_descriptors()  # they may have been closed since the import
-        self.loop = loop
         self._mailbox.begin(loop, owns_thread=owns_thread)
         try:
             self._begin(loop, boot)
@@ -229,20 +197,20 @@ class Engine:
             raise
 
     def _begin(self, loop: asyncio.AbstractEventLoop, boot: Boot | None) -> None:
-        self.job = ids.job_id(registry.free_job_number())
+        client, feed, post = self.client, self._mailbox.feed, self._mailbox.post
+        job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
         identity: dict[str, Any] = {
-            "job": self.job.hex(),
-            "node_id": self.node_id,
-            "session": self.session,
-            "namespace": self.namespace,
+            "job": job.hex(),
+            "node_id": client.node_id,
+            "session": client.session,
+            "namespace": client.namespace,
         }
-        self._groups.job = self.job
         spill_directory = self.settings.spill_directory
         folder = SpillFolder(
             SessionFolder(root_folder(spill_directory), self.session)
             if spill_directory
-            else self.folder,
+            else self._folder,
             self.settings.disk_capacity_threshold,
         )
         config = self.settings.logging_config
@@ -255,41 +223,42 @@ class Engine:
                 list(config.additional_log_standard_attrs),
             )
             logging_config.apply(*identity["logging"])
-        identity["folder"] = self.folder.path
+        identity["folder"] = self._folder.path
         identity["objects"] = folder.path
         if self.settings.tracing_startup_hook:
             run_startup_hook(self.settings.tracing_startup_hook)
             identity["tracing_startup_hook"] = self.settings.tracing_startup_hook
+        objects = self._objects = Objects(loop, self.settings, folder, client, feed, post)
+        client.begin(loop, job, objects)
         if registry.traces or self.settings.tracing_startup_hook:
-            self.trace()
-        objects = Objects(loop, self.settings, folder, self, self._mailbox.feed, self._mailbox.post)
-        self._objects = self._submission.objects = self._entries.objects = objects
+            client.trace()
         self._mailbox.sentinel = objects.sentinel
         requests = self._requests_of_tasks = Requests(
-            self,
-            self._submission,
+            client,
+            client.submission,
             objects,
-            self._actors,
-            self._mailbox.feed,
+            client.actors,
+            feed,
             self._core.task_in_flight,
             self._core.submitter,
             self._core.expects,
         )
-        self._crew = self.crew_class(
-            loop, self._mailbox.feed, self.settings, identity, objects, requests, boot
+        self._crew = client.crew = self.crew_class(
+            loop, feed, self.settings, identity, objects, requests, boot
         )
         self._mailbox.orders |= self._crew.orders
         if self.settings.history:
             self._record()
         self._submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
-        registry.open(self)
+        registry.open(client)
+        _open[client] = self
 
     def _record(self) -> None:
         """Let the history of this session begin."""
-        folder: SessionFolder | None = self.folder
+        folder: SessionFolder | None = self._folder
         try:
-            self.folder.make()
+            self._folder.make()
         except OSError as error:
             logger.warning(
                 "This session's history stays in memory, and nobody can ask for it from outside: "
@@ -299,25 +268,26 @@ class Engine:
             folder = None
         keeper = Keeper(
             folder,
-            self.ask_state,
+            self.client.ask_state,
             attempts_kept=self.settings.history,
             unix_offset=self._unix_offset,
         )
         assert self._mailbox.sentinel is not None
         keeper.is_intact = self._mailbox.sentinel.is_intact
-        self._recorder = Recorder(
+        client = self.client
+        self._recorder = client.recorder = Recorder(
             keeper,
-            job=self.job,
-            node_id=self.node_id,
+            job=client.job,
+            node_id=client.node_id,
             unix_offset=self._unix_offset,
-            row_of_group=self._groups.described,
+            row_of_group=client.groups.described,
             sites=self._submission.sites,
         )
         self._recorder.begin(
             {
-                "session": self.session,
-                "namespace": self.namespace,
-                "total": self.cluster_resources(),
+                "session": client.session,
+                "namespace": client.namespace,
+                "total": client.cluster_resources(),
                 "labels": dict(self.settings.labels or {}),
             }
         )
@@ -325,15 +295,16 @@ class Engine:
         assert self._objects is not None
         assert self._requests_of_tasks is not None
         self._crew.recorder = self._recorder
-        self._outlook = Outlook(
-            self,
+        client.questions.outlook = Outlook(
+            client,
             self._core,
             self._crew,
             self._recorder,
             self._objects.store,
             self._requests_of_tasks,
-            self._entries.pinned,
-            self._submission.sites,
+            client.entries.pinned,
+            client.submission.sites,
+            self.settings.object_store_memory,
         )
         keeper.listeners.extend(registry.listeners)
         keeper.start()
@@ -341,7 +312,7 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self.start()
-        self._activation = activate(self)
+        self._activation = activate(self.client)
         self._activation.__enter__()
         return self
 
@@ -363,14 +334,7 @@ class Engine:
 
     def activate(self) -> contextlib.AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""
-        return activate(self)
-
-    def trace(self) -> None:
-        """Make a span of each task from now on. See `aioray.util.tracing`."""
-        if self._submission.tracer is None:
-            from .telemetry.tracing import Tracer
-
-            self._submission.tracer = Tracer(self.job, self._unix_offset, self._name_of)
+        return activate(self.client)
 
     @property
     def closed(self) -> bool:
@@ -382,6 +346,15 @@ class Engine:
         """Whether somebody has closed its descriptors: then `forget_all` is its end."""
         return self._mailbox.lost
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it was started on."""
+        return self._mailbox.loop
+
+    def between_runs(self) -> bool:
+        """Whether this thread could run the loop, which nobody runs now."""
+        return self._mailbox.between_runs()
+
     def loop_is_broken(self) -> None:
         """The loop's own descriptors may be gone too. Does not return then."""
         with contextlib.suppress(DescriptorsClosedError):
@@ -392,15 +365,17 @@ class Engine:
         with contextlib.suppress(DescriptorsClosedError):
             self._mailbox.refuse_lost()
         self._mailbox.forgotten = True
-        registry.close(self)
+        registry.close(self.client)
+        _open.pop(self.client, None)
 
     def disown(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
         self._mailbox.ended = self._mailbox.forgotten = True
+        _open.pop(self.client, None)
         if isinstance(self._crew, Crew):
             self._crew.disown()
-        self._recorder = None
-        self.folder.disown()
+        self._recorder = self.client.recorder = None
+        self._folder.disown()
         if self._objects is not None:
             self._objects.disown()
 
@@ -449,7 +424,8 @@ class Engine:
             self._abandon()
             return
         self._mailbox.end()
-        registry.close(self)
+        registry.close(self.client)
+        _open.pop(self.client, None)
         if self._crew is not None:
             self._crew.close()
         if self._requests_of_tasks is not None:
@@ -458,15 +434,15 @@ class Engine:
             self._recorder.end()
         if self._objects is not None:
             self._objects.close()
-        self.folder.close()
+        self._folder.close()
         if self.loop is not None and not self.loop.is_closed():  # else nobody waits for these
             if self._guard is not None and not self._guard.done():
                 self._guard.cancel()
             if self._stopped is not None and not self._stopped.done():
                 self._stopped.set_result(None)
-        self._cancels.end()
-        self._entries.pinned.clear()
-        self._actors.close()
+        self.client.cancels.end()
+        self.client.entries.pinned.clear()
+        self.client.actors.close()
         if self._submission.tracer is not None:
             self._submission.tracer.close()
 
@@ -474,13 +450,13 @@ class Engine:
         """Let go of everything, and of no descriptor: its number may be somebody else's by now."""
         leak(self, self.loop)
         self._mailbox.abandon()
-        self._cancels.end()
+        self.client.cancels.end()
 
     def _fail(self, task: Task, text: str) -> None:
         """Give a task that has no outcome this error: the engine itself has failed."""
         if task.actor is None and not isinstance(task.returns, StoredFailure | None):
             stored = StoredFailure(functools.partial(RaySystemError, text))
-            self._store_failure(task, entries_of(task, self), stored)
+            self._store_failure(task, entries_of(task, self.client), stored)
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
@@ -492,265 +468,12 @@ class Engine:
         if self._crew is not None:
             self._crew.unload(key)
 
-    # ------------------------------------------------------------ client: tasks
-
-    def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Take a task. See `aioray.client.protocol.Client`."""
-        if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
-        task, returned = self._submission.make(call, args, kwargs)
-        self._mailbox.post(task)
-        return returned
-
-    # ------------------------------------------------------------ client: actors
-
-    def create_actor(
-        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> ObjectRef[Any]:
-        """Take an actor. See `aioray.client.protocol.Client`."""
-        if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
-        creation, ref = self._submission.make_actor(call, args, kwargs, self.namespace)
-        self._mailbox.post(creation)
-        return ref
-
-    def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the meta of the living actor of this name."""
-        return self._actors.named(name, namespace or self.namespace)
-
-    def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
-        """End an actor at once."""
-        self._actors.kill(actor.binary(), no_restart=no_restart)
-
-    def named_actors(self) -> list[tuple[str, str]]:
-        """Namespace and name of every living actor that has a name."""
-        return self._actors.names()
-
-    def pending_calls(self, actor: ObjectRef[Any]) -> int:
-        """How many calls of an actor the driver has made that have not ended."""
-        return self._actors.pending_calls(actor.binary(), 0)
-
-    def _name_of(self, worker_id: int) -> WorkerName | None:
-        return None if self._crew is None else self._crew.names.get(worker_id)
+    # ------------------------------------------------------------ commands
 
     def _do_report_actor(self, command: ReportActor) -> None:
-        self._actors.changed(command.actor)
+        self.client.actors.changed(command.actor)
         if self._recorder is not None:
             self._recorder.actor_changed(command.actor)
-
-    # ------------------------------------------------------------ client: objects
-
-    def in_own_thread(self) -> bool:
-        """Whether this is the engine's thread, and the engine has not ended."""
-        return self._mailbox.in_own_thread()
-
-    def between_runs(self) -> bool:
-        """Whether this thread could run the loop, which nobody runs now."""
-        return self._mailbox.between_runs()
-
-    def flush_output(self) -> None:
-        """Return when all is printed that workers have printed until now, or it takes too long."""
-        done = threading.Event()
-
-        def flush() -> None:
-            if self._crew is None or self._mailbox.ended:
-                done.set()
-            else:
-                self._crew.flush_output(done.set)
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._mailbox.on_thread(flush)
-            done.wait(FLUSH_SECONDS)
-
-    # ------------------------------------------------------------ client: placement groups
-
-    def create_placement_group(
-        self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
-    ) -> None:
-        """Take a placement group. See `aioray.client.protocol.Client`."""
-        if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
-
-        title = f"placement_group {name}" if name else "placement_group"
-        self._groups.add(
-            identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
-        )
-        self._mailbox.post(lambda: self._group_changed(identifier))
-
-    def _reserve(
-        self, scheduling_class: SchedulingClass, name: str, value: bytes
-    ) -> ObjectRef[Any]:
-        task, ref = self._submission.make_reservation(scheduling_class, name, value)
-        self._mailbox.post(task)
-        return ref
-
-    def remove_placement_group(self, identifier: bytes) -> None:
-        """Remove a placement group, and return when that has begun."""
-        group = self._groups.find(identifier)
-
-        def remove() -> None:
-            self._mailbox.feed(GroupRemoved(group))
-            self._group_changed(identifier)
-            self._mailbox.feed(functools.partial(self._groups.forget_old))
-
-        if not self.closed:
-            self._mailbox.do_now(remove)
-
-    def _group_changed(self, identifier: bytes) -> None:
-        if self._recorder is not None:
-            self._recorder.group_changed(self._groups.find(identifier))
-
-    def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
-        """The ref that is ready when the group is placed, and fails if that was removed."""
-        group = self._groups.find(identifier)
-        if group.state is GroupState.REMOVED:  # its ref may have got the value before
-            return self._reserve(group.classes[0], "placement_group", b"")
-        return self._groups.ready(identifier)
-
-    def placement_group_table(self) -> dict[str, dict[str, Any]]:
-        """The placement groups by id, as Ray describes them."""
-        return self._groups.table()
-
-    def _scheduling_state(self, group: Group) -> str:
-        if group.state is GroupState.PENDING:
-            return "INFEASIBLE" if group.classes[0].reported_infeasible else "QUEUED"
-        return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"
-
-    # ------------------------------------------------------------ client: state
-
-    def silence(self) -> None:
-        """Print no more of what workers print, for the rest of the session."""
-        if self._crew is not None:
-            self._crew.silence()
-
-    def ask_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
-        """Answer a question about what is going on, from any thread.
-
-        request: "want" names what more than tasks and resources: "objects"; or "running" alone, or
-        "stacks".
-        done: called with the answer, made of what JSON has, on the engine's thread.
-        """
-        try:
-            self._mailbox.post(lambda: self._tell(request, done))
-        except RuntimeError:  # the loop is closed
-            done({"error": "ended"})
-
-    def _tell(
-        self,
-        request: dict[str, Any],
-        done: Callable[[dict[str, Any]], None],
-        *,
-        at_once: bool = False,
-    ) -> None:
-        if self._outlook is None or self._mailbox.ended:
-            done({"error": "ended"})
-        else:
-            self._outlook.tell(request, done, at_once=at_once)
-
-    def own_session(self) -> Session:
-        """This session, to be looked at, from any thread."""
-        from ..state.read.sessions import Session  # it takes sqlite3 along, which few need here
-
-        return Session(
-            self.session,
-            self.folder.path,
-            alive=not self.closed and self._recorder is not None,
-            pid=os.getpid(),
-            ask=self._ask_here,
-        )
-
-    def _ask_here(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Answer a question of this process, and wait for that. Raises TimeoutError."""
-        answered: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
-
-        def complete(answer: dict[str, Any]) -> None:
-            if self._recorder is None or self._mailbox.is_lost:
-                answered.set_result(answer)
-            else:
-                self._recorder.keeper.complete(answer, answered.set_result)
-
-        if threading.get_ident() == self._mailbox.thread_id:
-            self._mailbox.drain()
-            self._tell(request, complete, at_once=True)
-        else:
-            self.ask_state(request, complete)
-        return answered.result(timeout)
-
-    def ask_figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.write.metering` says of now, from any thread.
-
-        Empty if the engine has ended, or its loop is blocked.
-        """
-        outlook = self._outlook
-        if self.closed or outlook is None:
-            return {}
-        if threading.get_ident() == self._mailbox.thread_id:
-            return outlook.figures()
-        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def tell() -> None:
-            try:
-                answer.set_result({} if self._mailbox.ended else outlook.figures())
-            except Exception as error:  # noqa: BLE001 - whoever asks is told, not the session
-                answer.set_exception(error)
-
-        try:
-            self._mailbox.post(tell)
-            found: dict[str, Mapping[tuple[str, ...], float]] = answer.result(FIGURES_SECONDS)
-        except (RuntimeError, TimeoutError):
-            return {}
-        return found
-
-    def listen(self, listener: Listener) -> None:
-        """Let somebody know what is recorded from now on; nothing is if `history` is 0."""
-        if self._recorder is not None:
-            self._recorder.keeper.listeners.append(listener)
-
-    # ------------------------------------------------------------ client: what there is
-
-    def cluster_resources(self) -> dict[str, float]:
-        """Totals by name."""
-        memory = {"object_store_memory": float(self.settings.object_store_memory)}
-        return {**_in_whole_units(self._totals), **memory}
-
-    def available_resources(self) -> dict[str, float]:
-        """What nobody holds or has reserved, by name; what is used up is left out."""
-        used = 0 if self._objects is None else self._objects.store.used
-        left = self.settings.object_store_memory - used
-        memory = {"object_store_memory": float(left)} if left > 0 else {}
-        available = dict(self._core.available)  # at once: it may be changing
-        free = {name: amount for name, amount in available.items() if name in self._totals}
-        return {**_in_whole_units(free), **memory}
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """This machine, as Ray describes a node."""
-        return [
-            {
-                "NodeID": self.node_id,
-                "Alive": not self.closed,
-                "NodeManagerAddress": NODE_IP,
-                "NodeManagerHostname": os.uname().nodename,
-                "NodeManagerPort": 0,
-                "ObjectManagerPort": 0,
-                "ObjectStoreSocketName": "",
-                "RayletSocketName": "",
-                "MetricsExportPort": 0,
-                "MetricsAgentPort": 0,
-                "DashboardAgentListenPort": 0,
-                "NodeName": NODE_IP,
-                "RuntimeEnvAgentPort": 0,
-                "DeathReason": 0,
-                "DeathReasonMessage": "",
-                "alive": not self.closed,
-                "Resources": self.cluster_resources(),
-                "Labels": dict(self.settings.labels or {}),
-            }
-        ]
-
-    # ------------------------------------------------------------ commands: objects
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
         objects = self._objects
@@ -767,7 +490,7 @@ class Engine:
                 known.repr_name = _text(payload)
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
-                self.store(task.returns, payload)
+                self.client.store(task.returns, payload)
                 task.returns = task.payload = task.arguments = task.held = None
                 continue
             if task.stream is not None:
@@ -778,7 +501,7 @@ class Engine:
                 continue
             returns = task.returns
             if type(returns) is ObjectEntry:
-                self.store(returns, payload)
+                self.client.store(returns, payload)
                 objects.finished(task, recoverable=type(payload) is Stored)
                 continue
             values = payload
@@ -794,7 +517,7 @@ class Engine:
             recoverable = False
             for entry, value in zip(entries, values, strict=True):
                 if entry is not None:
-                    self.store(entry, value)
+                    self.client.store(entry, value)
                     # Of the entry, not of the payload: another run may have had a smaller result.
                     recoverable |= type(entry.outcome) is Stored
             objects.finished(task, recoverable=recoverable)
@@ -808,7 +531,7 @@ class Engine:
         if type(completed) is not ObjectEntry:
             completed = completed()
         if completed is not None:
-            self.store(completed, payload if failure is None else failure)
+            self.client.store(completed, payload if failure is None else failure)
         items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
         recoverable = any(type(entry.outcome) is Stored for entry in items)
         task.returns = tuple(map(weakref.ref, items))
@@ -828,18 +551,18 @@ class Engine:
         task, failure = command.task, command.failure
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
         if isinstance(failure.detail, (ActorDeath, Circle, Overdue)):
-            failure = dataclasses.replace(failure, detail=self._actors.told(failure.detail))
+            failure = dataclasses.replace(failure, detail=self.client.actors.told(failure.detail))
         names = [
-            None if record.worker_id is None else self._name_of(record.worker_id)
+            None if record.worker_id is None else self.client.name_of(record.worker_id)
             for record in failure.attempts
         ]
-        entries = [] if task.actor is not None else entries_of(task, self)
+        entries = [] if task.actor is not None else entries_of(task, self.client)
         stored = StoredFailure(
             exception_builder(
                 task,
                 failure,
                 index=next((entry.index for entry in entries if entry.outcome is None), 1),
-                job=self.job,
+                job=self.client.job,
                 workers=names,
                 unix_offset=self._unix_offset,
             )
@@ -865,9 +588,9 @@ class Engine:
             raised = failure.kind is FailureKind.APPLICATION
             items = task.stream.fail(stored, raised=raised)
             if items:
-                self.store(entries[0], _dynamic(items))
+                self.client.store(entries[0], _dynamic(items))
             elif raised and not task.stream.dynamic:
-                self.store(entries[0], NONE)  # the error is the last item's
+                self.client.store(entries[0], NONE)  # the error is the last item's
         self._store_failure(task, entries, stored)
 
     def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
@@ -875,7 +598,7 @@ class Engine:
         task.drop_arguments()
         task.failures = None
         for entry in entries:
-            self.store(entry, stored)
+            self.client.store(entry, stored)
 
     def _do_report_retry(self, command: ReportRetry) -> None:
         if self._recorder is not None:
@@ -898,13 +621,13 @@ class Engine:
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
         text = infeasible(
             command.task,
-            _in_whole_units(dict(command.task.scheduling_class.demand)),
-            _in_whole_units(dict(self.settings.capacity)),
+            in_whole_units(dict(command.task.scheduling_class.demand)),
+            in_whole_units(dict(self.settings.capacity)),
         )
         self._warn(text)
 
     def _do_report_starved(self, command: ReportStarved) -> None:
-        self._warn(starved(command, self._groups.title))
+        self._warn(starved(command, self.client.groups.title))
 
     def _warn(self, text: str) -> None:
         logger.warning("%s", text)
@@ -950,7 +673,3 @@ def _too_short(task: Task) -> Failure:
         task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, Passage.of(task)
     )
     return Failure(kind, attempts=(record,))
-
-
-def _in_whole_units(amounts: Mapping[str, int]) -> dict[str, float]:
-    return {name: amount / UNIT for name, amount in amounts.items() if amount}

@@ -271,16 +271,16 @@ async def test_failed_argument_of_init_is_told():
 
 @everywhere
 async def test_actors_survive_the_template(watch):
-    engine = aioray.client.protocol.registry.current()
+    crew = aioray.client.protocol.registry.current().crew
     player = actor(max_restarts=1, max_task_retries=1).remote()
     await player.hear.remote("before")
-    template = engine.pids()[0]
+    template = crew.pids()[0]
     found = watch(template)
     os.kill(template, signal.SIGKILL)
     assert await survivors(found) == []
     assert await player.hear.remote("after") in (["after"], ["before", "after"])
     pid = await player.pid.remote()
-    assert pid in engine.pids()
+    assert pid in crew.pids()
 
 
 # ---------------------------------------------------------------- wanted ends
@@ -497,7 +497,7 @@ async def test_every_call_counts_once_however_often_the_actor_is_killed(seed, no
 def pids_of_actors():
     """The processes of all actors, also of those that are being made."""
     found = []
-    for pid in aioray.client.protocol.registry.current().pids()[1:]:
+    for pid in aioray.client.protocol.registry.current().crew.pids()[1:]:
         with contextlib.suppress(OSError):  # it has ended
             title = Path(f"/proc/{pid}/cmdline").read_text()
             found += [pid] * ("Keeper" in title)

@@ -66,8 +66,8 @@ def test_who_asks_for_nothing_pays_nothing_and_is_told_nothing(session):
     assert call_sites.recorder({}) is call_sites.recorder({STACKS: "0", PLACES: ""}) is None
     aioray.init(num_cpus=2)
     engine = registry.current()
-    assert {"make", "make_actor"}.isdisjoint(vars(engine._submission))
-    assert engine.put == engine._entries.put
+    assert {"make", "make_actor"}.isdisjoint(vars(engine.submission))
+    assert engine.put == engine.entries.put
     kept = use()
     assert {row.call_site for row in list_tasks(detail=True)} == {None}
     assert {row.call_site for row in list_actors(detail=True)} == {None}

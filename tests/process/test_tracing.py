@@ -270,7 +270,7 @@ def test_span_of_one_attempt_is_not_left_to_the_next(session, exporter):
         seen = aioray.get([current.remote() for _ in range(4)])
     finally:
         registry.traces = False
-        registry.current()._submission.tracer = None
+        registry.current().submission.tracer = None
     assert sorted(seen) == sorted(span.context.span_id for span in exporter.get_finished_spans())
     assert set(aioray.get([current.remote() for _ in range(4)])) == {0}
 

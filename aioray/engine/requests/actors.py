@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...client.definitions import MethodDefinition
     from ...core.model import Task
     from ...shared.asks import CallActor, CreateActor, GetActor, KillActor, PendingCalls
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..processes.inbound import Asked, Saved
     from ..tasks.actors import Actors
     from ..tasks.submission import Submission
@@ -35,14 +35,14 @@ class ActorRequests:
 
     def __init__(
         self,
-        engine: Engine,
+        client: DriverClient,
         submission: Submission,
         actors: Actors,
         new: NewTasks,
         running: Callable[[int, int], Task | None],
         submitter: Callable[[int, int], Task | None],
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._submission = submission
         self._actors = actors
         self._new = new
@@ -57,7 +57,7 @@ class ActorRequests:
                 pickle.loads(ask.definition),
                 session.functions[ask.key],
                 ask.label,
-                self._engine.namespace,
+                self._client.namespace,
                 parent=self._submitter(session.handle.id, asked.seq),
                 payload=value,
                 entries=[session.entry(found) for found in ask.arguments] or None,
@@ -108,9 +108,9 @@ class ActorRequests:
         """Fail a call of an actor that was forgotten, because no handle was left."""
         failure = StoredFailure(functools.partial(forgotten_actor, actor))
         for index in range(max(1, definition.num_returns)):
-            entry = ObjectEntry(self._engine, label, index + 1)
+            entry = ObjectEntry(self._client, label, index + 1)
             entry.outcome = failure
-            self._engine.export(entry)
+            self._client.export(entry)
             session.hold(entry.binary(), entry)
 
     def kill(self, session: WorkerSession, ask: KillActor, asked: Asked) -> None:
@@ -124,7 +124,7 @@ class ActorRequests:
 
     def find(self, session: WorkerSession, ask: GetActor, asked: Asked) -> None:
         """Reply with the actor of this name; its worker holds the ref."""
-        found = self._actors.named(ask.name, ask.namespace or self._engine.namespace)
+        found = self._actors.named(ask.name, ask.namespace or self._client.namespace)
         if found is None:
             session.reply(asked.request, None)
             return

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ...core.events import Event
     from ...core.model import Task
     from ...shared.asks import Ask, Info
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..objects.objects import Objects
     from ..processes.handle import WorkerHandle
     from ..processes.inbound import Asked, Item
@@ -58,7 +58,7 @@ class Requests:
 
     def __init__(
         self,
-        engine: Engine,
+        client: DriverClient,
         submission: Submission,
         objects: Objects,
         actors: Actors,
@@ -73,20 +73,20 @@ class Requests:
         that has submitted what is asked for so. expects: whether there may be an answer of that.
         """
         self.expects = expects
-        self._engine = engine
+        self._client = client
         self._feed = feed
         self._running = running
         self.wait_for_socket: Callable[[WorkerHandle], None] = lambda _handle: None
         self._sessions: dict[int, WorkerSession] = {}
-        self._new = NewTasks(engine, feed)
+        self._new = NewTasks(client, feed)
         of_waits = WaitRequests(submission, actors, feed)
-        self._streams = of_streams = StreamRequests(engine, of_waits, running)
-        self._objects = of_objects = ObjectRequests(engine, submission, objects, actors)
-        of_tasks = TaskRequests(engine, submission, self._new, submitter)
+        self._streams = of_streams = StreamRequests(client, of_waits, running)
+        self._objects = of_objects = ObjectRequests(client, submission, objects, actors)
+        of_tasks = TaskRequests(client, submission, self._new, submitter)
         self._actors = of_actors = ActorRequests(
-            engine, submission, actors, self._new, running, submitter
+            client, submission, actors, self._new, running, submitter
         )
-        of_groups = GroupRequests(engine, submission, feed, submitter)
+        of_groups = GroupRequests(client, submission, feed, submitter)
         self._answer: dict[type[Ask], Callable[[WorkerSession, Any, Asked], None]] = {
             asks.Submit: of_tasks.submit,
             asks.DefineFunction: of_tasks.define_function,
@@ -120,7 +120,7 @@ class Requests:
         session = self._sessions.get(handle.id)
         if session is None:
             session = self._sessions[handle.id] = WorkerSession(
-                handle, self._engine, self.wait_for_socket
+                handle, self._client, self.wait_for_socket
             )
         return session
 
@@ -157,7 +157,7 @@ class Requests:
                 question.stop()
             session.open.clear()
             for task in session.streams:
-                self._engine.abandon(task)
+                self._client.abandon(task)
             session.refs.clear()
 
     def close(self) -> None:
@@ -200,4 +200,4 @@ class Requests:
     def _info(self, session: WorkerSession, ask: Info, asked: Asked) -> None:
         if ask.what not in _TOLD:
             raise ValueError(f"a question about {ask.what}")
-        session.reply(asked.request, getattr(self._engine, ask.what)())
+        session.reply(asked.request, getattr(self._client, ask.what)())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...core.events import Event
     from ...core.model import Task
     from ...shared.asks import AddGroup, CheckPlacement, GroupReady, RemoveGroup
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..processes.inbound import Asked
     from ..tasks.submission import Submission
     from .session import WorkerSession
@@ -30,12 +30,12 @@ class GroupRequests:
 
     def __init__(
         self,
-        engine: Engine,
+        client: DriverClient,
         submission: Submission,
         feed: Callable[[Event | functools.partial[None]], None],
         submitter: Callable[[int, int], Task | None],
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._submission = submission
         self._feed = feed
         self._submitter = submitter
@@ -57,7 +57,7 @@ class GroupRequests:
             if not isinstance(name, str) or not isinstance(amount, int) or amount < 0:
                 raise ValueError(f"a bundle of {amount!r} {name!r}")
         try:
-            self._engine.create_placement_group(*ask)
+            self._client.create_placement_group(*ask)
         except (RuntimeError, ValueError) as error:
             session.reply(asked.request, [pickled(error)])
         else:
@@ -66,7 +66,7 @@ class GroupRequests:
     def remove(self, session: WorkerSession, ask: RemoveGroup, asked: Asked) -> None:
         """Remove a placement group, and reply after what that means for others."""
         try:
-            self._engine.remove_placement_group(ask.identifier)
+            self._client.remove_placement_group(ask.identifier)
         except ValueError as error:
             session.reply(asked.request, [pickled(error)])
         else:
@@ -75,10 +75,10 @@ class GroupRequests:
     def ready(self, session: WorkerSession, ask: GroupReady, asked: Asked) -> None:
         """Reply with the ref that is ready when a group is placed; its worker holds it."""
         try:
-            ref = self._engine.placement_group_ready(ask.identifier)
+            ref = self._client.placement_group_ready(ask.identifier)
         except ValueError as error:
             session.reply(asked.request, [pickled(error)])
             return
-        self._engine.export(ref._entry)
+        self._client.export(ref._entry)
         session.hold(ref.binary(), ref._entry)
         session.reply(asked.request, ref.binary())

@@ -12,7 +12,7 @@ from ...shared.wire import HELD, REF_CHANGE
 
 if TYPE_CHECKING:
     from ...shared.asks import Allocate, Lose, Pin, Put
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..objects.objects import Objects
     from ..processes.inbound import Asked
     from ..tasks.actors import Actors
@@ -26,9 +26,9 @@ class ObjectRequests:
     """Takes in values and refs, and gives room for values."""
 
     def __init__(
-        self, engine: Engine, submission: Submission, objects: Objects, actors: Actors
+        self, client: DriverClient, submission: Submission, objects: Objects, actors: Actors
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._submission = submission
         self._objects = objects
         self._actors = actors
@@ -40,18 +40,18 @@ class ObjectRequests:
             if ids.is_actor(identifier) and self._actors.lives_in(identifier, session.handle.id):
                 continue
             if changes[at : at + 1] == HELD:
-                session.hold(identifier, self._engine.adopt(identifier))
+                session.hold(identifier, self._client.adopt(identifier))
             else:
                 session.let_go(identifier)
 
     def pin(self, session: WorkerSession, ask: Pin, _asked: Asked) -> None:
         """Keep an object for the session."""
-        self._engine.pin(session.entry(ask.identifier))
+        self._client.pin(session.entry(ask.identifier))
 
     def put(self, session: WorkerSession, ask: Put, _asked: Asked) -> None:
         """Store a value; its worker holds the ref."""
         value = session.handle.loans.result(ask.payload)
-        entry = self._engine.new_entry(ask.identifier, value)
+        entry = self._client.new_entry(ask.identifier, value)
         if ask.site:
             self._submission.sites.note_put(entry, ask.site)
         entry.contains = session.contained(value)
@@ -67,4 +67,4 @@ class ObjectRequests:
 
     def lose(self, session: WorkerSession, ask: Lose, asked: Asked) -> None:
         """Throw away a stored value, for tests."""
-        session.reply(asked.request, self._engine.lose(session.entry(ask.identifier)))
+        session.reply(asked.request, self._client.lose(session.entry(ask.identifier)))

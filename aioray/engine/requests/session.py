@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.functions import Function
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..objects.store import Stored
     from ..processes.handle import WorkerHandle
     from ..tasks.submission import Binding
@@ -59,11 +59,14 @@ class WorkerSession:
     """What the driver knows of one worker as a client."""
 
     def __init__(
-        self, handle: WorkerHandle, engine: Engine, wait_for_socket: Callable[[WorkerHandle], None]
+        self,
+        handle: WorkerHandle,
+        client: DriverClient,
+        wait_for_socket: Callable[[WorkerHandle], None],
     ) -> None:
         """wait_for_socket: sees to it that what could not be sent to the worker yet will be."""
         self.handle = handle
-        self._engine = engine
+        self._client = client
         self.wait_for_socket = wait_for_socket
         self.refs: dict[bytes, list[Any]] = {}  # by id: the entry, and how often it is held
         self.functions: dict[int, tuple[Function, Any]] = {}  # by its key: and captured refs
@@ -81,13 +84,13 @@ class WorkerSession:
     def entry(self, identifier: bytes) -> ObjectEntry:
         """Return the entry of an object that the worker names."""
         held = self.refs.get(identifier)
-        entry: ObjectEntry = self._engine.adopt(identifier) if held is None else held[0]
+        entry: ObjectEntry = self._client.adopt(identifier) if held is None else held[0]
         return entry
 
     def contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
         """Return refs to what a serialized value contains refs to."""
         found = contained_ids(value) if isinstance(value, bytes) else value.contained_ids()
-        return [ObjectRef(self._engine.adopt(each)) for each in found]
+        return [ObjectRef(self._client.adopt(each)) for each in found]
 
     def hold(self, identifier: bytes, entry: ObjectEntry) -> None:
         """Note that the worker has one ref more to this."""

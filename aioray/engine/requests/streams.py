@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ...core.model import Task
     from ...shared.asks import AbandonStream, ItemsRead, MayYield
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..processes.inbound import Asked, Yielded
     from .session import WorkerSession
     from .waits import WaitRequests
@@ -27,9 +27,9 @@ class StreamRequests:
     """Takes in what generators yield, and holds them up as long as nobody reads that."""
 
     def __init__(
-        self, engine: Engine, waits: WaitRequests, running: Callable[[int, int], Task | None]
+        self, client: DriverClient, waits: WaitRequests, running: Callable[[int, int], Task | None]
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._waits = waits
         self._running = running
 
@@ -39,14 +39,14 @@ class StreamRequests:
         if task is None:
             return  # it was given up
         if task.stream is None:
-            entries = entries_of(task, self._engine)
+            entries = entries_of(task, self._client)
             if item.value is None or not 0 <= item.number < len(entries):
                 raise ValueError(f"item {item.number} of {task.name}, which has no such result")
-            self._engine.store(entries[item.number], item.value)
+            self._client.store(entries[item.number], item.value)
         elif item.value is None:
             task.stream.last_count = item.number
         else:
-            task.stream.add(item.number, lambda entry: self._engine.store(entry, item.value))
+            task.stream.add(item.number, lambda entry: self._client.store(entry, item.value))
 
     def may_yield(self, session: WorkerSession, ask: MayYield, asked: Asked) -> None:
         """Reply when a generator may go on: it is to be ahead of its readers by so much only."""
@@ -71,9 +71,9 @@ class StreamRequests:
 
     def items_read(self, _session: WorkerSession, ask: ItemsRead, _asked: Asked) -> None:
         """Note how many items of a generator task have been read."""
-        self._engine.consume(ask.task, ask.number)
+        self._client.consume(ask.task, ask.number)
 
     def abandon(self, session: WorkerSession, ask: AbandonStream, _asked: Asked) -> None:
         """Note that nobody reads a generator task any more."""
         session.streams.discard(ask.task)
-        self._engine.abandon(ask.task)
+        self._client.abandon(ask.task)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...core.events import Event
     from ...core.model import Task
     from ...shared.asks import Cancel, DefineFunction, Submit, UnloadFunction
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..processes.inbound import Asked
     from ..tasks.submission import Submission
     from .session import WorkerSession
@@ -36,9 +36,9 @@ class NewTasks:
     """What workers have submitted, until it goes to the scheduler together."""
 
     def __init__(
-        self, engine: Engine, feed: Callable[[Event | functools.partial[None]], None]
+        self, client: DriverClient, feed: Callable[[Event | functools.partial[None]], None]
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._feed = feed
         self._tasks: list[Task] = []
 
@@ -51,7 +51,7 @@ class NewTasks:
     ) -> None:
         """Submit what a task has called; its worker holds the refs."""
         for entry in entries:
-            self._engine.export(entry)
+            self._client.export(entry)
             session.hold(entry.binary(), entry)
         if task.stream is not None and not task.stream.dynamic:
             session.streams.add(label)
@@ -69,12 +69,12 @@ class TaskRequests:
 
     def __init__(
         self,
-        engine: Engine,
+        client: DriverClient,
         submission: Submission,
         new: NewTasks,
         submitter: Callable[[int, int], Task | None],
     ) -> None:
-        self._engine = engine
+        self._client = client
         self._submission = submission
         self._new = new
         self._submitter = submitter
@@ -113,7 +113,7 @@ class TaskRequests:
     def define_function(self, session: WorkerSession, ask: DefineFunction, _asked: Asked) -> None:
         """Remember a function, or class, by the key that its worker has given it."""
         refs: list[ObjectRef[Any]] = [
-            ObjectRef(self._engine.adopt(found)) for found in ask.captured
+            ObjectRef(self._client.adopt(found)) for found in ask.captured
         ]
         session.functions[ask.key] = self._submission.function(ask.name, ask.code), refs
 
@@ -128,7 +128,7 @@ class TaskRequests:
         grace = ask.grace
         if grace is not None and not 0 <= grace < math.inf:
             raise ValueError(f"a cancel with a grace of {grace} seconds")
-        cancelling = self._engine.cancel(
+        cancelling = self._client.cancel(
             session.entry(ask.identifier), force=ask.force, recursive=ask.recursive, grace=grace
         )
         cancelling.when_known(lambda outcome: session.reply(asked.request, outcome.name))

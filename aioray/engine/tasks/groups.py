@@ -45,21 +45,11 @@ class _Known:
 class Groups:
     """The placement groups of one engine, and the scheduling classes of its functions."""
 
-    def __init__(
-        self,
-        core: Scheduler,
-        node_id: str,
-        labels: Mapping[str, str],
-        scheduling_state: Callable[[Group], str],
-    ) -> None:
-        """Begin without groups.
-
-        scheduling_state: how far the placing of a group is, in Ray's words.
-        """
+    def __init__(self, core: Scheduler, node_id: str, labels: Mapping[str, str]) -> None:
+        """Begin without groups."""
         self._core = core
         self._node_id = node_id
         self._labels = {"ray.io/node-id": node_id, **labels}
-        self._scheduling_state = scheduling_state
         self.job = b""  # the engine's, when it has one
         self._known: dict[bytes, _Known] = {}
         self._lock = threading.Lock()
@@ -142,7 +132,7 @@ class Groups:
                 for index, bundle in enumerate(group.bundles)
             ],
             "is_detached": False,
-            "stats": {"scheduling_state": self._scheduling_state(group)},
+            "stats": {"scheduling_state": _scheduling_state(group)},
             "topology_strategy": {},
             "topology_assignments": {},
         }
@@ -166,7 +156,7 @@ class Groups:
             "bundles_to_node_id": dict.fromkeys(range(len(group.bundles)), node),
             "strategy": known.strategy,
             "state": group.state.name,
-            "stats": {"scheduling_state": self._scheduling_state(group)},
+            "stats": {"scheduling_state": _scheduling_state(group)},
         }
 
     # ------------------------------------------------------------ classes
@@ -264,3 +254,10 @@ class Groups:
                         f"for them. Give init() other labels, or make the condition soft."
                     )
         return None
+
+
+def _scheduling_state(group: Group) -> str:
+    """Say how far the placing of a group is, in Ray's words."""
+    if group.state is GroupState.PENDING:
+        return "INFEASIBLE" if group.classes[0].reported_infeasible else "QUEUED"
+    return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"

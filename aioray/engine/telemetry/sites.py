@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...client.protocol import Call
     from ...client.refs import ObjectEntry, ObjectRef
     from ...core.model import Task
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..tasks.submission import Submission
 
 __all__ = ["Sites", "watch"]
@@ -67,10 +67,10 @@ class Sites:
 
 
 def watch(
-    engine: Engine, submission: Submission, sites: Sites, site: Callable[[str], Site]
+    client: DriverClient, submission: Submission, sites: Sites, site: Callable[[str], Site]
 ) -> None:
     """Note the sites of the driver's own calls. site: see `call_sites.recorder`."""
-    make, make_actor, put = submission.make, submission.make_actor, engine.put
+    make, make_actor, put = submission.make, submission.make_actor, client.put
 
     def make_noted(
         call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -93,4 +93,4 @@ def watch(
 
     submission.make = make_noted  # type: ignore[method-assign]
     submission.make_actor = make_actor_noted  # type: ignore[method-assign]
-    engine.put = put_noted
+    client.put = put_noted

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ...client.refs import ObjectEntry
     from ...core.scheduler import Scheduler
-    from ..engine import Engine
+    from ..client import DriverClient
     from ..objects.store import Store
     from ..processes.handle import WorkerHandle
     from ..processes.pool import Crew
@@ -41,7 +41,7 @@ class Outlook:
 
     def __init__(
         self,
-        engine: Engine,
+        client: DriverClient,
         core: Scheduler,
         crew: Crew,
         recorder: Recorder,
@@ -49,9 +49,10 @@ class Outlook:
         requests: Requests,
         pinned: Collection[ObjectEntry],
         sites: Sites,
+        capacity: int,
     ) -> None:
-        """pinned: what the engine keeps for the session."""
-        self._engine = engine
+        """pinned: what the engine keeps for the session. capacity: bytes that the store may use."""
+        self._client = client
         self._core = core
         self._crew = crew
         self._recorder = recorder
@@ -59,11 +60,12 @@ class Outlook:
         self._requests = requests
         self._pinned = pinned
         self._sites = sites
+        self._capacity = capacity
 
     def tell(
         self, request: Answer, done: Callable[[Answer], None], *, at_once: bool = False
     ) -> None:
-        """Answer a question, see `Engine.ask_state`.
+        """Answer a question, see `Questions.ask_state`.
 
         at_once: before this returns, however long the loop has to wait.
         """
@@ -88,8 +90,8 @@ class Outlook:
         """Take one step, and the next ones after whatever else the loop has to do."""
         try:
             for _ in steps:
-                assert self._engine.loop is not None
-                self._engine.loop.call_soon(self._go_on, steps, answer, done)
+                assert self._client.loop is not None
+                self._client.loop.call_soon(self._go_on, steps, answer, done)
                 return
         except Exception as bug:  # noqa: BLE001 - the same
             _give_up(bug, done)
@@ -97,7 +99,7 @@ class Outlook:
             done(answer)
 
     def _tell_state(self, answer: Answer, *, with_objects: bool) -> Iterator[None]:
-        engine, core = self._engine, self._core
+        client, core = self._client, self._core
         running = self._crew.running()
         self._crew.take_output()
         unfinished = core.unfinished_tasks()
@@ -106,10 +108,10 @@ class Outlook:
             "tasks": [],
             "running": {str(worker): seq for worker, (seq, _) in running.items()},
             "resources": {
-                "total": engine.cluster_resources(),
-                "available": engine.available_resources(),
+                "total": client.cluster_resources(),
+                "available": client.available_resources(),
             },
-            "store": {"used": self._store.used, "capacity": engine.settings.object_store_memory},
+            "store": {"used": self._store.used, "capacity": self._capacity},
             "demands": [
                 [{name: amount / UNIT for name, amount in cls.demand}, count]
                 for cls, count in core.demands()
@@ -120,7 +122,7 @@ class Outlook:
             answer["objects"] = []
             sessions = [self._requests.session(handle) for handle in self._crew.handles()]
             unfinished = core.unfinished_tasks()
-            for some in list_objects(engine, unfinished, sessions, self._pinned, self._sites.place):
+            for some in list_objects(client, unfinished, sessions, self._pinned, self._sites.place):
                 answer["objects"] += some
                 yield
 
@@ -143,9 +145,9 @@ class Outlook:
                 "running": self._recorder.running_tasks(tasks, running),
             }
 
-        assert self._engine.loop is not None
+        assert self._client.loop is not None
         collect(
-            self._engine.loop,
+            self._client.loop,
             self._crew.handles(),
             describe,
             lambda rows: done({"stacks": rows}),
@@ -153,9 +155,9 @@ class Outlook:
 
     def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
         """What `aioray.state.write.metering` says of now."""
-        engine, store = self._engine, self._store
+        client, store = self._client, self._store
         found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
-        total, free = engine.cluster_resources(), engine.available_resources()
+        total, free = client.cluster_resources(), client.available_resources()
         resources: dict[tuple[str, ...], float] = {
             (name, kind): amounts.get(name, 0.0)
             for name in total

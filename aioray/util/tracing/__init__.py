@@ -13,12 +13,8 @@ worker. Whoever does neither pays nothing, and loads nothing.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from aioray.client.protocol import registry
-
-if TYPE_CHECKING:
-    from aioray.engine.engine import Engine
 
 __all__ = ["enable"]
 
@@ -36,6 +32,6 @@ def enable() -> None:
         )
     registry.traces = True
     for client in tuple(registry.by_job.values()):
-        engine: Engine = client  # type: ignore[assignment]
-        if hasattr(engine, "trace"):  # else this is a worker
-            engine.trace()
+        trace = getattr(client, "trace", None)
+        if trace is not None:  # else this is a worker
+            trace()

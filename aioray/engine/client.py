@@ -1,0 +1,236 @@
+"""The driver's client: what the API, refs and handles stand on in the process of the engine.
+
+Room: engine. `DriverClient` is the `aioray.client.protocol.Client` of one engine: entries, calls
+and handles know it, and `registry` finds it. It takes tasks, actors and groups itself, and leaves
+to parts what concerns objects (`objects.entries`), waiting and cancelling (`waiting`) and questions
+about what goes on (`telemetry.questions`): their methods are its own. Everything may be called from
+any thread; what has to happen on the engine's goes through the mailbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from ..client.call_sites import recorder
+from ..core.events import GroupRemoved
+from ..core.states import GroupState
+from ..shared import ids
+from ..state.folders import new_name
+from .objects.entries import Entries
+from .processes.output import FLUSH_SECONDS
+from .tasks.actors import Actors
+from .tasks.groups import Groups
+from .tasks.submission import Submission
+from .telemetry.questions import Questions
+from .telemetry.sites import watch
+from .waiting import CancelRequests, Waits
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..client.protocol import Call
+    from ..client.refs import ObjectRef
+    from ..core.devices import Demand
+    from ..core.model import SchedulingClass
+    from ..core.scheduler import Scheduler
+    from ..options.task import InitOptions
+    from .mailbox import Mailbox
+    from .objects.objects import Objects
+    from .processes.pool import Crew
+    from .telemetry.recorder import Recorder
+    from .telemetry.reports import WorkerName
+
+__all__ = ["DriverClient"]
+
+
+class DriverClient:
+    """An engine, as seen by refs and the API in its own process."""
+
+    def __init__(
+        self,
+        settings: InitOptions,
+        core: Scheduler,
+        mailbox: Mailbox,
+        totals: Mapping[str, int],
+        unix_offset: float,
+        disown: Callable[[], None],
+    ) -> None:
+        """Take nothing yet: the engine is not started.
+
+        totals: of resources, see `Scheduler`. unix_offset: what turns monotonic seconds into Unix
+        seconds. disown: see `aioray.client.protocol.Client`. Raises what `Submission` raises.
+        """
+        self.namespace = settings.namespace or str(uuid.uuid4())
+        self.node_id = ids.random_id().hex()
+        self.session = new_name()
+        self.job = b""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.unix_offset = unix_offset
+        self.disown = disown
+        self.crew: Crew | None = None  # as soon as the engine is started
+        self.recorder: Recorder | None = None  # then too, if there is a history
+        self._mailbox = mailbox
+        self.groups = Groups(core, self.node_id, settings.labels or {})
+        self.submission = Submission(self, settings.runtime_env, self.groups.class_for)
+        self.runtime_env = self.submission.environment.fields()
+        self.actors = Actors(self, mailbox.feed, mailbox.post, self.name_of)
+        self.submission.actors = self.actors
+        self.in_own_thread, self.between_runs = mailbox.in_own_thread, mailbox.between_runs
+        self.entries = entries = Entries(self, mailbox, self.submission.streams)
+        self.put, self.fetch, self.lose, self.look = (
+            entries.put, entries.fetch, entries.lose, entries.look,
+        )  # fmt: skip
+        self.export, self.pin, self.adopt, self.new_entry = (
+            entries.export, entries.pin, entries.adopt, entries.new_entry,
+        )  # fmt: skip
+        self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
+        waits = Waits(self, mailbox, entries.look)
+        self.get, self.wait = waits.get, waits.wait
+        self.when_ready, self.forget = waits.when_ready, waits.forget
+        self.cancels = CancelRequests(self, mailbox)
+        self.cancel = self.cancels.ask
+        self.questions = questions = Questions(self, mailbox, core, settings, totals)
+        self.own_session, self.listen = questions.own_session, questions.listen
+        self.ask_state, self.ask_figures = questions.ask_state, questions.ask_figures
+        self.cluster_resources, self.nodes = questions.cluster_resources, questions.nodes
+        self.available_resources = questions.available_resources
+        site = recorder(os.environ)
+        if site is not None:
+            watch(self, self.submission, self.submission.sites, site)
+
+    def begin(self, loop: asyncio.AbstractEventLoop, job: bytes, objects: Objects) -> None:
+        """Take what comes: the engine is being started, on this loop."""
+        self.loop = loop
+        self.job = self.groups.job = job
+        self.submission.objects = self.entries.objects = self.questions.objects = objects
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        return self._mailbox.closed
+
+    def trace(self) -> None:
+        """Make a span of each task from now on. See `aioray.util.tracing`."""
+        if self.submission.tracer is None:
+            from .telemetry.tracing import Tracer
+
+            self.submission.tracer = Tracer(self.job, self.unix_offset, self.name_of)
+
+    def silence(self) -> None:
+        """Print no more of what workers print, for the rest of the session."""
+        if self.crew is not None:
+            self.crew.silence()
+
+    def flush_output(self) -> None:
+        """Return when all is printed that workers have printed until now, or it takes too long."""
+        done = threading.Event()
+
+        def flush() -> None:
+            if self.crew is None or self._mailbox.ended:
+                done.set()
+            else:
+                self.crew.flush_output(done.set)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._mailbox.on_thread(flush)
+            done.wait(FLUSH_SECONDS)
+
+    # ------------------------------------------------------------ tasks
+
+    def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Take a task. See `aioray.client.protocol.Client`."""
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
+            raise RuntimeError("This engine is shut down. Start another one.")
+        task, returned = self.submission.make(call, args, kwargs)
+        self._mailbox.post(task)
+        return returned
+
+    # ------------------------------------------------------------ actors
+
+    def create_actor(
+        self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ObjectRef[Any]:
+        """Take an actor. See `aioray.client.protocol.Client`."""
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
+            raise RuntimeError("This engine is shut down. Start another one.")
+        creation, ref = self.submission.make_actor(call, args, kwargs, self.namespace)
+        self._mailbox.post(creation)
+        return ref
+
+    def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
+        """The ref and the meta of the living actor of this name."""
+        return self.actors.named(name, namespace or self.namespace)
+
+    def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
+        """End an actor at once."""
+        self.actors.kill(actor.binary(), no_restart=no_restart)
+
+    def named_actors(self) -> list[tuple[str, str]]:
+        """Namespace and name of every living actor that has a name."""
+        return self.actors.names()
+
+    def pending_calls(self, actor: ObjectRef[Any]) -> int:
+        """How many calls of an actor the driver has made that have not ended."""
+        return self.actors.pending_calls(actor.binary(), 0)
+
+    def name_of(self, worker_id: int) -> WorkerName | None:
+        """Return what a worker of the scheduler is called outside, if it is still known."""
+        return None if self.crew is None else self.crew.names.get(worker_id)
+
+    # ------------------------------------------------------------ placement groups
+
+    def create_placement_group(
+        self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
+    ) -> None:
+        """Take a placement group. See `aioray.client.protocol.Client`."""
+        if self._mailbox.ended:
+            self._mailbox.refuse_lost()
+            raise RuntimeError("This engine is shut down. Start another one.")
+
+        title = f"placement_group {name}" if name else "placement_group"
+        self.groups.add(
+            identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
+        )
+        self._mailbox.post(lambda: self._group_changed(identifier))
+
+    def _reserve(
+        self, scheduling_class: SchedulingClass, name: str, value: bytes
+    ) -> ObjectRef[Any]:
+        task, ref = self.submission.make_reservation(scheduling_class, name, value)
+        self._mailbox.post(task)
+        return ref
+
+    def remove_placement_group(self, identifier: bytes) -> None:
+        """Remove a placement group, and return when that has begun."""
+        group = self.groups.find(identifier)
+
+        def remove() -> None:
+            self._mailbox.feed(GroupRemoved(group))
+            self._group_changed(identifier)
+            self._mailbox.feed(functools.partial(self.groups.forget_old))
+
+        if not self.closed:
+            self._mailbox.do_now(remove)
+
+    def _group_changed(self, identifier: bytes) -> None:
+        if self.recorder is not None:
+            self.recorder.group_changed(self.groups.find(identifier))
+
+    def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
+        """The ref that is ready when the group is placed, and fails if that was removed."""
+        group = self.groups.find(identifier)
+        if group.state is GroupState.REMOVED:  # its ref may have got the value before
+            return self._reserve(group.classes[0], "placement_group", b"")
+        return self.groups.ready(identifier)
+
+    def placement_group_table(self) -> dict[str, dict[str, Any]]:
+        """The placement groups by id, as Ray describes them."""
+        return self.groups.table()
