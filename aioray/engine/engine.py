@@ -15,88 +15,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import functools
 import logging
-import marshal
-import pickle
 import random
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..client.awaiting import get_running_loop
-from ..client.generators import DynamicObjectRefGenerator
 from ..client.protocol import activate, registry
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ..core.commands import (
-    ReportActor,
     ReportCancel,
-    ReportInfeasible,
-    ReportOrphans,
-    ReportRetry,
-    ReportStarved,
-    ResolveFailure,
-    ResolveValues,
-    Revive,
     Stopped,
 )
 from ..core.devices import UNIT
 from ..core.events import (
-    ResultLost,
-    ResultWanted,
     ShutdownRequested,
 )
-from ..core.outcomes import (
-    ActorDeath,
-    AttemptRecord,
-    Circle,
-    Failure,
-    FailureKind,
-    Overdue,
-    Passage,
-)
 from ..core.scheduler import Scheduler
-from ..exceptions import RaySystemError
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
-from ..shared.printable import printable
-from ..shared.serialization import dump, load
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, root_folder
 from ..state.write.writer import Keeper
 from .client import DriverClient
 from .mailbox import Mailbox
-from .objects.entries import no_value
-from .objects.lineage import entries_of
 from .objects.objects import Objects
 from .objects.spill import SpillFolder
-from .objects.store import Stored
 from .processes.descriptors import DescriptorsClosedError, leak
 from .processes.pool import Crew
 from .requests.dispatcher import Requests
-from .tasks.actors import WISHED, Known
-from .telemetry.errors import exception_builder
-from .telemetry.questions import in_whole_units
+from .resolve import Resolver
 from .telemetry.recorder import Recorder
-from .telemetry.reports import NODE_IP, describe
-from .telemetry.shortages import infeasible, starved
+from .telemetry.reports import NODE_IP
 from .telemetry.snapshot import Outlook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
     from ..core.model import Task
-    from .objects.streams import Stream
     from .processes.boot import Boot
 
 __all__ = ["Engine", "open_engines"]
 
 logger = logging.getLogger("aioray")
-
-NONE = pickle.dumps(None, 5)
 
 _open: dict[DriverClient, Engine] = {}
 
@@ -104,9 +66,6 @@ _open: dict[DriverClient, Engine] = {}
 def open_engines() -> list[Engine]:
     """Return the engines of this process that were started and have not ended."""
     return list(_open.values())
-
-
-FIGURES_SECONDS = 2.0  # that whoever asks for them from another thread waits
 
 
 class Engine:
@@ -145,7 +104,7 @@ class Engine:
             devices=self.settings.devices,
         )
         self._mailbox = Mailbox(
-            self._core, self.clock, fail=self._fail, close=self._close, let_go=self._abandon
+            self._core, self.clock, fail=self._fail_task, close=self._close, let_go=self._abandon
         )
         self._unix_offset = time.time() - time.monotonic()
         self.client = client = DriverClient(
@@ -160,19 +119,8 @@ class Engine:
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
+        self._resolver: Resolver | None = None
         self._activation: Any = None
-        self._mailbox.orders = {
-            ResolveValues: self._do_resolve_values,
-            ResolveFailure: self._do_resolve_failure,
-            Revive: self._do_revive,
-            ReportCancel: client.cancels.report,
-            ReportRetry: self._do_report_retry,
-            ReportOrphans: self._do_report_orphans,
-            ReportActor: self._do_report_actor,
-            ReportInfeasible: self._do_report_infeasible,
-            ReportStarved: self._do_report_starved,
-            Stopped: self._do_stopped,
-        }
 
     # ------------------------------------------------------------ life
 
@@ -246,7 +194,13 @@ class Engine:
         self._crew = client.crew = self.crew_class(
             loop, feed, self.settings, identity, objects, requests, boot
         )
-        self._mailbox.orders |= self._crew.orders
+        self._resolver = Resolver(client, feed, objects, requests, self.settings.capacity)
+        self._mailbox.orders = {
+            **self._resolver.orders,
+            **self._crew.orders,
+            ReportCancel: client.cancels.report,
+            Stopped: self._do_stopped,
+        }
         if self.settings.history:
             self._record()
         self._submission.on_function_gone = self._function_gone
@@ -452,11 +406,9 @@ class Engine:
         self._mailbox.abandon()
         self.client.cancels.end()
 
-    def _fail(self, task: Task, text: str) -> None:
-        """Give a task that has no outcome this error: the engine itself has failed."""
-        if task.actor is None and not isinstance(task.returns, StoredFailure | None):
-            stored = StoredFailure(functools.partial(RaySystemError, text))
-            self._store_failure(task, entries_of(task, self.client), stored)
+    def _fail_task(self, task: Task, text: str) -> None:
+        if self._resolver is not None:
+            self._resolver.fail(task, text)
 
     def _function_gone(self, key: int) -> None:
         """For any thread: no task of this function is left, and nobody can submit one."""
@@ -468,208 +420,6 @@ class Engine:
         if self._crew is not None:
             self._crew.unload(key)
 
-    # ------------------------------------------------------------ commands
-
-    def _do_report_actor(self, command: ReportActor) -> None:
-        self.client.actors.changed(command.actor)
-        if self._recorder is not None:
-            self._recorder.actor_changed(command.actor)
-
-    def _do_resolve_values(self, command: ResolveValues) -> None:
-        objects = self._objects
-        assert objects is not None
-        results = command.results
-        short = {task for task, _ in results if task.stream is not None and task.stream.is_short}
-        good = [each for each in results if each[0] not in short] if short else results
-        watchers = [each for each in (self._recorder, self._submission.tracer) if each is not None]
-        for watcher in watchers:
-            watcher.finished(good)
-        for task, payload in results:
-            if task.actor is not None:
-                known: Known = task.actor.payload
-                known.repr_name = _text(payload)
-                continue  # it lives, and nobody waits for a value of that
-            if type(payload) is bytes and type(task.returns) is ObjectEntry:
-                self.client.store(task.returns, payload)
-                task.returns = task.payload = task.arguments = task.held = None
-                continue
-            if task.stream is not None:
-                failure = self._finish_stream(task, payload)
-                if failure is not None:
-                    for watcher in watchers:
-                        watcher.failed(task, _too_short(task), failure)
-                continue
-            returns = task.returns
-            if type(returns) is ObjectEntry:
-                self.client.store(returns, payload)
-                objects.finished(task, recoverable=type(payload) is Stored)
-                continue
-            values = payload
-            if type(payload) is bytes:
-                values = _split(payload) if len(returns) > 1 else [payload][: len(returns)]
-            elif type(payload) is Stored:
-                values = [payload]
-            if len(values) != len(returns):
-                error = ValueError(f"{len(values)} values instead of {len(returns)}")
-                values = [StoredFailure(functools.partial(no_value, error))] * len(returns)
-            # Those that a task has submitted are held by whoever wants them, if anybody does.
-            entries = [ref() for ref in returns] if type(returns) is tuple else returns
-            recoverable = False
-            for entry, value in zip(entries, values, strict=True):
-                if entry is not None:
-                    self.client.store(entry, value)
-                    # Of the entry, not of the payload: another run may have had a smaller result.
-                    recoverable |= type(entry.outcome) is Stored
-            objects.finished(task, recoverable=recoverable)
-
-    def _finish_stream(self, task: Task, payload: bytes | Stored) -> StoredFailure | None:
-        """The end of a generator task: its items have come before. Its error, if it has one."""
-        assert self._objects is not None
-        stream: Stream = task.stream
-        failure = stream.finish()
-        completed, *_ = task.returns
-        if type(completed) is not ObjectEntry:
-            completed = completed()
-        if completed is not None:
-            self.client.store(completed, payload if failure is None else failure)
-        items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
-        recoverable = any(type(entry.outcome) is Stored for entry in items)
-        task.returns = tuple(map(weakref.ref, items))
-        lost = [entry for entry in items if entry.lost]  # while the task went on to others
-        self._objects.finished(task, recoverable=recoverable or bool(lost))
-        if lost:
-            self._mailbox.feed(ResultLost(task))
-        if any(entry.waiters for entry in lost):
-            self._mailbox.feed(ResultWanted(task))
-        return failure
-
-    def _do_revive(self, command: Revive) -> None:
-        if self._objects is not None:
-            self._objects.revive(command.task)
-
-    def _do_resolve_failure(self, command: ResolveFailure) -> None:
-        task, failure = command.task, command.failure
-        death = failure.detail if isinstance(failure.detail, ActorDeath) else None
-        if isinstance(failure.detail, (ActorDeath, Circle, Overdue)):
-            failure = dataclasses.replace(failure, detail=self.client.actors.told(failure.detail))
-        names = [
-            None if record.worker_id is None else self.client.name_of(record.worker_id)
-            for record in failure.attempts
-        ]
-        entries = [] if task.actor is not None else entries_of(task, self.client)
-        stored = StoredFailure(
-            exception_builder(
-                task,
-                failure,
-                index=next((entry.index for entry in entries if entry.outcome is None), 1),
-                job=self.client.job,
-                workers=names,
-                unix_offset=self._unix_offset,
-            )
-        )
-        if self._recorder is not None:
-            self._recorder.failed(task, failure, stored)
-        if self._submission.tracer is not None:
-            self._submission.tracer.failed(task, failure, stored)
-        if task.actor is not None:
-            stored.seen = True  # its calls will tell
-            return
-        # A cancel, a removal or a shutdown is somebody's wish: no log line has to tell of it.
-        stored.seen = failure.kind in (
-            FailureKind.CANCELLED,
-            FailureKind.GROUP_REMOVED,
-            FailureKind.SHUTDOWN,
-        )
-        if death is not None:
-            stored.seen = death.cause in WISHED
-        if failure.upstream is not None:
-            failure.upstream.returns.seen = True  # it lives on in this one
-        if task.stream is not None:
-            raised = failure.kind is FailureKind.APPLICATION
-            items = task.stream.fail(stored, raised=raised)
-            if items:
-                self.client.store(entries[0], _dynamic(items))
-            elif raised and not task.stream.dynamic:
-                self.client.store(entries[0], NONE)  # the error is the last item's
-        self._store_failure(task, entries, stored)
-
-    def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
-        task.returns = stored  # dependents submitted later build upon it
-        task.drop_arguments()
-        task.failures = None
-        for entry in entries:
-            self.client.store(entry, stored)
-
-    def _do_report_retry(self, command: ReportRetry) -> None:
-        if self._recorder is not None:
-            self._recorder.retried(command.task, command.record)
-        left = "infinite" if command.retries_left < 0 else command.retries_left
-        after = f" in {command.delay:.3g} s" if command.delay else ""
-        logger.warning(
-            "Task %s failed. There are %s retries remaining, so the task will be retried%s. "
-            "Error: %s",
-            printable(command.task.name),
-            left,
-            after,
-            printable(describe(command.record)),
-        )
-
-    def _do_report_orphans(self, command: ReportOrphans) -> None:
-        if self._requests_of_tasks is not None:
-            self._requests_of_tasks.cancel_orphans(command.tasks)
-
-    def _do_report_infeasible(self, command: ReportInfeasible) -> None:
-        text = infeasible(
-            command.task,
-            in_whole_units(dict(command.task.scheduling_class.demand)),
-            in_whole_units(dict(self.settings.capacity)),
-        )
-        self._warn(text)
-
-    def _do_report_starved(self, command: ReportStarved) -> None:
-        self._warn(starved(command, self.client.groups.title))
-
-    def _warn(self, text: str) -> None:
-        logger.warning("%s", text)
-        if self._recorder is not None:
-            self._recorder.event("WARNING", "TASK", text)
-
     def _do_stopped(self, _command: Stopped) -> None:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
-
-
-def _split(payload: bytes) -> list[Any]:
-    """The values of a task that has several, none if the payload is not made of them."""
-    try:
-        values = marshal.loads(payload)
-    except (EOFError, TypeError, ValueError):
-        return []
-    return values if isinstance(values, list) else []
-
-
-def _dynamic(items: Sequence[ObjectEntry]) -> bytes:
-    """The value of a task with num_returns="dynamic" that has raised: the last item's error."""
-    value: DynamicObjectRefGenerator[Any] = DynamicObjectRefGenerator(
-        [ObjectRef(entry) for entry in items]
-    )
-    data, _ = dump(value)
-    assert isinstance(data, bytes)  # refs have no buffers
-    return data
-
-
-def _text(payload: Any) -> str:
-    """The repr of an actor, as far as it is one."""
-    try:
-        return str(load(payload))
-    except Exception:  # noqa: BLE001 - a worker may have written anything
-        return ""
-
-
-def _too_short(task: Task) -> Failure:
-    """How a generator has failed that yielded less than before; for the scheduler it has not."""
-    kind = FailureKind.APPLICATION
-    record = AttemptRecord(
-        task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, Passage.of(task)
-    )
-    return Failure(kind, attempts=(record,))
