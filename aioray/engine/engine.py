@@ -353,8 +353,7 @@ class Engine:
             raise
         finally:
             self._close()
-        if self._guard is not None:
-            await asyncio.wait([self._guard])
+        await asyncio.wait([each for each in (self._guard, self._mailbox.backoff) if each])
 
     def abort(self) -> None:
         """End everything at once, without waiting for the loop: kill, resolve, close."""

@@ -1,9 +1,13 @@
-"""What feeds the core of one engine: the inbox of all threads, the loop's wake-ups, one timer.
+"""What feeds the core of one engine: the inbox of all threads, and the backoff coroutine.
 
 Room: engine. All state changes on one thread, that of the event loop, without locks. Other threads
 `post` tasks and calls in one deque and wake the loop once for many; the tasks of one wake-up become
 one event. `feed` hands an event to the core and carries out what that orders, one event after the
 other: what an order makes happen at once is handled after it.
+
+The core names the next time at which it wants to be called, and the *backoff coroutine* sleeps
+until then and feeds it: so a retry waits for the end of its backoff, and what is cancelled for the
+next rung of its ladder. One coroutine and one timer serve all of them, however many wait.
 
 A bug, or what a signal's handler raises into all this, leaves things half done: then every task
 gets an error and everything ends, so that nobody waits for ever. The same if somebody has closed
@@ -93,7 +97,9 @@ class Mailbox:
         # What has happened and is to be handled; or something to be done between two such things.
         self._events: deque[Event | functools.partial[None]] = deque()
         self._feeding = False
-        self._timer: asyncio.TimerHandle | None = None
+        self.backoff: asyncio.Task[None] | None = None  # the coroutine, as soon as there is a loop
+        self._alarm: asyncio.Future[None] | None = None  # what it sleeps on
+        self._timer: asyncio.TimerHandle | None = None  # what will wake it
         self._timer_at = 0.0
 
     def begin(self, loop: asyncio.AbstractEventLoop, *, owns_thread: bool) -> None:
@@ -104,6 +110,9 @@ class Mailbox:
         self.loop = loop
         self.thread_id = threading.get_ident()
         self.owns_thread = owns_thread
+        self._alarm = loop.create_future()
+        self.backoff = loop.create_task(self._back_off(loop), name="aioray-backoff")
+        self.backoff.add_done_callback(_report)
 
     def feed(self, event: Event | functools.partial[None]) -> None:
         """Hand an event to the core and carry out what it orders, and what follows from that.
@@ -202,22 +211,36 @@ class Mailbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.backoff is not None and self.loop is not None and not self.loop.is_closed():
+            self.backoff.cancel()
 
     def _set_timer(self, deadline: float) -> None:
+        """Have the backoff coroutine wake then, and not before."""
         if self._timer is not None:
             self._timer.cancel()
         if self.loop is not None and not self.loop.is_closed():
             self._timer_at = deadline
             delay = max(0.0, deadline - self._clock()) + TIMER_STEP
-            self._timer = self.loop.call_later(delay, self._timer_fired)
+            self._timer = self.loop.call_later(delay, self._wake)
 
-    def _timer_fired(self) -> None:
-        self._timer = None
-        if not self.ended:
+    def _wake(self) -> None:
+        """End the sleep of the backoff coroutine."""
+        if self._alarm is not None and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    async def _back_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sleep until a backoff is over, or the core wants to be called otherwise, and feed it.
+
+        What it sleeps until may be moved meanwhile, without waking it: see `_set_timer`.
+        """
+        while not self.ended:
+            assert self._alarm is not None
+            await self._alarm
+            self._alarm = loop.create_future()
+            if self._timer is not None:
+                self._timer.cancel()  # set since the alarm
+                self._timer = None
             self.feed(TimerFired())
-            deadline = self._core.next_deadline()
-            if deadline is not None and self._timer is None:
-                self._set_timer(deadline)
 
     def post(self, item: Task | Callable[[], None]) -> None:
         """Have a task submitted or a function called on the engine's thread, in order."""
@@ -330,6 +353,16 @@ class Mailbox:
             self._loss_is_told.wait(LOSS_SECONDS)
             self.is_lost = True
         raise DescriptorsClosedError
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Report what has ended a coroutine as the loop reports what a callback raises."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        message = f"{error!r} was raised into {task.get_name()}"
+        task.get_loop().call_exception_handler(
+            {"message": message, "exception": error, "task": task}
+        )
 
 
 def _is_of_a_signal(error: BaseException) -> bool:
