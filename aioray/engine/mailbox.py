@@ -246,21 +246,22 @@ class Mailbox:
         """Have a task submitted or a function called on the engine's thread, in order."""
         if self.is_lost:
             raise DescriptorsClosedError
+        loop = self.loop
+        if loop is None:
+            raise RuntimeError("The engine is not started.")
         self._inbox.append(item)
         if not self._awake:
             if self.sentinel is not None and not self.sentinel.is_intact():
                 self.refuse_lost()
             self._awake = True
-            loop = self.loop
-            if loop is None:
-                raise RuntimeError("The engine is not started.")
-            if threading.get_ident() == self.thread_id:
-                loop.call_soon(self.drain)
-            else:
-                try:
+            try:
+                if threading.get_ident() == self.thread_id:
+                    loop.call_soon(self.drain)
+                else:
                     loop.call_soon_threadsafe(self.drain)
-                except RuntimeError:
-                    raise RuntimeError("The engine's event loop is closed.") from None
+            except RuntimeError:
+                self._awake = False
+                raise RuntimeError("The engine's event loop is closed.") from None
 
     def drain(self) -> None:
         """Handle what was posted until now, in order."""

@@ -246,6 +246,39 @@ def test_history_is_woken_after_tasks_only() -> None:
     assert play(story).heard == ["woken"]
 
 
+def test_mailbox_that_has_not_begun_refuses_everything_and_keeps_nothing() -> None:
+    """Bug: what was refused was kept, and whatever came after it was never handled."""
+    bench = Bench()
+    refused = task()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not started"):
+            bench.box.post(refused)
+
+    async def run() -> None:
+        bench.box.begin(asyncio.get_running_loop(), owns_thread=False)
+        bench.box.post(lambda: bench.heard.append("called"))
+        await pass_time()
+        bench.box.end()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+    assert (bench.heard, bench.events) == (["called"], [])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_every_caller_is_told_that_the_loop_is_closed(elsewhere: bool) -> None:
+    """Bug: the second one was not, and waited for ever."""
+    bench = Bench()
+    loop = VirtualLoop()
+    bench.box.loop = loop
+    bench.box.thread_id = 0 if elsewhere else threading.get_ident()
+    loop.close()
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="loop is closed"):
+            bench.box.post(lambda: None)
+    assert bench.box.closed
+
+
 def test_call_of_another_thread_gets_what_comes_of_it() -> None:
     async def story(bench: Bench) -> None:
         loop = asyncio.get_running_loop()
