@@ -21,7 +21,7 @@ import aioray.util
 from aioray.compat import features as ray_features
 from aioray.compat.unsupported import UnsupportedAttributeError
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.util import annotations
+from aioray.util import annotations as markers
 
 MISSING = [
     *ray_features.NEEDS_CLUSTER,
@@ -277,9 +277,9 @@ def test_node_address_is_this_machine() -> None:
 @pytest.mark.parametrize(
     ("marker", "arguments"),
     [
-        (annotations.PublicAPI, {"stability": "beta", "api_group": "Others"}),
-        (annotations.DeveloperAPI, {}),
-        (annotations.Deprecated, {"message": "use g", "warning": True}),
+        (markers.PublicAPI, {"stability": "beta", "api_group": "Others"}),
+        (markers.DeveloperAPI, {}),
+        (markers.Deprecated, {"message": "use g", "warning": True}),
     ],
 )
 def test_annotations_return_what_they_mark(marker, arguments: dict[str, object]) -> None:

@@ -313,7 +313,7 @@ def test_warning_stands_above_the_bars_unless_it_is_somebody_elses_matter(
     assert terminal.lines == ["take care", bar("a").text(79)]
     records = []
     handler = logging.Handler()
-    handler.emit = records.append
+    handler.emit = records.append  # type: ignore[assignment]  # a short handler
     logging.getLogger(where).handlers.append(handler)
     display.update(bar("a", 2))
     logging.getLogger("aioray").warning("once more")

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -63,7 +64,7 @@ def actor(number, state, **more):
     return "actor", facts["actor_id"], json.dumps(facts)
 
 
-LIVE = {
+LIVE: dict[str, Any] = {
     "now": NOW,
     "tasks": [
         unfinished(11, 1, "RUNNING", 1),

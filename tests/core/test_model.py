@@ -16,6 +16,7 @@ from aioray.core.states import (
     IllegalMove,
     Phase,
     Record,
+    State,
     Story,
     TaskState,
     WorkerState,
@@ -154,12 +155,12 @@ def test_value_is_computed_again_by_the_way_of_the_first_attempt():
 
 
 def test_every_state_can_be_reached_and_left_towards_either_end():
-    reachable = {TaskState.PENDING_ARGS_AVAIL}
+    reachable: set[State] = {TaskState.PENDING_ARGS_AVAIL}
     for _ in TaskState:
         reachable |= {after for state in reachable for after in state.successors}
     assert reachable == set(TaskState)
     for state in TaskState:
-        ways = {state}
+        ways: set[State] = {state}
         for _ in TaskState:
             ways |= {after for state in ways for after in state.successors}
         assert TaskState.FAILED in ways

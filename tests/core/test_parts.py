@@ -103,8 +103,9 @@ def assigned_to_parts(tree):
         if not isinstance(target, ast.Attribute):
             continue
         owner = target.value
-        held = isinstance(owner, ast.Attribute) and owner.attr.startswith("_")
-        if held and is_self(owner.value) and owner.attr != "_turn":
+        if not isinstance(owner, ast.Attribute) or not owner.attr.startswith("_"):
+            continue
+        if is_self(owner.value) and owner.attr != "_turn":
             yield f"{owner.attr}.{target.attr}"
 
 

@@ -127,7 +127,7 @@ def test_none_is_refused_where_it_has_no_meaning(field: str) -> None:
 @pytest.mark.parametrize("jitter", [1, 0, None, "full", 0.5])
 def test_jitter_must_be_a_bool(jitter: object) -> None:
     with pytest.raises(TypeError, match="jitter must be True"):
-        RetryPolicy(jitter=jitter)  # type: ignore[arg-type]
+        RetryPolicy(jitter=jitter)
 
 
 def test_shrinking_factor_is_refused() -> None:

@@ -112,7 +112,8 @@ def make_actor(chance: random.Random, world: World) -> None:
     known = len(world.tasks) if chance.random() < 0.3 else 0
     order = an_order(chance, known, groups if chance.random() < 0.3 else [])
     if chance.random() < 0.5:
-        demand, keeps = (("CPU", CPU),), False
+        demand: tuple[tuple[str, int], ...] = (("CPU", CPU),)
+        keeps = False
     else:
         demand, keeps = order.demand, True
     lanes = chance.choice(((1,), (1,), (1,), (3,), (2, 1)))

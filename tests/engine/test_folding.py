@@ -26,7 +26,9 @@ class Terminal:
 
     def wait(self):
         """Let the time pass until the folder wants to print something; what that is."""
-        self.now = self.folder.deadline()
+        deadline = self.folder.deadline()
+        assert deadline is not None
+        self.now = deadline
         return [text[:-1] for text, _ in self.folder.due(self.now)]
 
 

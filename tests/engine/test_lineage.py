@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ class FakeTask:
         self.number = self.label = number
         self.stream = None
         self.payload, self.arguments, self.held = payload, arguments, held
-        self.returns = None
+        self.returns: Any = None
 
 
 def revived(lineage, client, say_lost):
@@ -276,6 +277,7 @@ def test_argument_that_somebody_else_has_made_again_is_found(ledger, client):
     (entry,) = client.run(producer, FakeStored(10**6))
     lineage = lineage_of(ledger, entries=[entry])
     del entry
+    again: Any
     (again,) = entries_of(producer, client)
     again.lost = False
     again.outcome = FakeStored(10**6)

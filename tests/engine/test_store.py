@@ -11,6 +11,8 @@ import random
 import stat
 import threading
 import weakref
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -520,22 +522,22 @@ def test_memory_of_an_expendable_value_that_is_lent_is_not_used_again(box):
 
 def test_beyond_80_percent_the_oldest_are_copied_to_files_in_advance(make_box):
     told = []
-    box = make_box(tell=lambda: told.append(box.store.used))
-    values = [box.keep(number, 4) for number in range(12)]
+    ours: Any = make_box(tell=lambda: told.append(ours.store.used))
+    values = [ours.keep(number, 4) for number in range(12)]
     assert told == []
-    box.settle()
+    ours.settle()
     assert on_disk(values) == [False] * 12  # 48 of 64 pages are 75 %
-    values.append(box.keep(12, 4))
+    values.append(ours.keep(12, 4))
     assert len(told) == 1
-    values += [box.keep(number, 4) for number in (13, 14)]
-    box.settle()
+    values += [ours.keep(number, 4) for number in (13, 14)]
+    ours.settle()
     assert on_disk(values) == [True] * 3 + [False] * 12  # 60 pages: 8.8 too many
     assert in_memory(values) == [True] * 15
-    assert box.used() == 60
-    files = box.files()
-    values.append(box.keep(15, 16))
+    assert ours.used() == 60
+    files = ours.files()
+    values.append(ours.keep(15, 16))
     assert in_memory(values) == [False] * 3 + [True] * 13
-    assert box.files() == files  # nobody has waited for the disk
+    assert ours.files() == files  # nobody has waited for the disk
     assert all(holds(v, n, 4, from_disk=True) for n, v in enumerate(values[:15]))
 
 
@@ -984,10 +986,7 @@ def test_finalizers_never_wait_for_the_lock(box):
 
 
 def test_values_in_a_cycle_are_freed_by_the_collector(box):
-    class Cycle:
-        pass
-
-    cycle = Cycle()
+    cycle = SimpleNamespace()
     cycle.itself, cycle.stored = cycle, box.keep(1, 4)
     cycle.view = cycle.stored.view()
     del cycle
@@ -1239,8 +1238,8 @@ def test_disowned_store_does_not_wait_for_a_lock_that_nobody_will_release(make_b
 @pytest.mark.parametrize("seed", range(5))
 def test_any_sequence_of_operations_keeps_all_values(box, seed):
     rng = random.Random(seed)
-    values: dict[int, tuple[int, object]] = {}
-    views: dict[int, tuple[bytes, object]] = {}
+    values: dict[int, tuple[int, Any]] = {}
+    views: dict[int, tuple[bytes, Any]] = {}
     dropped = 0
 
     def any_of(mapping):

@@ -32,7 +32,8 @@ def output_of(*command: str) -> str:
 def found_by_mypy() -> dict[int, str]:
     """The lines that mypy complains of, with the first message of each."""
     found: dict[int, str] = {}
-    for line in output_of("mypy", "--strict", "--output=json", str(PROGRAM)).splitlines():
+    outside = ("--strict", "--config-file=", "--follow-imports=silent", "--python-version=3.11")
+    for line in output_of("mypy", *outside, "--output=json", str(PROGRAM)).splitlines():
         message = json.loads(line)
         if message["severity"] == "error":
             found.setdefault(message["line"], message["message"])

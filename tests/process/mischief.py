@@ -93,7 +93,7 @@ GARBAGE = {
     "too few arguments": lambda: question(asks.Get),
     "too many arguments": lambda: question(asks.Get, [], True, False, 1),
     "arguments of other types": lambda: question(asks.Wait, 1, "a", None, False),
-    "ids that are none": lambda: asked(asks.Get([b"short", 5], look=False)),
+    "ids that are none": lambda: asked(asks.Get([b"short", 5], look=False)),  # type: ignore[list-item]
     "negative room": lambda: asked(asks.Allocate(-100_000, 0)),
     "room for less than nothing": lambda: asked(asks.Allocate(200_000, -5)),
     "no definition": lambda: asked(asks.Submit(1, b"garbage", b"label", 3, b"", [])),

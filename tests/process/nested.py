@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from typing import Any
 
 import aioray
 from aioray.exceptions import (
@@ -325,7 +326,7 @@ def closures(values):
 
     before = aioray.get(changing.remote())
 
-    @aioray.remote
+    @aioray.remote  # type: ignore[no-redef]  # it changes
     def changing():
         return "after"
 
@@ -394,7 +395,7 @@ def call_wrongly(how):
 
 
 def environment_of_child(**options):
-    child = aioray.remote(jobs.variable)
+    child: Any = aioray.remote(jobs.variable)
     child = child.options(**options) if options else child
     return aioray.get([child.remote("OUTER"), child.remote("INNER")])
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 from .jobs import FOREVER
 
@@ -49,9 +50,8 @@ def wait_in_all_ways():
     """What is said of children while an orphan lives that ended and one that goes on."""
     ends, _ = fork_twice()
     goes_on, orphan = fork_twice("goes on")
-    found = {os.waitpid(goes_on, 0), os.wait()}
-    assert found == {(ends, 3 << 8), (goes_on, 3 << 8)}
-    found = []
+    assert {os.waitpid(goes_on, 0), os.wait()} == {(ends, 3 << 8), (goes_on, 3 << 8)}
+    found: list[Any] = []
     for ask in (
         os.wait,
         lambda: os.waitpid(-1, 0),

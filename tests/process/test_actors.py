@@ -706,9 +706,7 @@ class Account:
     """Keeps a figure under the name of a method, and more names besides."""
 
     def __init__(self):
-        self.balance = 100
-        self.kind = "none"
-        self.name = "none"
+        vars(self).update(balance=100, kind="none", name="none")
 
     def balance(self):
         return self.balance

@@ -144,8 +144,13 @@ def test_backpressure_bounds_how_far_the_items_are_read():
 
 def test_without_backpressure_all_are_submitted_at_once():
     taken = []
-    items = (taken.append(item) or item for item in range(300))
-    values = map_unordered(same, items, backpressure_size=None)
+
+    def items():
+        for item in range(300):
+            taken.append(item)
+            yield item
+
+    values = map_unordered(same, items(), backpressure_size=None)
     next(values)
     assert len(taken) == 300
     assert len(list(values)) == 299

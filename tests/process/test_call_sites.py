@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import aioray
@@ -146,7 +148,7 @@ def test_workers_may_be_asked_alone_by_their_environment(session):
 
 
 def test_stack_of_a_deep_recursion_has_its_inner_frames_only():
-    site = call_sites.recorder({STACKS: "1", PLACES: "1"})
+    site: Any = call_sites.recorder({STACKS: "1", PLACES: "1"})
 
     def deep(left):
         return site("task call") if left == 0 else deep(left - 1)

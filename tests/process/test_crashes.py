@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import psutil
 import pytest
@@ -76,7 +77,7 @@ async def test_every_attempt_is_on_the_record(notes):
     assert [str(attempt.pid) for attempt in error.attempts] == jobs.notes(notes)
     assert all("code 42" in attempt.ended for attempt in error.attempts)
     assert len({attempt.worker_id for attempt in error.attempts}) == 3
-    starts = [attempt.started_at for attempt in error.attempts]
+    starts: list[Any] = [attempt.started_at for attempt in error.attempts]
     assert starts == sorted(starts)
 
 

@@ -235,6 +235,8 @@ def test_actor_pool_has_the_attributes_of_rays():
 class OwnPool(ActorPool):
     """Keeps something of its own with each call, as Flower's does."""
 
+    _future_to_actor: dict[Any, Any]
+
     def submit(self, fn: Any, value: Any) -> None:
         actor = self._idle_actors.pop()
         self._future_to_actor[fn(actor, value)] = (self._next_task_index, actor, f"cid {value}")
@@ -463,7 +465,7 @@ def test_configuration_of_logging_is_checked_by_init():
 def test_what_is_done_to_rays_logger_applies_to_aiorays():
     ray_logger, own, records = logging.getLogger("ray"), logging.getLogger("aioray"), []
     handler = logging.Handler()
-    handler.emit = records.append
+    handler.emit = records.append  # type: ignore[assignment]  # a short handler
     ray_logger.addHandler(handler)
     try:
         aioray.init(num_cpus=1, logging_level="INFO")

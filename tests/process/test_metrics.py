@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -203,7 +204,7 @@ def test_engine_counts_its_tasks(scrape, notes):
     aioray.get(till.sell.remote(1))
     aioray.shutdown()
     found = scrape()
-    assert {key: value for key, value in found.items() if key[0].endswith("_total")} == {
+    expected: dict[Any, float] = {
         **{
             ("aioray_tasks_finished_total", ("function", function)): times
             for function, times in (
@@ -222,6 +223,7 @@ def test_engine_counts_its_tasks(scrape, notes):
         ("ray_jobs_total", ("kind", "a")): 10.0,
         ("ray_sales_total", ("till", "one")): 1.0,
     }  # fmt: skip
+    assert {key: value for key, value in found.items() if key[0].endswith("_total")} == expected
     for name in ("run", "queue"):
         assert found[f"aioray_task_{name}_seconds_count", ("function", "fail_times")] == 3.0
         assert found[f"aioray_task_{name}_seconds_count", ("function", "count")] == 10.0

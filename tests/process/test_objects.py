@@ -11,6 +11,7 @@ import signal
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -241,7 +242,8 @@ async def test_memoryview_comes_back_as_one_that_cannot_be_written():
 @everywhere
 async def test_mutable_parts_of_two_gets_are_distinct():
     ref = aioray.put({"list": [1], "bytes": bytearray(200_000), "array": GRID})
-    one, two = await ref, await ref
+    one: Any = await ref
+    two: Any = await ref
     one["list"].append(2)
     one["bytes"][0] = 255
     assert two["list"] == [1]

@@ -8,6 +8,7 @@ import pytest
 
 import aioray
 from aioray.engine.processes import pool as crew
+from aioray.engine.processes.output import LineReader
 
 from . import printing
 
@@ -29,7 +30,7 @@ class Kept:
 def kept(monkeypatch):
     kept = Kept()
 
-    class Reader(crew.LineReader):
+    class Reader(LineReader):
         def __init__(self, loop, fd, pid, printer, keep=None, **options):
             def keep_too(seq, stream, data):
                 kept.data[pid, stream, seq] += data

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ async def test_values_of_other_kinds_survive_the_disk():
     raw = aioray.put(value["bytes"])
     del inner
     fill = put_many()
-    found = await ref
+    found: Any = await ref
     assert await found["ref"] == "inner"
     assert (found["bytes"], found["text"]) == (value["bytes"], value["text"])
     assert await raw == value["bytes"]

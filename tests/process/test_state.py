@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,7 @@ aioray.get(a.m.remote())
             ("parent", 0, "FINISHED", None),
         ]
         by_name = {view.kinds[record.kind]["name"]: record for record in view.records()}
+        record: Any
         for record in view.records():
             moments = (record.created, record.ready, record.sent, record.started, record.ended)
             assert all(moment is not None for moment in moments), record
@@ -135,7 +137,7 @@ aioray.get(refs)
     while True:
         with session.view() as view:
             states = sorted(state for _, _, state, _ in rows(view))
-            running = [record for record in view.records() if record.state == "RUNNING"]
+            running: list[Any] = [r for r in view.records() if r.state == "RUNNING"]
             workers = view.workers
         if len(running) == 2:
             break

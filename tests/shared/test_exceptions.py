@@ -15,6 +15,7 @@ import sys
 import weakref
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -209,7 +210,7 @@ def test_importing_the_module_loads_neither_asyncio_nor_cloudpickle_nor_logging(
 
 def test_attempt_info_is_frozen():
     with pytest.raises(FrozenInstanceError):
-        ATTEMPTS[0].number = 5
+        ATTEMPTS[0].number = 5  # type: ignore[misc]  # which is refused
 
 
 # --------------------------------------------------------------------------- RayTaskError
@@ -362,7 +363,7 @@ def test_the_pair_answers_for_the_attributes_of_the_cause():
 
 
 def test_a_plain_error_answers_for_the_attributes_of_its_cause_too():
-    cause = Exception("x")
+    cause: Any = Exception("x")
     cause.code = 7
     error = pair(cause)
     assert type(error) is RayTaskError

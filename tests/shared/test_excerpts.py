@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import sys
 import types
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -235,7 +236,7 @@ def shown(tensor):
 
 @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"a": [value]}])
 def test_a_view_of_a_tensor_is_written_without_the_rest(torch, wrap):
-    part = Tensor(bytes(range(200)) * 1000, 7, 17)
+    part: Any = Tensor(bytes(range(200)) * 1000, 7, 17)
     part.label = "kept"
     written = dumps(wrap(part))
     again = load(written)

@@ -12,6 +12,7 @@ import textwrap
 import threading
 import traceback
 import weakref
+from typing import Any
 
 import cloudpickle
 import pytest
@@ -339,9 +340,9 @@ def test_a_huge_message_is_cut_in_the_text_but_whole_in_the_cause():
 
 
 def test_cause_attributes_and_facts_of_the_task_come_over():
-    error = brought_over(CustomError(7, {"key": [1]}))
+    error: Any = brought_over(CustomError(7, {"key": [1]}))
     assert type(error).__name__ == "RayTaskError(CustomError)"
-    assert isinstance(error, CustomError)
+    assert issubclass(type(error), CustomError)
     assert (error.code, error.cause.detail) == (7, {"key": [1]})
     assert (error.function_name, error.proctitle) == ("f", "ray::f")
     assert (error.pid, error.ip) == (71867, "127.0.0.1")
@@ -612,7 +613,7 @@ class RaisingGetattr(Exception):
 
 
 class LyingClass(Exception):
-    @property
+    @property  # type: ignore[misc]  # it lies
     def __class__(self):
         raise RuntimeError("no class")
 
@@ -630,7 +631,7 @@ class HostileMetaclass(Exception, metaclass=HostileMeta):
 
 class HostileNotes(Exception):
     @property
-    def __notes__(self):
+    def __notes__(self):  # type: ignore[override]  # it is hostile
         raise RuntimeError("no notes")
 
 
@@ -662,7 +663,7 @@ class RefusesSubclasses(Exception):
 
 
 class OddNotes(Exception):
-    __notes__ = 5
+    __notes__ = 5  # type: ignore[assignment]  # they are odd
 
 
 class HostileNote:
@@ -701,7 +702,7 @@ def long_chain():
 
 
 def deep_group():
-    exc = ValueError("deepest")
+    exc: Exception = ValueError("deepest")
     for _ in range(3_000):
         exc = ExceptionGroup("group", [exc])
     return exc
@@ -721,7 +722,7 @@ def holding_itself():
 
 
 def odd_syntax_error():
-    exc = SyntaxError("bad")
+    exc: Any = SyntaxError("bad")
     exc.lineno, exc.offset, exc.text, exc.filename = object(), "x", 5, HostileNote()
     return exc
 
@@ -923,11 +924,11 @@ def test_an_error_captured_in_one_process_is_rebuilt_in_another():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, check=True
     )
-    error = rebuild(done.stdout).as_instanceof_cause()
+    error: Any = rebuild(done.stdout).as_instanceof_cause()
     with pytest.raises(FileNotFoundError) as caught:
         raise error
     assert (caught.value.errno, caught.value.filename) == (2, "name")
-    assert caught.value.pid not in (None, os.getpid())
+    assert error.pid not in (None, os.getpid())
 
 
 # --------------------------------------------------------------------------- by its parts
@@ -1181,7 +1182,8 @@ def test_names_that_pickle_forgets_come_over():
 
 def matched(error, kind):
     """The members that `except*` gives for a class, and those that are left."""
-    found, rest = (), ()
+    found: tuple = ()
+    rest: tuple = ()
     try:
         try:
             raise error
@@ -1300,7 +1302,7 @@ def hides_its_traceback(thing):
         kept = thing
 
         @property
-        def __traceback__(self):
+        def __traceback__(self):  # type: ignore[override]  # which is the point
             raise AttributeError
 
     error = Hidden()

@@ -60,6 +60,7 @@ def test_long_strings_are_found_where_they_were_placed(ends):
     places = [enclosure.place(value) for value in values]
     packets.send(ends[0], *packets.pack(([], places * 3000), enclosure))
     (_, received), fds, area = packets.receive(ends[1], 0)
+    assert area is not None
     assert fds == []
     assert received == places * 3000
     found = [

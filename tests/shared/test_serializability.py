@@ -173,7 +173,7 @@ def test_one_bad_item_in_a_long_list_costs_few_calls() -> None:
     def dumps(value: Any) -> bytes:
         nonlocal calls
         calls += 1
-        return cloudpickle.dumps(value)  # type: ignore[no-any-return]
+        return cloudpickle.dumps(value)
 
     value: list[Any] = list(range(10_000))
     value[8_765] = LOCK
@@ -276,7 +276,7 @@ class HostileError(Exception):
 
 
 def raising(error: BaseException) -> Hostile:
-    return type("Raising", (Hostile,), {"error": error})()  # type: ignore[no-any-return]
+    return type("Raising", (Hostile,), {"error": error})()
 
 
 @pytest.mark.parametrize("place", [lambda h: [h], lambda h: {"k": h}, lambda h: {h: 1}, Holder])

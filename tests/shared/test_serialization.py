@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 import types
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -256,6 +257,7 @@ def test_pieces_of_an_array_are_its_own_memory():
 def test_large_bytes_are_taken_as_they_are():
     value = bytes(range(256)) * 401  # a little more than the limit
     pieces, refs = dump(value)
+    assert isinstance(pieces, Pieces)
     assert pieces.buffers[1] is value
     assert pieces.size == ALIGN + len(value)
     assert list(refs) == []
@@ -282,7 +284,9 @@ def test_other_kinds_of_large_bytes_keep_their_type(make):
 
 def test_dumps_joins_what_dump_leaves_in_pieces():
     value = np.arange(100_000)
-    assert dumps(value) == dump(value)[0].join()
+    pieces, _ = dump(value)
+    assert isinstance(pieces, Pieces)
+    assert dumps(value) == pieces.join()
     assert dumps(1) == dump(1)[0]
 
 
@@ -722,7 +726,7 @@ def test_what_functools_makes_of_functions_of_a_script_comes_back(expression, an
 
 
 def test_a_cache_comes_empty_and_is_one_with_what_it_calls_itself():
-    space = {"__name__": "__main__"}
+    space: dict[str, Any] = {"__name__": "__main__"}
     exec(SCRIPT, space)
     space["fib"].note = "mine"
     space["fib"](10)

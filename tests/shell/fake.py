@@ -278,7 +278,7 @@ def _captured(error: BaseException, name: str) -> bytes:
         proctitle=f"ray::{name}",
         pid=os.getpid(),
         ip="127.0.0.1",
-        dumps=lambda value: serialization.dump(value)[0],
+        dumps=serialization.dumps,
         loads=serialization.load,
     )
 
@@ -288,7 +288,7 @@ class FakeEngine(Engine):
 
     crew_class = FakeCrew  # type: ignore[assignment]
 
-    def clock(self) -> float:  # type: ignore[override]
+    def clock(self) -> float:
         assert self.loop is not None
         return self.loop.time()
 

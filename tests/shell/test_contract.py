@@ -62,6 +62,11 @@ def tell(request: pytest.FixtureRequest) -> Callable[[Story], None]:
     return run
 
 
+def attempts_of(caught: pytest.ExceptionInfo[Any]) -> Any:
+    """The attempts of the task that has raised this."""
+    return caught.value.attempts
+
+
 async def running(job: Any, act: Any) -> Any:
     """A task that its worker has surely taken: the one before it on the only CPU is done."""
     first, ref = job.remote(Return(0)), job.remote(act)
@@ -74,7 +79,7 @@ def test_value_and_error_come_back(tell: Callable[[Story], None]) -> None:
         assert await job.remote(Return({"a": [1]})) == {"a": [1]}
         with pytest.raises(ValueError, match="mine") as caught:
             await job.remote(Raise(ValueError("mine")))
-        assert [attempt.error_type for attempt in caught.value.attempts] == [
+        assert [attempt.error_type for attempt in attempts_of(caught)] == [
             "TASK_EXECUTION_EXCEPTION"
         ]
 
@@ -137,7 +142,7 @@ def test_a_task_that_asks_for_a_retry_gets_it(tell: Callable[[Story], None]) -> 
     async def story(job: Any) -> None:
         with pytest.raises(RetryTask) as caught:
             await job.options(max_retries=2).remote(Raise(RetryTask(0.01)))
-        assert [attempt.number for attempt in caught.value.attempts] == [0, 1, 2]
+        assert [attempt.number for attempt in attempts_of(caught)] == [0, 1, 2]
 
     tell(story)
 

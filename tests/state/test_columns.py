@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aioray.state.read.columns import RESOURCES, Column
@@ -73,6 +75,7 @@ def test_columns_of_detail_are_none_without_it(resource: str) -> None:
 
 
 def test_row_is_told_by_attribute_and_by_key() -> None:
+    row: Any
     (row,) = (RESOURCES["jobs"].schema(**row) for row in list_rows(a_session().view(), "jobs").rows)
     assert row["status"] == row.status == row.get("status") == "RUNNING"
     assert row.get("nosuch", 7) == 7

@@ -81,8 +81,8 @@ def test_unknown_key_is_told_with_those_there_are() -> None:
 )
 def test_values_are_read_as_their_columns_have_them(resource, given_filter, value) -> None:
     (checked,) = check_filters(resource, [given_filter])
-    assert checked == (given_filter[0].lower(), given_filter[1], value)
     assert type(checked.value) is type(value)
+    assert checked == (given_filter[0].lower(), given_filter[1], value)
 
 
 @pytest.mark.parametrize(

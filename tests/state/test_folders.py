@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import threading
 import time
 
@@ -55,7 +56,7 @@ def test_root_is_where_the_user_says(monkeypatch):
     uid = f"aioray-{os.getuid()}"
     assert root_folder("/somewhere", {"RAY_TMPDIR": "/else"}) == f"/somewhere/{uid}"
     assert root_folder(None, {"RAY_TMPDIR": "/else"}) == f"/else/{uid}"
-    monkeypatch.setattr(module.tempfile, "tempdir", "/t")
+    monkeypatch.setattr(tempfile, "tempdir", "/t")
     assert root_folder(None, {}) == f"/t/{uid}"
 
 

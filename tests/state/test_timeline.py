@@ -35,8 +35,8 @@ def check(events: list[dict]) -> None:
         assert all(first[1] <= second[0] for first, second in pairwise(spans))
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     assert named == set(slices(events))
-    open_pairs: Counter[tuple[int, str]] = Counter()
-    ends: dict[tuple[int, str], float] = {}
+    open_pairs: Counter[tuple[int | None, str]] = Counter()
+    ends: dict[tuple[int | None, str], float] = {}
     for event in events:
         key = (event.get("id"), event["name"])
         if event["ph"] == "b":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from aioray.shared.meters import COUNTER, GAUGE, HISTOGRAM, WORKER_TAG, Board, D
 from aioray.util.metrics import Counter, Gauge, Histogram, collect
 
 pytestmark = pytest.mark.usefixtures("clean_board")
+
+NUMBERED: Any = {"k": 1}  # tags are texts
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def values(name):
             "Missing value for tag key(s): k,l.",
         ),
         (
-            lambda: Counter("a", tag_keys=("k",)).inc(1, {"k": 1}),
+            lambda: Counter("a", tag_keys=("k",)).inc(1, NUMBERED),
             TypeError,
             "Tag values must be str, got <class 'int'>.",
         ),
@@ -58,7 +61,7 @@ def values(name):
             "Unrecognized tag key q.",
         ),
         (
-            lambda: Counter("a", tag_keys=("k",)).set_default_tags({"k": 1}),
+            lambda: Counter("a", tag_keys=("k",)).set_default_tags(NUMBERED),
             TypeError,
             "Tag values must be str",
         ),

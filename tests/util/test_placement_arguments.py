@@ -77,7 +77,7 @@ def test_malformed_settings_of_a_group_are_refused(
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: PlacementGroupSchedulingStrategy("g"), "needs to be an instance"),  # type: ignore[arg-type]
+        (lambda: PlacementGroupSchedulingStrategy("g"), "needs to be an instance"),
         (lambda: PlacementGroupSchedulingStrategy(GROUP, -2), "must be the index of a bundle"),
         (lambda: PlacementGroupSchedulingStrategy(GROUP, "0"), "must be the index of a bundle"),
         (lambda: NodeAffinitySchedulingStrategy("zz", soft=False), "Invalid node_id 'zz'"),
@@ -93,8 +93,8 @@ def test_malformed_settings_of_a_group_are_refused(
         ),
         (lambda: NodeLabelSchedulingStrategy(None), "cannot both be empty"),
         (lambda: NodeLabelSchedulingStrategy({}, soft={}), "cannot both be empty"),
-        (lambda: NodeLabelSchedulingStrategy("x"), "hard parameter must be a map"),  # type: ignore[arg-type]
-        (lambda: NodeLabelSchedulingStrategy({}, soft=[1]), "soft parameter must be a map"),  # type: ignore[arg-type]
+        (lambda: NodeLabelSchedulingStrategy("x"), "hard parameter must be a map"),
+        (lambda: NodeLabelSchedulingStrategy({}, soft=[1]), "soft parameter must be a map"),
         (lambda: NodeLabelSchedulingStrategy({1: Exists()}), "must be of type str .* but got 1"),  # type: ignore[dict-item]
         (lambda: NodeLabelSchedulingStrategy({"a": "b"}), "value for key a .* but got 'b'"),  # type: ignore[dict-item]
         (In, "In operator must be a non-empty tuple"),
@@ -142,9 +142,9 @@ def test_handle_of_no_session_is_not_known() -> None:
         with pytest.raises(ValueError, match="is not known here: its session has ended"):
             use()
     with pytest.raises(TypeError, match="is what placement_group\\(\\) returns, got 'x'"):
-        remove_placement_group("x")  # type: ignore[arg-type]
+        remove_placement_group("x")
     with pytest.raises(TypeError, match="got 3 of type int"):
-        placement_group_table(3)  # type: ignore[arg-type]
+        placement_group_table(3)
     with pytest.raises(ValueError, match="non-empty value"):
         get_placement_group("")
     assert get_current_placement_group() is None

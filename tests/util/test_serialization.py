@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,11 @@ class Plain:
 
     def __init__(self, number):
         self.number = number
+
+
+def makes(what: str) -> Any:
+    """Return a deserializer that makes something of another class."""
+    return lambda n: (what, n)
 
 
 def address_of(connection):
@@ -76,7 +82,7 @@ def test_classes_that_can_be_pickled_are_taken_over_too():
 
 
 def test_subclasses_are_not_affected():
-    register_serializer(Plain, serializer=lambda plain: None, deserializer=lambda n: "wrong")
+    register_serializer(Plain, serializer=lambda plain: None, deserializer=makes("wrong"))
 
     class Child(Plain):
         pass
@@ -90,14 +96,14 @@ def test_subclasses_are_not_affected():
 
 
 def test_last_registration_counts():
-    register_serializer(Plain, serializer=lambda p: 1, deserializer=lambda n: ("first", n))
-    register_serializer(Plain, serializer=lambda p: 2, deserializer=lambda n: ("second", n))
+    register_serializer(Plain, serializer=lambda p: 1, deserializer=makes("first"))
+    register_serializer(Plain, serializer=lambda p: 2, deserializer=makes("second"))
     assert load(dumps(Plain(0))) == ("second", 2)
 
 
 def test_deregistered_class_is_serialized_as_usual():
     register_serializer(Connection, serializer=address_of, deserializer=connect)
-    register_serializer(Plain, serializer=lambda plain: None, deserializer=lambda n: "wrong")
+    register_serializer(Plain, serializer=lambda plain: None, deserializer=makes("wrong"))
     dumps(Connection("here"))
     deregister_serializer(Connection)
     deregister_serializer(Plain)
@@ -129,8 +135,9 @@ def test_what_cannot_be_called_is_refused_by_name(name, bad):
 
 
 def test_arguments_must_be_named():
+    register: Any = register_serializer
     with pytest.raises(TypeError):
-        register_serializer(Connection, address_of, connect)
+        register(Connection, address_of, connect)
 
 
 def test_error_in_the_serializer_reaches_the_caller():

@@ -208,9 +208,9 @@ def test_wrong_questions_raise_rays_error() -> None:
             list_tasks(**wrong)
     with pytest.raises(RayStateApiException, match="length 24, got 1"):
         get_task("ab")
-    for wrong in ({"filters": ["state=FAILED"]}, {"limit": 2.5}, {"limit": None}):
+    for mistaken in ({"filters": ["state=FAILED"]}, {"limit": 2.5}, {"limit": None}):
         with pytest.raises(ValueError, match=r"triple|whole number"):
-            list_tasks(**wrong)
+            list_tasks(**mistaken)
     with pytest.raises(ConnectionError, match="There is no session nowhere"):
         list_tasks("nowhere")
 

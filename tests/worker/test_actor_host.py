@@ -182,10 +182,10 @@ class Driver:
         for at, frame in enumerate(self.frames):
             if wanted(frame):
                 return self.frames.pop(at)
-        while (frame := self.read()) is not None:
-            if wanted(frame):
-                return frame
-            self.frames.append(frame)
+        while (read := self.read()) is not None:
+            if wanted(read):
+                return read
+            self.frames.append(read)
         raise EOFError(self.frames, self.said())
 
     def answer(self, seq: int) -> Frame:

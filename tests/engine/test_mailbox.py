@@ -15,11 +15,12 @@ import pytest
 
 from aioray.core.commands import ResolveFailure, ResolveValues
 from aioray.core.events import TasksSubmitted, TimerFired
-from aioray.core.model import Function, SchedulingClass, Task
+from aioray.core.functions import Function
+from aioray.core.model import SchedulingClass, Task
 from aioray.engine.mailbox import Mailbox
 from aioray.engine.processes.descriptors import DescriptorsClosedError
 
-from .fake import VirtualLoop
+from ..shell.fake import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -218,7 +219,7 @@ def test_loop_is_woken_once_for_many_tasks_of_another_thread() -> None:
                 wakings.append("woken")
             return wake(callback, *args)
 
-        loop.call_soon_threadsafe = noted  # type: ignore[method-assign]
+        loop.call_soon_threadsafe = noted  # type: ignore[assignment]
         thread = threading.Thread(target=lambda: [bench.box.post(task(n)) for n in range(100)])
         thread.start()
         thread.join(GUARD)
@@ -414,7 +415,7 @@ def test_bug_fails_every_task_that_is_known_or_on_its_way_and_ends_the_engine(
     async def story(bench: Bench) -> None:
         bench.core.unfinished = [known]
         bench.core.answers = {
-            Noted("a"): [ResolveValues([(resolved, b"")]), ResolveFailure(failing, None)],  # type: ignore[arg-type]
+            Noted("a"): [ResolveValues([(resolved, b"")]), ResolveFailure(failing, None)],
         }
 
         def resolve(_command: ResolveValues) -> None:
