@@ -255,12 +255,15 @@ def remote(*positional: Any, **options: Any) -> Any:
     Source: Ray API reference, ray.remote; retry, predicates, priority, restart_policy,
     interruptible and checkpoint_every are aioray's own.
     """
-    if positional and not options and len(positional) == 1:
+    if len(positional) == 1 and not options and callable(positional[0]):
         return _make(positional[0], {})
     if positional or not options:
+        given = [repr(value) for value in positional]
+        given += [f"{name}={value!r}" for name, value in options.items()]
         raise AssertionError(
-            "The @remote decorator is used bare, '@aioray.remote', or with keyword options only, "
-            "such as '@aioray.remote(num_returns=2)'."
+            "The @remote decorator is used bare, '@aioray.remote', on a function, a class or "
+            "another callable, or with keyword options only, such as "
+            f"'@aioray.remote(num_returns=2)', but it was given ({', '.join(given)})."
         )
     return lambda target: _make(target, options)
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
@@ -81,10 +82,20 @@ def test_an_error_of_a_partial_is_told_under_the_name_of_its_function():
     assert info.value.function_name == "sqrt"
 
 
-@pytest.mark.parametrize("target", [5, None, [jobs.add]])
+@pytest.mark.parametrize("target", [5, "x", None, [jobs.add]])
 def test_what_cannot_be_called_is_refused(target):
-    with pytest.raises(TypeError, match="takes a function, a class or another callable"):
+    with pytest.raises(AssertionError, match=re.escape(f"it was given ({target!r}).")):
         aioray.remote(target)
+    with pytest.raises(TypeError, match="takes a function, a class or another callable"):
+        aioray.remote(num_cpus=1)(target)
+
+
+@pytest.mark.parametrize("given", [(jobs.add, 1), (1, 2), ()])
+def test_several_positional_arguments_and_none_are_refused(given):
+    with pytest.raises(AssertionError, match="is used bare"):
+        aioray.remote(*given)
+    with pytest.raises(AssertionError, match="num_cpus=1"):
+        aioray.remote(jobs.add, num_cpus=1)
 
 
 def test_what_is_remote_is_not_made_so_again():
