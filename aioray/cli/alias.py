@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from aioray.compat.alias import PATH, SPOKEN
+from aioray.compat.alias import PATH, RAY_VERSION, SPOKEN
 
 __all__ = ["command"]
 
@@ -29,6 +29,9 @@ import sys
 from aioray.cli import ray_main
 sys.exit(ray_main())
 """
+
+
+_WAITS_FOR_VERSION = "_AIORAY_ALIAS = True\n"  # in the package: a line before aioray is imported
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,16 @@ class Place:
 
     @property
     def info(self) -> Path:
-        """Its metadata."""
-        return self.packages / f"ray-{SPOKEN}.dist-info"
+        """Its metadata, of the version that programs are told."""
+        return self.packages / f"ray-{RAY_VERSION}.dist-info"
 
-    def is_ours(self) -> bool:
-        """Whether the alias is installed here."""
-        with contextlib.suppress(OSError):
-            return (self.info / "INSTALLER").read_text().strip() == _INSTALLER
-        return False
+    def find_ours(self) -> list[Path]:
+        """The metadata of aliases that are installed here, of whatever version."""
+        return [path for path in self.packages.glob("ray-*.dist-info") if _is_ours(path)]
 
     def find_other(self) -> Path | None:
         """Something that is in the way, and not ours: a Ray, or a command of its name."""
-        if self.is_ours():
+        if self.find_ours():
             return None
         places = {str(self.packages), sysconfig.get_path("platlib")}
         context = DistributionFinder.Context(name="ray", path=sorted(places))
@@ -69,6 +70,12 @@ class Place:
             return Path(str(found.locate_file("")))
         candidates = [*(Path(place, "ray") for place in places), self.script]
         return next((path for path in candidates if path.exists()), None)
+
+
+def _is_ours(info: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (info / "INSTALLER").read_text().strip() == _INSTALLER
+    return False
 
 
 @click.group(name="alias")
@@ -81,7 +88,11 @@ def command() -> None:
 
 @command.command(name="install")
 def install() -> None:
-    """Install the alias and a command `ray`. Refused where Ray itself is installed."""
+    """Install the alias and a command `ray`. Refused where Ray itself is installed.
+
+    With AIORAY_RAY_VERSION in the environment, programs are told that version of Ray, now and
+    later.
+    """
     place = Place.here()
     other = place.find_other()
     if other is not None:
@@ -90,9 +101,15 @@ def install() -> None:
             f"(pip uninstall ray), or start programs with `aioray run`, which works beside it."
         )
     try:
+        _remove(place)  # of another version, maybe
         written = [
-            *_copy(Path(PATH, "ray"), place.package),
-            *_copy(Path(PATH, place.info.name), place.info),
+            *_copy(Path(PATH, "ray"), place.package, _WAITS_FOR_VERSION, _tell_version()),
+            *_copy(
+                Path(PATH, f"ray-{SPOKEN}.dist-info"),
+                place.info,
+                f"\nVersion: {SPOKEN}\n",
+                f"\nVersion: {RAY_VERSION}\n",
+            ),
             _write(place.info / "INSTALLER", f"{_INSTALLER}\n"),
             _write(place.script, _SCRIPT.format(python=sys.executable)),
         ]
@@ -116,7 +133,7 @@ def install() -> None:
 def uninstall() -> None:
     """Remove what `aioray alias install` has installed."""
     place = Place.here()
-    if not place.is_ours():
+    if not place.find_ours():
         click.echo(f"The alias is not installed in {sys.prefix}: nothing was removed.")
         return
     try:
@@ -126,10 +143,20 @@ def uninstall() -> None:
     click.echo(f"The alias was removed from {sys.prefix}.")
 
 
-def _copy(source: Path, target: Path) -> list[Path]:
+def _tell_version() -> str:
+    """What the package says of the version, if it is not the one that is spoken."""
+    if RAY_VERSION == SPOKEN:
+        return _WAITS_FOR_VERSION
+    return f'os.environ.setdefault("AIORAY_RAY_VERSION", {RAY_VERSION!r})\n{_WAITS_FOR_VERSION}'
+
+
+def _copy(source: Path, target: Path, old: str, new: str) -> list[Path]:
+    """Copy the files of a folder, with a part of their text replaced."""
     target.mkdir(parents=True, exist_ok=True)
     return [
-        _write(target / path.name, path.read_text()) for path in source.iterdir() if path.is_file()
+        _write(target / path.name, path.read_text().replace(old, new))
+        for path in source.iterdir()
+        if path.is_file()
     ]
 
 
@@ -143,6 +170,6 @@ def _remove(place: Place) -> None:
     with contextlib.suppress(FileNotFoundError):
         if _INSTALLER in place.script.read_text():
             place.script.unlink()
-    for folder in (place.package, place.info):
+    for folder in (place.package, place.info, *place.find_ours()):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)

@@ -458,12 +458,13 @@ NEEDED = ("click", "cloudpickle", "setproctitle", "uvloop")
 
 
 def test_alias_is_installed_for_an_environment_and_removed(environment: Path) -> None:
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
+    def run(*command: str, **told: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [environment / "bin" / command[0], *command[1:]],
             capture_output=True,
             check=False,
             cwd=environment,
+            env={**os.environ, **told},
             text=True,
             timeout=GUARD_SECONDS,
         )
@@ -480,6 +481,14 @@ def test_alias_is_installed_for_an_environment_and_removed(environment: Path) ->
     assert run("python", "-c", code).stdout == "aioray.api.objects 2.60.0\n"
     assert run("ray", "--version").stdout == "ray, version 2.60.0\n"
     assert "`ray start`" in run("ray", "start").stderr
+    run(*alias, "install", AIORAY_RAY_VERSION="2.58.0")
+    assert [path.name for path in files() if path.name.startswith("ray-")] == [
+        "ray-2.58.0.dist-info"
+    ]
+    told = f"{code}; print(ray.__version__)"
+    assert run("python", "-c", told).stdout == "aioray.api.objects 2.58.0\n2.58.0\n"
+    unaware = "import importlib.metadata as m; print(m.version('ray'))"
+    assert run("python", "-c", unaware).stdout == "2.58.0\n"
     assert "was removed" in run(*alias, "uninstall").stdout
     assert files() == before
 
