@@ -263,6 +263,12 @@ class Client(Protocol):
         """The session that it belongs to, to be looked at."""
         ...
 
+    def key_values(
+        self, verb: str, namespace: bytes, key: bytes, value: bytes = b"", decides: bool = False
+    ) -> Any:
+        """Ask, or change, the session's key-value store, see `engine.key_values`."""
+        ...
+
     def cluster_resources(self) -> dict[str, float]:
         """Totals by name."""
         ...

@@ -80,7 +80,6 @@ NOT_IN_THIS_VERSION = {
     "experimental.channel": "compiled graphs",
     "experimental.compiled_dag_ref": "compiled graphs",
     "experimental.dynamic_resources": "resources that change while a session runs",
-    "experimental.internal_kv": "Ray's key-value store",
     "experimental.multiprocessing": "the old name of ray.util.multiprocessing",
     "experimental.set_resource": "resources that change while a session runs",
     "experimental.shuffle": "the shuffle example",

@@ -21,6 +21,7 @@ from ..core.events import GroupRemoved
 from ..core.states import GroupState
 from ..shared import ids
 from ..state.folders import new_name
+from .key_values import KeyValues
 from .objects.entries import Entries
 from .processes.output import FLUSH_SECONDS
 from .tasks.actors import Actors
@@ -68,6 +69,7 @@ class DriverClient:
         """
         self.namespace = settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
+        self.key_values = KeyValues()
         self.session = new_name()
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -1,7 +1,7 @@
 """What Ray has under `ray.experimental`, as far as aioray has it.
 
-Progress bars in `tqdm_ray`, where objects lie, and `queue` and `state`, which have moved to
-`aioray.util`.
+Progress bars in `tqdm_ray`, a key-value store in `internal_kv`, where objects lie, and `queue` and
+`state`, which have moved to `aioray.util`.
 
 Room: api. A module is imported when it is first asked for.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "get_local_object_locations",
     "get_object_locations",
+    "internal_kv",
     "locations",
     "queue",
     "state",
@@ -20,7 +21,7 @@ __all__ = [
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from aioray.experimental import locations, queue, state, tqdm_ray
+    from aioray.experimental import internal_kv, locations, queue, state, tqdm_ray
     from aioray.experimental.locations import get_local_object_locations, get_object_locations
 else:
 

@@ -103,6 +103,16 @@ class Info(NamedTuple):
     what: str  # the name of a method of the driver's client, without arguments
 
 
+class KeyValues(NamedTuple):
+    """Ask, or change, the session's key-value store. Reply: what its `__call__` returns."""
+
+    verb: str  # and so on, see `aioray.client.protocol.Client.key_values`
+    namespace: bytes
+    key: bytes
+    value: bytes
+    decides: bool
+
+
 # ---------------------------------------------------------------- objects
 
 
@@ -274,6 +284,7 @@ ASKS: tuple[type[Ask], ...] = (
     Cancel,
     CheckPlacement,
     Info,
+    KeyValues,
     Allocate,
     Pin,
     Lose,

@@ -382,6 +382,13 @@ class Connection(Asking):
 
     # ------------------------------------------------------------ what there is
 
+    def key_values(
+        self, verb: str, namespace: bytes, key: bytes, value: bytes = b"", decides: bool = False
+    ) -> Any:
+        """Ask, or change, the session's key-value store, see `engine.key_values`."""
+        ask = asks.KeyValues(verb, namespace, key, value, decides)
+        return self.channel.ask(self._asking().seq, ask)
+
     def cluster_resources(self) -> dict[str, float]:
         """Totals by name."""
         found: dict[str, float] = self._info("cluster_resources")

@@ -93,6 +93,7 @@ class Requests:
             asks.UnloadFunction: of_tasks.unload_function,
             asks.Cancel: of_tasks.cancel,
             asks.Info: self._info,
+            asks.KeyValues: self._key_values,
             asks.Allocate: of_objects.allocate,
             asks.Put: of_objects.put,
             asks.Pin: of_objects.pin,
@@ -201,3 +202,6 @@ class Requests:
         if ask.what not in _TOLD:
             raise ValueError(f"a question about {ask.what}")
         session.reply(asked.request, getattr(self._client, ask.what)())
+
+    def _key_values(self, session: WorkerSession, ask: asks.KeyValues, asked: Asked) -> None:
+        session.reply(asked.request, self._client.key_values(*ask))

@@ -175,7 +175,10 @@ class Questions:
                 "DeathReasonMessage": "",
                 "alive": not self._client.closed,
                 "Resources": self.cluster_resources(),
-                "Labels": dict(self._settings.labels or {}),
+                "Labels": {
+                    "ray.io/node-id": self._client.node_id,
+                    **(self._settings.labels or {}),
+                },
             }
         ]
 
