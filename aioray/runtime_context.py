@@ -92,12 +92,15 @@ class RuntimeContext:
         return self._actor_id()
 
     @property
-    def current_placement_group_id(self) -> PlacementGroupID | None:
-        """The id of the placement group that the task runs in. Old: see get_placement_group_id."""
+    def current_placement_group_id(self) -> PlacementGroupID:
+        """The id of the placement group that the task runs in, else the nil one.
+
+        Old: see get_placement_group_id.
+        """
         from .shared.id_classes import PlacementGroupID
 
         group = self.get_placement_group_id()
-        return None if group is None else PlacementGroupID.from_hex(group)
+        return PlacementGroupID.nil() if group is None else PlacementGroupID.from_hex(group)
 
     def _job_id(self) -> JobID:
         from .shared.id_classes import JobID

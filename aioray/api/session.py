@@ -16,9 +16,11 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..client.current import place
 from ..client.protocol import registry
 from ..compat import alias as ray_alias
 from ..compat.ray_logger import logger as ray_logger
@@ -29,7 +31,7 @@ from .ending import keep_quiet, refuse_when_over
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Generator, Iterator
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -65,15 +67,19 @@ class _Session:
 _session = _Session()
 
 
-@dataclass
-class RayContext:
-    """What `init` returns. As a context manager it shuts the session down at the end."""
+@dataclass(eq=False)
+class RayContext(Mapping[str, Any]):
+    """What `init` returns: a mapping, of what stands in `address_info`.
 
-    dashboard_url: str | None = None
+    What only a cluster has is there too, and empty: the dashboard's address, for one. As a context
+    manager it shuts the session down at the end.
+    """
+
+    dashboard_url: str | None = ""
     python_version: str = ""
     ray_version: str = ""
     ray_commit: str = ""
-    address_info: dict[str, Any] = field(default_factory=dict)
+    address_info: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +94,12 @@ class RayContext:
 
     def __getitem__(self, key: str) -> Any:
         return self.address_info[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
 
     def disconnect(self) -> None:
         """End the session."""
@@ -253,8 +265,15 @@ def _context(client: Any) -> RayContext:
         ray_commit=f"aioray-{__version__}",
         address_info={
             "node_ip_address": "127.0.0.1",
-            "address": "local",
+            "redis_address": None,
+            "object_store_address": "",
+            "raylet_socket_name": "",
+            "webui_url": "",
+            "session_dir": place.folder if place.job else client.folder.path,
+            "metrics_export_port": 0,
             "gcs_address": "local",
+            "address": "local",
+            "dashboard_agent_listen_port": 0,
             "node_id": client.node_id,
             "session_name": client.session,
         },

@@ -13,6 +13,7 @@ import pytest
 
 import aioray
 from aioray import _private
+from aioray.experimental import internal_kv as kv
 from aioray.util import ActorPool
 from aioray.util.annotations import RayDeprecationWarning
 from aioray.util.queue import Queue, _QueueActor
@@ -89,6 +90,76 @@ def test_init_tells_the_address_that_the_context_tells():
     assert told["gcs_address"] == aioray.get_runtime_context().gcs_address
 
 
+RAYS_KEYS = {
+    "address",
+    "dashboard_agent_listen_port",
+    "gcs_address",
+    "metrics_export_port",
+    "node_id",
+    "node_ip_address",
+    "object_store_address",
+    "raylet_socket_name",
+    "redis_address",
+    "session_dir",
+    "webui_url",
+}
+
+
+def test_what_init_returns_is_a_mapping_with_the_keys_of_ray():
+    with aioray.init(num_cpus=1) as told:
+        assert dict(told) == told.address_info
+        assert told.keys() >= RAYS_KEYS
+        assert (told["redis_address"], told.get("nothing", 5), len(told)) == (None, 5, len([*told]))
+        assert told["node_id"] == aioray.get_runtime_context().get_node_id()
+        assert os.path.dirname(told["session_dir"]) == aioray.get_runtime_context().get_temp_dir()
+        assert os.path.isdir(told["session_dir"])
+        assert (told.dashboard_url, told["webui_url"]) == ("", "")
+        assert "address_info" not in repr(told)
+        with pytest.raises(KeyError):
+            told["dashboard_url"]
+        again = aioray.remote(lambda: dict(aioray.init(ignore_reinit_error=True)))
+        assert aioray.get(again.remote()) == dict(told)
+    assert not aioray.is_initialized()
+
+
+@pytest.mark.usefixtures("session")
+def test_driver_and_workers_share_a_key_value_store():
+    def work():
+        found = kv._internal_kv_get("from the driver"), kv._internal_kv_initialized()
+        return *found, kv._internal_kv_put("from a worker", b"2")
+
+    assert kv._internal_kv_put("from the driver", "1") is False
+    assert aioray.get(aioray.remote(work).remote()) == (b"1", True, False)
+    assert kv._internal_kv_get(b"from a worker") == b"2"
+    assert (kv._internal_kv_exists("from a worker"), kv._internal_kv_exists("x")) == (True, False)
+    assert sorted(kv._internal_kv_list("from")) == [b"from a worker", b"from the driver"]
+    assert kv._internal_kv_put("from a worker", "3", overwrite=False) is True
+    assert kv._internal_kv_get("from a worker") == b"2"
+    assert kv._internal_kv_put("from a worker", "3") is True
+    assert kv._internal_kv_get("from a worker") == b"3"
+    assert kv._internal_kv_get("from a worker", namespace="mine") is None
+    assert kv._internal_kv_put("from", "4", namespace=b"mine") is False
+    assert kv._internal_kv_list("", namespace="mine") == [b"from"]
+    assert kv._internal_kv_del("from") == 0
+    assert kv._internal_kv_del("from a worker") == 1
+    assert kv._internal_kv_put("from a worker", "") is False
+    assert kv._internal_kv_del("from", del_by_prefix=True) == 2
+    assert kv._internal_kv_list("") == []
+    big = b"x" * 3_000_000
+    aioray.get(aioray.remote(lambda: kv._internal_kv_put("big", big)).remote())
+    assert aioray.get(aioray.remote(lambda: kv._internal_kv_get("big") == big).remote())
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("wrong", [1, None])
+def test_keys_and_values_that_are_no_text_are_refused(wrong):
+    for call in (kv._internal_kv_get, kv._internal_kv_exists, kv._internal_kv_del):
+        with pytest.raises(AssertionError, match=r"key .* must be bytes or str"):
+            call(wrong)
+    with pytest.raises(AssertionError, match=r"value .* must be bytes or str"):
+        kv._internal_kv_put("a", wrong)
+
+
 @pytest.mark.usefixtures("session")
 def test_context_of_the_driver_has_no_task():
     context = aioray.get_runtime_context()
@@ -102,6 +173,8 @@ def test_context_of_the_driver_has_no_task():
     with pytest.warns(RayDeprecationWarning), pytest.raises(AssertionError):
         _ = context.actor_id
     assert context.get_node_labels() == aioray.nodes()[0]["Labels"]
+    assert context.get_node_labels()["ray.io/node-id"] == context.get_node_id()
+    assert context.current_placement_group_id.is_nil()
     assert os.path.isdir(context.get_temp_dir())
 
 
