@@ -7,13 +7,14 @@ such an item, so that waiting for the next one is waiting for a ref. Not thread-
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ..shared import ids
 from .refs import ObjectRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -167,14 +168,16 @@ _ONE_WAY = (
 class DynamicObjectRefGenerator(Generic[T]):
     """The value of a task with num_returns="dynamic": the refs to its items, in order.
 
-    Deprecated, as in Ray: leave num_returns out and iterate over the ObjectRefGenerator.
+    Iterating over it uses it up, so that an item that was read can be freed; its length is that of
+    the rest. Deprecated, as in Ray: leave num_returns out and iterate over the ObjectRefGenerator.
     """
 
-    def __init__(self, refs: Sequence[ObjectRef[T]]) -> None:
-        self._refs = refs
+    def __init__(self, refs: Iterable[ObjectRef[T]]) -> None:
+        self._refs = deque(refs)
 
     def __iter__(self) -> Iterator[ObjectRef[T]]:
-        return iter(self._refs)
+        while self._refs:
+            yield self._refs.popleft()
 
     def __len__(self) -> int:
         return len(self._refs)

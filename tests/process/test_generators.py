@@ -318,6 +318,7 @@ def test_dynamic_generator_has_all_refs_at_the_end(session, notes):
     found = aioray.get(dynamic.remote(3))
     assert len(found) == 3
     assert [aioray.get(ref) for ref in found] == [0, 1, 2]
+    assert (len(found), list(found)) == (0, [])  # used up
     with pytest.warns(RayDeprecationWarning):
         dying = aioray.remote(num_returns="dynamic")(yielding.die_at)
     assert [aioray.get(ref)[0] for ref in aioray.get(dying.remote(notes, 4, 1))] == [0, 1, 2, 3]
