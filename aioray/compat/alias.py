@@ -242,7 +242,9 @@ def _look_up(name: str) -> object:
             raise
         value = None
     if value is None or (isinstance(value, ModuleType) and name not in SHARED):
-        raise AttributeError(f"module {_ALIAS!r} has no attribute {name!r}", name=name, obj=ray)
+        from aioray.compat.features import missing_attribute
+
+        raise missing_attribute(_ALIAS, name)
     if name in vars(real):  # else it is to be looked up anew each time
         vars(ray)[name] = value
     return value

@@ -274,6 +274,8 @@ def test_attribute_that_is_missing_is_an_attribute_error_with_the_reason() -> No
     import ray
 
     assert not hasattr(ray, "dag")
+    with pytest.raises(UnsupportedFeatureError, match=r"ray\.client \(Ray Client\)"):
+        _ = ray.client  # aioray has a package of that name
     assert getattr(ray, "tune", None) is None
     with pytest.raises(AttributeError, match=r"ray\.tune \(Ray Tune\)") as caught:
         _ = ray.tune
