@@ -479,6 +479,8 @@ def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Act
             f"Can't instantiate abstract class {code.name} with abstract methods {missing}: define "
             f"them in a derived class, and make that the actor class."
         )
+    if options.name == "":
+        raise ValueError("Actor name cannot be an empty string: leave it out for an actor without")
     packed = code.meta_of(options)
     client = client_for_call()
     while options.get_if_exists:
@@ -750,7 +752,9 @@ def method(*positional: Any, **options: Any) -> Any:
             "such as '@aioray.method(num_returns=2)'."
         )
 
-    from .options.actor import parse_method_options
+    from .options.actor import check_method_names, parse_method_options
+
+    check_method_names(options, where="method")
 
     def annotate(function: Any) -> Any:
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

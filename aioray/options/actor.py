@@ -6,7 +6,8 @@ the same for tasks and actors is in its table.
 
 Options are checked where they are written: at the decorator, at `.options()` of a class, at
 `@method`. As in Ray there are two exceptions: those of single calls are looked at by `.remote()`,
-and so are two rules of Ray's about what goes together: `is_ordered` has one, `actor` the other.
+and so are an empty name and two rules of Ray's about what goes together: `is_ordered` has one of
+these, `actor` the rest.
 
 Names and errors are Ray's (API reference of ray.remote and ray.method) unless a docstring says
 otherwise.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = [
+    "check_method_names",
     "parse_actor_options",
     "parse_method_options",
 ]
@@ -87,7 +89,7 @@ def parse_actor_options(
     elif values.get("max_task_retries", 0) is None:
         values["max_task_retries"] = 0
     options = ActorOptions(**values) if base is None else replace(base, **values)
-    if options.get_if_exists and options.name is None:
+    if options.get_if_exists and not options.name:
         raise ValueError(
             "The actor name must be specified to use `get_if_exists`: give name=... as well"
         )
@@ -167,8 +169,6 @@ def _check_lifetime(option: str, value: Any) -> str | None:
 def _check_name(option: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{option} must be a str or None, got {show_typed(value)}")
-    if value == "":
-        raise ValueError("Actor name cannot be an empty string: leave it out for an actor without")
     return value
 
 
@@ -235,15 +235,24 @@ def parse_method_options(
     that is for generators if the method is none. Warns of num_returns="dynamic", as Ray does.
     Source: Ray API reference, ray.method. Beyond it: interruptible.
     """
-    valid = _METHOD_OPTIONS if where == "method" else _CALL_OPTIONS
+    valid = check_method_names(given, where=where)
     values: dict[str, Any] = {}
     for option, value in given.items():
-        if option not in valid:
-            _refuse_method_option(option, where, valid)
         values[option.removeprefix("_")] = valid[option](option, value)
     if values.get("num_returns") is not None:
         values["num_returns"] = returns_of(values["num_returns"], is_generator=is_generator)
     return MethodOptions(**values)
+
+
+def check_method_names(
+    given: Mapping[str, Any], *, where: str
+) -> Mapping[str, Callable[[str, Any], Any]]:
+    """Raise what `parse_method_options` raises for an unknown option; what checks known ones."""
+    valid = _METHOD_OPTIONS if where == "method" else _CALL_OPTIONS
+    for option in given:
+        if option not in valid:
+            _refuse_method_option(option, where, valid)
+    return valid
 
 
 def _refuse_method_option(option: str, where: str, valid: Mapping[str, Any]) -> NoReturn:

@@ -154,7 +154,7 @@ def placement_group(
     del _soft_target_node_id
     client = client_for_call()
     identifier = PlacementGroupID.of(JobID(client.job))
-    kept = [{key: float(amount) for key, amount in bundle.items() if amount} for bundle in bundles]
+    kept = [{key: float(amount) for key, amount in bundle.items()} for bundle in bundles]
     group = PlacementGroup(identifier, kept)
     client.create_placement_group(identifier.binary(), demands, strategy, name, dumps(group))
     return group
@@ -188,6 +188,8 @@ def _demand_of(bundle: Any, bundles: list[Any]) -> tuple[tuple[str, int], ...]:
             "System error: bundle is a system reserved resource, which is not allowed to be used "
             "in placement group. Give the resource another name."
         )
+    if "" in bundle:
+        raise ValueError(f"A resource of a bundle has no name: {bundle!r}.")
     demand = parse_bundle(bundle)
     if not demand:
         raise ValueError(

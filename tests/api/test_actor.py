@@ -711,6 +711,13 @@ def test_name_that_is_taken_is_an_error(client: NotingClient) -> None:
         Counter.options(name="a").remote(1)
 
 
+def test_empty_name_is_refused_where_the_actor_is_made(client: NotingClient) -> None:
+    nameless = Counter.options(name="")
+    with pytest.raises(ValueError, match="cannot be an empty string"):
+        nameless.remote(1)
+    assert not client.created
+
+
 def test_named_actors_are_listed(client: NotingClient) -> None:
     handles = [
         Counter.options(name="a").remote(1),
@@ -774,6 +781,11 @@ def test_method_decorator_is_used_bare_or_with_options() -> None:
         aioray.method(5)
     with pytest.raises(ValueError, match="num_returns"):
         aioray.method(num_returns="streaming")(f)
+
+
+def test_method_refuses_an_unknown_option_at_once() -> None:
+    with pytest.raises(AssertionError, match=r"'num_return'.*num_returns"):
+        aioray.method(num_return=2)
 
 
 def test_what_method_says_are_plain_values() -> None:

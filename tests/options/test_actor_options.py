@@ -128,7 +128,6 @@ def test_accepted_value_is_kept_as(option: str, value: Any, kept: Any) -> None:
         ("concurrency_groups", {"": 1}, ValueError),
         ("lifetime", "x", ValueError),
         ("lifetime", 5, TypeError),
-        ("name", "", ValueError),
         ("name", 5, TypeError),
         ("namespace", "", ValueError),
         ("namespace", 5, TypeError),
@@ -221,6 +220,8 @@ def test_get_if_exists_takes_the_name_of_the_decorator() -> None:
     assert changed(decorated(name="keeper"), get_if_exists=True).get_if_exists
     with pytest.raises(ValueError, match="name must be specified"):
         changed(decorated(), get_if_exists=True)
+    with pytest.raises(ValueError, match="name must be specified"):
+        changed(decorated(), name="", get_if_exists=True)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ GROUP = PlacementGroup(PlacementGroupID(b"g" * 18), [{"CPU": 1.0}])
         ([{"CPU": 1}, {}], "cannot be an empty dictionary or resources with only 0 values"),
         ([{"CPU": 0}], "only 0 values"),
         ([{"CPU": -1}], "CPU of a bundle must be"),
+        ([{"": 1}], "resource of a bundle has no name"),
         ([{"GPU": 1.5}], "GPU of a bundle must be a whole number"),
     ],
 )
