@@ -36,7 +36,6 @@ from .exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
     PendingCallsLimitExceeded,
-    UnsupportedFeatureError,
 )
 from .shared import ids
 from .shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, ActorExit
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     )
     from .client.generators import ObjectRefGenerator
     from .client.protocol import Client
+    from .dag import ClassMethodNode, ClassNode
     from .options.types import ActorOptions as ActorKeywords
     from .options.types import MethodOptions as MethodKeywords
     from .shared.id_classes import ActorID
@@ -380,9 +380,11 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
         )
         return BoundActorOptions(code, changed)
 
-    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        _refuse_bind()
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """Note an actor that is made later, see `aioray.dag`."""
+        from .dag import ClassNode
+
+        return ClassNode(self.remote, self._aioray_code.methods, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if not (name.startswith("__") and name.endswith("__")) and name != "_aioray_code":
@@ -438,9 +440,12 @@ class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
             """Make an actor, as `ActorClass.remote`."""
             return _create(self._call, args, kwargs)
 
-    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        _refuse_bind()
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """Note an actor that is made later, see `aioray.dag`."""
+        from .dag import ClassNode
+
+        code: Any = self._call.code
+        return ClassNode(self.remote, code.methods, args, kwargs)
 
 
 def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass[Any]:
@@ -493,13 +498,6 @@ def _create(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Act
         except ActorAlreadyExistsError:
             continue  # somebody made it meanwhile
     return ActorHandle(client.create_actor(call, args, kwargs), packed)
-
-
-def _refuse_bind() -> NoReturn:
-    raise UnsupportedFeatureError(
-        "bind() builds a lazy graph (Ray DAG), which aioray does not have.",
-        "Call .remote() and pass handles and refs on.",
-    )
 
 
 # --- handles ------------------------------------------------------------------------------------
@@ -647,9 +645,11 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
     def _handle(self) -> ActorHandle[Any]:
         return ActorHandle(self._ref, self._packed)
 
-    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        _refuse_bind()
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
+        """Note a call that is made later, see `aioray.dag`."""
+        from .dag import ClassMethodNode
+
+        return ClassMethodNode(self.remote, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         code: Any = self._call.code
@@ -679,9 +679,11 @@ class BoundMethodOptions(Calls[P, S_co]):
                 self._call = self._method._changed(self._given)
             return self._method._submit(self._call, args, kwargs)
 
-    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        _refuse_bind()
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
+        """Note a call that is made later, see `aioray.dag`."""
+        from .dag import ClassMethodNode
+
+        return ClassMethodNode(self.remote, args, kwargs)
 
 
 def client_of(ref: ObjectRef[Any]) -> Client:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from .api.session import client_for_call
 from .client.protocol import Call
 from .client.signatures import check_call, is_generator, name_of
-from .exceptions import UnsupportedFeatureError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     )
     from .client.generators import ObjectRefGenerator
     from .client.refs import ObjectRef
+    from .dag import FunctionNode
     from .options.types import ActorClassOptions, CommonOptions, FunctionOptions
     from .shared.options import TaskOptions
 
@@ -133,12 +133,11 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
         call: Any = self.options(**options) if options else self
         return call.remote(*(args or ()), **(kwargs or {}))
 
-    def bind(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        raise UnsupportedFeatureError(
-            "bind() builds a lazy graph (Ray DAG), which aioray does not have.",
-            "Call .remote() and pass the refs on.",
-        )
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """Note a call that is made later, see `aioray.dag`."""
+        from .dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFunction, (self.function, self.options_given)
@@ -163,9 +162,11 @@ class BoundOptions(Calls[P, S_co]):
             """Submit a call, as `RemoteFunction.remote`."""
             return submit(self._function, self._call, args, kwargs)
 
-    def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Lazy graphs are not part of aioray."""
-        self._function.bind(*args, **kwargs)
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """Note a call that is made later, see `aioray.dag`."""
+        from .dag import FunctionNode
+
+        return FunctionNode(self.remote, args, kwargs)
 
 
 def submit(

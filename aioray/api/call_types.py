@@ -36,7 +36,6 @@ from typing import (
     Generic,
     Literal,
     Never,
-    NoReturn,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -50,6 +49,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 from aioray.actor import ActorClass, ActorHandle
 from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from aioray.client.refs import ObjectRef
+from aioray.dag import ClassMethodNode
 from aioray.options.types import ActorCallOptions, ActorOptions, CallOptions
 from aioray.remote_function import BoundOptions, RemoteFunction
 
@@ -656,7 +656,7 @@ class MethodCalls(Calls[Arguments, Given_co], Generic[Arguments, Value_co, Given
     def options(self, **options: Any) -> Any:
         """The same method with some options changed: what `@method` takes, name and _labels."""
 
-    def bind(self, *args: Any, **kwargs: Any) -> NoReturn: ...
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode: ...
 
 
 class TypedMethod(MethodCalls[P, R, S], Generic[P, R, S]):

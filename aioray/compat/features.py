@@ -76,7 +76,10 @@ COMES_WITH_RAY = {
 
 NOT_IN_THIS_VERSION = {
     "Language": "calls between languages",
-    "dag": "task graphs",
+    "dag.CollectiveOutputNode": "compiled graphs",
+    "dag.DAGContext": "compiled graphs",
+    "dag.DAGOperationFuture": "compiled graphs",
+    "dag.GPUFuture": "compiled graphs",
     "experimental.channel": "compiled graphs",
     "experimental.compiled_dag_ref": "compiled graphs",
     "experimental.dynamic_resources": "resources that change while a session runs",

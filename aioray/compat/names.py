@@ -79,6 +79,7 @@ NAMES = {
         "_private.worker", "Daft, OpenRLHF, Alpa, RayDP: global_worker; dagster-ray: BaseContext"
     ),
     "_raylet": Name("_raylet", "Graphbook: ObjectRef; programs that annotate ids"),
+    "dag": Name("dag", "Graphbook"),
     "internal": Name("internal", "AutoGluon: free"),
     "logger": Name("compat.ray_logger:logger", "XGBoost-Ray, LightGBM-Ray"),
     "ray_constants": Name("_private.ray_constants", "Modin, Alpa, RayDP"),
@@ -96,7 +97,6 @@ PLACEHOLDERS = {
     "air": "AutoGluon, NeuralForecast, RayDP",
     "autoscaler": "Daft, TorchX",
     "cluster_utils": "tests of XGBoost-Ray and Ray Lightning",
-    "dag": "Graphbook",
     "dashboard": "TorchX, NeMo Curator",
     "data": "Modin, Fugue, Feast, mlforecast, NeMo Curator, Daft",
     "job_submission": "dagster-ray, TorchX",
@@ -119,6 +119,7 @@ SHARED = frozenset(
         "_raylet",
         "actor",
         "cloudpickle",
+        "dag",
         "exceptions",
         "experimental",
         "internal",

@@ -31,7 +31,6 @@ from aioray.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
     PendingCallsLimitExceeded,
-    UnsupportedFeatureError,
 )
 from aioray.shared import ids
 from aioray.shared.actor_exit import SPECIAL_METHODS, ActorExit
@@ -224,13 +223,6 @@ def test_actor_class_cannot_be_derived_from_but_its_plain_class_can() -> None:
 def test_actor_classes_are_made_by_remote_alone() -> None:
     with pytest.raises(TypeError, match=r"made by @aioray\.remote"):
         ActorClass("A", (), {})
-
-
-def test_lazy_graphs_are_refused(handle: ActorHandle) -> None:
-    binders = (Counter, Counter.options(), handle.add, handle.add.options())
-    for binder in binders:
-        with pytest.raises(UnsupportedFeatureError, match="bind"):
-            binder.bind(1)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_feature_that_has_arrived_is_not_called_missing(name: str) -> None:
     [
         ("tune", "comes with Ray itself"),
         ("cluster_utils", "needs a Ray cluster"),
-        ("dag", "not available in this version"),
+        ("Language", "not available in this version"),
     ],
 )
 def test_missing_feature_is_both_kinds_of_error(name: str, reason: str) -> None:

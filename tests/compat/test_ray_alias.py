@@ -273,7 +273,7 @@ def test_failed_import_leaves_nothing_in_sys_modules() -> None:
 def test_attribute_that_is_missing_is_an_attribute_error_with_the_reason() -> None:
     import ray
 
-    assert not hasattr(ray, "dag")
+    assert not hasattr(ray, "serve")
     with pytest.raises(UnsupportedFeatureError, match=r"ray\.client \(Ray Client\)"):
         _ = ray.client  # aioray has a package of that name
     assert getattr(ray, "tune", None) is None
