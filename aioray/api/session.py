@@ -269,7 +269,7 @@ def _context(client: Any) -> RayContext:
             "object_store_address": "",
             "raylet_socket_name": "",
             "webui_url": "",
-            "session_dir": place.folder if place.job else client.folder.path,
+            "session_dir": place.folder if place.job else client.questions.folder.path,
             "metrics_export_port": 0,
             "gcs_address": "local",
             "address": "local",

@@ -109,7 +109,7 @@ def test_several_outputs_come_as_a_list():
     found = MultiOutputNode([node, add.bind(node, 1)]).execute()
     assert aioray.get(found) == [3, 4]
     with pytest.raises(ValueError, match="list of nodes"):
-        MultiOutputNode([1])
+        MultiOutputNode([1])  # type: ignore[list-item]
 
 
 def test_long_chain_is_no_deep_recursion():
