@@ -78,13 +78,15 @@ class DriverClient:
         self.crew: Crew | None = None  # as soon as the engine is started
         self.recorder: Recorder | None = None  # then too, if there is a history
         self._mailbox = mailbox
+        self._post = mailbox.post
         self.groups = Groups(core, self.node_id, settings.labels or {})
         self.submission = Submission(self, settings.runtime_env, self.groups.class_for)
         self.runtime_env = self.submission.environment.fields()
         self.actors = Actors(self, mailbox.feed, mailbox.post, self.name_of)
         self.submission.actors = self.actors
         self.in_own_thread, self.between_runs = mailbox.in_own_thread, mailbox.between_runs
-        self.entries = entries = Entries(self, mailbox, self.submission.streams)
+        self.entries: Entries = Entries(self, mailbox, self.submission.streams)
+        entries = self.entries
         self.put, self.fetch, self.lose, self.look = (
             entries.put, entries.fetch, entries.lose, entries.look,
         )  # fmt: skip
@@ -151,7 +153,7 @@ class DriverClient:
             self._mailbox.refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         task, returned = self.submission.make(call, args, kwargs)
-        self._mailbox.post(task)
+        self._post(task)
         return returned
 
     # ------------------------------------------------------------ actors
@@ -164,7 +166,7 @@ class DriverClient:
             self._mailbox.refuse_lost()
             raise RuntimeError("This engine is shut down. Start another one.")
         creation, ref = self.submission.make_actor(call, args, kwargs, self.namespace)
-        self._mailbox.post(creation)
+        self._post(creation)
         return ref
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
@@ -201,13 +203,13 @@ class DriverClient:
         self.groups.add(
             identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
         )
-        self._mailbox.post(lambda: self._group_changed(identifier))
+        self._post(lambda: self._group_changed(identifier))
 
     def _reserve(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> ObjectRef[Any]:
         task, ref = self.submission.make_reservation(scheduling_class, name, value)
-        self._mailbox.post(task)
+        self._post(task)
         return ref
 
     def remove_placement_group(self, identifier: bytes) -> None:

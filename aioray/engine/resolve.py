@@ -83,6 +83,7 @@ class Resolver:
         ask for at most, by resource.
         """
         self._client = client
+        self._store = client.entries.store
         self._feed = feed
         self._objects = objects
         self._requests = requests
@@ -105,7 +106,6 @@ class Resolver:
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
         objects = self._objects
-        assert objects is not None
         results = command.results
         short = {task for task, _ in results if task.stream is not None and task.stream.is_short}
         good = [each for each in results if each[0] not in short] if short else results
@@ -122,7 +122,7 @@ class Resolver:
                 known.repr_name = _text(payload)
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
-                self._client.store(task.returns, payload)
+                self._store(task.returns, payload)
                 task.returns = task.payload = task.arguments = task.held = None
                 continue
             if task.stream is not None:
@@ -133,7 +133,7 @@ class Resolver:
                 continue
             returns = task.returns
             if type(returns) is ObjectEntry:
-                self._client.store(returns, payload)
+                self._store(returns, payload)
                 objects.finished(task, recoverable=type(payload) is Stored)
                 continue
             values = payload
@@ -149,21 +149,20 @@ class Resolver:
             recoverable = False
             for entry, value in zip(entries, values, strict=True):
                 if entry is not None:
-                    self._client.store(entry, value)
+                    self._store(entry, value)
                     # Of the entry, not of the payload: another run may have had a smaller result.
                     recoverable |= type(entry.outcome) is Stored
             objects.finished(task, recoverable=recoverable)
 
     def _finish_stream(self, task: Task, payload: bytes | Stored) -> StoredFailure | None:
         """The end of a generator task: its items have come before. Its error, if it has one."""
-        assert self._objects is not None
         stream: Stream = task.stream
         failure = stream.finish()
         completed, *_ = task.returns
         if type(completed) is not ObjectEntry:
             completed = completed()
         if completed is not None:
-            self._client.store(completed, payload if failure is None else failure)
+            self._store(completed, payload if failure is None else failure)
         items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
         recoverable = any(type(entry.outcome) is Stored for entry in items)
         task.returns = tuple(map(weakref.ref, items))
@@ -176,8 +175,7 @@ class Resolver:
         return failure
 
     def _do_revive(self, command: Revive) -> None:
-        if self._objects is not None:
-            self._objects.revive(command.task)
+        self._objects.revive(command.task)
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
         task, failure = command.task, command.failure
@@ -220,9 +218,9 @@ class Resolver:
             raised = failure.kind is FailureKind.APPLICATION
             items = task.stream.fail(stored, raised=raised)
             if items:
-                self._client.store(entries[0], _dynamic(items))
+                self._store(entries[0], _dynamic(items))
             elif raised and not task.stream.dynamic:
-                self._client.store(entries[0], NONE)  # the error is the last item's
+                self._store(entries[0], NONE)  # the error is the last item's
         self._store_failure(task, entries, stored)
 
     def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
@@ -230,7 +228,7 @@ class Resolver:
         task.drop_arguments()
         task.failures = None
         for entry in entries:
-            self._client.store(entry, stored)
+            self._store(entry, stored)
 
     def _do_report_retry(self, command: ReportRetry) -> None:
         if self._client.recorder is not None:
@@ -247,8 +245,7 @@ class Resolver:
         )
 
     def _do_report_orphans(self, command: ReportOrphans) -> None:
-        if self._requests is not None:
-            self._requests.cancel_orphans(command.tasks)
+        self._requests.cancel_orphans(command.tasks)
 
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
         text = infeasible(
