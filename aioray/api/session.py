@@ -401,7 +401,7 @@ def end_at_exit() -> None:
 def _after_fork_in_child() -> None:
     """The session stays with the parent: its threads and its loop did not come along."""
     _session.__init__()  # type: ignore[misc]  # a lock may have been held by a lost thread
-    registry.disown()
+    registry.after_fork_in_child()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -234,7 +234,7 @@ class Client(Protocol):
         """Remember the entry by its id: its ref is being pickled."""
         ...
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Become closed without ending anything: this is a copy in a forked process."""
         ...
 
@@ -330,10 +330,10 @@ class Registry:
         if self.default is client:
             self.default = None
 
-    def disown(self) -> None:
-        """This process is a fork of the one that the clients live in."""
+    def after_fork_in_child(self) -> None:
+        """Forget the clients: this process is a fork of the one that they live in."""
         for client in self.by_job.values():
-            client.disown()
+            client.after_fork_in_child()
         self.by_job.clear()
         self.default = self.connect = self.measure = None
 

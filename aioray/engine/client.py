@@ -60,12 +60,13 @@ class DriverClient:
         mailbox: Mailbox,
         totals: Mapping[str, int],
         unix_offset: float,
-        disown: Callable[[], None],
+        after_fork_in_child: Callable[[], None],
     ) -> None:
         """Take nothing yet: the engine is not started.
 
         totals: of resources, see `Scheduler`. unix_offset: what turns monotonic seconds into Unix
-        seconds. disown: see `aioray.client.protocol.Client`. Raises what `Submission` raises.
+        seconds. after_fork_in_child: see
+        `aioray.client.protocol.Client`. Raises what `Submission` raises.
         """
         self.namespace = settings.namespace or str(uuid.uuid4())
         self.node_id = ids.random_id().hex()
@@ -74,7 +75,7 @@ class DriverClient:
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.unix_offset = unix_offset
-        self.disown = disown
+        self.after_fork_in_child = after_fork_in_child
         self.crew: Crew | None = None  # as soon as the engine is started
         self.recorder: Recorder | None = None  # then too, if there is a history
         self._mailbox = mailbox

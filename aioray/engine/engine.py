@@ -108,7 +108,12 @@ class Engine:
         )
         self._unix_offset = time.time() - time.monotonic()
         self.client = client = DriverClient(
-            self.settings, self._core, self._mailbox, totals, self._unix_offset, self.disown
+            self.settings,
+            self._core,
+            self._mailbox,
+            totals,
+            self._unix_offset,
+            self._after_fork_in_child,
         )
         self.session = client.session
         self._folder = client.questions.folder
@@ -322,7 +327,7 @@ class Engine:
         registry.close(self.client)
         _open.pop(self.client, None)
 
-    def disown(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """Forget everything: this is a copy of the engine in a process forked from its own."""
         self._mailbox.ended = self._mailbox.forgotten = True
         _open.pop(self.client, None)

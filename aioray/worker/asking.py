@@ -91,8 +91,8 @@ class Asking:
         """False, likewise."""
         return False
 
-    def disown(self) -> None:
-        """This is a copy in a process that a task has forked: it cannot use the channels."""
+    def after_fork_in_child(self) -> None:
+        """Be closed: a copy in a process that a task has forked cannot use the channels."""
         self.closed = True
 
     # ------------------------------------------------------------ who asks

@@ -91,7 +91,7 @@ class Server:
     def disown(self) -> None:
         """This is a copy in a process that a task has forked: the channels are the parent's."""
         self.channel.disown()
-        registry.disown()
+        registry.after_fork_in_child()
 
     # -- the environment
 

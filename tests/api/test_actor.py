@@ -114,7 +114,7 @@ class NotingClient:
     def cancel(self, entry: ObjectEntry, **how: Any) -> None:
         self.cancelled.append((entry, how))
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         self.closed = True
 
 
