@@ -29,14 +29,14 @@ from .tasks.groups import Groups
 from .tasks.submission import Submission
 from .telemetry.questions import Questions
 from .telemetry.sites import watch
-from .waiting import CancelRequests, Waits
+from .waiting import CancelRequests, ObjectWaits
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from ..client.protocol import Call
-    from ..client.refs import ObjectRef
+    from ..client.refs import ObjectEntry, ObjectRef
     from ..core.devices import Demand
     from ..core.model import SchedulingClass
     from ..core.scheduler import Scheduler
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .processes.pool import Crew
     from .telemetry.recorder import Recorder
     from .telemetry.reports import WorkerName
+    from .waiting import CancelRequest
 
 __all__ = ["DriverClient"]
 
@@ -95,11 +96,10 @@ class DriverClient:
             entries.export, entries.pin, entries.adopt, entries.new_entry,
         )  # fmt: skip
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
-        waits = Waits(self, mailbox, entries.look)
+        waits = ObjectWaits(self, mailbox, entries.look)
         self.get, self.wait = waits.get, waits.wait
         self.when_ready, self.forget = waits.when_ready, waits.forget
         self.cancels = CancelRequests(self, mailbox)
-        self.cancel = self.cancels.ask
         self.questions = questions = Questions(self, mailbox, core, settings, totals)
         self.own_session, self.listen = questions.own_session, questions.listen
         self.ask_state, self.ask_figures = questions.ask_state, questions.ask_figures
@@ -156,6 +156,14 @@ class DriverClient:
         task, returned = self.submission.make(call, args, kwargs)
         self._post(task)
         return returned
+
+    def cancel(
+        self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
+    ) -> CancelRequest:
+        """Interrupt the task of an entry, or kill its worker. See `aioray.api.objects.cancel`."""
+        if force:
+            return self.cancels.force_kill(entry, recursive=recursive, grace=grace)
+        return self.cancels.interrupt(entry, recursive=recursive, grace=grace)
 
     # ------------------------------------------------------------ actors
 

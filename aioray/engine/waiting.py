@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..core.commands import ReportCancel
     from .mailbox import Mailbox
 
-__all__ = ["CancelRequests", "Countdown", "PendingCancel", "Waits", "Watch"]
+__all__ = ["CancelRequests", "Countdown", "ObjectWaits", "PendingCancel", "Watch"]
 
 LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
@@ -173,10 +173,26 @@ class CancelRequests:
         self._request_ids = itertools.count(1)
         self._requests: dict[int, PendingCancel] = {}
 
-    def ask(
+    def interrupt(
+        self, entry: ObjectEntry, *, recursive: bool, grace: float | None
+    ) -> PendingCancel:
+        """Have the task of an entry interrupted by SIGINT, or never begun if it waits.
+
+        recursive: and the tasks that it has submitted. grace: seconds after which a task that still
+        runs is killed; None: never.
+        """
+        return self._ask(entry, force=False, recursive=recursive, grace=grace)
+
+    def force_kill(
+        self, entry: ObjectEntry, *, recursive: bool, grace: float | None
+    ) -> PendingCancel:
+        """Have the worker that runs the task of an entry killed, or the task never begun."""
+        return self._ask(entry, force=True, recursive=recursive, grace=grace)
+
+    def _ask(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> PendingCancel:
-        """Ask for a cancel. See `aioray.api.objects.cancel`."""
+        """Hand a request to the core, unless the task has ended."""
         request = PendingCancel(self._client)
         if entry.task is None or entry.outcome is not None:
             request.resolve(_cancel_outcome(entry))
@@ -212,8 +228,8 @@ def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
     return CancelOutcome.FINISHED_FIRST
 
 
-class Waits:
-    """The ways to wait for the objects of one engine."""
+class ObjectWaits:
+    """The ways in which threads and coroutines wait for the objects of one engine."""
 
     def __init__(
         self, client: Client, mailbox: Mailbox, look: Callable[[ObjectEntry], bool]
