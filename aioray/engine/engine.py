@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,6 @@ from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
 from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, root_folder
-from ..state.write.writer import Keeper
 from .client import DriverClient
 from .mailbox import Mailbox
 from .objects.objects import Objects
@@ -44,9 +42,8 @@ from .processes.descriptors import DescriptorsClosedError, leak
 from .processes.pool import Crew
 from .requests.dispatcher import Requests
 from .resolve import Resolver
-from .telemetry.recorder import Recorder
+from .telemetry.recording import begin_recording
 from .telemetry.reports import NODE_IP
-from .telemetry.snapshot import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +54,6 @@ if TYPE_CHECKING:
     from .processes.boot import Boot
 
 __all__ = ["Engine", "open_engines"]
-
-logger = logging.getLogger("aioray")
 
 _open: dict[DriverClient, Engine] = {}
 
@@ -123,7 +118,6 @@ class Engine:
         self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
-        self._recorder: Recorder | None = None
         self._resolver: Resolver | None = None
         self._activation: Any = None
 
@@ -207,67 +201,13 @@ class Engine:
             Stopped: self._do_stopped,
         }
         if self.settings.history:
-            self._record()
+            begin_recording(
+                client, self._mailbox, self._core, self.settings, self._crew, objects, requests
+            )
         self._submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(client)
         _open[client] = self
-
-    def _record(self) -> None:
-        """Let the history of this session begin."""
-        folder: SessionFolder | None = self._folder
-        try:
-            self._folder.make()
-        except OSError as error:
-            logger.warning(
-                "This session's history stays in memory, and nobody can ask for it from outside: "
-                "%s. Give init() another _temp_dir, or set RAY_TMPDIR.",
-                error,
-            )
-            folder = None
-        keeper = Keeper(
-            folder,
-            self.client.ask_state,
-            attempts_kept=self.settings.history,
-            unix_offset=self._unix_offset,
-        )
-        assert self._mailbox.sentinel is not None
-        keeper.is_intact = self._mailbox.sentinel.is_intact
-        client = self.client
-        self._recorder = client.recorder = Recorder(
-            keeper,
-            job=client.job,
-            node_id=client.node_id,
-            unix_offset=self._unix_offset,
-            row_of_group=client.groups.described,
-            sites=self._submission.sites,
-        )
-        self._recorder.begin(
-            {
-                "session": client.session,
-                "namespace": client.namespace,
-                "total": client.cluster_resources(),
-                "labels": dict(self.settings.labels or {}),
-            }
-        )
-        assert self._crew is not None
-        assert self._objects is not None
-        assert self._requests_of_tasks is not None
-        self._crew.recorder = self._recorder
-        client.questions.outlook = Outlook(
-            client,
-            self._core,
-            self._crew,
-            self._recorder,
-            self._objects.store,
-            self._requests_of_tasks,
-            client.entries.pinned,
-            client.submission.sites,
-            self.settings.object_store_memory,
-        )
-        keeper.listeners.extend(registry.listeners)
-        keeper.start()
-        self._mailbox.after_tasks = keeper.wake
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -333,7 +273,7 @@ class Engine:
         _open.pop(self.client, None)
         if isinstance(self._crew, Crew):
             self._crew.disown()
-        self._recorder = self.client.recorder = None
+        self.client.recorder = None
         self._folder.disown()
         if self._objects is not None:
             self._objects.disown()
@@ -388,8 +328,8 @@ class Engine:
             self._crew.close()
         if self._requests_of_tasks is not None:
             self._requests_of_tasks.close()
-        if self._recorder is not None:
-            self._recorder.end()
+        if self.client.recorder is not None:
+            self.client.recorder.end()
         if self._objects is not None:
             self._objects.close()
         self._folder.close()
