@@ -117,7 +117,7 @@ class DriverClient:
 
     @property
     def closed(self) -> bool:
-        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        """Whether the engine can do nothing more: shut down, its loop closed, or forked."""
         return self._mailbox.closed
 
     def trace(self) -> None:
@@ -151,8 +151,7 @@ class DriverClient:
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task. See `aioray.client.protocol.Client`."""
         if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
+            self._mailbox.refuse_ended()
         task, returned = self.submission.make(call, args, kwargs)
         self._post(task)
         return returned
@@ -171,15 +170,13 @@ class DriverClient:
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
         """Take an actor. See `aioray.client.protocol.Client`."""
-        if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
+        self._mailbox.refuse_ended()
         creation, ref = self.submission.make_actor(call, args, kwargs, self.namespace)
         self._post(creation)
         return ref
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the meta of the living actor of this name."""
+        """Return the ref and the meta of the living actor of this name, if there is one."""
         return self.actors.named(name, namespace or self.namespace)
 
     def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
@@ -187,11 +184,11 @@ class DriverClient:
         self.actors.kill(actor.binary(), no_restart=no_restart)
 
     def named_actors(self) -> list[tuple[str, str]]:
-        """Namespace and name of every living actor that has a name."""
+        """Return namespace and name of every living actor that has a name."""
         return self.actors.names()
 
     def pending_calls(self, actor: ObjectRef[Any]) -> int:
-        """How many calls of an actor the driver has made that have not ended."""
+        """Count the calls of an actor that the driver has made and that have not ended."""
         return self.actors.pending_calls(actor.binary(), 0)
 
     def name_of(self, worker_id: int) -> WorkerName | None:
@@ -204,10 +201,7 @@ class DriverClient:
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
         """Take a placement group. See `aioray.client.protocol.Client`."""
-        if self._mailbox.ended:
-            self._mailbox.refuse_lost()
-            raise RuntimeError("This engine is shut down. Start another one.")
-
+        self._mailbox.refuse_ended()
         title = f"placement_group {name}" if name else "placement_group"
         self.groups.add(
             identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
@@ -217,6 +211,7 @@ class DriverClient:
     def _reserve(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> ObjectRef[Any]:
+        """Submit the task that stands for a placement group, and return the ref to it."""
         task, ref = self.submission.make_reservation(scheduling_class, name, value)
         self._post(task)
         return ref
@@ -234,16 +229,17 @@ class DriverClient:
             self._mailbox.do_now(remove)
 
     def _group_changed(self, identifier: bytes) -> None:
+        """Let the history know what has become of a group."""
         if self.recorder is not None:
             self.recorder.group_changed(self.groups.find(identifier))
 
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
-        """The ref that is ready when the group is placed, and fails if that was removed."""
+        """Return the ref that is ready when the group is placed, and fails if that was removed."""
         group = self.groups.find(identifier)
         if group.state is GroupState.REMOVED:  # its ref may have got the value before
             return self._reserve(group.classes[0], "placement_group", b"")
         return self.groups.ready(identifier)
 
     def placement_group_table(self) -> dict[str, dict[str, Any]]:
-        """The placement groups by id, as Ray describes them."""
+        """Return the placement groups by id, as Ray describes them."""
         return self.groups.table()

@@ -1,9 +1,9 @@
-"""The engine: an event loop's supervisor of workers, and the client that the API talks to.
+"""The life of an engine, an event loop's supervisor of workers: how it begins, and how it ends.
 
-Room: engine. It feeds the scheduler with what happens and carries out what that orders; all state
-changes on the loop's thread, without locks. Other threads leave tasks and calls in one deque and
-wake the loop once for many. A loop tick's submissions become one event, and answers that arrive
-together too.
+Room: engine. `Engine` puts the parts together and is handed to none of them. Those who call have
+its `client`; what has happened reaches the core through the `mailbox`, which carries out what the
+core orders: by the crew of workers (`processes.pool`), or by `resolve`, which gives refs their
+values. All state changes on the loop's thread, without locks.
 
 The engine takes no signals and installs no handlers; its only threads are one that keeps the
 history and answers for it, one that prints, and one that works with the disk once shared memory is
@@ -144,6 +144,7 @@ class Engine:
             raise
 
     def _begin(self, loop: asyncio.AbstractEventLoop, boot: Boot | None) -> None:
+        """Open what the engine needs, and put its parts together."""
         client, feed, post = self.client, self._mailbox.feed, self._mailbox.post
         job = ids.job_id(registry.free_job_number())
         self._stopped = loop.create_future()
@@ -228,7 +229,7 @@ class Engine:
         await self.shutdown()
 
     def pids(self) -> list[int]:
-        """The process ids of the template and of the workers, for monitoring."""
+        """Return the process ids of the template and of the workers, for monitoring."""
         return [] if self._crew is None else self._crew.pids()
 
     def activate(self) -> contextlib.AbstractContextManager[None]:
@@ -251,16 +252,16 @@ class Engine:
         return self._mailbox.loop
 
     def between_runs(self) -> bool:
-        """Whether this thread could run the loop, which nobody runs now."""
+        """Tell whether this thread could run the loop, which nobody runs now."""
         return self._mailbox.between_runs()
 
     def loop_is_broken(self) -> None:
-        """The loop's own descriptors may be gone too. Does not return then."""
+        """See whether the loop's own descriptors are gone too. Does not return then."""
         with contextlib.suppress(DescriptorsClosedError):
             self._mailbox.refuse_lost()
 
     def forget_all(self) -> None:
-        """Be closed, having lost everything."""
+        """Become closed, having lost everything."""
         with contextlib.suppress(DescriptorsClosedError):
             self._mailbox.refuse_lost()
         self._mailbox.forgotten = True
@@ -268,7 +269,7 @@ class Engine:
         _open.pop(self.client, None)
 
     def _after_fork_in_child(self) -> None:
-        """Forget everything: this is a copy of the engine in a process forked from its own."""
+        """Become closed, and let the parent's things alone: this is a copy in a forked process."""
         self._mailbox.ended = self._mailbox.forgotten = True
         _open.pop(self.client, None)
         if isinstance(self._crew, Crew):
@@ -307,6 +308,7 @@ class Engine:
             self._close()
 
     async def _watch_loop(self) -> None:
+        """Guard the loop: end everything when its owner cancels all that runs there."""
         assert self._stopped is not None
         try:
             await asyncio.shield(self._stopped)
@@ -351,19 +353,22 @@ class Engine:
         self.client.cancels.end()
 
     def _fail_task(self, task: Task, text: str) -> None:
+        """Give a task an error because the engine itself has failed."""
         if self._resolver is not None:
             self._resolver.fail(task, text)
 
     def _function_gone(self, key: int) -> None:
-        """For any thread: no task of this function is left, and nobody can submit one."""
+        """Have workers forget a function of which no task is left, nor can be. For any thread."""
         if not self.closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._mailbox.post(lambda: self._unload(key))
 
     def _unload(self, key: int) -> None:
+        """Have workers forget a function, on the engine's thread."""
         if self._crew is not None:
             self._crew.unload(key)
 
     def _do_stopped(self, _command: Stopped) -> None:
+        """Let `shutdown` go on: no worker is left."""
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)

@@ -152,10 +152,10 @@ class Mailbox:
             self._set_timer(deadline)
 
     def fail_everything(self, error: BaseException, commands: Sequence[Command] = ()) -> bool:
-        """The engine itself has failed: every ref gets an error, every process its end.
+        """Give every ref an error and every process its end: the engine itself has failed.
 
-        commands: those that were being carried out; some were not. False: it was interrupted, and
-        the error is somebody else's.
+        commands: those that were being carried out; some were not. Returns False if it was
+        interrupted, and the error is somebody else's.
         """
         if self.lost:
             error = DescriptorsClosedError()  # whatever it looks like
@@ -307,18 +307,18 @@ class Mailbox:
         return done.result()
 
     def on_thread(self, action: Callable[[], None]) -> None:
-        """Do it now if this is the engine's thread, else soon, in order."""
+        """Do something now if this is the engine's thread, else soon, in order."""
         if threading.get_ident() == self.thread_id:
             action()
         else:
             self.post(action)
 
     def in_own_thread(self) -> bool:
-        """Whether this is the engine's thread, and the engine has not ended."""
+        """Tell whether this is the engine's thread, and the engine has not ended."""
         return threading.get_ident() == self.thread_id and not self.ended
 
     def between_runs(self) -> bool:
-        """Whether this thread could run the loop, which nobody runs now."""
+        """Tell whether this thread could run the loop, which nobody runs now."""
         loop = self.loop
         if loop is None or not self.in_own_thread() or loop.is_running() or loop.is_closed():
             return False
@@ -339,9 +339,18 @@ class Mailbox:
         return not (self.ended or self.sentinel is None or self.sentinel.is_intact())
 
     def _park_if_lost(self) -> None:
-        """Before libuv is in control again, which would abort. The canary comes when it sleeps."""
+        """Fail everything, if it is lost, before libuv is in control again, which would abort.
+
+        The canary comes only when the loop sleeps.
+        """
         if self.lost:
             self.fail_everything(DescriptorsClosedError())
+
+    def refuse_ended(self) -> None:
+        """Raise RuntimeError if the engine has ended."""
+        if self.ended:
+            self.refuse_lost()
+            raise RuntimeError("This engine is shut down. Start another one.")
 
     def refuse_lost(self) -> None:
         """Raise DescriptorsClosedError if everything is lost, and see to it that all are told."""
@@ -367,7 +376,7 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 def _is_of_a_signal(error: BaseException) -> bool:
-    """Whether a handler of a signal has raised it, in the midst of whatever went on."""
+    """Tell whether a handler of a signal has raised an error, in the midst of whatever went on."""
     handlers = {signal.getsignal(number) for number in signal.valid_signals()}
     codes = {getattr(getattr(each, "__func__", each), "__code__", None) for each in handlers}
     trace = error.__traceback__
@@ -379,6 +388,7 @@ def _is_of_a_signal(error: BaseException) -> bool:
 
 
 def _interrupted(error: BaseException) -> str:
+    """Say why everything has ended after what a handler of a signal has raised."""
     return (
         f"This session has ended: {error!r} was raised into the engine while it worked, as by a "
         f"handler of a signal, and what it did is half done. Let such handlers raise nothing in "

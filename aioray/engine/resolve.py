@@ -100,12 +100,13 @@ class Resolver:
         }
 
     def _do_report_actor(self, command: ReportActor) -> None:
+        """Let handles, and the history, know that the state of an actor has changed."""
         self._client.actors.changed(command.actor)
         if self._client.recorder is not None:
             self._client.recorder.actor_changed(command.actor)
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
-        objects = self._objects
+        """Give the refs of tasks that have returned their values."""
         results = command.results
         short = {task for task, _ in results if task.stream is not None and task.stream.is_short}
         good = [each for each in results if each[0] not in short] if short else results
@@ -131,31 +132,35 @@ class Resolver:
                     for watcher in watchers:
                         watcher.failed(task, _too_short(task), failure)
                 continue
-            returns = task.returns
-            if type(returns) is ObjectEntry:
-                self._store(returns, payload)
-                objects.finished(task, recoverable=type(payload) is Stored)
-                continue
-            values = payload
-            if type(payload) is bytes:
-                values = _split(payload) if len(returns) > 1 else [payload][: len(returns)]
-            elif type(payload) is Stored:
-                values = [payload]
-            if len(values) != len(returns):
-                error = ValueError(f"{len(values)} values instead of {len(returns)}")
-                values = [StoredFailure(functools.partial(no_value, error))] * len(returns)
-            # Those that a task has submitted are held by whoever wants them, if anybody does.
-            entries = [ref() for ref in returns] if type(returns) is tuple else returns
-            recoverable = False
-            for entry, value in zip(entries, values, strict=True):
-                if entry is not None:
-                    self._store(entry, value)
-                    # Of the entry, not of the payload: another run may have had a smaller result.
-                    recoverable |= type(entry.outcome) is Stored
-            objects.finished(task, recoverable=recoverable)
+            if type(task.returns) is ObjectEntry:
+                self._store(task.returns, payload)
+                self._objects.finished(task, recoverable=type(payload) is Stored)
+            else:
+                self._store_values(task, payload)
+
+    def _store_values(self, task: Task, payload: Any) -> None:
+        """Give each entry of a task its value. One that a task has submitted may have none left."""
+        returns = task.returns
+        values = payload
+        if type(payload) is bytes:
+            values = _split(payload) if len(returns) > 1 else [payload][: len(returns)]
+        elif type(payload) is Stored:
+            values = [payload]
+        if len(values) != len(returns):
+            error = ValueError(f"{len(values)} values instead of {len(returns)}")
+            values = [StoredFailure(functools.partial(no_value, error))] * len(returns)
+        # Those that a task has submitted are held by whoever wants them, if anybody does.
+        entries = [ref() for ref in returns] if type(returns) is tuple else returns
+        recoverable = False
+        for entry, value in zip(entries, values, strict=True):
+            if entry is not None:
+                self._store(entry, value)
+                # Of the entry, not of the payload: another run may have had a smaller result.
+                recoverable |= type(entry.outcome) is Stored
+        self._objects.finished(task, recoverable=recoverable)
 
     def _finish_stream(self, task: Task, payload: bytes | Stored) -> StoredFailure | None:
-        """The end of a generator task: its items have come before. Its error, if it has one."""
+        """End the stream of a generator task, whose items have come before; return its error."""
         stream: Stream = task.stream
         failure = stream.finish()
         completed, *_ = task.returns
@@ -175,9 +180,11 @@ class Resolver:
         return failure
 
     def _do_revive(self, command: Revive) -> None:
+        """Make a finished task ready to run again, because a value of it was lost."""
         self._objects.revive(command.task)
 
     def _do_resolve_failure(self, command: ResolveFailure) -> None:
+        """Give the refs of a task that has failed for good their error."""
         task, failure = command.task, command.failure
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
         if isinstance(failure.detail, (ActorDeath, Circle, Overdue)):
@@ -224,6 +231,7 @@ class Resolver:
         self._store_failure(task, entries, stored)
 
     def _store_failure(self, task: Task, entries: list[ObjectEntry], stored: StoredFailure) -> None:
+        """Give the entries of a task, and those who will ask for it, its error."""
         task.returns = stored  # dependents submitted later build upon it
         task.drop_arguments()
         task.failures = None
@@ -231,6 +239,7 @@ class Resolver:
             self._store(entry, stored)
 
     def _do_report_retry(self, command: ReportRetry) -> None:
+        """Tell of a failure that a retry follows; the backoff coroutine waits for its time."""
         if self._client.recorder is not None:
             self._client.recorder.retried(command.task, command.record)
         left = "infinite" if command.retries_left < 0 else command.retries_left
@@ -245,9 +254,11 @@ class Resolver:
         )
 
     def _do_report_orphans(self, command: ReportOrphans) -> None:
+        """Cancel the tasks of an attempt that died, if nobody can get their values."""
         self._requests.cancel_orphans(command.tasks)
 
     def _do_report_infeasible(self, command: ReportInfeasible) -> None:
+        """Warn of a task that asks for more than there is."""
         text = infeasible(
             command.task,
             in_whole_units(dict(command.task.scheduling_class.demand)),
@@ -256,9 +267,11 @@ class Resolver:
         self._warn(text)
 
     def _do_report_starved(self, command: ReportStarved) -> None:
+        """Warn of tasks that wait for long while others run."""
         self._warn(starved(command, self._client.groups.title))
 
     def _warn(self, text: str) -> None:
+        """Log a warning, and note it in the history."""
         logger.warning("%s", text)
         if self._client.recorder is not None:
             self._client.recorder.event("WARNING", "TASK", text)
@@ -271,7 +284,7 @@ class Resolver:
 
 
 def _split(payload: bytes) -> list[Any]:
-    """The values of a task that has several, none if the payload is not made of them."""
+    """Return the values of a task that has several, none if the payload is not made of them."""
     try:
         values = marshal.loads(payload)
     except (EOFError, TypeError, ValueError):
@@ -280,7 +293,10 @@ def _split(payload: bytes) -> list[Any]:
 
 
 def _dynamic(items: Sequence[ObjectEntry]) -> bytes:
-    """The value of a task with num_returns="dynamic" that has raised: the last item's error."""
+    """Build the value of a task with num_returns="dynamic" that has raised.
+
+    The last item of it is the error.
+    """
     value: DynamicObjectRefGenerator[Any] = DynamicObjectRefGenerator(
         [ObjectRef(entry) for entry in items]
     )
@@ -290,7 +306,7 @@ def _dynamic(items: Sequence[ObjectEntry]) -> bytes:
 
 
 def _text(payload: Any) -> str:
-    """The repr of an actor, as far as it is one."""
+    """Return the repr of an actor, as far as it is one."""
     try:
         return str(load(payload))
     except Exception:  # noqa: BLE001 - a worker may have written anything
@@ -298,7 +314,7 @@ def _text(payload: Any) -> str:
 
 
 def _too_short(task: Task) -> Failure:
-    """How a generator has failed that yielded less than before; for the scheduler it has not."""
+    """Say how a generator failed that yielded less than before; for the core it has not."""
     kind = FailureKind.APPLICATION
     record = AttemptRecord(
         task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, Passage.of(task)

@@ -1,8 +1,10 @@
 """How a thread, or a coroutine, waits for what becomes of objects and of requests to cancel.
 
-Room: engine. An entry's waiters are called on the engine's thread; whoever waits in another one
-sleeps on a lock that they release. In the engine's own thread, between two runs of its loop, who
-waits runs the loop.
+Room: engine. Refs are futures: a coroutine awaits them, a thread blocks in `get` and `wait`. The
+waiters of an entry are called on the engine's thread; who waits in another one sleeps on a lock
+that they release. In the engine's own thread, between two runs of its loop, who waits runs the
+loop. To cancel is to `interrupt` a task or to `force_kill` its worker: the core climbs the ladder,
+and says what has become of it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class PendingCancel(CancelRequest):
     """A request to cancel in the driver."""
 
     def __init__(self, client: Client) -> None:
+        """Make a request without an outcome. client: who cancels."""
         self._client = client
         self._future: concurrent.futures.Future[CancelOutcome] = concurrent.futures.Future()
 
@@ -56,7 +59,7 @@ class PendingCancel(CancelRequest):
         return self._future.result(timeout)
 
     def resolve(self, outcome: CancelOutcome) -> None:
-        """Told by the engine."""
+        """Take the outcome, unless there is one, and wake those who wait for it."""
         if not self._future.done():
             self._future.set_result(outcome)
 
@@ -66,14 +69,18 @@ class PendingCancel(CancelRequest):
 
 
 class Countdown:
-    """Lets a thread wait for several entries. `hit` runs on the engine's thread."""
+    """Lets a thread wait for several entries; the engine's thread counts them."""
 
     __slots__ = ("_lock", "_loop", "left", "stop_on_failure")
 
     def __init__(
         self, left: int, *, stop_on_failure: bool, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
-        """loop: of the engine, which nobody runs: who waits does."""
+        """Count down from `left`.
+
+        stop_on_failure: the first that has failed is enough. loop: of the engine, if nobody runs
+        it: then `wait` does.
+        """
         self.left = left
         self.stop_on_failure = stop_on_failure
         self._loop = loop
@@ -81,7 +88,7 @@ class Countdown:
         self._lock.acquire()
 
     def hit(self, entry: ObjectEntry) -> None:
-        """One entry is ready."""
+        """Count an entry that is ready, and wake the thread that waits if it was the last."""
         self.left -= 1
         if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is StoredFailure):
             with contextlib.suppress(RuntimeError):  # released already, by a failure before
@@ -90,7 +97,7 @@ class Countdown:
                 self._loop.stop()
 
     def wait(self, timeout: float | None) -> bool:
-        """Block; False if the time is over. Ctrl-C gets through."""
+        """Block until all have been counted; False if the time is over. Ctrl-C gets through."""
         limit = -1 if timeout is None else min(timeout, LONGEST_WAIT)
         if self._loop is not None:
             self._run(self._loop, limit)
@@ -98,7 +105,7 @@ class Countdown:
         return self._lock.acquire(timeout=limit)
 
     def _run(self, loop: asyncio.AbstractEventLoop, limit: float) -> None:
-        """Run the loop until it is over; others may stop the loop meanwhile."""
+        """Run the loop until the wait is over; others may stop the loop meanwhile."""
         late = threading.Event()
 
         def give_up() -> None:
@@ -123,6 +130,7 @@ class Watch:
     __slots__ = ("_gate", "hits", "thread")
 
     def __init__(self) -> None:
+        """Watch nothing yet, for the thread that runs here."""
         self.thread = threading.current_thread()
         self.hits = 0  # how many entries were ready so far
         self._gate: tuple[float, threading.Lock] = math.inf, threading.Lock()
@@ -160,6 +168,7 @@ class Watch:
 
     @classmethod
     def _is_over(cls, waiter: Callable[[], None]) -> bool:
+        """Tell whether a waiter is the watch of a thread that has ended."""
         return isinstance(waiter, cls) and not waiter.thread.is_alive()
 
 
@@ -217,7 +226,7 @@ class CancelRequests:
 
 
 def _cancel_outcome(entry: ObjectEntry) -> CancelOutcome:
-    """What those are told who ask for a cancel when the ref has its value, or error."""
+    """Say what has become of a task that had its value, or error, when the cancel was asked for."""
     task = entry.task
     if task is not None and (
         isinstance(entry.outcome, StoredFailure)
@@ -261,7 +270,7 @@ class ObjectWaits:
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> list[bool]:
-        """Block until `num_returns` of the refs are ready or the time is over; which ones are."""
+        """Block until `num_returns` refs are ready or the time is over; return which ones are."""
         refuse_to_block(self._client, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
         entries = [ref._entry for ref in refs]
         pending = [entry for entry in entries if entry.outcome is None]
@@ -309,11 +318,12 @@ class ObjectWaits:
         *,
         stop_on_failure: bool,
     ) -> bool:
+        """Block until `count` entries are ready, or one has failed; False if the time is over."""
         loop = self._mailbox.loop if self._mailbox.in_own_thread() else None
         countdown = Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
         hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
 
-        def register() -> None:
+        def register() -> None:  # on the engine's thread
             for entry, hit in hits:
                 entry.add_waiter(hit)
 
@@ -332,14 +342,14 @@ class ObjectWaits:
         return done
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Call back on the engine's thread."""
+        """Call back on the engine's thread as soon as an entry has its outcome."""
         if threading.get_ident() == self._mailbox.thread_id:
             entry.add_waiter(callback)
         else:
             self._mailbox.post(lambda: entry.add_waiter(callback))
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Take a callback back."""
+        """Take a callback of `when_ready` back."""
         if threading.get_ident() == self._mailbox.thread_id:
             entry.drop_waiter(callback)
         elif not self._mailbox.closed:

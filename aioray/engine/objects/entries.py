@@ -60,7 +60,7 @@ class Entries:
         return ObjectRef(entry)
 
     def look(self, entry: ObjectEntry) -> bool:
-        """Whether a signal has come; of anything else the outcome would be in the entry."""
+        """Tell whether a signal has come; of other objects the outcome would be in the entry."""
         if entry.index < ids.SIGNAL_INDEX:
             return False
         stream = self._streams.get(entry.binary()[: ids.TASK_ID_SIZE])
@@ -88,7 +88,7 @@ class Entries:
         self.pinned.add(entry)
 
     def adopt(self, identifier: bytes) -> ObjectEntry:
-        """The entry behind an id."""
+        """Return the entry behind an id; one that nobody has exported has failed."""
         entry = self._exported.get(identifier)
         if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
             entry = self._new_signal(identifier)
@@ -101,7 +101,7 @@ class Entries:
         return entry
 
     def _new_signal(self, identifier: bytes) -> ObjectEntry | None:
-        """The object that says whether a generator task has yielded an item, see `streams`."""
+        """Make the object that says whether a generator has yielded an item, see `streams`."""
         stream = self._streams.get(identifier[: ids.TASK_ID_SIZE])
         if stream is None:
             return None
@@ -113,20 +113,20 @@ class Entries:
         return entry
 
     def consume(self, task: bytes, count: int) -> None:
-        """So many items of a generator task have been read."""
+        """Let a generator task know how many of its items have been read."""
         stream = self._streams.get(task)
         if stream is not None:
             self._mailbox.on_thread(lambda: stream.consume(count))
 
     def abandon(self, task: bytes) -> None:
-        """Nobody reads the items of this generator task any more."""
+        """Let a generator task know that nobody reads its items any more. For finalizers too."""
         stream = self._streams.get(task)
         if stream is not None and not self._mailbox.closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._mailbox.post(stream.abandon)
 
     def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
-        """The entry of an object that a task has put."""
+        """Make the entry of an object that a task has put."""
         entry = ObjectEntry(self._client, 0, 0)
         entry.identifier = identifier
         entry.outcome = value
@@ -148,11 +148,8 @@ class Entries:
         except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
             outcome = StoredFailure(functools.partial(no_value, error))
         entry.outcome = outcome
-        waiters = entry.waiters
-        if waiters is not None:
-            entry.waiters = None
-            for waiter in waiters:
-                waiter()
+        if entry.waiters is not None:
+            entry.wake_waiters()
 
 
 def no_value(error: Exception) -> RaySystemError:

@@ -1,6 +1,6 @@
 """Questions about one engine: what goes on, what there is, what was recorded.
 
-Room: engine. For any thread: the mailbox brings a question to the engine's, where a `Snapshot`
+Room: engine. For any thread: the mailbox brings a question to the engine's, where an `Outlook`
 answers it, see `snapshot`; what happened before is asked of the history.
 """
 
@@ -74,13 +74,14 @@ class Questions:
         *,
         at_once: bool = False,
     ) -> None:
+        """Answer a question on the engine's thread. at_once: before this returns."""
         if self.outlook is None or self._mailbox.ended:
             done({"error": "ended"})
         else:
             self.outlook.tell(request, done, at_once=at_once)
 
     def own_session(self) -> Session:
-        """This session, to be looked at, from any thread."""
+        """Return this session, to be looked at, from any thread."""
         from ...state.read.sessions import Session  # it takes sqlite3 along, which few need here
 
         return Session(
@@ -109,9 +110,9 @@ class Questions:
         return answered.result(timeout)
 
     def ask_figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.write.metering` says of now, from any thread.
+        """Return what `aioray.state.write.metering` says of now, from any thread.
 
-        Empty if the engine has ended, or its loop is blocked.
+        It is empty if the engine has ended, or its loop is blocked.
         """
         outlook = self.outlook
         if self._client.closed or outlook is None:
@@ -141,12 +142,12 @@ class Questions:
     # ------------------------------------------------------------ what there is
 
     def cluster_resources(self) -> dict[str, float]:
-        """Totals by name."""
+        """Return the totals by name."""
         memory = {"object_store_memory": float(self._settings.object_store_memory)}
         return {**in_whole_units(self._totals), **memory}
 
     def available_resources(self) -> dict[str, float]:
-        """What nobody holds or has reserved, by name; what is used up is left out."""
+        """Return what nobody holds or has reserved, by name; what is used up is left out."""
         used = 0 if self.objects is None else self.objects.store.used
         left = self._settings.object_store_memory - used
         memory = {"object_store_memory": float(left)} if left > 0 else {}
@@ -155,7 +156,7 @@ class Questions:
         return {**in_whole_units(free), **memory}
 
     def nodes(self) -> list[dict[str, Any]]:
-        """This machine, as Ray describes a node."""
+        """Return this machine, as Ray describes a node."""
         return [
             {
                 "NodeID": self._client.node_id,
