@@ -210,6 +210,40 @@ def test_no_module_imports_what_stands_above_its_room() -> None:
     assert listed(filter(goes_upward, imports_below("aioray"))) == []
 
 
+def naming(source: str, name: str) -> list[int]:
+    """The lines on which something of this name is imported, used, or stands in quotes."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.Name) and node.id == name)
+        or (isinstance(node, ast.Attribute) and node.attr == name)
+        or (isinstance(node, ast.alias) and node.name.split(".")[-1] == name)
+        or (isinstance(node, ast.Constant) and node.value == name)
+    ]
+
+
+def test_no_part_of_the_engine_is_handed_the_whole() -> None:
+    whole = "aioray.engine.engine"
+    parts = [name for name in PATHS if name.startswith("aioray.engine.") and name != whole]
+    assert listed(i for i in imports_below(*parts) if i.is_below(whole)) == []
+    lines = {name: naming(PATHS[name].read_text(), "Engine") for name in parts}
+    assert {name: found for name, found in lines.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from .engine import Engine",
+        "def f(engine: Engine): ...",
+        "x: engine.Engine",
+        'def f(engine: "Engine"): ...',
+    ],
+)
+def test_checker_finds_who_names_the_engine(source: str) -> None:
+    assert naming(source, "Engine")
+    assert not naming(source.replace("Engine", "DriverClient"), "Engine")
+
+
 def test_every_exception_to_the_order_of_rooms_is_needed() -> None:
     found = {(item.importer, item.imported) for item in imports_below("aioray")}
     assert found >= UPWARD
