@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,11 @@ class DriverClient:
         core: Scheduler,
         mailbox: Mailbox,
         totals: Mapping[str, int],
-        unix_offset: float,
         after_fork_in_child: Callable[[], None],
     ) -> None:
         """Take nothing yet: the engine is not started.
 
-        totals: of resources, see `Scheduler`. unix_offset: what turns monotonic seconds into Unix
-        seconds. after_fork_in_child: see
+        totals: of resources, see `Scheduler`. after_fork_in_child: see
         `aioray.client.protocol.Client`. Raises what `Submission` raises.
         """
         self.namespace = settings.namespace or str(uuid.uuid4())
@@ -75,7 +74,7 @@ class DriverClient:
         self.session = new_name()
         self.job = b""
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.unix_offset = unix_offset
+        self.unix_offset = time.time() - time.monotonic()  # makes Unix seconds of monotonic ones
         self.after_fork_in_child = after_fork_in_child
         self.crew: Crew | None = None  # as soon as the engine is started
         self.recorder: Recorder | None = None  # then too, if there is a history

@@ -21,14 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.awaiting import get_running_loop
 from ..client.protocol import activate, registry
-from ..core.commands import (
-    ReportCancel,
-    Stopped,
-)
+from ..core.commands import ReportCancel, Stopped
 from ..core.devices import UNIT
-from ..core.events import (
-    ShutdownRequested,
-)
+from ..core.events import ShutdownRequested
 from ..core.scheduler import Scheduler
 from ..options.task import InitOptions, parse_init_options
 from ..shared import ids, linux
@@ -55,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "open_engines"]
 
-_open: dict[DriverClient, Engine] = {}
+_open: dict[DriverClient, Engine] = {}  # by the client that is in the registry
 
 
 def open_engines() -> list[Engine]:
@@ -101,20 +96,13 @@ class Engine:
         self._mailbox = Mailbox(
             self._core, self.clock, fail=self._fail_task, close=self._close, let_go=self._abandon
         )
-        self._unix_offset = time.time() - time.monotonic()
         self.client = client = DriverClient(
-            self.settings,
-            self._core,
-            self._mailbox,
-            totals,
-            self._unix_offset,
-            self._after_fork_in_child,
+            self.settings, self._core, self._mailbox, totals, self._after_fork_in_child
         )
         self.session = client.session
         self._folder = client.questions.folder
-        self._submission = client.submission
         self._crew: Crew | None = None
-        self._requests_of_tasks: Requests | None = None
+        self._requests: Requests | None = None
         self._objects: Objects | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -181,7 +169,7 @@ class Engine:
         if registry.traces or self.settings.tracing_startup_hook:
             client.trace()
         self._mailbox.sentinel = objects.sentinel
-        requests = self._requests_of_tasks = Requests(
+        requests = self._requests = Requests(
             client,
             client.submission,
             objects,
@@ -205,7 +193,7 @@ class Engine:
             begin_recording(
                 client, self._mailbox, self._core, self.settings, self._crew, objects, requests
             )
-        self._submission.on_function_gone = self._function_gone
+        self.client.submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
         registry.open(client)
         _open[client] = self
@@ -328,8 +316,8 @@ class Engine:
         _open.pop(self.client, None)
         if self._crew is not None:
             self._crew.close()
-        if self._requests_of_tasks is not None:
-            self._requests_of_tasks.close()
+        if self._requests is not None:
+            self._requests.close()
         if self.client.recorder is not None:
             self.client.recorder.end()
         if self._objects is not None:
@@ -343,8 +331,8 @@ class Engine:
         self.client.cancels.end()
         self.client.entries.pinned.clear()
         self.client.actors.close()
-        if self._submission.tracer is not None:
-            self._submission.tracer.close()
+        if self.client.submission.tracer is not None:
+            self.client.submission.tracer.close()
 
     def _abandon(self) -> None:
         """Let go of everything, and of no descriptor: its number may be somebody else's by now."""
