@@ -88,14 +88,11 @@ class DriverClient:
         self.in_own_thread, self.between_runs = mailbox.in_own_thread, mailbox.between_runs
         self.entries: Entries = Entries(self, mailbox, self.submission.streams)
         entries = self.entries
-        self.put, self.fetch, self.lose, self.look = (
-            entries.put, entries.fetch, entries.lose, entries.look,
-        )  # fmt: skip
-        self.export, self.pin, self.adopt, self.new_entry = (
-            entries.export, entries.pin, entries.adopt, entries.new_entry,
-        )  # fmt: skip
+        self.put, self.fetch, self.lose = entries.put, entries.fetch, entries.lose
+        self.export, self.pin, self.new_entry = entries.export, entries.pin, entries.new_entry
+        self.adopt, self.look = entries.entry_of, entries.has_signal
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
-        waits = ObjectWaits(self, mailbox, entries.look)
+        waits = ObjectWaits(self, mailbox, entries.has_signal)
         self.get, self.wait = waits.get, waits.wait
         self.when_ready, self.forget = waits.when_ready, waits.forget
         self.cancels = CancelRequests(self, mailbox)

@@ -241,12 +241,12 @@ class ObjectWaits:
     """The ways in which threads and coroutines wait for the objects of one engine."""
 
     def __init__(
-        self, client: Client, mailbox: Mailbox, look: Callable[[ObjectEntry], bool]
+        self, client: Client, mailbox: Mailbox, has_signal: Callable[[ObjectEntry], bool]
     ) -> None:
-        """Wait for what belongs to `client`. look: whether a signal has come, see `Entries`."""
+        """Wait for what belongs to `client`. has_signal: see `Entries`."""
         self._client = client
         self._mailbox = mailbox
-        self._look = look
+        self._has_signal = has_signal
         self._watches = threading.local()  # of each thread, one Watch
 
     def get(
@@ -281,7 +281,8 @@ class ObjectWaits:
             else:
                 self._watch(pending, missing, timeout)
         return [
-            entry.outcome is not None or (entry.index >= ids.SIGNAL_INDEX and self._look(entry))
+            entry.outcome is not None
+            or (entry.index >= ids.SIGNAL_INDEX and self._has_signal(entry))
             for entry in entries
         ]
 

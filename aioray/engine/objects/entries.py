@@ -3,8 +3,8 @@
 Room: engine. A ref is a future of its value, and an `ObjectEntry` is what stands behind all refs to
 one object; see `aioray.client.refs`. Here entries are made for values that the driver or a task has
 put, found again by the ids that come out of pickles, kept if their refs were pickled by hand, and
-given their outcomes. `put`, `adopt`, `export` and `pin` are for any thread, and so is what readers
-of generators say; `store` and `fetch` are for the engine's.
+given their outcomes. `put`, `entry_of`, `export` and `pin` are for any thread, and so is what
+readers of generators say; `store` and `fetch` are for the engine's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Entries:
         entry.outcome = self.objects.keep(data)
         return ObjectRef(entry)
 
-    def look(self, entry: ObjectEntry) -> bool:
+    def has_signal(self, entry: ObjectEntry) -> bool:
         """Tell whether a signal has come; of other objects the outcome would be in the entry."""
         if entry.index < ids.SIGNAL_INDEX:
             return False
@@ -87,7 +87,7 @@ class Entries:
         """Keep the object for the session."""
         self.pinned.add(entry)
 
-    def adopt(self, identifier: bytes) -> ObjectEntry:
+    def entry_of(self, identifier: bytes) -> ObjectEntry:
         """Return the entry behind an id; one that nobody has exported has failed."""
         entry = self._exported.get(identifier)
         if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
@@ -142,9 +142,9 @@ class Entries:
         try:
             if type(outcome) is bytes:
                 if outcome[0] == 1:
-                    entry.contains = [self.adopt(found) for found in contained_ids(outcome)]
+                    entry.contains = [self.entry_of(found) for found in contained_ids(outcome)]
             elif type(outcome) is Stored:
-                entry.contains = [self.adopt(found) for found in outcome.contained_ids()]
+                entry.contains = [self.entry_of(found) for found in outcome.contained_ids()]
         except Exception as error:  # noqa: BLE001 - whoever wrote it may have written anything
             outcome = StoredFailure(functools.partial(no_value, error))
         entry.outcome = outcome
