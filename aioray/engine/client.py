@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .processes.pool import Crew
     from .telemetry.recorder import Recorder
     from .telemetry.reports import WorkerName
-    from .waiting import CancelRequest
+    from .waiting import PendingCancel
 
 __all__ = ["DriverClient"]
 
@@ -154,7 +154,7 @@ class DriverClient:
 
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
-    ) -> CancelRequest:
+    ) -> PendingCancel:
         """Interrupt the task of an entry, or kill its worker. See `aioray.api.objects.cancel`."""
         if force:
             return self.cancels.force_kill(entry, recursive=recursive, grace=grace)

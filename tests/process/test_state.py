@@ -15,7 +15,7 @@ import pytest
 
 import aioray
 from aioray.client import protocol as client
-from aioray.engine.telemetry import kinds, recorder, texts
+from aioray.engine.telemetry import kinds, texts
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
 from aioray.util.state import list_actors, list_tasks, list_workers, summarize_tasks
 
@@ -583,7 +583,7 @@ def test_bug_in_telling_harms_nobody(monkeypatch, caplog):
     def wrong(self, task):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(recorder.Recorder, "_facts", wrong)
+    monkeypatch.setattr(kinds.Kinds, "_facts", wrong)
 
     @aioray.remote
     def ok(x):

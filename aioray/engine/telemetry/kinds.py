@@ -23,39 +23,46 @@ KINDS_KEPT = 5_000  # functions with their options that are known by a number; t
 
 
 class Kinds:
-    """The part of a recorder that knows tasks by their kind."""
+    """The kinds of tasks of one session, by number."""
 
-    keeper: Keeper
-    _job: bytes
-    _sites: Sites
-    _kinds: dict[tuple[int, str, int, str, str | None], int]
-    _last_kind: int
-    _old_kinds: int
+    def __init__(self, keeper: Keeper, job: bytes, sites: Sites) -> None:
+        self._keeper = keeper
+        self._job = job
+        self._sites = sites
+        # By function, name, scheduling class, what the actor calls itself, and the call site.
+        self._numbers: dict[tuple[int, str, int, str, str | None], int] = {}
+        self._last = 0
+        self._old = 0  # no task gets this one, or one before it, any more
 
-    def _identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
-        """Its kind, its label as `schema` has it, and the id of its parent."""
+    def identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
+        """Return a task's kind, its label as `schema` has it, and the id of its parent."""
         label, parent = task.label, task.parent
         return (
-            self._kind(task),
+            self.number(task),
             label[0] if isinstance(label, tuple) else label,
             None if parent is None else ids.task_id(self._job, parent.label),
         )
 
-    def _kind(self, task: Task) -> int:
-        """The number of what the attempts of this task have in common with others."""
+    def number(self, task: Task) -> int:
+        """Return the number of what the attempts of this task have in common with others."""
         cls = task.scheduling_class
         shown = "" if cls.actor is None else cls.actor.payload.repr_name
         site = self._sites.stack(task) if self._sites.known else None
         key = (task.function.key, task.name, cls.number, shown, site)
-        found = self._kinds.get(key)
+        found = self._numbers.get(key)
         if found is None:
-            if len(self._kinds) >= KINDS_KEPT:  # actors come and go, and names may be made up
-                self.keeper.forget_kinds(self._old_kinds)
-                self._old_kinds = self._last_kind
-                self._kinds.clear()
+            if len(self._numbers) >= KINDS_KEPT:  # actors come and go, and names may be made up
+                self._keeper.forget_kinds(self._old)
+                self._old = self._last
+                self._numbers.clear()
             facts = self._facts(task)
-            self._last_kind = found = self._kinds[key] = self._last_kind + 1
-            self.keeper.add_kind(found, facts)
+            self._last = found = self._numbers[key] = self._last + 1
+            self._keeper.add_kind(found, facts)
+        return found
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """Return what the attempts of this kind have in common."""
+        found: dict[str, Any] = self._keeper.kinds[number]
         return found
 
     def _facts(self, task: Task) -> dict[str, Any]:

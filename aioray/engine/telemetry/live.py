@@ -1,7 +1,6 @@
-"""Tells what has not ended: from what there is, in slices, so that a long queue does not hold up
-the loop.
+"""Tells what has not ended: tasks, from what there is, and how many there are of everything.
 
-Room: engine.
+Room: engine. Rows come in slices, so that a long queue does not hold up the loop.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.states import TaskState
 from ...shared import ids
-from .kinds import Kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ...core.model import Task
+    from .kinds import Kinds
 
 __all__ = ["Live"]
 
@@ -31,14 +30,26 @@ _STATES = {
 _WORKING = ("IDLE", "BUSY")
 
 
-class Live(Kinds):
-    """The part of a recorder that tells of now."""
+class Live:
+    """What runs, or waits, in one engine now."""
 
-    _offset: float
-    _workers: dict[int, dict[str, Any]]
-    _actors: dict[str, dict[str, Any]]
+    def __init__(
+        self,
+        kinds: Kinds,
+        workers: Mapping[int, dict[str, Any]],
+        actors: Mapping[str, dict[str, Any]],
+        *,
+        job: bytes,
+        unix_offset: float,
+    ) -> None:
+        """workers, actors: the rows of those that have not ended, which a recorder keeps."""
+        self._kinds = kinds
+        self._workers = workers
+        self._actors = actors
+        self._job = job
+        self._offset = unix_offset
 
-    def live(
+    def unfinished(
         self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]], rows: list[Any]
     ) -> Iterator[None]:
         """Append a row for every task that has not ended, with pauses.
@@ -49,7 +60,7 @@ class Live(Kinds):
         for count, task in enumerate(tasks):
             if count % SLICE == SLICE - 1:
                 yield
-            row = self._live_row(task, running)
+            row = self._row(task, running)
             if row is not None:
                 label, parent = row[1], row[3]
                 row[1] = label.hex() if type(label) is bytes else label
@@ -57,14 +68,14 @@ class Live(Kinds):
                 rows.append(row)
 
     def running(self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]) -> list[Any]:
-        """The rows of those of these tasks that are running, as in `schema.ATTEMPT_COLUMNS`."""
-        rows = [self._live_row(task, running) for task in tasks]
+        """Return rows of those tasks that are running, as in `schema.ATTEMPT_COLUMNS`."""
+        rows = [self._row(task, running) for task in tasks]
         return [[*row[:-1], None, None, None] for row in rows if row is not None and row[-2]]
 
     def running_tasks(
         self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
     ) -> list[dict[str, Any]]:
-        """Those of these tasks that are running, by the names of Ray's columns; since: Unix."""
+        """Return those tasks that are running, by the names of Ray's columns; since: Unix."""
         return [
             {
                 "name": task.name,
@@ -74,21 +85,22 @@ class Live(Kinds):
                 "since": row[-2],
             }
             for task in tasks
-            if (row := self._live_row(task, running)) is not None and row[-2]
+            if (row := self._row(task, running)) is not None and row[-2]
         ]
 
     def figures(
         self, tasks: Sequence[Task], running: Mapping[int, tuple[int, float]]
     ) -> dict[str, Counter[tuple[str, ...]]]:
-        """How many "tasks", "actors" and "workers" there are: by function or class, and state."""
+        """Count "tasks", "actors" and "workers", by function or class, and state."""
         counted: Counter[tuple[str, ...]] = Counter()
         for task in tasks:
             state = _STATES.get(task.state)
             if task.worker is not None:
-                row = self._live_row(task, running)
+                row = self._row(task, running)
                 state = None if row is None else row[-1]
             if state is not None and task.scheduling_class.reserves is None:
-                counted[self.keeper.kinds[self._kind(task)]["func_or_class_name"], state] += 1
+                facts = self._kinds.facts(self._kinds.number(task))
+                counted[facts["func_or_class_name"], state] += 1
         workers = [facts for number, facts in self._workers.items() if number]
         return {
             "tasks": counted,
@@ -101,7 +113,7 @@ class Live(Kinds):
             ),
         }
 
-    def _live_row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
+    def _row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
         cls = task.scheduling_class
         state = _STATES.get(task.state)
         if state is None or cls.reserves is not None:
@@ -122,7 +134,7 @@ class Live(Kinds):
             state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
         ready = task.ready_at if task.ready_at >= task.created_at else None
         offset = self._offset
-        kind, label, parent = self._identity(task)
+        kind, label, parent = self._kinds.identity(task)
         return [
             kind,
             label,

@@ -2,8 +2,7 @@
 
 Room: engine. It looks at what the scheduler orders and at what processes do, turns that into rows
 and hands them to the keeper's thread; it decides nothing. What is done for every task is one tuple.
-Texts of errors are made in that thread. `live` tells what has not ended: from what there is, in
-slices, so that a long queue does not hold up the loop.
+Texts of errors are made in that thread. What has not ended is told by `Live`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ...core.states import ActorState, GroupState
 from ...shared import ids
 from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
-from .kinds import amounts, fields
+from .kinds import Kinds, amounts, fields
 from .live import Live
 from .reports import (
     NODE_IP,
@@ -63,7 +62,7 @@ _log_instead_of_raising = log_instead_of_raising(
 )
 
 
-class Recorder(Live):
+class Recorder:
     """What one engine tells. On the engine's thread, but where it says otherwise."""
 
     def __init__(
@@ -82,18 +81,15 @@ class Recorder(Live):
         self._sites = sites
         self._job = job
         self._node_id = node_id
-        self._offset = unix_offset
-        # By function, name, scheduling class, what the actor calls itself, and the call site.
-        self._kinds: dict[tuple[int, str, int, str, str | None], int] = {}
-        self._last_kind = 0
-        self._old_kinds = 0  # no task gets this one, or one before it, any more
+        self._kinds = Kinds(keeper, job, sites)
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
         self._leaving: set[int] = set()  # workers whose actors have ended themselves
         keeper.finish_row = with_text
+        self.live = Live(self._kinds, self._workers, self._actors, job=job, unix_offset=unix_offset)
 
     def begin(self, session: Mapping[str, Any]) -> None:
-        """The session begins. session: what is known of it as a whole."""
+        """Begin the history. session: what is known of the session as a whole."""
         now = time.time()
         program = sys.argv if sys.argv and sys.argv[0] else ["python"]
         self.keeper.meta = {
@@ -119,7 +115,7 @@ class Recorder(Live):
         self._tell("worker", "0", driver)
 
     def end(self) -> None:
-        """The session has ended."""
+        """End the history, and everything in it that has not ended."""
         now = time.time()
         for facts in self._workers.values():
             self._tell(
@@ -134,9 +130,10 @@ class Recorder(Live):
 
     @_log_instead_of_raising
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
-        """These tasks have their values."""
+        """Note that these tasks have their values."""
         keeper = self.keeper
         append = keeper.done.append
+        number = self._kinds.number
         sited = self._sites.known
         function = cls = kind = None
         name = ""
@@ -152,7 +149,7 @@ class Recorder(Live):
                 or sited
             ):
                 function, cls, name = task.function, task.scheduling_class, task.name
-                kind = self._kind(task)
+                kind = number(task)
             label, parent = task.label, task.parent
             append(
                 (
@@ -173,14 +170,14 @@ class Recorder(Live):
 
     @_log_instead_of_raising
     def retried(self, task: Task, record: AttemptRecord) -> None:
-        """This attempt has failed, and another follows."""
+        """Note that this attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
         text = functools.partial(text_of, record)
         self._failed(task, record, record.kind, text, self.keeper.retried)
 
     @_log_instead_of_raising
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
-        """This task has failed for good."""
+        """Note that this task has failed for good."""
         record = failure.attempts[-1] if failure.attempts else None
         if record is not None and record.number != task.attempt:
             record = None
@@ -192,7 +189,7 @@ class Recorder(Live):
         self._failed(task, record, failure.kind, text, self.keeper.failed)
 
     def actor_not_made(self, creation: Task) -> None:
-        """The making of an actor has failed, and is tried again."""
+        """Note that making an actor has failed, and is tried again."""
         record = creation.failures[-1] if creation.failures else None
         if record is not None and record.number == creation.attempt - 1:
             self.retried(creation, record)
@@ -222,7 +219,7 @@ class Recorder(Live):
                 started = None
         elif task.seq:
             worker, seq, sent = task.sent_to, task.seq, task.sent_at
-        kind_number, label, parent = self._identity(task)
+        kind_number, label, parent = self._kinds.identity(task)
         rows.append(
             (
                 kind_number,
@@ -246,30 +243,30 @@ class Recorder(Live):
 
     @_log_instead_of_raising
     def launched(self, worker_id: int, hex_id: str) -> None:
-        """A worker was ordered."""
+        """Note that a worker was ordered."""
         facts = _worker_facts(worker_id, hex_id, "WORKER")
         facts["launched"] = time.time()
         self._workers[worker_id] = facts
 
     @_log_instead_of_raising
     def forked(self, worker_id: int, pid: int) -> None:
-        """It has a process."""
+        """Note that a worker has a process."""
         self._change(worker_id, pid=pid, forked=time.time())
 
     @_log_instead_of_raising
     def ready(self, worker_id: int) -> None:
-        """It takes attempts."""
+        """Note that a worker takes attempts."""
         self._change(worker_id, ready=time.time())
 
     @_log_instead_of_raising
     def start_failed(self, worker_id: int, report: StartReport) -> None:
-        """It has not come up."""
+        """Note that a worker has not come up."""
         self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
         self.event("ERROR", "WORKER", f"A worker could not be started: {report.reason}")
 
     @_log_instead_of_raising
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
-        """Its process has been reaped."""
+        """Note that the process of a worker has been reaped."""
         detail = report.one_line()
         is_actor = self._workers.get(handle.id, {}).get("actor_id") is not None
         if handle.id in self._leaving:
@@ -303,7 +300,7 @@ class Recorder(Live):
 
     @_log_instead_of_raising
     def actor_changed(self, actor: Actor) -> None:
-        """The state of an actor has changed."""
+        """Note that the state of an actor has changed."""
         known: Known = actor.payload
         facts = self._actors.get(known.facts.actor_id)
         if facts is None:
@@ -379,7 +376,7 @@ class Recorder(Live):
 
     @_log_instead_of_raising
     def group_changed(self, group: Group) -> None:
-        """The state of a placement group has changed."""
+        """Note that the state of a placement group has changed."""
         facts = self._row_of_group(group)
         ended = time.time() if group.state is GroupState.REMOVED else None
         self._tell("placement_group", group.key, {**facts, "ended": ended})
@@ -392,12 +389,12 @@ class Recorder(Live):
     # ------------------------------------------------------------ what else there is
 
     def event(self, severity: str, source: str, message: str) -> None:
-        """Something that an operator may want to know of."""
+        """Note something that an operator may want to know of."""
         self.keeper.events.append((time.time(), severity, source, message))
         self.keeper.wake()
 
     def output(self, worker_id: int, seq: int, stream: int, data: bytes) -> None:
-        """An attempt has printed this; 0: it was no attempt. stream: 1 or 2."""
+        """Keep what an attempt has printed; 0: it was no attempt. stream: 1 or 2."""
         self.keeper.keep_output((worker_id, seq, stream, time.time(), data))
 
     def _tell(self, sort: str, name: str, facts: dict[str, Any]) -> None:

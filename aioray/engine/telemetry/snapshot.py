@@ -74,7 +74,7 @@ class Outlook:
             if "running" in want:
                 running = self._crew.running()
                 tasks = self._core.tasks_in_flight(running)
-                done({"running": self._recorder.running(tasks, running)})
+                done({"running": self._recorder.live.running(tasks, running)})
             elif "stacks" in want:
                 self._tell_stacks(done, at_once=at_once)
             else:
@@ -117,7 +117,7 @@ class Outlook:
                 for cls, count in core.demands()
             ],
         }
-        yield from self._recorder.live(unfinished, running, answer["tasks"])
+        yield from self._recorder.live.unfinished(unfinished, running, answer["tasks"])
         if with_objects:
             answer["objects"] = []
             sessions = [self._requests.session(handle) for handle in self._crew.handles()]
@@ -142,7 +142,7 @@ class Outlook:
                 "worker_id": handle.hex_id,
                 "number": handle.id,
                 "asynchronous": any(actor is not None and actor.asynchronous for actor in actors),
-                "running": self._recorder.running_tasks(tasks, running),
+                "running": self._recorder.live.running_tasks(tasks, running),
             }
 
         assert self._client.loop is not None
@@ -156,7 +156,7 @@ class Outlook:
     def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
         """What `aioray.state.write.metering` says of now."""
         client, store = self._client, self._store
-        found = self._recorder.figures(self._core.unfinished_tasks(), self._crew.running())
+        found = self._recorder.live.figures(self._core.unfinished_tasks(), self._crew.running())
         total, free = client.cluster_resources(), client.available_resources()
         resources: dict[tuple[str, ...], float] = {
             (name, kind): amounts.get(name, 0.0)
