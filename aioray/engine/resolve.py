@@ -42,7 +42,7 @@ from ..shared.printable import printable
 from ..shared.serialization import dump, load
 from .objects.entries import no_value
 from .objects.lineage import entries_of
-from .objects.store import Stored
+from .objects.stored import Stored
 from .tasks.actors import WISHED, Known
 from .telemetry.errors import exception_builder
 from .telemetry.questions import in_whole_units

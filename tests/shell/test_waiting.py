@@ -11,9 +11,10 @@ import pytest
 from aioray.client.refs import ObjectEntry, ObjectRef, StoredFailure
 from aioray.core.commands import ReportCancel
 from aioray.core.events import CancelRequested
-from aioray.core.model import Function, SchedulingClass, Task
+from aioray.core.functions import Function
+from aioray.core.model import SchedulingClass, Task
 from aioray.core.outcomes import CancelOutcome
-from aioray.engine.waiting import MANY_ENTRIES, CancelRequest, CancelRequests, ObjectWaits
+from aioray.engine.waiting import MANY_ENTRIES, CancelRequests, ObjectWaits, PendingCancel
 from aioray.exceptions import GetTimeoutError
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def test_interrupt_and_force_kill_ask_the_core_and_tell_what_it_reports(force: b
     assert asyncio.run(_awaited(request)) is CancelOutcome.INTERRUPTED
 
 
-async def _awaited(request: CancelRequest) -> CancelOutcome:
+async def _awaited(request: PendingCancel) -> CancelOutcome:
     return await request
 
 

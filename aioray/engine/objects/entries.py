@@ -20,7 +20,7 @@ from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ...exceptions import RaySystemError, ReferenceCountingAssertionError
 from ...shared import ids
 from ...shared.serialization import contained_ids
-from .store import Stored
+from .stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

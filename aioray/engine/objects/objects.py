@@ -18,7 +18,8 @@ from ...shared.arena import is_whole
 from ..processes.descriptors import Sentinel
 from ..telemetry.errors import unreconstructable
 from .lineage import EVICTED, PUT, Ledger, Lineage, entries_of
-from .store import Store, Stored, shut_down
+from .store import Store
+from .stored import Stored, shut_down
 
 if TYPE_CHECKING:
     import asyncio

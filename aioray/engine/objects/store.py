@@ -1,14 +1,7 @@
 """Where large values are kept: in shared memory, and in files when that is full.
 
-Room: engine. A `Stored` is one value; whoever needs the value holds it (the object's entry, a
-task's arguments), and when nobody does any more, its memory and its file are free at once. An
-`Extent` is a part of the shared memory; besides its `Stored` everybody holds it who may look there:
-views in this process, workers. So memory is never given out again while it is looked at, whatever
-becomes of the value.
-
-Thread-safe, because `put` and `.remote()` run in their callers' threads. Finalizers may run in any
-thread, at any moment, even while that thread holds the lock; so they only leave a note, and the
-next operation acts on it. The lock is never held during input or output.
+Room: engine. Thread-safe, because `put` and `.remote()` run in their callers' threads. The lock is
+never held during input or output.
 
 When there is no room, what is expendable is dropped: arguments of finished tasks, which are only of
 use if a result is lost. Then values that were not used for longest and that nobody looks at go to
@@ -22,18 +15,16 @@ import itertools
 import logging
 import mmap
 import threading
-import weakref
-from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import NotAtHand
-from ...exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
+from ...exceptions import ObjectStoreFullError, OutOfDiskError
 from ...options.task import STORE_SPACE
 from ...shared import linux
-from ...shared.arena import Arena, is_whole, read_file
-from ...shared.serialization import HEAD_SIZE, span_of_ids, split_ids
+from ...shared.arena import Arena, is_whole
 from .allocator import Extents
+from .shelf import Shelf
+from .stored import Extent, Notes, SpillFile, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +32,7 @@ if TYPE_CHECKING:
     from ...shared.serialization import Pieces
     from .spill import SpillFolder
 
-__all__ = ["Extent", "SpillFile", "Store", "Stored", "shut_down"]
+__all__ = ["Store"]
 
 logger = logging.getLogger("aioray")
 
@@ -49,209 +40,6 @@ SPILL_THRESHOLD = 0.8  # of the limit in use, from which values are copied to fi
 COPY_FROM = 1024 * 1024  # bytes, from which a value is copied to warm memory, and not written
 CLEAN_STEP = 32 * 1024 * 1024  # bytes copied in advance before others may use the disk
 TRIM_STEP = 16 * 1024 * 1024  # bytes returned to the system at once: some milliseconds
-
-
-class _Notes:
-    """What finalizers leave behind."""
-
-    __slots__ = ("_tell", "extents", "files", "told", "values")
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell = tell
-        self.extents: deque[tuple[int, int]] = deque()
-        self.values: deque[weakref.KeyedRef[int, Stored]] = deque()
-        self.files: deque[str] = deque()
-        self.told = False  # the owner of the store knows that there is something
-
-    def tell(self) -> None:
-        if not self.told:
-            self.told = True
-            self._tell()
-
-
-class Extent:
-    """A part of the shared memory that is in use, as long as this object lives."""
-
-    __slots__ = ("_notes", "lent", "offset", "size", "warm")
-
-    def __init__(self, notes: _Notes, offset: int, size: int, *, warm: bool) -> None:
-        self._notes = notes
-        self.offset = offset
-        self.size = size
-        self.warm = warm  # it was in use before
-        self.lent = 0  # attempts and views of workers that may look here
-
-    def __del__(self) -> None:
-        self._notes.extents.append((self.offset, self.size))
-        self._notes.tell()
-
-
-class SpillFile:
-    """A file with a value, or for one; it is removed when this object goes."""
-
-    __slots__ = ("_notes", "path")
-
-    def __init__(self, notes: _Notes, path: str) -> None:
-        self._notes = notes
-        self.path = path
-
-    def __del__(self) -> None:
-        self._notes.files.append(self.path)
-        self._notes.tell()
-
-
-class Stored:
-    """One large value. Without a finalizer: while one runs, weak references still answer."""
-
-    __slots__ = (
-        "__weakref__",
-        "_store",
-        "_view",
-        "extent",
-        "file",
-        "read_through",
-        "shelf",
-        "size",
-    )
-
-    def __init__(
-        self, store: Store, size: int, extent: Extent | None, file: SpillFile | None
-    ) -> None:
-        self._store = store
-        self.size = size  # bytes
-        self.extent = extent  # where it lies in memory; None: only in its file
-        self.file = file  # if there is one
-        self.shelf: _Shelf | None = None  # of the store, which alone assigns it
-        self.read_through = False  # it has no place in memory: each reader makes a copy
-        self._view: weakref.ref[Any] | None = None
-
-    @property
-    def path(self) -> str | None:
-        """Of its file, if there is one."""
-        return None if self.file is None else self.file.path
-
-    @property
-    def at_hand(self) -> bool:
-        """Whether `view` needs nothing from the disk, or would not be faster after waiting."""
-        return self.extent is not None or self.read_through or self._store.closed
-
-    @property
-    def is_looked_at(self) -> bool:
-        """Whether somebody uses its memory, which could not be freed then."""
-        extent = self.extent
-        looked_at = self._view is not None and self._view() is not None
-        return looked_at or (extent is not None and extent.lent > 0)
-
-    def view(self, *, from_disk: bool = False) -> memoryview:
-        """The serialized value, read-only. Its memory stays as it is while a buffer of it lives.
-
-        from_disk: make a copy of its file if it is only there. Raises NotAtHand if it is not in
-        memory, and should be fetched into it first, or is lost; EngineShutdownError if the engine
-        is shut down.
-        """
-        if self._store.closed:
-            raise shut_down()
-        extent = self.extent
-        if extent is None:
-            if (self.read_through or from_disk) and self.path is not None:
-                copy = read_file(self.path, self.size)
-                if copy is not None:
-                    return copy
-            self.read_through = False
-            raise NotAtHand
-        view = None if self._view is None else self._view()
-        if view is None:
-            view = self._store.arena.view(extent.offset, self.size, extent)
-            self._view = weakref.ref(view)
-        self._store.touch(self)
-        return memoryview(view).cast("B").toreadonly()
-
-    def contained_ids(self) -> list[bytes]:
-        """The ids of the refs inside; none if it is lost. Neither maps it nor reads all of it."""
-        start, size = span_of_ids(self._read(0, HEAD_SIZE))
-        return split_ids(self._read(start, size)) if size else []
-
-    def _read(self, start: int, size: int) -> bytes:
-        extent, path = self.extent, self.path
-        size = max(0, min(size, self.size - start))
-        if extent is not None:
-            return self._store.arena.read(extent.offset + start, size)
-        try:
-            with open(path or "", "rb") as file:
-                file.seek(start)
-                return file.read(size)
-        except OSError:
-            return b""
-
-
-class _Shelf:
-    """Values in memory that are to be treated alike; the one used last at the end."""
-
-    def __init__(self, notes: _Notes) -> None:
-        self.bytes = 0
-        self._values: OrderedDict[int, tuple[weakref.KeyedRef[int, Stored], int]] = OrderedDict()
-        self._has_died = notes.values.append
-
-    def put(self, stored: Stored) -> None:
-        """Put a value here, as the one used last, and take it from where it was."""
-        if stored.shelf is not None:
-            stored.shelf.take(stored)
-        key = id(stored)
-        self._drop(key)  # of one that is gone, and whose place in memory this one has
-        size = Extents.rounded(stored.size)
-        self._values[key] = weakref.KeyedRef(stored, self._has_died, key), size
-        self.bytes += size
-        stored.shelf = self
-
-    def take(self, stored: Stored) -> None:
-        """Take a value away."""
-        stored.shelf = None
-        self._drop(id(stored))
-
-    def _drop(self, key: int) -> None:
-        found = self._values.pop(key, None)
-        if found is not None:
-            self.bytes -= found[1]
-
-    def touch(self, stored: Stored) -> None:
-        """It was used just now."""
-        self._values.move_to_end(id(stored))
-
-    def drop_dead(self, ref: weakref.KeyedRef[int, Stored]) -> None:
-        """The value behind this reference is gone."""
-        found = self._values.get(ref.key)
-        if found is not None and found[0] is ref:
-            self._drop(ref.key)
-
-    def pick(self, size: int, busy: set[int]) -> list[Stored]:
-        """Values of `size` bytes together, or all there are, used least recently first.
-
-        Not those in `busy`. What is being looked at counts as used just now.
-        """
-        picked: list[Stored] = []
-        looked_at: list[Stored] = []
-        found = 0
-        for key, (ref, room) in self._values.items():
-            if found >= size:
-                break
-            stored = ref()
-            if stored is None or key in busy:
-                continue
-            if stored.is_looked_at:
-                looked_at.append(stored)
-            else:
-                picked.append(stored)
-                found += room
-        for stored in looked_at:
-            self.touch(stored)
-        return picked
-
-
-def shut_down() -> EngineShutdownError:
-    """What whoever asks for a stored value gets after the end."""
-    return EngineShutdownError(
-        "The session was shut down, and the large values that it held are gone. Get them before."
-    )
 
 
 class Store:
@@ -270,12 +58,12 @@ class Store:
             space = max(self.limit, min(space, largest - largest % mmap.PAGESIZE))
         self.arena = Arena.create(space)
         self._extents = Extents(self.limit, space)
-        self._notes = _Notes(tell)
+        self._notes = Notes(tell)
         self._folder = folder
         self._room = threading.Condition()
-        self._expendable = _Shelf(self._notes)  # rather lost than written to disk
-        self._saved = _Shelf(self._notes)  # in a file too: their memory can be had at once
-        self._unsaved = _Shelf(self._notes)
+        self._expendable = Shelf(self._notes)  # rather lost than written to disk
+        self._saved = Shelf(self._notes)  # in a file too: their memory can be had at once
+        self._unsaved = Shelf(self._notes)
         self._serials = itertools.count(1)
         self._being_spilled: set[int] = set()
         self._cleaning = False  # values are being copied to files in advance

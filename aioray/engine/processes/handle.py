@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.model import Task
-    from ..objects.store import Store, Stored
+    from ..objects.store import Store
+    from ..objects.stored import Stored
     from .output import LineReader
 
 __all__ = ["WorkerHandle"]

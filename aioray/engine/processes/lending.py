@@ -13,13 +13,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ...shared.wire import GOT, IN_FILE, IN_MEMORY, NUMBER, PAIR, PLACE, PLACE_MARK
-from ..objects.store import Extent, Stored
+from ..objects.stored import Extent, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...shared.wire import Place
-    from ..objects.store import SpillFile, Store
+    from ..objects.store import Store
+    from ..objects.stored import SpillFile
 
 __all__ = ["Garbage", "Loans"]
 

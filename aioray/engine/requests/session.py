@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...core.functions import Function
     from ..client import DriverClient
-    from ..objects.store import Stored
+    from ..objects.stored import Stored
     from ..processes.handle import WorkerHandle
     from ..tasks.submission import Binding
 

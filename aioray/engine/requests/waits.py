@@ -16,7 +16,7 @@ from ...core.events import (
     WorkerUnblocked,
 )
 from ...shared import ids
-from ..objects.store import Stored
+from ..objects.stored import Stored
 from .session import OpenQuestion, pickled
 
 if TYPE_CHECKING:

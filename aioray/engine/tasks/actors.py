@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...core.devices import Demand
     from ...core.events import Event
     from ...core.model import Task
-    from ..objects.store import Stored
+    from ..objects.stored import Stored
     from ..telemetry.reports import WorkerName
 
 __all__ = ["WISHED", "Actors", "Known"]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ...core.model import SchedulingClass
     from ...core.retries import RetryPolicy
     from ..objects.objects import Objects
-    from ..objects.store import Stored
+    from ..objects.stored import Stored
     from ..telemetry.tracing import Tracer
     from .actors import Actors, Known
 

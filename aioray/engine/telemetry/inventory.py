@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
 from ...shared import ids
-from ..objects.store import Stored
+from ..objects.stored import Stored
 from .reports import NODE_IP
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..mailbox import Mailbox
     from ..objects.objects import Objects
     from ..processes.pool import Crew
-    from ..requests import Requests
+    from ..requests.dispatcher import Requests
 
 __all__ = ["begin_recording"]
 
