@@ -11,8 +11,6 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import itertools
-import logging
 import os
 import signal
 from collections import OrderedDict
@@ -33,11 +31,9 @@ from ...core.commands import (
 )
 from ...core.events import (
     AnswersReceived,
-    AttemptsNotSent,
     AttemptsReclaimed,
     WorkerDied,
     WorkerExited,
-    WorkerReady,
     WorkerStartFailed,
 )
 from ...core.outcomes import Answer, Ended
@@ -48,7 +44,9 @@ from ..telemetry.reports import DeathReport, StartReport, WorkerName
 from .boot import Boot
 from .descriptors import DescriptorsClosedError, leak
 from .handle import WorkerHandle
+from .listening import LOOK_SECONDS, Listening, wrote_garbage
 from .output import LineReader, Printer
+from .sending import REPORT_SECONDS, SCARCE, Sending
 from .setup import Setup
 from .template import TemplateProcess
 
@@ -61,35 +59,13 @@ if TYPE_CHECKING:
     from ..objects.objects import Objects
     from ..requests.dispatcher import Requests
     from ..telemetry.recorder import Recorder
-    from .inbound import Item
 
 __all__ = ["Crew"]
 
-logger = logging.getLogger("aioray")
-
 NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
-REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
-LOOK_SECONDS = 1.0  # between two looks at what workers that are busy have not announced
-SEND_TRIES = 10  # to send something for which the system has no room
-SEND_PAUSE = 0.01, 0.5  # seconds after the first of them, which double, and the longest
-
-# What a system says that has no descriptor, process or memory left. It may have some soon.
-_SCARCE = frozenset(
-    (
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EAGAIN,
-        errno.ENOBUFS,
-        errno.ENOSPC,
-        errno.ETOOMANYREFS,
-    )
-)
-_NO_ROOM = _SCARCE | {errno.EFBIG, errno.EDQUOT}  # for a large message, which needs a file
-_GONE = frozenset((errno.EPIPE, errno.ECONNRESET))
 
 
-class Crew:
+class Crew(Sending, Listening):
     """All processes of one engine."""
 
     def __init__(
@@ -246,7 +222,7 @@ class Crew:
             if handle is not None:
                 self._let_go(handle)
             report = StartReport(f"{type(error).__name__}: {error}")
-            self._not_started(worker_id, report, scarce=error.errno in _SCARCE)
+            self._not_started(worker_id, report, scarce=error.errno in SCARCE)
             return
         self._refuse_lost(handle)
         handle.release_child_fds()
@@ -266,64 +242,6 @@ class Crew:
             answers = [Answer(task.seq, Ended.ARGUMENT_LOST, b"", 0.0, 0.0) for task in missing]
             self._feed(AnswersReceived(handle.id, answers))
 
-    def _wait_for_socket(self, handle: WorkerHandle) -> None:
-        """See to it that what could not be sent yet will be."""
-        if handle.is_waiting and handle.id not in self._waiting and not handle.discarded:
-            error = handle.trouble
-            if error is None:
-                fd = self._waiting[handle.id] = handle.full
-                self.loop.add_writer(fd, self._go_on_sending, handle)
-            elif error.errno in _GONE:  # its death, if that is why, will be heard of soon
-                self._try_later(handle, REPORT_SECONDS)
-            else:
-                first, longest = SEND_PAUSE
-                self._try_later(handle, min(longest, first * 2 ** (handle.tries - 1)))
-
-    def _try_later(self, handle: WorkerHandle, seconds: float) -> None:
-        self._waiting[handle.id] = self.loop.call_later(seconds, self._try_again, handle)
-
-    def _try_again(self, handle: WorkerHandle) -> None:
-        """Send what could not be sent, give it up, or give the worker up."""
-        error = handle.trouble
-        if error is None:
-            self._go_on_sending(handle)
-        elif error.errno in _GONE:
-            self._discard(handle, "it has closed the socket on which it gets its tasks")
-        elif error.errno not in _NO_ROOM:
-            self._discard(handle, f"nothing can be sent to it: {error}")
-        elif handle.tries <= SEND_TRIES:
-            self._go_on_sending(handle)
-        else:
-            self._give_up_sending(handle, error)
-
-    def _go_on_sending(self, handle: WorkerHandle) -> None:
-        self._stop_waiting(handle)
-        handle.flush()
-        self._wait_for_socket(handle)
-
-    def _give_up_sending(self, handle: WorkerHandle, error: OSError) -> None:
-        """The system has no room for the first message that waits, and will not have any."""
-        seqs = handle.drop_first()
-        if not seqs:
-            self._discard(handle, f"the system has no room for a message to it: {error}")
-            return
-        answers = [
-            Answer(seq, Ended.RAISED, self._requests.not_sent(handle.id, seq, error), 0.0, 0.0)
-            for seq in seqs
-        ]
-        self._feed(AttemptsNotSent(handle.id, answers))
-        if not handle.closed:
-            self._go_on_sending(handle)
-
-    def _stop_waiting(self, handle: WorkerHandle) -> None:
-        waits_for = self._waiting.pop(handle.id, None)
-        if waits_for is None:
-            return
-        if not isinstance(waits_for, int):
-            waits_for.cancel()
-        elif not self.loop.is_closed():
-            self.loop.remove_writer(waits_for)
-
     def _discard(self, handle: WorkerHandle, reason: str) -> None:
         """Kill a worker that cannot be worked with. Its exit tells why."""
         if handle.discarded or handle.closed:
@@ -340,14 +258,14 @@ class Crew:
         if handle is not None:
             why = "an answer for an attempt that it does not have"
             handle.inbound.deaf = True
-            self._discard(handle, _wrote_garbage(f"the answers pipe: {why}"))
+            self._discard(handle, wrote_garbage(f"the answers pipe: {why}"))
 
     def _reclaim(self, command: ReclaimAttempts) -> None:
         handle = self._workers.get(command.worker_id)
         seqs: Sequence[int] = () if handle is None else handle.reclaim()
         self._feed(AttemptsReclaimed(command.worker_id, seqs))
         if handle is not None and handle.fault:
-            self._discard(handle, _wrote_garbage(handle.fault))
+            self._discard(handle, wrote_garbage(handle.fault))
 
     def _poll(self, command: PollWorker) -> None:
         handle = self._workers.get(command.worker_id)
@@ -379,74 +297,6 @@ class Crew:
             self._wait_for_socket(handle)
 
     # ------------------------------------------------------------ answers
-
-    def _doorbell_rang(self, handle: WorkerHandle) -> None:
-        handle.inbound.silence_doorbell()
-        self._read_answers(handle)
-
-    def _read_answers(self, handle: WorkerHandle) -> None:
-        if handle.closed:
-            return
-        inbound = handle.inbound
-        was_in_mid_frame = inbound.in_mid_frame
-        items = inbound.read()
-        if inbound.in_mid_frame != was_in_mid_frame:
-            if was_in_mid_frame:
-                self.loop.remove_reader(inbound.answers)
-            else:
-                self.loop.add_reader(inbound.answers, self._read_answers, handle)
-        if not handle.ready and items:
-            self._take_hello(handle, items.pop(0))
-        # Each kind in one go, and all in their order: what an answer contains may be let go next.
-        for kind, some in itertools.groupby(items, type):
-            if inbound.deaf and not inbound.fault:
-                break  # what came before was garbage
-            if kind is Answer:
-                self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
-            else:
-                asked = functools.partial(self._ask, handle, list(some))  # type: ignore[arg-type]
-                self._feed(asked)
-        if inbound.fault:
-            self._discard(handle, _wrote_garbage(inbound.fault))
-
-    def _ask(self, handle: WorkerHandle, items: list[Item]) -> None:
-        try:
-            self._requests.handle(handle, items)
-        except Exception as error:
-            logger.warning("A worker's question could not be handled.", exc_info=True)
-            handle.inbound.deaf = True
-            self._discard(handle, _wrote_garbage(f"the answers pipe: a question ({error!r})"))
-
-    def _look_around(self) -> None:
-        """Read what workers in the midst of an attempt have not announced: they may be blocked.
-
-        Not by what aioray writes, which it announces in time.
-        """
-        self._look = None
-        for handle in tuple(self._workers.values()):
-            if not handle.closed and handle.page.running() is not None:
-                self._read_answers(handle)
-                if self._look is None:
-                    self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
-
-    def _take_hello(self, handle: WorkerHandle, hello: Answer | Item) -> None:
-        if not isinstance(hello, Answer) or hello.seq:
-            self._discard(handle, _wrote_garbage("the answers pipe: no greeting"))
-            return
-        setup = self._setups.get(handle.id)
-        if setup is not None:
-            if hello.ended is not Ended.RETURNED:
-                setup.error = hello.payload
-            if setup.failed:
-                handle.kill()  # `_exited` will report it
-                return
-            setup.end()
-            del self._setups[handle.id]
-        handle.ready = True
-        handle.inbound.expects = functools.partial(self._requests.expects, handle.id)
-        if self.recorder is not None:
-            self.recorder.ready(handle.id)
-        self._feed(WorkerReady(handle.id))
 
     # ------------------------------------------------------------ births and deaths
 
@@ -485,7 +335,7 @@ class Crew:
             self._exited(message["exited"], message["status"])
         elif "failed" in message:
             report = StartReport(message["reason"], template.tail())
-            scarce = message["errno"] in _SCARCE
+            scarce = message["errno"] in SCARCE
             self._start_failed(message["failed"], report, scarce=scarce)
         elif "broken" in message:
             for handle in tuple(self._workers.values()):
@@ -596,13 +446,6 @@ class Crew:
                 self._exited(handle.id, None, death)
             else:
                 self._start_failed(handle.id, StartReport(death, template.tail()))
-
-
-def _wrote_garbage(where: str) -> str:
-    return (
-        f"it wrote something that is not aioray's into {where}. A task must leave alone "
-        f"descriptors that it has not opened"
-    )
 
 
 def _gpu_names(
