@@ -158,7 +158,7 @@ class Channel:
 
     def tell_later(self, ask: Ask) -> None:
         """Ask for something that gets no reply, with what is said next. For finalizers."""
-        self.note_later(lambda: note_frame(NOTE_ASKED, _pack()(0, ask), 0))
+        self.note_later(lambda: note_frame(NOTE_ASKED, _asks().pack(0, ask), 0))
 
     def note_later(self, make: Callable[[], bytes]) -> None:
         """Send the frame that `make` returns then, if any, before whatever is said next."""
@@ -204,7 +204,7 @@ class Channel:
         """Ask for something that gets no reply."""
         held = self._interrupts.hold()
         try:
-            self.note(NOTE_ASKED, _pack()(0, ask), seq)
+            self.note(NOTE_ASKED, _asks().pack(0, ask), seq)
         finally:
             self._interrupts.release(held)
 
@@ -220,7 +220,7 @@ class Channel:
                 self._replies[request] = _OPEN
             else:
                 self._watchers[request] = watcher
-            self.note(NOTE_ASKED, _pack()(request, ask), seq)
+            self.note(NOTE_ASKED, _asks().pack(request, ask), seq)
             self.ring()
             if watcher is not None:
                 self._watch()
@@ -264,9 +264,7 @@ class Channel:
         """The reply to this is not wanted any more."""
         waited_for = self._replies.pop(request, None) is not None
         if waited_for or self._watchers.pop(request, None) is not None:
-            from ..shared.asks import Forget
-
-            self.tell(seq, Forget(request))
+            self.tell(seq, _asks().Forget(request))
             self.ring()
         # Else its watcher is being called, and says what it has got: that must stand.
 
@@ -482,11 +480,11 @@ _OPEN = object()  # stands where a reply will
 
 
 @functools.cache
-def _pack() -> Callable[[int, Ask], bytes]:
-    """Load what packs questions: the template does that when it has time, few workers before."""
-    from ..shared.asks import pack
+def _asks() -> Any:
+    """Load what can be asked: the template does that when it has time, few workers before."""
+    from ..shared import asks
 
-    return pack
+    return asks
 
 
 def note_frame(kind: int, payload: bytes, seq: int) -> bytes:

@@ -12,45 +12,76 @@ from typing import TYPE_CHECKING
 
 from ...core.events import (
     AnswersReceived,
-    WorkerReady,
 )
-from ...core.outcomes import Answer, Ended
+from ...core.outcomes import Answer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ...core.events import Event
     from ..requests.dispatcher import Requests
-    from ..telemetry.recorder import Recorder
     from .handle import WorkerHandle
     from .inbound import Item
-    from .setup import Setup
 
-__all__ = ["LOOK_SECONDS", "Listening", "wrote_garbage"]
+__all__ = ["Listener", "wrote_garbage"]
 
 logger = logging.getLogger("aioray")
 
 LOOK_SECONDS = 1.0  # between two looks at what workers that are busy have not announced
 
 
-class Listening:
-    """The part of a crew that reads."""
+class Listener:
+    """Reads, for all workers of one engine, what they have answered and asked."""
 
-    loop: asyncio.AbstractEventLoop
-    recorder: Recorder | None
-    _feed: Callable[[Event | functools.partial[None]], None]
-    _requests: Requests
-    _workers: dict[int, WorkerHandle]
-    _setups: dict[int, Setup]
-    _look: asyncio.TimerHandle | None
-    _discard: Callable[[WorkerHandle, str], None]
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feed: Callable[[Event | functools.partial[None]], None],
+        requests: Requests,
+        workers: Mapping[int, WorkerHandle],
+        greeted: Callable[[WorkerHandle, Answer | Item], None],
+        discard: Callable[[WorkerHandle, str], None],
+    ) -> None:
+        """workers: those that there are. greeted: takes the first word of each.
+
+        discard: kills a worker that cannot be worked with, and says why.
+        """
+        self._loop = loop
+        self._feed = feed
+        self._requests = requests
+        self._workers = workers
+        self._greeted = greeted
+        self._discard = discard
+        self._look: asyncio.TimerHandle | None = None
+
+    def add(self, handle: WorkerHandle) -> None:
+        """Listen to a worker from now on."""
+        self._loop.add_reader(handle.inbound.doorbell, self._doorbell_rang, handle)
+
+    def remove(self, handle: WorkerHandle) -> None:
+        """Listen to a worker no more; what it has said can still be read."""
+        if not self._loop.is_closed():
+            for fd in (handle.inbound.doorbell, handle.inbound.answers):
+                self._loop.remove_reader(fd)
+
+    def look_soon(self) -> None:
+        """Look before long at what workers say that they do not announce: one was given work."""
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
     def _doorbell_rang(self, handle: WorkerHandle) -> None:
         handle.inbound.silence_doorbell()
-        self._read_answers(handle)
+        self.read(handle)
 
-    def _read_answers(self, handle: WorkerHandle) -> None:
+    def read(self, handle: WorkerHandle) -> None:
+        """Take in what a worker has said until now."""
         if handle.closed:
             return
         inbound = handle.inbound
@@ -58,11 +89,11 @@ class Listening:
         items = inbound.read()
         if inbound.in_mid_frame != was_in_mid_frame:
             if was_in_mid_frame:
-                self.loop.remove_reader(inbound.answers)
+                self._loop.remove_reader(inbound.answers)
             else:
-                self.loop.add_reader(inbound.answers, self._read_answers, handle)
+                self._loop.add_reader(inbound.answers, self.read, handle)
         if not handle.ready and items:
-            self._take_hello(handle, items.pop(0))
+            self._greeted(handle, items.pop(0))
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
         for kind, some in itertools.groupby(items, type):
             if inbound.deaf and not inbound.fault:
@@ -91,28 +122,8 @@ class Listening:
         self._look = None
         for handle in tuple(self._workers.values()):
             if not handle.closed and handle.page.running() is not None:
-                self._read_answers(handle)
-                if self._look is None:
-                    self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
-
-    def _take_hello(self, handle: WorkerHandle, hello: Answer | Item) -> None:
-        if not isinstance(hello, Answer) or hello.seq:
-            self._discard(handle, wrote_garbage("the answers pipe: no greeting"))
-            return
-        setup = self._setups.get(handle.id)
-        if setup is not None:
-            if hello.ended is not Ended.RETURNED:
-                setup.error = hello.payload
-            if setup.failed:
-                handle.kill()  # `_exited` will report it
-                return
-            setup.end()
-            del self._setups[handle.id]
-        handle.ready = True
-        handle.inbound.expects = functools.partial(self._requests.expects, handle.id)
-        if self.recorder is not None:
-            self.recorder.ready(handle.id)
-        self._feed(WorkerReady(handle.id))
+                self.read(handle)
+                self.look_soon()
 
 
 def wrote_garbage(where: str) -> str:

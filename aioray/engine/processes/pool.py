@@ -1,9 +1,9 @@
 """The workers of one engine and the template that forks them: orders carried out, news brought
 back.
 
-Room: engine. The scheduler's commands for workers end here, and everything that processes do begins
-here: rings, forks, deaths. A death is explained before it is reported: the template's
-word, the kernel's out-of-memory counter, the last lines of stderr, the Python stack.
+Room: engine. The scheduler's commands for workers end here, and forks and deaths begin here. A
+death is explained before it is reported: the template's word, the kernel's out-of-memory counter,
+the last lines of stderr, the Python stack.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ...core.events import (
     AttemptsReclaimed,
     WorkerDied,
     WorkerExited,
+    WorkerReady,
     WorkerStartFailed,
 )
 from ...core.outcomes import Answer, Ended
@@ -44,9 +45,9 @@ from ..telemetry.reports import DeathReport, StartReport, WorkerName
 from .boot import Boot
 from .descriptors import DescriptorsClosedError, leak
 from .handle import WorkerHandle
-from .listening import LOOK_SECONDS, Listening, wrote_garbage
+from .listening import Listener, wrote_garbage
 from .output import LineReader, Printer
-from .sending import REPORT_SECONDS, SCARCE, Sending
+from .sending import REPORT_SECONDS, SCARCE, Sender
 from .setup import Setup
 from .template import TemplateProcess
 
@@ -59,13 +60,14 @@ if TYPE_CHECKING:
     from ..objects.objects import Objects
     from ..requests.dispatcher import Requests
     from ..telemetry.recorder import Recorder
+    from .inbound import Item
 
 __all__ = ["Crew"]
 
 NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
 
 
-class Crew(Sending, Listening):
+class Crew:
     """All processes of one engine."""
 
     def __init__(
@@ -92,11 +94,13 @@ class Crew(Sending, Listening):
         self._identity = identity
         self._objects = objects
         self._requests = requests
-        requests.wait_for_socket = self._wait_for_socket
         self._workers: dict[int, WorkerHandle] = {}
+        self._sender = Sender(loop, feed, requests, self._discard)
+        self._listener = Listener(
+            loop, feed, requests, self._workers, self._take_hello, self._discard
+        )
+        self._send_rest = requests.wait_for_socket = self._sender.send_rest
         self._setups: dict[int, Setup] = {}  # of workers that are not ready, by their id
-        self._waiting: dict[int, int | asyncio.TimerHandle] = {}  # what sending waits for, by id
-        self._look: asyncio.TimerHandle | None = None
         self._printer = Printer(prefixes=settings.logging_config is None)
         self._oom_kills = linux.oom_kills()
         self._template: TemplateProcess | None = None
@@ -147,7 +151,7 @@ class Crew(Sending, Listening):
         for handle in self._workers.values():
             if not handle.closed:
                 handle.unload(key)
-                self._wait_for_socket(handle)
+                self._send_rest(handle)
 
     async def leave(self) -> None:
         """End the template, without blocking the loop. No worker may be left; `close` follows."""
@@ -161,9 +165,7 @@ class Crew(Sending, Listening):
 
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._listener.close()
         if self._template is not None:
             self._template.close()
             self._template = None
@@ -180,12 +182,10 @@ class Crew(Sending, Listening):
             setup.end()
         for reader in handle.readers:
             reader.finish()
-        self._stop_waiting(handle)
-        if not self.loop.is_closed():
-            for fd in (handle.inbound.doorbell, handle.inbound.answers):
-                self.loop.remove_reader(fd)
-            if handle.pidfd is not None:
-                self.loop.remove_reader(handle.pidfd)
+        self._sender.stop(handle)
+        self._listener.remove(handle)
+        if handle.pidfd is not None and not self.loop.is_closed():
+            self.loop.remove_reader(handle.pidfd)
         handle.close()
 
     def _refuse_lost(self, holder: object) -> None:
@@ -215,7 +215,7 @@ class Crew(Sending, Listening):
             own = shown_gpus(fields.get("env_vars", {}))
             if own is not None:
                 handle.gpu_names = functools.partial(_gpu_names, own, self._settings.devices)
-            self.loop.add_reader(handle.inbound.doorbell, self._doorbell_rang, handle)
+            self._listener.add(handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
             self._refuse_lost(handle)
@@ -235,9 +235,8 @@ class Crew(Sending, Listening):
         if handle is None:
             return
         missing = handle.send(command.tasks, values_of)
-        if self._look is None:
-            self._look = self.loop.call_later(LOOK_SECONDS, self._look_around)
-        self._wait_for_socket(handle)
+        self._listener.look_soon()
+        self._send_rest(handle)
         if missing:
             answers = [Answer(task.seq, Ended.ARGUMENT_LOST, b"", 0.0, 0.0) for task in missing]
             self._feed(AnswersReceived(handle.id, answers))
@@ -247,9 +246,8 @@ class Crew(Sending, Listening):
         if handle.discarded or handle.closed:
             return
         handle.discarded = reason
-        self._stop_waiting(handle)
-        for fd in (handle.inbound.doorbell, handle.inbound.answers):
-            self.loop.remove_reader(fd)
+        self._sender.stop(handle)
+        self._listener.remove(handle)
         self._feed(WorkerDied(handle.id))  # or it would be given more
         handle.kill()
 
@@ -270,7 +268,7 @@ class Crew(Sending, Listening):
     def _poll(self, command: PollWorker) -> None:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
-            self._read_answers(handle)
+            self._listener.read(handle)
 
     def _interrupt(self, command: InterruptWorker) -> None:
         handle = self._workers.get(command.worker_id)
@@ -281,7 +279,7 @@ class Crew(Sending, Listening):
         handle = self._workers.get(command.worker_id)
         if handle is not None:
             handle.cancel_call(command.seq)
-            self._wait_for_socket(handle)
+            self._send_rest(handle)
             self._requests.let_yield(handle, command.seq)
 
     def _kill(self, command: KillWorker) -> None:
@@ -292,11 +290,9 @@ class Crew(Sending, Listening):
     def _stop(self, command: StopWorker) -> None:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
-            self._stop_waiting(handle)
+            self._sender.stop(handle)
             handle.stop()
-            self._wait_for_socket(handle)
-
-    # ------------------------------------------------------------ answers
+            self._send_rest(handle)
 
     # ------------------------------------------------------------ births and deaths
 
@@ -370,6 +366,25 @@ class Crew(Sending, Listening):
         if worker_id in self._setups:
             self._setups[worker_id].begin(self.loop, handle)
 
+    def _take_hello(self, handle: WorkerHandle, hello: Answer | Item) -> None:
+        if not isinstance(hello, Answer) or hello.seq:
+            self._discard(handle, wrote_garbage("the answers pipe: no greeting"))
+            return
+        setup = self._setups.get(handle.id)
+        if setup is not None:
+            if hello.ended is not Ended.RETURNED:
+                setup.error = hello.payload
+            if setup.failed:
+                handle.kill()  # `_exited` will report it
+                return
+            setup.end()
+            del self._setups[handle.id]
+        handle.ready = True
+        handle.inbound.expects = functools.partial(self._requests.expects, handle.id)
+        if self.recorder is not None:
+            self.recorder.ready(handle.id)
+        self._feed(WorkerReady(handle.id))
+
     def _start_failed(self, worker_id: int, report: StartReport, *, scarce: bool = False) -> None:
         handle = self._workers.pop(worker_id, None)
         if handle is not None:
@@ -395,7 +410,7 @@ class Crew(Sending, Listening):
             return
         running = handle.page.running()
         self._feed(WorkerDied(worker_id))  # or what it gives back would be given to it again
-        self._read_answers(handle)
+        self._listener.read(handle)
         self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
         del self._workers[worker_id]
         for reader in handle.readers:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..requests.dispatcher import Requests
     from .handle import WorkerHandle
 
-__all__ = ["REPORT_SECONDS", "SCARCE", "Sending"]
+__all__ = ["REPORT_SECONDS", "SCARCE", "Sender"]
 
 REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
 SEND_TRIES = 10  # to send something for which the system has no room
@@ -44,22 +44,30 @@ _NO_ROOM = SCARCE | {errno.EFBIG, errno.EDQUOT}  # for a large message, which ne
 _GONE = frozenset((errno.EPIPE, errno.ECONNRESET))
 
 
-class Sending:
-    """The part of a crew that waits for sockets."""
+class Sender:
+    """Waits, for all workers of one engine, until more can be sent to them."""
 
-    loop: asyncio.AbstractEventLoop
-    _feed: Callable[[Event | functools.partial[None]], None]
-    _requests: Requests
-    _waiting: dict[int, int | asyncio.TimerHandle]
-    _discard: Callable[[WorkerHandle, str], None]
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feed: Callable[[Event | functools.partial[None]], None],
+        requests: Requests,
+        discard: Callable[[WorkerHandle, str], None],
+    ) -> None:
+        """discard: kills a worker that cannot be worked with, and says why."""
+        self._loop = loop
+        self._feed = feed
+        self._requests = requests
+        self._discard = discard
+        self._waiting: dict[int, int | asyncio.TimerHandle] = {}  # what each worker waits for
 
-    def _wait_for_socket(self, handle: WorkerHandle) -> None:
-        """See to it that what could not be sent yet will be."""
+    def send_rest(self, handle: WorkerHandle) -> None:
+        """See to it that what could not be sent to a worker yet will be."""
         if handle.is_waiting and handle.id not in self._waiting and not handle.discarded:
             error = handle.trouble
             if error is None:
                 fd = self._waiting[handle.id] = handle.full
-                self.loop.add_writer(fd, self._go_on_sending, handle)
+                self._loop.add_writer(fd, self._go_on, handle)
             elif error.errno in _GONE:  # its death, if that is why, will be heard of soon
                 self._try_later(handle, REPORT_SECONDS)
             else:
@@ -67,29 +75,29 @@ class Sending:
                 self._try_later(handle, min(longest, first * 2 ** (handle.tries - 1)))
 
     def _try_later(self, handle: WorkerHandle, seconds: float) -> None:
-        self._waiting[handle.id] = self.loop.call_later(seconds, self._try_again, handle)
+        self._waiting[handle.id] = self._loop.call_later(seconds, self._try_again, handle)
 
     def _try_again(self, handle: WorkerHandle) -> None:
         """Send what could not be sent, give it up, or give the worker up."""
         error = handle.trouble
         if error is None:
-            self._go_on_sending(handle)
+            self._go_on(handle)
         elif error.errno in _GONE:
             self._discard(handle, "it has closed the socket on which it gets its tasks")
         elif error.errno not in _NO_ROOM:
             self._discard(handle, f"nothing can be sent to it: {error}")
         elif handle.tries <= SEND_TRIES:
-            self._go_on_sending(handle)
+            self._go_on(handle)
         else:
-            self._give_up_sending(handle, error)
+            self._give_up(handle, error)
 
-    def _go_on_sending(self, handle: WorkerHandle) -> None:
-        self._stop_waiting(handle)
+    def _go_on(self, handle: WorkerHandle) -> None:
+        self.stop(handle)
         handle.flush()
-        self._wait_for_socket(handle)
+        self.send_rest(handle)
 
-    def _give_up_sending(self, handle: WorkerHandle, error: OSError) -> None:
-        """The system has no room for the first message that waits, and will not have any."""
+    def _give_up(self, handle: WorkerHandle, error: OSError) -> None:
+        """Fail what the first message that waits was for: the system will have no room for it."""
         seqs = handle.drop_first()
         if not seqs:
             self._discard(handle, f"the system has no room for a message to it: {error}")
@@ -100,13 +108,14 @@ class Sending:
         ]
         self._feed(AttemptsNotSent(handle.id, answers))
         if not handle.closed:
-            self._go_on_sending(handle)
+            self._go_on(handle)
 
-    def _stop_waiting(self, handle: WorkerHandle) -> None:
+    def stop(self, handle: WorkerHandle) -> None:
+        """Send no more to a worker than it has got, until it is given something else."""
         waits_for = self._waiting.pop(handle.id, None)
         if waits_for is None:
             return
         if not isinstance(waits_for, int):
             waits_for.cancel()
-        elif not self.loop.is_closed():
-            self.loop.remove_writer(waits_for)
+        elif not self._loop.is_closed():
+            self._loop.remove_writer(waits_for)
