@@ -383,3 +383,21 @@ def test_checker_lets_a_worker_import_the_state_inside_functions_only() -> None:
 def test_checker_resolves_names(importer, is_package, source, imported) -> None:
     (found,) = imports_of(importer, source, is_package=is_package)
     assert found.imported == imported
+
+
+LONGEST_FILE = 500  # lines
+LONGER = {
+    "exceptions.py": "one class per way to fail, and Ray has them all in this module",
+    "api/call_types.py": "declarations only, for type checkers, which Python's syntax makes long",
+    "engine/engine.py": "to be split",
+    "actor.py": "to be split",
+}
+
+
+def test_no_file_is_longer_than_can_be_read_in_one_go() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for path in PATHS.values()
+    }
+    long = {name for name, length in lengths.items() if length > LONGEST_FILE}
+    assert long == set(LONGER), "split it by subject, or take a short one off the list"
