@@ -84,21 +84,21 @@ class Asking:
         self._last = _trace if site is None else functools.partial(_trace_and_site, site)
 
     def in_own_thread(self) -> bool:
-        """False: the engine runs in the driver, and answers whoever waits here."""
+        """Return False: the engine runs in the driver, and answers whoever waits here."""
         return False
 
     def between_runs(self) -> bool:
-        """False, likewise."""
+        """Return False, likewise."""
         return False
 
     def after_fork_in_child(self) -> None:
-        """Be closed: a copy in a process that a task has forked cannot use the channels."""
+        """Close, in a copy of this in a process that a task has forked: it has no channels."""
         self.closed = True
 
     # ------------------------------------------------------------ who asks
 
     def _asking(self) -> Context:
-        """The context of the attempt that runs now."""
+        """Return the context of the attempt that runs now."""
         attempt = place.attempt
         context = self._context
         if attempt is not None and attempt.seq == context.seq:
@@ -122,7 +122,7 @@ class Asking:
     # ------------------------------------------------------------ entries
 
     def adopt(self, identifier: bytes) -> ObjectEntry:
-        """The entry behind an id that came out of a pickle."""
+        """Return the entry behind an id that came out of a pickle."""
         # The driver would keep what it is told of and nobody here has, if that were interrupted.
         with self.channel.uninterrupted(), self._lock:
             found = self._entries.get(identifier)
@@ -133,7 +133,7 @@ class Asking:
         return entry
 
     def _new_entry(self, identifier: bytes) -> ObjectEntry:
-        """An entry for an object of which the driver knows that it is held here."""
+        """Return an entry for an object of which the driver knows that it is held here."""
         client: Any = self  # and the rest of it, see `Connection`
         entry = ObjectEntry(client, 0, 0)
         entry.identifier = identifier
@@ -142,14 +142,14 @@ class Asking:
 
     @protected
     def _has_gone(self, ref: weakref.KeyedRef[bytes, ObjectEntry]) -> None:
-        """For any thread, at any moment, even while it holds the lock."""
+        """Note that an entry is gone; in any thread, at any moment, even if it holds the lock."""
         if self._entries.get(ref.key) is ref:
             self._entries.pop(ref.key, None)
         if not self.closed:
             self.channel.let_go(LET_GO + ref.key)
 
     def _new_refs(self, label: bytes, num_returns: int) -> list[ObjectRef[Any]]:
-        """Refs to the values of a task that was submitted; the driver knows that they are held."""
+        """Return refs to the values of a task; the driver knows that they are held."""
         with self._lock:
             return [
                 ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
@@ -159,7 +159,7 @@ class Asking:
     # ------------------------------------------------------------ requests
 
     def _keep(self, data: bytes | Pieces) -> bytes:
-        """A value as it is sent: if it is large, it is written to the store."""
+        """Return a value as it is sent: if it is large, it is written to the store."""
         if isinstance(data, bytes):
             return data
         return self._objects.keep(data)
@@ -171,7 +171,7 @@ class Asking:
         timeout: float | None,
         take: Callable[[int, Any], None] | None = None,
     ) -> Any:
-        """The reply; after `timeout` that which can be given then. take: see `Channel.finish`."""
+        """Return the reply, or what can be said after `timeout`. take: see `Channel.finish`."""
         channel = self.channel
         if timeout is not None:
             try:
@@ -197,7 +197,7 @@ class Asking:
 
 
 def _trace(_sort: str) -> tuple[Any, ...]:
-    """The span that surrounds a call, if there are spans."""
+    """Return the span that surrounds a call, if there are spans."""
     if not registry.traces:
         return ()
     from . import tracing
@@ -206,5 +206,5 @@ def _trace(_sort: str) -> tuple[Any, ...]:
 
 
 def _trace_and_site(site: Callable[[str], Site], sort: str) -> tuple[Any, ...]:
-    """The same, and the site of the call, which makes something of this sort."""
+    """Return that span, and the site of the call, which makes something of this sort."""
     return *(_trace(sort) or ((),)), site(sort)

@@ -91,7 +91,7 @@ class Channel:
         self._disowned = False  # this is a copy in a forked process
 
     def disown(self) -> None:
-        """This is a copy in a process that a task has forked: it must be silent."""
+        """Be silent from now on, in a copy of this in a process that a task has forked."""
         self._disowned = True
         self._writing = threading.Lock()  # the other may be held by a thread that is not here
 
@@ -143,16 +143,16 @@ class Channel:
     # ------------------------------------------------------------ refs and views
 
     def hold(self, identifier: bytes) -> None:
-        """A ref to this object was found, which the driver does not know of."""
+        """Note that a ref to this object was found, which the driver does not know of."""
         self._refs.append(identifier)
 
     def let_go(self, identifier: bytes) -> None:
-        """Such a ref, or one of an object that was made here, is gone. For finalizers."""
+        """Note that such a ref, or one of an object that was made here, is gone. For finalizers."""
         self._refs.append(identifier)
         self.tell_soon()
 
     def release(self, number: int) -> None:
-        """A view that the driver was told of is gone. For finalizers."""
+        """Note that a view that the driver was told of is gone. For finalizers."""
         self._released.append(number)
         self.tell_soon()
 
@@ -261,7 +261,7 @@ class Channel:
         return self.finish(seq, self.begin(seq, ask))
 
     def forget(self, seq: int, request: int) -> None:
-        """The reply to this is not wanted any more."""
+        """Forget a request: its reply is not wanted any more."""
         waited_for = self._replies.pop(request, None) is not None
         if waited_for or self._watchers.pop(request, None) is not None:
             self.tell(seq, _asks().Forget(request))
@@ -269,12 +269,12 @@ class Channel:
         # Else its watcher is being called, and says what it has got: that must stand.
 
     def ignore(self, request: int) -> None:
-        """The same, for finalizers: the reply comes and is dropped."""
+        """Drop the reply of a request when it comes. For finalizers."""
         self._replies.pop(request, None)
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
-        """Several steps as one."""
+        """Take several steps as one."""
         held = self._interrupts.hold()
         try:
             yield
@@ -300,7 +300,7 @@ class Channel:
     # ------------------------------------------------------------ hearing
 
     def take(self, seq: int) -> Attempt:
-        """The attempt with this number. What stands before it was reclaimed by the driver.
+        """Return the attempt with this number. What stands before it was reclaimed by the driver.
 
         If there is none the process ends: somebody else has written to the claims, or has read what
         belongs to them.
@@ -392,7 +392,7 @@ class Channel:
             self._reads_for_all = begin
 
     def has_cancelled(self, seq: int) -> bool:
-        """Whether the driver has said so far that this call, which runs, is cancelled."""
+        """Return whether the driver has said so far that this call, which runs, is cancelled."""
         if not self._reads_for_all:
             self.make_room()
         return seq in self.cancelled
@@ -488,7 +488,7 @@ def _asks() -> Any:
 
 
 def note_frame(kind: int, payload: bytes, seq: int) -> bytes:
-    """A frame that is no answer."""
+    """Return a frame that is no answer."""
     return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload
 
 

@@ -118,7 +118,7 @@ class Connection(Asking):
     def _prepare(
         self, call: Call, context: Context, describe: Callable[..., Any]
     ) -> tuple[Any, bytes, int]:
-        """The call's definition, also pickled; and the key of the function, or class.
+        """Return a call's definition, also pickled; and the key of the function, or class.
 
         describe: `define` or `define_actor`.
         """
@@ -184,7 +184,7 @@ class Connection(Asking):
         return ref
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the meta of a living actor. See `aioray.client.protocol.Client`."""
+        """Return the ref and the meta of a living actor. See `aioray.client.protocol.Client`."""
         found: list[tuple[ObjectRef[Any], bytes]] = []
 
         def take(_request: int, body: Any) -> None:
@@ -201,11 +201,11 @@ class Connection(Asking):
         self._ask(self._asking().seq, asks.KillActor(actor.binary(), no_restart))
 
     def named_actors(self) -> list[tuple[str, str]]:
-        """Namespace and name of every living actor that has a name."""
+        """Return the namespace and the name of every living actor that has a name."""
         return [(namespace, name) for namespace, name in self._info("named_actors")]
 
     def pending_calls(self, actor: ObjectRef[Any]) -> int:
-        """How many calls of an actor this worker has made that have not ended."""
+        """Return how many calls of an actor this worker has made that have not ended."""
         found: int = self.channel.ask(self._asking().seq, asks.PendingCalls(actor.binary()))
         return found
 
@@ -221,18 +221,18 @@ class Connection(Asking):
     # ------------------------------------------------------------ objects
 
     def consume(self, task: bytes, count: int) -> None:
-        """So many items of a generator task have been read."""
+        """Note how many items of a generator task have been read."""
         self.channel.tell(self._asking().seq, asks.ItemsRead(task, count))
         self.channel.ring()
 
     @protected
     def abandon(self, task: bytes) -> None:
-        """Nobody reads the items of this generator task any more."""
+        """Note that nobody reads the items of this generator task any more."""
         self.channel.tell_later(asks.AbandonStream(task))
         self.channel.tell_soon()
 
     def export(self, entry: ObjectEntry) -> None:
-        """Nothing: the driver knows every id."""
+        """Do nothing: the driver knows every id."""
 
     def pin(self, entry: ObjectEntry) -> None:
         """Keep the object for the session."""
@@ -275,7 +275,7 @@ class Connection(Asking):
 
     @staticmethod
     def _holds(timeout: float | None) -> bool:
-        """Whether waiting so long holds up the attempt itself, and no thread that it has made."""
+        """Return whether waiting so long holds up the attempt, and no thread that it has made."""
         if timeout is not None:
             return False
         call = running.get()
@@ -310,7 +310,7 @@ class Connection(Asking):
         return found
 
     def look(self, entry: ObjectEntry) -> bool:
-        """Whether the driver has an outcome by now."""
+        """Return whether the driver has an outcome by now."""
         ask = asks.Wait([entry.binary()], 1, look=True)
         found: list[bool] = self.channel.ask(self._asking().seq, ask)
         return found[0]
@@ -340,7 +340,7 @@ class Connection(Asking):
             self.channel.forget(*found)
 
     def fetch(self, entry: ObjectEntry) -> None:
-        """Nothing: the driver does it when it is asked for the value."""
+        """Do nothing: the driver does it when it is asked for the value."""
 
     def lose(self, entry: ObjectEntry) -> str | None:
         """Throw away a stored value. See `aioray.testing.lose`."""
@@ -363,7 +363,7 @@ class Connection(Asking):
         self._ask(self._asking().seq, asks.RemoveGroup(identifier))
 
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
-        """The ref that is ready when the group is placed."""
+        """Return the ref that is ready when the group is placed."""
         seq = self._asking().seq
         found: list[ObjectRef[Any]] = []
 
@@ -376,7 +376,7 @@ class Connection(Asking):
         return found[0]
 
     def placement_group_table(self) -> dict[str, dict[str, Any]]:
-        """The placement groups by id, as Ray describes them."""
+        """Return the placement groups by id, as Ray describes them."""
         found: dict[str, dict[str, Any]] = self._info("placement_group_table")
         return found
 
@@ -390,22 +390,22 @@ class Connection(Asking):
         return self.channel.ask(self._asking().seq, ask)
 
     def cluster_resources(self) -> dict[str, float]:
-        """Totals by name."""
+        """Return what there is in total, by name."""
         found: dict[str, float] = self._info("cluster_resources")
         return found
 
     def available_resources(self) -> dict[str, float]:
-        """What is free, by name."""
+        """Return what is free, by name."""
         found: dict[str, float] = self._info("available_resources")
         return found
 
     def own_session(self) -> Session:
-        """The session that it belongs to, to be looked at."""
+        """Return the session that it belongs to, to be looked at."""
         from ..state.read.sessions import Session
 
         return Session(self.session, place.folder, alive=True, pid=int(self.session.split("_")[-1]))
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes, as Ray describes them."""
+        """Return the nodes, as Ray describes them."""
         found: list[dict[str, Any]] = self._info("nodes")
         return found

@@ -47,17 +47,17 @@ class Shelf:
             self.bytes -= found[1]
 
     def touch(self, stored: Stored) -> None:
-        """It was used just now."""
+        """Note that a value was used just now."""
         self._values.move_to_end(id(stored))
 
     def drop_dead(self, ref: weakref.KeyedRef[int, Stored]) -> None:
-        """The value behind this reference is gone."""
+        """Drop the value behind this reference, which is gone."""
         found = self._values.get(ref.key)
         if found is not None and found[0] is ref:
             self._drop(ref.key)
 
     def pick(self, size: int, busy: set[int]) -> list[Stored]:
-        """Values of `size` bytes together, or all there are, used least recently first.
+        """Pick values of `size` bytes together, or all there are, used least recently first.
 
         Not those in `busy`. What is being looked at counts as used just now.
         """

@@ -77,19 +77,19 @@ class Store:
 
     @property
     def spilled(self) -> int:
-        """Bytes on disk."""
+        """Return the bytes on disk."""
         return self._folder.size()
 
     @property
     def used(self) -> int:
-        """Bytes of shared memory in use, in whole pages."""
+        """Return the bytes of shared memory in use, in whole pages."""
         with self._room:
             self._settle()
             return self._extents.used
 
     @property
     def warm(self) -> int:
-        """Bytes of shared memory that are free and not returned to the system."""
+        """Return the bytes of shared memory that are free and not returned to the system."""
         return self._extents.warm
 
     # ------------------------------------------------------------ values
@@ -112,17 +112,17 @@ class Store:
         return self.adopt(pieces.size, extent)
 
     def reserve_file(self, size: int) -> SpillFile:
-        """A file to which somebody may write a value that has no place in memory."""
+        """Reserve a file to which somebody may write a value that has no place in memory."""
         return SpillFile(self._notes, self._folder.reserve(next(self._serials), size))
 
     def adopt_file(self, size: int, file: SpillFile) -> Stored:
-        """The value that has been written to this file."""
+        """Make a value of what has been written to this file."""
         stored = Stored(self, size, None, file)
         stored.read_through = True
         return stored
 
     def adopt(self, size: int, extent: Extent) -> Stored:
-        """The value that has been written to this extent."""
+        """Make a value of what has been written to this extent."""
         stored = Stored(self, size, extent, None)
         with self._room:
             self._unsaved.put(stored)
@@ -135,7 +135,7 @@ class Store:
                 (self._expendable if expendable else self._unsaved).put(stored)
 
     def touch(self, stored: Stored) -> None:
-        """It was used: others go to disk first."""
+        """Note that a value was used: others go to disk first."""
         with self._room:
             if stored.shelf is not None:
                 stored.shelf.touch(stored)
@@ -143,12 +143,12 @@ class Store:
     # ------------------------------------------------------------ memory
 
     def allocate(self, size: int) -> Extent | None:
-        """Memory for `size` bytes, if it is free."""
+        """Allocate memory for `size` bytes, if it is free."""
         with self._room:
             return self._allocate(size)
 
     def allocate_several(self, size: int, count: int) -> list[Extent]:
-        """`count` times memory for `size` bytes if there is plenty, else once if it is free."""
+        """Allocate `count` times `size` bytes if there is plenty, else once if that is free."""
         found: list[Extent] = []
         with self._room:
             while len(found) < count:
@@ -193,7 +193,7 @@ class Store:
             self._extents.give(*notes.extents.popleft())
 
     def make_room(self, size: int) -> Extent | None:
-        """Memory for `size` bytes, by spilling what was not used for longest; blocks for the disk.
+        """Allocate `size` bytes, by spilling what was not used for longest; blocks for the disk.
 
         None if there cannot be enough: it is larger than all, or too much is being looked at.
         Raises OutOfDiskError, ObjectStoreFullError.
@@ -279,7 +279,7 @@ class Store:
 
     @property
     def _excess(self) -> int:
-        """How many bytes more than the threshold are neither free nor to be had at once."""
+        """Return how many bytes more than the threshold are neither free nor to be had at once."""
         at_once = self._saved.bytes + self._expendable.bytes
         return self._extents.used - at_once - int(SPILL_THRESHOLD * self.limit)
 
@@ -352,7 +352,7 @@ class Store:
         self._folder.close()
 
     def disown(self) -> None:
-        """This is a copy in a forked process: memory and files are the parent's."""
+        """Let go of everything, in a copy of this in a forked process: it is the parent's."""
         self.closed = True
         self._disk = None
         self._room = threading.Condition()  # the other may be held by a thread that is not here

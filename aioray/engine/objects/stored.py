@@ -107,23 +107,23 @@ class Stored:
 
     @property
     def path(self) -> str | None:
-        """Of its file, if there is one."""
+        """Return the path of its file, if there is one."""
         return None if self.file is None else self.file.path
 
     @property
     def at_hand(self) -> bool:
-        """Whether `view` needs nothing from the disk, or would not be faster after waiting."""
+        """Return whether `view` needs no disk, or would not be faster after waiting."""
         return self.extent is not None or self.read_through or self._store.closed
 
     @property
     def is_looked_at(self) -> bool:
-        """Whether somebody uses its memory, which could not be freed then."""
+        """Return whether somebody uses its memory, which could not be freed then."""
         extent = self.extent
         looked_at = self._view is not None and self._view() is not None
         return looked_at or (extent is not None and extent.lent > 0)
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """The serialized value, read-only. Its memory stays as it is while a buffer of it lives.
+        """Return the serialized value, read-only; its memory stays while a buffer of it lives.
 
         from_disk: make a copy of its file if it is only there. Raises NotAtHand if it is not in
         memory, and should be fetched into it first, or is lost; EngineShutdownError if the engine
@@ -147,7 +147,7 @@ class Stored:
         return memoryview(view).cast("B").toreadonly()
 
     def contained_ids(self) -> list[bytes]:
-        """The ids of the refs inside; none if it is lost. Neither maps it nor reads all of it."""
+        """Return the ids of the refs inside, none if it is lost. Neither maps nor reads it all."""
         start, size = span_of_ids(self._read(0, HEAD_SIZE))
         return split_ids(self._read(start, size)) if size else []
 
@@ -165,7 +165,7 @@ class Stored:
 
 
 def shut_down() -> EngineShutdownError:
-    """What whoever asks for a stored value gets after the end."""
+    """Make the error that whoever asks for a stored value gets after the end."""
     return EngineShutdownError(
         "The session was shut down, and the large values that it held are gone. Get them before."
     )

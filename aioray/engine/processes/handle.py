@@ -212,12 +212,12 @@ class WorkerHandle:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something waits: for `full`, or for better times if there is `trouble`."""
+        """Return whether something waits: for `full`, or for better times if there is `trouble`."""
         return bool(self._outbox or self._claims)
 
     @property
     def full(self) -> int:
-        """The descriptor that takes no more now."""
+        """Return the descriptor that takes no more now."""
         if self._claims:
             assert self.claims_writer is not None
             return self.claims_writer

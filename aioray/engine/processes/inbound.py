@@ -142,7 +142,7 @@ class AnswerReader:
 
     @property
     def in_mid_frame(self) -> bool:
-        """Whether an answer has arrived in part: the rest will come without a ring."""
+        """Return whether an answer has arrived in part: the rest will come without a ring."""
         return self._have > 0 and not self._ended
 
     def _take(self, data: bytes, answers: list[Answer | Item]) -> None:

@@ -122,17 +122,17 @@ class Crew:
         self._printer.silent = True
 
     def pids(self) -> list[int]:
-        """The process ids of the template and of the workers that are known to run."""
+        """Return the process ids of the template and of the workers that are known to run."""
         found = [] if self._template is None else [self._template.pid]
         return found + [handle.pid for handle in self._workers.values() if handle.pid is not None]
 
     def running(self) -> dict[int, tuple[int, float]]:
-        """By id of the worker, the attempt that it works on and since when."""
+        """Return, by id of the worker, the attempt that it works on and since when."""
         found = {worker_id: handle.page.running() for worker_id, handle in self._workers.items()}
         return {worker_id: running for worker_id, running in found.items() if running is not None}
 
     def handles(self) -> list[WorkerHandle]:
-        """The workers whose processes are known to run."""
+        """Return the workers whose processes are known to run."""
         return [handle for handle in self._workers.values() if handle.pid is not None]
 
     def take_output(self) -> None:
@@ -159,7 +159,7 @@ class Crew:
             await self._template.leave()
 
     def disown(self) -> None:
-        """This is a copy in a forked process."""
+        """Leave the template alone, in a copy of this in a forked process."""
         if self._template is not None:
             self._template.disown()
 
@@ -397,14 +397,14 @@ class Crew:
         self._feed(WorkerStartFailed(worker_id, report, scarce=scarce))
 
     def _died(self, handle: WorkerHandle) -> None:
-        """The process is dead; its template will say how, and if not, it is said without."""
+        """Note a death; its template will say how, and if not, it is reported without."""
         if handle.pidfd is not None:
             self.loop.remove_reader(handle.pidfd)
         self._feed(WorkerDied(handle.id))
         self.loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
 
     def _exited(self, worker_id: int, status: int | None, template_death: str = "") -> None:
-        """The worker is reaped: take in all that it has left behind, then report it."""
+        """Take in all that a reaped worker has left behind, then report its exit."""
         handle = self._workers.get(worker_id)
         if handle is None:
             return
@@ -435,7 +435,7 @@ class Crew:
             self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
 
     def _was_oom_killed(self, handle: WorkerHandle, status: int | None) -> bool:
-        """Whether the kernel has counted an out-of-memory kill since the last look."""
+        """Return whether the kernel has counted an out-of-memory kill since the last look."""
         if status is None or handle.kill_ordered or not os.WIFSIGNALED(status):
             return False
         if os.WTERMSIG(status) != signal.SIGKILL:
@@ -444,7 +444,7 @@ class Crew:
         return self._oom_kills > before
 
     def _template_ended(self, template: TemplateProcess) -> None:
-        """The template is dead, and its workers with it.
+        """Report the deaths of all workers, which have died with their template.
 
         Its guardian has ended all that they have started. If that was killed too, their process
         groups are what can still be found.
@@ -466,7 +466,7 @@ class Crew:
 def _gpu_names(
     own: tuple[str, ...], known: tuple[str, ...] | None, devices: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """What a runtime environment that sets CUDA_VISIBLE_DEVICES calls these GPUs; as in Ray.
+    """Return what a runtime environment that sets CUDA_VISIBLE_DEVICES calls these GPUs; as in Ray.
 
     own: the names that it gives, in order. known: those of all GPUs; None: their numbers.
     """

@@ -65,7 +65,7 @@ class ActorEnd:
     creation: Callable[[], BaseException] | None = None  # CREATION_FAILED: makes that error
 
     def one_line(self) -> str:
-        """Why it ended, in a sentence."""
+        """Return why the actor ended, in a sentence."""
         cause, report = self.cause, self.report
         if cause not in (DeathCause.WORKER_DIED, DeathCause.TOO_OFTEN):
             return _ENDS[cause]
@@ -76,7 +76,7 @@ class ActorEnd:
         return text
 
     def text(self) -> str:
-        """The text of the ActorDiedError of calls."""
+        """Return the text of the ActorDiedError of calls."""
         facts = self.facts
         lines = [
             "The actor died unexpectedly before finishing this task.",
@@ -93,7 +93,7 @@ class ActorEnd:
         return "\n".join(lines)
 
     def notice(self) -> str:
-        """What is logged of it."""
+        """Return what is logged of the end."""
         if self.creation is not None:
             return str(self.error())
         facts = self.facts
@@ -108,7 +108,7 @@ class ActorEnd:
         return {"exit_code": report.exit_code, "signal": report.signal_name}
 
     def error(self) -> BaseException:
-        """The error of calls of the dead actor."""
+        """Return the error of calls of the dead actor."""
         facts = self.facts
         if self.creation is not None:
             failed = self.creation()
@@ -128,7 +128,7 @@ class ActorEnd:
         return ActorDiedError(self.text(), actor_id=facts.actor_id, **self._how)
 
     def unavailable(self) -> ActorUnavailableError:
-        """The error of a call that was running when an incarnation ended that has a successor."""
+        """Return the error of a call that ran when an incarnation ended that has a successor."""
         how = "its worker has died" if self.report is None else self.report.one_line()
         return ActorUnavailableError(
             f"The actor {self.facts.actor_id} is unavailable: The actor is temporarily "
@@ -147,7 +147,7 @@ class Stuck:
     names: tuple[str, ...]  # see `Circle`; the call comes first
 
     def error(self) -> ActorUnavailableError:
-        """The error of the call, which has not begun and never would."""
+        """Return the error of the call, which has not begun and never would."""
         call = self.names[0]
         steps = "".join(
             f"\t{one} waits for {other}\n" for one, other in pairwise((*self.names, call))
@@ -170,7 +170,7 @@ class Late:
     seconds: float
 
     def error(self) -> ActorUnavailableError:
-        """The error of the call, which has not begun."""
+        """Return the error of the call, which has not begun."""
         name = f"{self.facts.class_name}.__init__"
         where = (
             f"{name} waits for a worker or for resources"
@@ -187,7 +187,7 @@ class Late:
 
 
 def forgotten_actor(ref: bytes) -> ActorDiedError:
-    """The error of a call by a handle of an actor that is known no more."""
+    """Return the error of a call by a handle of an actor that is known no more."""
     actor_id = ref[8 : ids.TASK_ID_SIZE].hex()
     return ActorDiedError(
         f"The actor died unexpectedly before finishing this task.\n\tactor_id: {actor_id}\n"

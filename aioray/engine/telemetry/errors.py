@@ -52,7 +52,7 @@ _NO_ACTOR = "f" * 24  # in the ids of tasks that are no actor's
 
 
 def unreconstructable(object_id: str, reason: str) -> StoredFailure:
-    """What stands for an object that is lost and must not, or cannot, be computed again."""
+    """Return what stands for an object that is lost and must not, or cannot, be computed again."""
     return StoredFailure(functools.partial(_lost, object_id, reason))
 
 
@@ -73,7 +73,7 @@ def exception_builder(
     workers: Sequence[WorkerName | None],
     unix_offset: float,
 ) -> Callable[[], BaseException]:
-    """A function that makes a new instance of the task's error at each call.
+    """Return a function that makes a new instance of the task's error at each call.
 
     index: of the return value in question, from 1.
     workers: the names of the workers of `failure.attempts`, in the same order.
@@ -156,7 +156,7 @@ class _Builder:
 
 
 def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
-    """The error of a task that has failed by itself."""
+    """Return the error of a task that has failed by itself."""
     detail = facts.detail
     error: RayError
     if facts.kind is FailureKind.LOST:

@@ -422,7 +422,7 @@ def _worker_facts(number: int, hex_id: str, sort: str) -> dict[str, Any]:
 
 
 def _is_exit(failure: Failure) -> bool:
-    """Whether it is that of the calls of an actor that has ended itself.
+    """Return whether a failure is that of the calls of an actor that has ended itself.
 
     The call that has done so was sent, and has no record of a failed attempt.
     """

@@ -77,14 +77,14 @@ class DeathReport:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, or None if it was killed by a signal."""
+        """Return the exit code, or None if a signal has killed the worker."""
         if self.status is None or not os.WIFEXITED(self.status):
             return None
         return os.WEXITSTATUS(self.status)
 
     @property
     def signal_name(self) -> str | None:
-        """The signal that killed it, or None."""
+        """Return the signal that has killed the worker, or None."""
         if self.status is None or not os.WIFSIGNALED(self.status):
             return None
         number = os.WTERMSIG(self.status)
@@ -94,7 +94,7 @@ class DeathReport:
             return f"signal {number}"
 
     def one_line(self) -> str:
-        """How it ended, in a few words."""
+        """Return how the worker ended, in a few words."""
         if self.discarded:
             return f"worker was killed: {self.discarded}"
         if self.oom_killed:
@@ -109,7 +109,7 @@ class DeathReport:
 
 
 def describe(record: AttemptRecord) -> str:
-    """How one attempt ended, in one line."""
+    """Return how one attempt ended, in one line."""
     kind, detail = record.kind, record.detail
     if isinstance(detail, bytes) and detail:
         if kind is FailureKind.APPLICATION:
@@ -123,5 +123,5 @@ def describe(record: AttemptRecord) -> str:
 
 
 def error_type(kind: FailureKind) -> str:
-    """What Ray calls a failure of this kind."""
+    """Return what Ray calls a failure of this kind."""
     return _ERROR_TYPES[kind]

@@ -26,7 +26,7 @@ SHOWN = 5  # at most, of those that wait for what others keep, and of those othe
 
 
 def infeasible(task: Task, needs: Mapping[str, float], total: Mapping[str, float]) -> str:
-    """Why a task, or the reservation of a placement group, will wait for ever."""
+    """Return why a task, or the reservation of a placement group, will wait for ever."""
     group, name = task.scheduling_class.reserves, printable(task.name)
     if group is None:
         return (
@@ -57,7 +57,7 @@ _OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # of init
 
 
 def starved(command: ReportStarved, title: Callable[[Group], str]) -> str:
-    """Who waits for what, who holds it for life, and what to do. title: what a group is called."""
+    """Say who waits for what, who holds it for life, and what to do. title: of a group."""
     first, count = command.waiting[0][0], sum(count for _, count in command.waiting)
     cls = first.scheduling_class
     waiting = ", ".join(_some([_waiting(task, count) for task, count in command.waiting]))

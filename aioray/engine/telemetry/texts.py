@@ -25,7 +25,7 @@ LONGEST_TEXT = 1_000_000  # characters of an error that are kept
 
 
 def with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row of a failed attempt, with its error as text. In the keeper's thread."""
+    """Return the row of a failed attempt, with its error as text. In the keeper's thread."""
     *rest, tell = row
     try:
         text = tell()
