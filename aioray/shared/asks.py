@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import marshal
-from types import NoneType, UnionType
+from types import UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
@@ -328,16 +328,15 @@ def _form(verb: int) -> tuple[str, Callable[[tuple[Any, ...]], Ask], tuple[Any, 
     """Return the name of a kind of question, what makes one, and the types of its arguments."""
     if not 0 <= verb < len(ASKS):
         raise ValueError(f"a question of the kind {verb}, which there is not")
-    kind: Any = ASKS[verb]
-    return kind.__name__, kind._make, tuple(map(_types_of, get_type_hints(kind).values()))
+    kind = ASKS[verb]
+    make = functools.partial(tuple.__new__, kind)  # `_make` would count the arguments again
+    return kind.__name__, make, tuple(map(_type_of, get_type_hints(kind).values()))
 
 
-def _types_of(hint: Any) -> tuple[type, ...]:
+def _type_of(hint: Any) -> Any:
     """Return what `isinstance` is to be asked for what is declared so."""
-    if hint is Any:
-        return (object,)
     if hint is float:
         return (float, int)
     if get_origin(hint) is UnionType:
-        return tuple(each for part in get_args(hint) for each in _types_of(part))
-    return (NoneType if hint is None else get_origin(hint) or hint,)
+        return tuple(map(_type_of, get_args(hint)))  # it may be nested
+    return get_origin(hint) or hint
