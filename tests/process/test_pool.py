@@ -42,6 +42,9 @@ def test_every_item_is_answered_once_in_order(pool, method, chunksize):
 
 def test_apply_and_starmap_pass_arguments_on(pool):
     assert pool.apply(util_jobs.join, ("a", "b"), {"end": "!"}) == "ab!"
+    assert pool.apply(util_jobs.join, kwargs={"end": "?"}) == "?"  # as Ray calls it
+    assert pool.apply(util_jobs.join, ["a"], kwds={"end": "?"}) == "a?"  # as multiprocessing does
+    assert pool.apply_async(util_jobs.join, kwargs={"end": "?"}).get() == "?"
     assert pool.apply(util_jobs.join) == ""
     assert pool.starmap(util_jobs.join, [("a", "b"), ["c"], ()]) == ["ab", "c", ""]
     assert pool.apply(pow, (2, 3)) == 8

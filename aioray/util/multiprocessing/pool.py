@@ -196,26 +196,33 @@ class Pool:
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
         kwds: Mapping[str, Any] | None = None,
     ) -> T:
-        """Call `func(*args, **kwds)` in the pool and wait for the result."""
-        result: T = self.apply_async(func, args, kwds).get()
+        """Call `func(*args, **kwargs)` in the pool and wait for the result.
+
+        kwds: the same as kwargs; the standard library calls it so, and Ray the other.
+        """
+        result: T = self.apply_async(func, args, kwargs, kwds=kwds).get()
         return result
 
     def apply_async(
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        kwds: Mapping[str, Any] | None = None,
     ) -> AsyncResult[T]:
         """As `apply`, without waiting: the AsyncResult.
 
         callback is called with the value, error_callback with the exception, in a thread of the
         pool, before the result is ready.
         """
-        item = (tuple(args or ()), dict(kwds or {}))
+        item = (tuple(args or ()), {**(kwargs or {}), **(kwds or {})})
         return self._start(func, with_arguments, [item], 1, callback, error_callback, single=True)
 
     # -- many calls
