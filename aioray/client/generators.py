@@ -74,6 +74,17 @@ class ObjectRefGenerator(Generic[T]):
                 return ref
         raise StopIteration
 
+    def _next_sync(self, timeout_s: float | None = None) -> ObjectRef[T]:
+        """As `next`, but the nil ref if `timeout_s` seconds have passed; Ray's name for it."""
+        from ..exceptions import GetTimeoutError  # most programs do without
+
+        if not self._ended:
+            try:
+                self._client.get([self._next_signal()], timeout_s, at_hand=True)
+            except GetTimeoutError:
+                return ObjectRef.nil()
+        return next(self)
+
     def __aiter__(self) -> Self:
         return self
 

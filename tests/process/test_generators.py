@@ -56,6 +56,17 @@ def test_for_and_next_in_a_plain_script(session):
         next(generator)
 
 
+def test_next_sync_gives_the_nil_ref_when_its_time_is_over(session, started, gate):
+    generator = aioray.remote(yielding.hold_after).remote(started.path, gate.path, 1)
+    assert aioray.get(generator._next_sync(GUARD)) == 0
+    assert generator._next_sync(timeout_s=0).is_nil()
+    gate.tell("go")
+    assert aioray.get(generator._next_sync()) == "go"
+    for timeout in (None, 0):
+        with pytest.raises(StopIteration):
+            generator._next_sync(timeout)
+
+
 @everywhere
 async def test_items_can_be_read_while_the_task_goes_on(started, gate):
     generator = aioray.remote(yielding.hold_after).remote(started.path, gate.path, 2)
