@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from click.testing import CliRunner
-
 from aioray.cli import aioray, render
 from aioray.cli.common import Target
 from aioray.state.read.columns import RESOURCES
+from tests.cli.invoking import invoke
 from tests.state.history import History, a_session, actor_id, creation, group_id, worker_id
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def run(arguments: list[str], history: History, **patches: Any) -> Result:
     ):
         for name, value in patches.items():
             stack.enter_context(mock.patch.object(render, name, value))
-        return CliRunner().invoke(aioray, arguments, prog_name="aioray")
+        return invoke(aioray, arguments, prog_name="aioray")
 
 
 def ended() -> History:

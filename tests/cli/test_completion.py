@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import aioray
 from aioray.cli import aioray as commands
+from tests.cli.invoking import invoke
 
 ROOT = Path(aioray.__file__).parent.parent
 CALL = "import sys; sys.argv[0] = 'aioray'; from aioray.cli import main; main()"
@@ -98,6 +98,6 @@ def test_other_shells_are_answered_by_click(environment) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_script_is_for_the_shell(shell: str) -> None:
-    result = CliRunner().invoke(commands, ["completion", shell])
+    result = invoke(commands, ["completion", shell])
     assert result.exit_code == 0
     assert f"_AIORAY_COMPLETE={shell}_complete" in result.stdout

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
 from aioray.cli import common
 from aioray.cli.logs import command
+from tests.cli.invoking import invoke
 from tests.state.printed import ACTOR_ID, History, make_actor, task_id, worker_id
 
 
@@ -34,7 +34,7 @@ def run(history, monkeypatch):
     monkeypatch.setattr(common, "find_session", lambda name, temp_dir: Session())
 
     def run(*arguments):
-        result = CliRunner().invoke(command, arguments, prog_name="aioray logs")
+        result = invoke(command, arguments, prog_name="aioray logs")
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result.stdout_bytes, result.stderr, result.exit_code
 

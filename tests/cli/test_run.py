@@ -356,12 +356,18 @@ def test_version_is_that_of_the_package(run) -> None:
     assert run(*AIORAY, "--version").stdout == f"aioray {aioray.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("run",), ("run", "--nosuch", "x.py"), ("nosuch",)])
+@pytest.mark.parametrize("arguments", [("run",), ("run", "--nosuch", "x.py"), ("nosuch",)])
 def test_wrong_command_line_is_explained_with_status_2(run, arguments: tuple[str, ...]) -> None:
     found = run(*AIORAY, *arguments)
     assert found.returncode == 2
     assert "Usage: " in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_no_command_at_all_shows_the_help(run) -> None:
+    found = run(*AIORAY)
+    assert found.returncode in (0, 2)  # before click 8.2, and since
+    assert found.stdout + found.stderr == run(*AIORAY, "--help").stdout
 
 
 def test_help_lists_the_commands(run) -> None:

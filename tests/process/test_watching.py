@@ -15,13 +15,13 @@ import termios
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import aioray
 from aioray.cli import memory, stack, status, top
 from aioray.engine.processes import stacks
 from aioray.engine.telemetry import inventory
 from aioray.state.read.sessions import SessionError
+from tests.cli.invoking import invoke
 
 from . import jobs, troupe
 from .support import GUARD, ROOT, on_both_loops
@@ -235,9 +235,9 @@ async def test_more_objects_than_one_slice_are_listed_once(monkeypatch):
 
 
 def call(command, *arguments):
-    result = CliRunner().invoke(command, [str(each) for each in arguments])
+    result = invoke(command, [str(each) for each in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
+    return result.exit_code, result.stdout + result.stderr
 
 
 PROGRAM = """

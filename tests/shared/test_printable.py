@@ -139,7 +139,7 @@ def test_no_command_hands_on_what_steers_a_terminal(arguments, history):
     result = run(arguments, history)
     assert result.exception is None
     assert result.exit_code == 0
-    assert not steers(result.output)
+    assert not steers(result.stdout + result.stderr)
 
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.command)
@@ -156,8 +156,8 @@ def test_json_and_yaml_say_exactly_what_there_is(resource, history):
 def test_names_take_one_line_on_a_terminal_too(history):
     result = run(["list", "tasks"], history, on_terminal=lambda: True)
     assert result.exit_code == 0, result.exception
-    assert not steers(result.output)
-    assert SHOWN in result.output.replace("\n", "")
+    assert not steers(result.stdout + result.stderr)
+    assert SHOWN in result.stdout.replace("\n", "")
 
 
 def test_picture_of_top_has_names_written_out(history):

@@ -12,7 +12,6 @@ import zlib
 from contextlib import closing
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from aioray.state.write.history import FILE, Batch, History, open_file
 from aioray.state.write.server import connect
 from aioray.util import state as api
 from aioray.util.state.exception import RayStateApiException
+from tests.cli.invoking import invoke
 from tests.state.history import History as MadeHistory
 from tests.state.history import a_session, actor_id, creation
 
@@ -96,13 +96,12 @@ def everything_ends_well(*, fails=None):
 
     fails: whether those fail that have to read the history; None: either way is right.
     """
-    runner = CliRunner()
     for arguments in COMMANDS:
-        result = runner.invoke(aioray, arguments, prog_name="aioray")
-        said = (arguments, result.output)
+        result = invoke(aioray, arguments, prog_name="aioray")
+        said = (arguments, result.stdout, result.stderr)
         assert result.exception is None or isinstance(result.exception, SystemExit), said
         assert result.exit_code in (0, 1), said
-        assert result.exit_code == 0 or "Error: " in result.output, said
+        assert result.exit_code == 0 or "Error: " in result.stderr, said
         if fails is not None and arguments[0] in ("list", "status"):
             assert bool(result.exit_code) == fails, said
     for function in FUNCTIONS:
@@ -381,9 +380,9 @@ def test_packed_part_that_is_malformed_is_told_of(folder, row):
         open_file(str(folder / FILE), ended=True)
     with pytest.raises(SessionError, match="has changed"), find_session().view():
         pass
-    result = CliRunner().invoke(aioray, ["list", "tasks"])
+    result = invoke(aioray, ["list", "tasks"])
     assert result.exit_code == 1
-    assert "Remove the file if it is damaged" in result.output
+    assert "Remove the file if it is damaged" in result.stderr
 
 
 def test_sound_part_of_a_killed_session_becomes_rows(folder):
@@ -421,9 +420,9 @@ def test_folder_of_somebody_else_is_not_read(somebody_else, monkeypatch):
     with pytest.raises(SessionError, match="belongs to somebody else"):
         sessions()
     everything_ends_well(fails=True)
-    result = CliRunner().invoke(aioray, ["sessions"])
+    result = invoke(aioray, ["sessions"])
     assert result.exit_code == 1
-    assert "belongs to somebody else" in result.output
+    assert "belongs to somebody else" in result.stderr
 
 
 def test_nothing_of_somebody_else_is_removed_opened_or_asked(somebody_else):
