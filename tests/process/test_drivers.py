@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
+import selectors
 import signal
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
+
+import aioray
 
 from . import jobs
 from .support import GUARD, ROOT
@@ -328,42 +333,78 @@ aioray.shutdown()
 def test_no_descriptors_left_is_a_clear_error_or_waits_and_does_not_spin(drive):
     """With every descriptor taken a task fails and says why; once some are free, the next runs."""
     body = """
-import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-taken = []
-try:
-    while True:
-        taken.append(os.open("/dev/null", os.O_RDONLY))
-except OSError:
-    pass
-before = time.process_time()
-try:
-    print(aioray.get(aioray.remote(jobs.add).remote(1, 2), timeout=100))
-except aioray.exceptions.WorkerStartupError as error:
-    print(type(error).__name__, "Too many open files" in str(error))
-spent = time.process_time() - before
-for fd in taken:
-    os.close(fd)
-print(aioray.get(aioray.remote(jobs.add).remote(1, 2), timeout=100))
-print(spent < 2.0)
-aioray.shutdown()
+import resource, selectors
+turns, select = [], selectors.EpollSelector.select
+def counted(*arguments):
+    turns.append(1)
+    return select(*arguments)
+async def body(engine):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    selectors.EpollSelector.select = counted
+    try:
+        print(await asyncio.wait_for(aioray.remote(jobs.add).remote(1, 2), 100))
+    except aioray.exceptions.WorkerStartupError as error:
+        print(type(error).__name__, "Too many open files" in str(error))
+    found = len(turns)
+    for fd in taken:
+        os.close(fd)
+    print(await asyncio.wait_for(aioray.remote(jobs.add).remote(1, 2), 100))
+    print(found < 1000 or found)  # a loop that spins turns as often within a blink
 """
-    status, out, err = drive(INIT + body).finish()
+    status, out, err = drive(body + ASYNC.format(loop=LOOPS[0])).finish()
     assert status == 0, err
     first, *rest = out.splitlines()
     assert first in ("3", "WorkerStartupError True")
     assert rest == ["3", "True"]
 
 
-def test_idle_engine_uses_no_processor_time(drive):
-    body = """
-aioray.get(aioray.remote(jobs.add).remote(1, 2))
-before = time.process_time()
-time.sleep(1.0)
-print(time.process_time() - before < 0.05)
-aioray.shutdown()
-"""
-    assert drive(INIT + body).finish()[:2] == (0, "True\n")
+class Sleepers:
+    """Who waits with nothing to do: nothing is ready, and no timer goes off for a while."""
+
+    def __init__(self, monkeypatch):
+        self.awake = {}
+        self.all_asleep = threading.Condition()
+        for kind in (selectors.EpollSelector, selectors.PollSelector):
+            monkeypatch.setattr(kind, "select", self.watched(kind.select))
+
+    def watched(self, select):
+        def watch(selector, timeout=None):
+            ready = select(selector, 0)
+            at_once = ready or timeout == 0
+            self.note(selector, awake=at_once or (timeout is not None and timeout < 2))
+            return ready if at_once else select(selector, timeout)
+
+        return watch
+
+    def note(self, selector, *, awake):
+        with self.all_asleep:
+            self.awake[selector] = awake
+            self.all_asleep.notify_all()
+
+    def wait(self, count):
+        with self.all_asleep:
+            return self.all_asleep.wait_for(
+                lambda: len(self.awake) == count and not any(self.awake.values()), GUARD
+            )
+
+
+def test_idle_engine_sleeps(monkeypatch):
+    sleepers = Sleepers(monkeypatch)
+
+    async def work():
+        async with aioray.Engine(num_cpus=2):
+            assert await aioray.remote(jobs.add).remote(1, 2) == 3
+            # The loop, and the thread that writes the history.
+            assert await asyncio.to_thread(sleepers.wait, 2)
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(work())
 
 
 def test_functions_of_the_main_module_travel_by_value(drive):
