@@ -3,6 +3,7 @@ limits that depend on how busy the machine is."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -56,6 +57,12 @@ def pytest_configure(config):
     # this process are started by it, and have the variable from here.
     if _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = config.stash[_made] = tempfile.mkdtemp(prefix="aioray-tests-")
+
+
+def pytest_collection_finish():
+    # What was loaded stays; tests that run the collector then need not wait until it has seen that.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -129,6 +130,13 @@ def imports_of(name: str, source: str, *, is_package: bool) -> Iterator[Import]:
             )
 
 
+@functools.cache
+def imports_in(name: str) -> tuple[Import, ...]:
+    """Every import in a module of the package."""
+    path = PATHS[name]
+    return tuple(imports_of(name, path.read_text(), is_package=path.name == "__init__.py"))
+
+
 def imports_below(*rooms: str) -> list[Import]:
     """All imports of the modules in `rooms`. Fails for an empty room, which would prove nothing."""
     found = []
@@ -136,8 +144,7 @@ def imports_below(*rooms: str) -> list[Import]:
         names = [name for name in PATHS if name == room or name.startswith(f"{room}.")]
         assert names, f"there is no {room}"
         for name in names:
-            path = PATHS[name]
-            found += imports_of(name, path.read_text(), is_package=path.name == "__init__.py")
+            found += imports_in(name)
     return found
 
 
