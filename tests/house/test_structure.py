@@ -277,6 +277,14 @@ def test_what_stands_at_the_top_is_an_import_path_of_ray_or_named_in_the_readme(
     }
 
 
+def test_every_folder_of_tests_is_that_of_a_room_or_known() -> None:
+    """`.github/CONTRIBUTING.md` says what goes where."""
+    entries = [path for path in Path(__file__).parents[1].iterdir() if path.name[0] not in "_."]
+    known = {*ROOMS, "util", "house", "shell", "process", "conformance", "programs"}
+    assert {path.name for path in entries if path.is_dir()} <= known
+    assert [path.name for path in entries if path.is_file()] == ["conftest.py"]
+
+
 def test_worker_imports_only_what_is_meant_for_children() -> None:
     assert listed(filter(forbidden_in_worker, imports_below("aioray.worker"))) == []
 
