@@ -26,7 +26,8 @@ def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
     """
     if is_over():
         return  # all have ended
-    from ..actor import ActorHandle, client_of
+    from ..actor import ActorHandle
+    from ..client.actor_meta import client_of
 
     if not isinstance(actor, ActorHandle):
         raise ValueError(

@@ -404,8 +404,6 @@ LONGEST_FILE = 500  # lines
 LONGER = {
     "exceptions.py": "one class per way to fail, and Ray has them all in this module",
     "api/call_types.py": "declarations only, for type checkers, which Python's syntax makes long",
-    "engine/engine.py": "to be split",
-    "actor.py": "to be split",
 }
 
 
