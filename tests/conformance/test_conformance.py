@@ -53,7 +53,6 @@ DIFFERENCES = {
         "error_as_argument": "an error as an argument is a value; Ray does not run the task",
         "gen_aclose": "it cancels the task; Ray has no way to close a generator",
         "yield_refs": "`yield from` takes a generator of refs; Ray fails at `send`",
-        "dynamic_twice": "a DynamicObjectRefGenerator can be iterated again, as its len suggests",
         "coroutine": "an async function can be a task",
         "coroutine_in_task": "an async function can be a task",
         "async_generator": "asynchronous generators are tasks; Ray lets them fail",
@@ -65,8 +64,6 @@ DIFFERENCES = {
             "a list is refused at once; Ray fails when the actor is made"
         ),
         "options{'concurrency_groups': 1}": "ValueError, as for all concurrency_groups there",
-        "decorate{'name': ''}": "an empty name is refused at once",
-        "options{'name': ''}": "an empty name is refused at once",
         "decorate{'namespace': ''}": "an empty namespace is refused at once",
         "options{'namespace': ''}": "an empty namespace is refused at once",
         "method{'num_returns': 'many'}": "what is wrong with an option of @method is said at once",
