@@ -110,9 +110,7 @@ class Mailbox:
         self.loop = loop
         self.thread_id = threading.get_ident()
         self.owns_thread = owns_thread
-        self._alarm = loop.create_future()
-        self.backoff = loop.create_task(self._back_off(loop), name="aioray-backoff")
-        self.backoff.add_done_callback(_report)
+        self._start_backoff(loop)
 
     def feed(self, event: Event | functools.partial[None]) -> None:
         """Hand an event to the core and carry out what it orders, and what follows from that.
@@ -221,22 +219,32 @@ class Mailbox:
         if self.loop is not None and not self.loop.is_closed():
             self._timer_at = deadline
             delay = max(0.0, deadline - self._clock()) + TIMER_STEP
-            self._timer = self.loop.call_later(delay, self._wake)
+            self._timer = self.loop.call_later(delay, self._wake, self.loop)
 
-    def _wake(self) -> None:
+    def _start_backoff(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the backoff coroutine begin to sleep."""
+        self._alarm = loop.create_future()
+        self.backoff = loop.create_task(self._back_off(loop, self._alarm), name="aioray-backoff")
+        self.backoff.add_done_callback(_report)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the sleep of the backoff coroutine."""
+        self._timer = None
+        if self.ended:  # this was set by what came after the end
+            return
+        if self.backoff is None or self.backoff.done():  # ended from outside, as by Ctrl-C
+            self._start_backoff(loop)
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
 
-    async def _back_off(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _back_off(self, loop: asyncio.AbstractEventLoop, alarm: asyncio.Future[None]) -> None:
         """Sleep until a backoff is over, or the core wants to be called otherwise, and feed it.
 
         What it sleeps until may be moved meanwhile, without waking it: see `_set_timer`.
         """
         while not self.ended:
-            assert self._alarm is not None
-            await self._alarm
-            self._alarm = loop.create_future()
+            await alarm
+            alarm = self._alarm = loop.create_future()
             if self._timer is not None:
                 self._timer.cancel()  # set since the alarm
                 self._timer = None

@@ -380,10 +380,28 @@ def test_alarm_that_rings_before_the_coroutine_has_begun_is_heard() -> None:
     async def story(bench: Bench) -> None:
         bench.core.deadline = bench.now()
         bench.box.feed(Noted("failed"))
-        bench.box._wake()
+        bench.box._wake(asyncio.get_running_loop())
         await pass_time()
         await pass_time()
         assert len(fired(bench)) == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_backoffs_end_also_if_somebody_has_cancelled_the_coroutine(begun: bool) -> None:
+    async def story(bench: Bench) -> None:
+        box = bench.box
+        assert box.backoff is not None
+        if begun:
+            await pass_time()
+        box.backoff.cancel()
+        await asyncio.wait([box.backoff])
+        for number in range(1, 3):
+            bench.core.deadline = bench.now() + 10.0
+            box.feed(Noted("failed"))
+            await pass_time(20.0)
+            assert len(fired(bench)) == number
 
     play(story)
 
@@ -393,9 +411,13 @@ def test_backoff_coroutine_ends_with_the_mailbox() -> None:
         bench.core.deadline = bench.now() + 10.0
         bench.box.feed(Noted("failed"))
         bench.box.end()
+        backoff = bench.box.backoff
+        assert backoff is not None
+        bench.core.deadline = bench.now() + 5.0
+        bench.box.feed(Noted("the last news of a worker"))
         await pass_time(20.0)
-        assert bench.box.backoff is not None
-        assert bench.box.backoff.done()
+        assert backoff.done()
+        assert bench.box.backoff is backoff
 
     assert fired(play(story)) == []
 
