@@ -366,7 +366,7 @@ def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         check=False,
         env={**os.environ, **environment},
         text=True,
-        timeout=50,
+        timeout=250,
     )
 
 
