@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from .client.actor_meta import ActorMeta, MethodMeta
     from .dag import ClassMethodNode, ClassNode
-    from .options.types import ActorOptions as ActorKeywords
+    from .options.types import ActorKeywords
     from .shared.id_classes import ActorID
     from .shared.options import ActorOptions
 

@@ -50,7 +50,7 @@ from aioray.actor import ActorClass, ActorHandle
 from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from aioray.client.refs import ObjectRef
 from aioray.dag import ClassMethodNode
-from aioray.options.types import ActorCallOptions, ActorOptions, CallOptions
+from aioray.options.types import ActorCallOptions, ActorKeywords, CallOptions
 from aioray.remote_function import BoundOptions, RemoteFunction
 
 
@@ -498,7 +498,7 @@ class Actor:
     """See `aioray.actor.Actor`."""
 
     @classmethod
-    def options(cls: Callable[P, S], **options: Unpack[ActorOptions]) -> BoundActorClass[P, S]: ...
+    def options(cls: Callable[P, S], **options: Unpack[ActorKeywords]) -> BoundActorClass[P, S]: ...
 
     @overload
     @classmethod

@@ -1,7 +1,8 @@
 """`Engine`, for programs that hold their engine themselves.
 
-Room: api. A face of `aioray.engine.engine.Engine`: it shows what is meant for programs, and its
-methods that do the same as functions of the module are those functions, called with this engine.
+Room: api. A face of `aioray.engine.engine.LocalEngine`: it shows what is meant for programs, and
+its methods that do the same as functions of the module are those functions, called with this
+engine.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Engine:
     def __init__(self, address: str | None = None, **settings: Unpack[InitSettings]) -> None:
         """Check the settings; nothing is started yet. Raises what `aioray.init` raises."""
         given: Any = settings
-        self._engine = engine.Engine(address, **given)
+        self._engine = engine.LocalEngine(address, **given)
         self._client = self._engine.client
         if self._engine.settings.loop == "thread":
             raise ValueError(

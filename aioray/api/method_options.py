@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..client.generators import ObjectRefGenerator
     from ..client.refs import ObjectRef
-    from ..options.types import MethodOptions as MethodKeywords
+    from ..options.types import MethodKeywords
     from .call_types import (
         MakesDynamicMethods,
         MakesMethods,

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from ..client.protocol import Client
-    from ..engine.engine import Engine
-    from ..engine.processes.boot import Boot
+    from ..engine.engine import LocalEngine
+    from ..engine.processes.boot import TemplateLauncher
     from ..engine.thread import LoopThread
     from ..options.types import InitSettings
 
@@ -58,7 +58,7 @@ class _Session:
     """The engine that this module has started, and the thread it runs on, if any."""
 
     def __init__(self) -> None:
-        self.engine: Engine | None = None
+        self.engine: LocalEngine | None = None
         self.thread: LoopThread | None = None
         self.lock = threading.RLock()
         self.has_ended = False  # by `shutdown`, and no other was started since
@@ -150,7 +150,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             )
         _discard_dead_session()
         linux.check_platform()
-        from ..engine.processes.boot import Boot  # no worker needs it, nor the checks
+        from ..engine.processes.boot import TemplateLauncher  # no worker needs it, nor the checks
         from ..options.task import parse_init_options
 
         checked = parse_init_options(address, settings)
@@ -158,10 +158,10 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
             _warn_if_below_a_driver()
         if checked.configure_logging:
             ray_logger.setLevel(checked.logging_level)
-        boot = Boot(checked.env_vars)
+        boot = TemplateLauncher(checked.env_vars)
         try:
-            Engine = _load_engine()  # noqa: N806 - while the template comes up
-            engine = Engine(checked)
+            LocalEngine = _load_engine()  # noqa: N806 - while the template comes up
+            engine = LocalEngine(checked)
             if _lives_in_running_loop(checked.loop):
                 engine.start(boot)
             else:
@@ -207,20 +207,20 @@ def _warn_if_below_a_driver() -> None:
         )
 
 
-def _load_engine() -> type[Engine]:
+def _load_engine() -> type[LocalEngine]:
     from . import actors, cluster, objects  # noqa: F401 - no descriptor may be left later
 
     try:
-        from ..engine.engine import Engine
+        from ..engine.engine import LocalEngine
     except RuntimeError:  # Python has begun to end, so concurrent.futures does not load
         raise RuntimeError(
             "Python is ending, so no aioray session can begin. Call init() before the program's "
             "last line, and not in an atexit handler."
         ) from None
-    return Engine
+    return LocalEngine
 
 
-def _start_in_thread(engine: Engine, boot: Boot) -> None:
+def _start_in_thread(engine: LocalEngine, boot: TemplateLauncher) -> None:
     from ..engine.thread import LoopThread
 
     async def start() -> None:
@@ -352,7 +352,7 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> Awaitab
 
 
 def _end(
-    engine: Engine, thread: LoopThread | None, drain: float, limit: float | None = None
+    engine: LocalEngine, thread: LoopThread | None, drain: float, limit: float | None = None
 ) -> asyncio.Task[None] | None:
     """End an engine, or return the task that does.
 
@@ -391,7 +391,7 @@ def end_at_exit() -> None:
     own, thread = _session.engine, _session.thread
     _session.engine = _session.thread = None
     loaded = sys.modules.get("aioray.engine.engine")  # else there was none
-    engines: list[Engine] = [] if loaded is None else loaded.open_engines()
+    engines: list[LocalEngine] = [] if loaded is None else loaded.open_engines()
     if own is not None and own not in engines:
         engines.append(own)
     for engine in engines:

@@ -35,14 +35,14 @@ _WAITS_FOR_VERSION = "_AIORAY_ALIAS = True\n"  # in the package: a line before a
 
 
 @dataclass(frozen=True)
-class Place:
+class AliasLocation:
     """Where an environment has its packages and commands."""
 
     packages: Path
     script: Path
 
     @classmethod
-    def here(cls) -> Place:
+    def here(cls) -> AliasLocation:
         """Of the running interpreter."""
         return cls(Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"), "ray"))
 
@@ -93,7 +93,7 @@ def install() -> None:
     With AIORAY_RAY_VERSION in the environment, programs are told that version of Ray, now and
     later.
     """
-    place = Place.here()
+    place = AliasLocation.here()
     other = place.find_other()
     if other is not None:
         raise click.ClickException(
@@ -132,7 +132,7 @@ def install() -> None:
 @command.command(name="uninstall")
 def uninstall() -> None:
     """Remove what `aioray alias install` has installed."""
-    place = Place.here()
+    place = AliasLocation.here()
     if not place.find_ours():
         click.echo(f"The alias is not installed in {sys.prefix}: nothing was removed.")
         return
@@ -166,7 +166,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _remove(place: Place) -> None:
+def _remove(place: AliasLocation) -> None:
     with contextlib.suppress(FileNotFoundError):
         if _INSTALLER in place.script.read_text():
             place.script.unlink()

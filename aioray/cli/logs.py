@@ -218,7 +218,7 @@ def _print(
         raise click.exceptions.Exit(130) from None  # as a shell says that it was interrupted
 
 
-def _remark(chunk: logs.Chunk, tail: int) -> None:
+def _remark(chunk: logs.LogChunk, tail: int) -> None:
     """Say what is missing from a part."""
     if chunk.is_cut:
         click.echo(f"--- The last {tail} lines; --tail -1 shows all. ---", err=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..shared.wire import Attempt
 
-__all__ = ["Place", "Running", "ThisActor", "function_name", "place", "running", "share"]
+__all__ = ["ExecutionContext", "Running", "ThisActor", "function_name", "place", "running", "share"]
 
 
 class Running:
@@ -78,7 +78,7 @@ class ThisActor:
         self.shown = class_name  # before each line of its output
 
 
-class Place:
+class ExecutionContext:
     """Where user code in this process runs."""
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Place:
         self.hook = b""  # of that, pickled
 
 
-class _SharedPlace(Place):
+class _SharedPlace(ExecutionContext):
     """The same, with an attempt for each thread or asyncio task that asks."""
 
     __slots__ = ()
@@ -123,7 +123,7 @@ class _SharedPlace(Place):
         return None if call is None else call.attempt
 
 
-place = Place()
+place = ExecutionContext()
 
 
 def share() -> None:

@@ -78,7 +78,7 @@ class ActorDefinition(NamedTuple):
     max_pending_calls: int  # -1: unlimited
     saves_every: int  # see wire.Creation
     shuts_down: bool  # its class has a hook for the end, see `actor_exit`
-    meta: bytes  # see client.ActorCode
+    meta: bytes  # see `client.actor_meta`
 
 
 class MethodDefinition(NamedTuple):
@@ -158,7 +158,7 @@ def define_actor(
 
 
 def define_method(call: Call) -> MethodDefinition:
-    """What the options of this call mean, whose code is a MethodCode; they are resolved."""
+    """What the options of this call mean, whose code is a MethodMeta; they are resolved."""
     code: Any = call.code
     options = call.options
     return MethodDefinition(

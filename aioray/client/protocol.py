@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     Demand = tuple[tuple[str, int], ...]
 
 __all__ = [
-    "ActorCode",
     "Call",
     "Client",
-    "MethodCode",
     "Registry",
     "RemoteCode",
     "StoredValue",
@@ -48,35 +46,6 @@ class RemoteCode(Protocol):
     def function(self) -> Callable[..., Any]:
         """What runs; of a method: something that has its signature."""
         ...
-
-
-class ActorCode(RemoteCode, Protocol):
-    """A class of actors."""
-
-    @property
-    def asynchronous(self) -> bool:
-        """Whether one of its methods is a coroutine function."""
-        ...
-
-    @property
-    def saves(self) -> bool:
-        """Whether it has the hooks that save its state."""
-        ...
-
-    @property
-    def shuts_down(self) -> bool:
-        """Whether it has the hook that is called when an actor ends."""
-        ...
-
-    def meta_of(self, options: ActorOptions) -> bytes:
-        """The pickled `aioray.actor.ActorMeta`, what handles are made of."""
-        ...
-
-
-class MethodCode(RemoteCode, Protocol):
-    """A method of an actor."""
-
-    method: str  # the attribute
 
 
 class Call:

@@ -27,7 +27,7 @@ from . import circles
 from .commands import ReportActor, ReportOrphans
 from .facts import BackoffEnded, PatienceEnded
 from .outcomes import ActorDeath, CancelOutcome, DeathCause, Failure, FailureKind, Overdue
-from .states import ActorState, Phase, TaskState, WorkerState
+from .states import ActorStatus, Phase, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .events import ActorKilled, ActorReleased, WorkerExited
     from .facts import CreationFailed, CreationWaits
     from .lanes import Lanes
-    from .model import Actor, Task, Worker
+    from .model import SupervisedActor, Task, Worker
     from .pool import WorkerPool
     from .resources import Resources
     from .tasks import TaskTable
@@ -77,8 +77,8 @@ class ActorSupervisor:
         self._table = table
         self._pool = pool
         self._attempts = attempts
-        self.living: dict[Actor, None] = {}
-        self.reported: set[Actor] = set()  # during one event
+        self.living: dict[SupervisedActor, None] = {}
+        self.reported: set[SupervisedActor] = set()  # during one event
 
     # ------------------------------------------------------------ birth
 
@@ -86,18 +86,18 @@ class ActorSupervisor:
         """Take note that a creation waits."""
         self.wait(fact.actor)
 
-    def wait(self, actor: Actor) -> None:
+    def wait(self, actor: SupervisedActor) -> None:
         """Take note that the creation of an actor waits for arguments, or for a worker."""
-        unready = actor.creation.state is TaskState.PENDING_ARGS_AVAIL
-        state = ActorState.DEPENDENCIES_UNREADY if unready else ActorState.PENDING_CREATION
+        unready = actor.creation.state is TaskStatus.PENDING_ARGS_AVAIL
+        state = ActorStatus.DEPENDENCIES_UNREADY if unready else ActorStatus.PENDING_CREATION
         known = actor in self.living
         self.living[actor] = None
-        if actor.state is not ActorState.RESTARTING and not (known and actor.state is state):
+        if actor.state is not ActorStatus.RESTARTING and not (known and actor.state is state):
             if actor.state is not state:
                 self._move(actor, state)
             self._report(actor)
 
-    def _report(self, actor: Actor) -> None:
+    def _report(self, actor: SupervisedActor) -> None:
         """Order that a state is told; once in an event, as the shell sees the last of them."""
         if actor not in self.reported:
             self.reported.add(actor)
@@ -109,14 +109,14 @@ class ActorSupervisor:
         assert actor is not None
         self._pool.house(worker, actor)
 
-    def let_go(self, actor: Actor, worker: Worker) -> None:
+    def let_go(self, actor: SupervisedActor, worker: Worker) -> None:
         """Take a worker back from an actor whose creation did not begin there.
 
         And it need not begin any more if nobody wants the actor.
         """
         self._pool.vacate(worker)
         actor.creation.worker = None
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             self.fail_dead(actor, actor.creation)
         elif actor.released:
             self.die(actor, DeathCause.OUT_OF_SCOPE)
@@ -128,11 +128,11 @@ class ActorSupervisor:
         else:
             task.scheduling_class.leases -= 1
 
-    def created(self, actor: Actor, worker: Worker) -> None:
+    def created(self, actor: SupervisedActor, worker: Worker) -> None:
         """Let an actor live whose constructor has returned."""
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             return
-        self._move(actor, ActorState.ALIVE)
+        self._move(actor, ActorStatus.ALIVE)
         self._report(actor)
         self._resources.keep_only(worker, cpus=actor.keeps_cpus)
         self._lanes.calling[actor] = None
@@ -146,9 +146,9 @@ class ActorSupervisor:
         actor = event.actor
         actor.released = True
         worker = actor.worker
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             return
-        if worker is not None and actor.state is not ActorState.ALIVE:
+        if worker is not None and actor.state is not ActorStatus.ALIVE:
             return  # it leaves as soon as it is made
         self.die(actor, DeathCause.OUT_OF_SCOPE)
         if worker is not None:
@@ -158,7 +158,7 @@ class ActorSupervisor:
     def killed(self, event: ActorKilled, now: float) -> None:
         """End an actor at once, for good or as if it had crashed."""
         actor = event.actor
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             return
         worker = actor.worker
         if event.no_restart:
@@ -169,7 +169,7 @@ class ActorSupervisor:
             self._pool.kill(worker)
         self._turn.dirty = True
 
-    def _killed_unborn(self, actor: Actor) -> None:
+    def _killed_unborn(self, actor: SupervisedActor) -> None:
         """Use up a restart, and no more, for a kill before an actor is made (again). As in Ray.
 
         `exited` does that for one that has a worker.
@@ -180,7 +180,7 @@ class ActorSupervisor:
         if actor.restarts_left > 0:
             actor.restarts_left -= 1
         actor.num_restarts += 1
-        if actor.state is not ActorState.RESTARTING:  # else it was told of the death before
+        if actor.state is not ActorStatus.RESTARTING:  # else it was told of the death before
             self._report(actor)
 
     def group_removed(self, group: Any) -> None:
@@ -194,19 +194,19 @@ class ActorSupervisor:
     def creation_failed(self, fact: CreationFailed) -> None:
         """End an actor that cannot be made."""
         actor, failure = fact.actor, fact.failure
-        if failure.kind is FailureKind.SHUTDOWN and actor.state is not ActorState.DEAD:
+        if failure.kind is FailureKind.SHUTDOWN and actor.state is not ActorStatus.DEAD:
             self.die(actor, DeathCause.SHUTDOWN)
-        elif actor.state is not ActorState.DEAD:
+        elif actor.state is not ActorStatus.DEAD:
             self.die(actor, DeathCause.CREATION_FAILED, failure)
 
     def leave(self, worker: Worker, now: float) -> None:
         """Let a dead actor's worker end in its own time, and give its resources back then."""
-        if worker.state is WorkerState.READY:
+        if worker.state is WorkerStatus.READY:
             self._pool.stop(worker, now)
 
-    def die(self, actor: Actor, cause: DeathCause, detail: Any = None) -> None:
+    def die(self, actor: SupervisedActor, cause: DeathCause, detail: Any = None) -> None:
         """Fail what waits; what runs fails when the worker has ended."""
-        self._move(actor, ActorState.DEAD)
+        self._move(actor, ActorStatus.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
         self._lanes.calling.pop(actor, None)
@@ -227,7 +227,7 @@ class ActorSupervisor:
             if task.worker is None and task.number in self._table.unfinished:
                 self.fail_dead(actor, task)
 
-    def fail_dead(self, actor: Actor, task: Task) -> None:
+    def fail_dead(self, actor: SupervisedActor, task: Task) -> None:
         """Fail a call of an actor that is no more, or its creation, with the reason."""
         failure = actor.lanes[0].forbidden
         assert failure is not None
@@ -249,17 +249,17 @@ class ActorSupervisor:
         for task in harmed:
             if task.children:
                 self._turn.out.append(ReportOrphans(tuple(task.children.values())))
-        if actor.state is not ActorState.DEAD:
+        if actor.state is not ActorStatus.DEAD:
             delay = self._next_start(actor, event.report, now)
             if delay is not None:
                 self._restart(actor, harmed, event, worker, delay, now)
         for task in reversed(harmed):  # so that those which go back to the front keep their order
             if task.actor is None:
                 self._harmed(task, actor, worker, event, now)
-            elif actor.state is ActorState.DEAD:
+            elif actor.state is ActorStatus.DEAD:
                 self.fail_dead(actor, task)
 
-    def _next_start(self, actor: Actor, report: Any, now: float) -> float | None:
+    def _next_start(self, actor: SupervisedActor, report: Any, now: float) -> float | None:
         """Seconds until it is to be made again; None: it is dead now."""
         if self._turn.life.state not in (Phase.OPEN, Phase.DRAINING):
             self.die(actor, DeathCause.SHUTDOWN)
@@ -276,7 +276,7 @@ class ActorSupervisor:
 
     def _restart(
         self,
-        actor: Actor,
+        actor: SupervisedActor,
         harmed: Sequence[Task],
         event: WorkerExited,
         worker: Worker,
@@ -287,7 +287,7 @@ class ActorSupervisor:
         if actor.restarts_left > 0:
             actor.restarts_left -= 1
         actor.num_restarts += 1
-        self._move(actor, ActorState.RESTARTING)
+        self._move(actor, ActorStatus.RESTARTING)
         self._report(actor)
         if creation in harmed:
             record = self._attempts.record_of_crash(
@@ -301,7 +301,7 @@ class ActorSupervisor:
         if delay <= 0.0:
             self._table.enqueue(creation, front=True)
         else:
-            self._move(creation, TaskState.BACKOFF)
+            self._move(creation, TaskStatus.BACKOFF)
             self._turn.timers.set(now + delay, BackoffEnded(creation))
         if actor.patience is not None:
             self._turn.timers.set(
@@ -313,7 +313,7 @@ class ActorSupervisor:
         actor, patience, now = fact.actor, fact.actor.patience, self._turn.now
         if (
             patience is None
-            or actor.state is not ActorState.RESTARTING
+            or actor.state is not ActorStatus.RESTARTING
             or actor.num_restarts != fact.restart
         ):
             return
@@ -330,7 +330,7 @@ class ActorSupervisor:
         self._turn.timers.set(latest + patience, fact)
 
     def _harmed(
-        self, task: Task, actor: Actor, worker: Worker, event: WorkerExited, now: float
+        self, task: Task, actor: SupervisedActor, worker: Worker, event: WorkerExited, now: float
     ) -> None:
         """Judge a call that was running when the worker of its actor died."""
         lane = task.scheduling_class

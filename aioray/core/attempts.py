@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from .commands import ReportOrphans, ReportRetry
 from .facts import BackoffEnded
-from .outcomes import AttemptRecord, CancelOutcome, Ended, Failure, FailureKind, Passage
+from .outcomes import AttemptRecord, AttemptTimes, CancelOutcome, Ended, Failure, FailureKind
 from .retries import crash_delay
-from .states import TaskState
+from .states import TaskStatus
 
 if TYPE_CHECKING:
     import random
@@ -33,7 +33,7 @@ __all__ = ["Attempts"]
 _OF_CANCEL = (Ended.RAISED_CANCELLED, Ended.RAISED_CANCELLED_RETRYABLE)
 _MAY_RETRY = (Ended.RAISED_RETRYABLE, Ended.RAISED_CANCELLED_RETRYABLE, Ended.ASKED_FOR_RETRY)
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
-_SUBMITTED = TaskState.SUBMITTED_TO_WORKER  # members are slow to look up
+_SUBMITTED = TaskStatus.SUBMITTED_TO_WORKER  # members are slow to look up
 
 
 class Attempts:
@@ -70,7 +70,7 @@ class Attempts:
             answer.duration,
             kind,
             answer.payload,
-            Passage.of(task),
+            AttemptTimes.of(task),
         )
 
     @staticmethod
@@ -81,7 +81,7 @@ class Attempts:
         started = event.started_at if event.started_at is not None else task.sent_at
         duration = max(0.0, now - started)
         return AttemptRecord(
-            task.attempt, worker.id, started, duration, kind, event.report, Passage.of(task)
+            task.attempt, worker.id, started, duration, kind, event.report, AttemptTimes.of(task)
         )
 
     def record(self, task: Task, record: AttemptRecord) -> None:
@@ -166,7 +166,7 @@ class Attempts:
         if delay <= 0.0:
             self._table.requeue(task, now)
         else:
-            self._move(task, TaskState.BACKOFF)
+            self._move(task, TaskStatus.BACKOFF)
             if task.scheduling_class.actor is not None:
                 self._lanes.waits(task)
             self._turn.timers.set(now + delay, BackoffEnded(task))
@@ -174,6 +174,6 @@ class Attempts:
 
     def end_backoff(self, fact: BackoffEnded) -> None:
         """Queue a task whose delay is over, if it still waits for that."""
-        if fact.task.state is TaskState.BACKOFF:
+        if fact.task.state is TaskStatus.BACKOFF:
             self._table.requeue(fact.task, self._turn.now)
             self._turn.dirty = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .model import SchedulingClass
 from .outcomes import GROUP_IS_REMOVED, Failure, FailureKind
 from .queues import RankedQueue, rank
-from .states import GroupState
+from .states import GroupStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ class Backlog:
         if group is not None:
             # In this order: another thread may be removing it, and looks at its classes last.
             group.classes.append(found)
-            if group.state is GroupState.REMOVED:
+            if group.state is GroupStatus.REMOVED:
                 found.forbidden = GROUP_IS_REMOVED
         self.classes[key] = found
         return found

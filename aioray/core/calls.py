@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .commands import ResolveValues, SendAttempts
 from .lanes import actor_of
 from .outcomes import CancelOutcome, DeathCause, Ended, FailureKind
-from .states import ActorState, CancelState, TaskState, WorkerState
+from .states import ActorStatus, CancelStatus, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from .actors import ActorSupervisor
     from .attempts import Attempts
     from .events import AnswersReceived, AttemptsNotSent
     from .lanes import Lanes
-    from .model import Actor, SchedulingClass, Task, Worker
+    from .model import SchedulingClass, SupervisedActor, Task, Worker
     from .pool import WorkerPool
     from .prefetch import Prefetch
     from .resources import Resources
@@ -34,9 +34,9 @@ __all__ = ["ActorCalls"]
 MAX_AHEAD = 256  # calls given to one synchronous actor, the running one included
 MAX_BUNDLE = 64  # calls per SendAttempts
 
-_ALIVE = ActorState.ALIVE  # members are slow to look up
-_DEAD = ActorState.DEAD
-_READY = WorkerState.READY
+_ALIVE = ActorStatus.ALIVE  # members are slow to look up
+_DEAD = ActorStatus.DEAD
+_READY = WorkerStatus.READY
 _RETURNED = Ended.RETURNED
 _ARGUMENT_LOST = Ended.ARGUMENT_LOST
 _EXITED = Ended.EXITED
@@ -86,7 +86,7 @@ class ActorCalls:
         for actor in self._lanes.take_calling():
             self._serve(actor, now)
 
-    def _serve(self, actor: Actor, now: float) -> None:
+    def _serve(self, actor: SupervisedActor, now: float) -> None:
         worker = actor.worker
         if worker is None or actor.state is not _ALIVE or worker.state is not _READY:
             return
@@ -159,7 +159,7 @@ class ActorCalls:
                 unstarted.append(task)
             elif ended is _EXITED:
                 task.started_at, task.seconds = answer.started_at, answer.duration
-                if actor.state is not ActorState.DEAD:
+                if actor.state is not ActorStatus.DEAD:
                     self._supervisor.die(actor, DeathCause.EXITED)
                 self._supervisor.fail_dead(actor, task)
             elif call and ended in _DROPPED and self._is_flagged(task):
@@ -175,7 +175,7 @@ class ActorCalls:
                 self._attempts.judge(task, worker, answer, now)
         if results:
             self._turn.out.append(ResolveValues(results))
-        if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerState.READY:
+        if unstarted and actor.ordered and worker.in_flight and worker.state is WorkerStatus.READY:
             self._prefetch.reclaim(worker)  # what was sent behind these waits for them
         for task in unstarted:  # not before: what they lack may be among the results
             self._argument_lost(task, worker)
@@ -199,7 +199,7 @@ class ActorCalls:
         cancellation = task.cancellation
         return (
             cancellation is not None
-            and cancellation.state is CancelState.INTERRUPTED
+            and cancellation.state is CancelStatus.INTERRUPTED
             and not task.traits.interruptible
             and not actor_of(task).asynchronous
         )
@@ -211,11 +211,11 @@ class ActorCalls:
             self._supervisor.let_go(actor, worker)
             if task.number in self._table.unfinished:
                 self._table.wait_for_lost(task)
-                if actor.state is not ActorState.DEAD:
+                if actor.state is not ActorStatus.DEAD:
                     self._supervisor.wait(actor)
         elif task.scheduling_class.forbidden is not None and task.cancellation is None:
             self._supervisor.fail_dead(actor_of(task), task)
         else:
             self._table.wait_for_lost(task)
-            if task.state is TaskState.PENDING_ARGS_AVAIL:
+            if task.state is TaskStatus.PENDING_ARGS_AVAIL:
                 self._lanes.waits(task)

@@ -2,7 +2,7 @@
 
 Room: core. Requested: the worker is asked for what it has not claimed, which then never runs.
 Interrupted: SIGINT, repeated until delivered. Killed: if asked for, or when the grace period is
-over. See `CancelState`; what a request has asked for is a `Cancellation`.
+over. See `CancelStatus`; what a request has asked for is a `Cancellation`.
 
 A worker claims one attempt after it has answered the one before; so of those that could not be
 reclaimed only the last can be running, and only on its account may the worker be interrupted or
@@ -17,7 +17,7 @@ from .commands import CancelCall, InterruptWorker, PollWorker, ReportCancel
 from .facts import GraceEnded, InterruptUnanswered
 from .model import Cancellation
 from .outcomes import CancelOutcome
-from .states import CancelState, TaskState, WorkerState
+from .states import CancelStatus, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from .events import CancelRequested
@@ -50,7 +50,7 @@ class Cancellations:
         task = event.task
         # A reservation is no work that could be cancelled: its group can be removed. Nor is the
         # making of an actor, which can be killed.
-        done = task.state in (TaskState.FINISHED, TaskState.FAILED)
+        done = task.state in (TaskStatus.FINISHED, TaskStatus.FAILED)
         if done or task.scheduling_class.reserves is not None or task.actor is not None:
             self._turn.out.append(ReportCancel(event.request_id, task.cancel_outcome))
             return
@@ -102,10 +102,10 @@ class Cancellations:
         if cancellation is None:
             return
         if cancellation.force:
-            self._move(cancellation, CancelState.KILLED)
+            self._move(cancellation, CancelStatus.KILLED)
             self._pool.kill(worker)
-        elif cancellation.state is CancelState.REQUESTED:
-            self._move(cancellation, CancelState.INTERRUPTED)
+        elif cancellation.state is CancelStatus.REQUESTED:
+            self._move(cancellation, CancelStatus.INTERRUPTED)
             self._interrupt(running, worker, now)
 
     def _escalate_calls(self, worker: Worker, now: float) -> None:
@@ -125,11 +125,11 @@ class Cancellations:
             cancellation = task.cancellation
             if (
                 cancellation is None
-                or cancellation.state is not CancelState.REQUESTED
+                or cancellation.state is not CancelStatus.REQUESTED
                 or task.actor is not None
             ):
                 continue
-            self._move(cancellation, CancelState.INTERRUPTED)
+            self._move(cancellation, CancelStatus.INTERRUPTED)
             if task.traits.interruptible:
                 self._interrupt(task, worker, now)
             else:
@@ -140,7 +140,7 @@ class Cancellations:
         self._interrupt(fact.task, fact.worker, self._turn.now)
 
     def _interrupt(self, task: Task, worker: Worker, now: float) -> None:
-        if task.worker is worker and worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
+        if task.worker is worker and worker.state not in (WorkerStatus.KILLED, WorkerStatus.DEAD):
             self._turn.out.append(InterruptWorker(worker.id, task.seq))
             self._turn.timers.set(now + INTERRUPT_PERIOD, InterruptUnanswered(task, worker))
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .states import TaskState
+from .states import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .model import Actor, Task
+    from .model import SupervisedActor, Task
 
 __all__ = ["Blocked", "find", "standing"]
 
@@ -60,7 +60,7 @@ def find(task: Task, blocked: Blocked) -> tuple[list[Task], Task] | None:
 def _awaiting(task: Task, blocked: Blocked) -> Iterator[Task]:
     """Those that need the outcome of a task."""
     for dependent in task.dependents or ():
-        if dependent.state is TaskState.PENDING_ARGS_AVAIL:
+        if dependent.state is TaskStatus.PENDING_ARGS_AVAIL:
             yield dependent
     for other, needed in blocked.values():
         if task in needed:
@@ -94,7 +94,7 @@ def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
         yield from standing(actor)
 
 
-def standing(actor: Actor) -> list[Task]:
+def standing(actor: SupervisedActor) -> list[Task]:
     """The calls in the queues and lines of an actor."""
     queues = (*(lane.queue for lane in actor.lanes), *actor.lines.values())
     return [task for queue in queues for task in queue]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .devices import Demand
     from .groups import Group
-    from .model import Actor, Environment, Task
+    from .model import Environment, SupervisedActor, Task
     from .outcomes import AttemptRecord, CancelOutcome, Failure
 
 __all__ = [
@@ -170,7 +170,7 @@ class ReportOrphans:
 class ReportActor:
     """The state of this actor has changed."""
 
-    actor: Actor
+    actor: SupervisedActor
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class ReportInfeasible:
 class Holding(NamedTuple):
     """What somebody keeps that no end of a running task will free."""
 
-    holder: Actor | Group | Task  # the last: it waits for others, of which none can run
+    holder: SupervisedActor | Group | Task  # the last: it waits for others, of which none can run
     amounts: Demand  # by their plain names, also those of a bundle
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from .commands import ReportInfeasible, SendAttempts
 from .prefetch import MAX_IN_FLIGHT, STALL_SECONDS
 from .queues import rank
-from .states import WorkerState
+from .states import WorkerStatus
 
 if TYPE_CHECKING:
     from .actors import ActorSupervisor
@@ -45,8 +45,8 @@ __all__ = ["Dispatcher"]
 MAX_BUNDLE = 64  # attempts per SendAttempts
 PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 
-_RETIRING = WorkerState.RETIRING  # members are slow to look up
-_READY = WorkerState.READY
+_RETIRING = WorkerStatus.RETIRING  # members are slow to look up
+_READY = WorkerStatus.READY
 
 
 class Dispatcher:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .groups import Group
-    from .model import Actor, Task
+    from .model import SupervisedActor, Task
     from .outcomes import Answer
 
 __all__ = [
@@ -186,14 +186,14 @@ class GroupRemoved:
 class ActorReleased:
     """No handle to this actor is left, so nobody can call it any more."""
 
-    actor: Actor
+    actor: SupervisedActor
 
 
 @dataclass(frozen=True, slots=True)
 class ActorKilled:
     """Somebody wants this actor to end at once."""
 
-    actor: Actor
+    actor: SupervisedActor
     no_restart: bool  # False: it is as if it had crashed
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Actor, Task, Worker
+    from .model import SupervisedActor, Task, Worker
     from .outcomes import Failure
 
 __all__ = [
@@ -36,14 +36,14 @@ __all__ = [
 class CreationWaits:
     """The creation of this actor waits for arguments, or for a worker."""
 
-    actor: Actor
+    actor: SupervisedActor
 
 
 @dataclass(frozen=True, slots=True)
 class CreationFailed:
     """This actor cannot be made."""
 
-    actor: Actor
+    actor: SupervisedActor
     failure: Failure
 
 
@@ -106,7 +106,7 @@ class StarvationLookDue:
 class PatienceEnded:
     """Calls may have waited too long for this restart of an actor."""
 
-    actor: Actor
+    actor: SupervisedActor
     restart: int  # which one
     since: float  # when it began
 

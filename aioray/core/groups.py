@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
-from .states import GroupState, Record
+from .states import GroupStatus, Tracked
 
 if TYPE_CHECKING:
     from .devices import Demand, Shares
@@ -27,7 +27,7 @@ MARKS = 1_000 * UNIT  # so much
 MARKS_HELD = UNIT // 1_000  # and each of its workers holds so much
 
 
-class Group(Record):
+class Group(Tracked):
     """One placement group, from the request on."""
 
     __slots__ = ("bundles", "classes", "key", "leases", "nodes_wanted", "shares", "state")
@@ -41,7 +41,7 @@ class Group(Record):
         self.key = key
         self.bundles = bundles
         self.nodes_wanted = nodes_wanted
-        self.state = GroupState.PENDING
+        self.state = GroupStatus.PENDING
         self.shares: list[Shares] = []  # while it holds them: the devices of each bundle
         self.classes: list[Any] = []  # `SchedulingClass`: of its reservation, and users
         self.leases = 0  # workers that hold some of it

@@ -12,13 +12,13 @@ from .circles import standing
 from .devices import UNIT
 from .lanes import actor_of
 from .resources import kept_by
-from .states import ActorState, GroupState, TaskState, WorkerState
+from .states import ActorStatus, GroupStatus, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .actors import ActorSupervisor
-    from .model import Actor, Task, Worker
+    from .model import SupervisedActor, Task, Worker
     from .pool import WorkerPool
     from .resources import Resources
     from .scheduler import Scheduler
@@ -38,7 +38,7 @@ def check(core: Scheduler) -> None:
         for seq, task in worker.in_flight.items():
             assert task.seq == seq, task
             assert task.worker is worker, task
-            assert task.state is TaskState.SUBMITTED_TO_WORKER, task
+            assert task.state is TaskStatus.SUBMITTED_TO_WORKER, task
             in_flight[task.number] = task
     check_resources(core.resources, tuple(core.pool.workers.values()))
     queued = {task.number: task for cls in core.backlog.classes.values() for task in cls.queue}
@@ -54,20 +54,20 @@ def check(core: Scheduler) -> None:
     idle = [worker for workers in core.pool.idle.values() for worker in workers]
     assert len(idle) == core.pool.idle_count
     for worker in idle:
-        assert worker.state is WorkerState.READY, worker
+        assert worker.state is WorkerStatus.READY, worker
         assert not worker.in_flight, worker
         assert worker.lease is None, worker
         assert core.pool.workers.get(worker.id) is worker, worker
     starting = sum(core.pool.starting.values())
     assert starting == sum(
-        worker.state in (WorkerState.STARTING, WorkerState.DEAD)
+        worker.state in (WorkerStatus.STARTING, WorkerStatus.DEAD)
         for worker in core.pool.workers.values()
     )
     for task in core.table.unfinished.values():
         state = task.state
-        assert state not in (TaskState.FINISHED, TaskState.FAILED), task
-        assert (task.number in queued) == (state is TaskState.PENDING_NODE_ASSIGNMENT), task
-        assert (task.number in in_flight) == (state is TaskState.SUBMITTED_TO_WORKER), task
+        assert state not in (TaskStatus.FINISHED, TaskStatus.FAILED), task
+        assert (task.number in queued) == (state is TaskStatus.PENDING_NODE_ASSIGNMENT), task
+        assert (task.number in in_flight) == (state is TaskStatus.SUBMITTED_TO_WORKER), task
         if task.actor is None:
             assert task.max_retries < 0 or task.attempt <= task.max_retries, task
     assert set(queued) | set(in_flight) <= set(core.table.unfinished)
@@ -82,13 +82,13 @@ def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:
     """Check that the books are right."""
     held: dict[str, int] = dict.fromkeys(resources.total, 0)
     for group in resources.groups.values():
-        assert group.state is not GroupState.PENDING, group
+        assert group.state is not GroupStatus.PENDING, group
         for name, amount in group.demand:
             held[name] += amount
         users = [w for w in workers if w.lease and w.lease.group is group]
         leases = sum(cls.leases for cls in group.classes) + sum(w.settled for w in users)
         assert group.leases == len(users) == leases, group
-        assert users or group.state is GroupState.CREATED, group
+        assert users or group.state is GroupStatus.CREATED, group
     for worker in workers:
         for name, amount in kept_by(worker):
             held[name] += amount
@@ -138,10 +138,10 @@ def _check_devices(resources: Resources, workers: Sequence[Worker]) -> None:
 def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable) -> None:
     """Check that actors, their workers and their calls know each other."""
     for actor in supervisor.living:
-        assert actor.state is not ActorState.DEAD, actor
+        assert actor.state is not ActorStatus.DEAD, actor
         creation, worker = actor.creation, actor.worker
         unborn = creation.number in table.unfinished
-        assert unborn == (actor.state is not ActorState.ALIVE), actor
+        assert unborn == (actor.state is not ActorStatus.ALIVE), actor
         if worker is not None:
             assert worker.actor is actor, actor
             assert pool.workers.get(worker.id) is worker, actor
@@ -164,9 +164,9 @@ def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable
         assert len(held) == len(actor.held) == len(actor.held.intersection(held)), actor
         for caller, line in actor.lines.items():
             assert line, actor
-            assert line[0].state is not TaskState.PENDING_NODE_ASSIGNMENT, actor
+            assert line[0].state is not TaskStatus.PENDING_NODE_ASSIGNMENT, actor
             assert [task.caller for task in line] == [caller] * len(line), actor
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             assert not any(lane.queue for lane in actor.lanes), actor
             assert not held, actor
 
@@ -174,10 +174,10 @@ def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable
 def queued_calls(table: TaskTable) -> list[Task]:
     """All calls that stand in a queue or a line."""
     calls = [task for actor in _called(table) for task in standing(actor)]
-    return [task for task in calls if task.state is TaskState.PENDING_NODE_ASSIGNMENT]
+    return [task for task in calls if task.state is TaskStatus.PENDING_NODE_ASSIGNMENT]
 
 
-def _called(table: TaskTable) -> set[Actor]:
+def _called(table: TaskTable) -> set[SupervisedActor]:
     """The actors of all unfinished calls."""
     tasks = table.unfinished.values()
     return {actor_of(task) for task in tasks if task.scheduling_class.actor is not None}

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .states import TaskState
+from .states import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .model import Actor, Task
+    from .model import SupervisedActor, Task
 
 __all__ = ["Lanes", "actor_of"]
 
@@ -29,9 +29,9 @@ class Lanes:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.calling: dict[Actor, None] = {}  # those that may be given more calls
+        self.calling: dict[SupervisedActor, None] = {}  # those that may be given more calls
 
-    def take_calling(self) -> Iterable[Actor]:
+    def take_calling(self) -> Iterable[SupervisedActor]:
         """The actors that may be given more calls; from now on it is noted anew."""
         calling, self.calling = self.calling, {}
         return calling
@@ -56,7 +56,7 @@ class Lanes:
         self._line_up(actor, task.caller, (task, *later))
 
     @staticmethod
-    def _line_up(actor: Actor, caller: int, tasks: Iterable[Task]) -> None:
+    def _line_up(actor: SupervisedActor, caller: int, tasks: Iterable[Task]) -> None:
         """Put calls into the line of their caller, in the order in which they were made."""
         line = sorted((*actor.lines.get(caller, ()), *tasks), key=lambda task: task.number)
         actor.lines[caller] = deque(line)
@@ -77,10 +77,10 @@ class Lanes:
         else:
             task.scheduling_class.queue.append(task)
 
-    def _advance(self, actor: Actor, caller: int) -> None:
+    def _advance(self, actor: SupervisedActor, caller: int) -> None:
         """Let those at the head of a line go that are ready."""
         line = actor.lines[caller]
-        while line and line[0].state is TaskState.PENDING_NODE_ASSIGNMENT:
+        while line and line[0].state is TaskStatus.PENDING_NODE_ASSIGNMENT:
             task = line.popleft()
             actor.held.discard(task.number)
             task.scheduling_class.queue.append(task)
@@ -99,7 +99,7 @@ class Lanes:
             line.remove(task)
             if was_first:
                 self._advance(actor, task.caller)
-        elif task.state is TaskState.PENDING_NODE_ASSIGNMENT:
+        elif task.state is TaskStatus.PENDING_NODE_ASSIGNMENT:
             task.scheduling_class.queue.remove(task)
 
     def recovered(self, task: Task) -> None:
@@ -107,13 +107,13 @@ class Lanes:
         self.count(actor_of(task), task.caller, -1)
 
     @staticmethod
-    def count(actor: Actor, caller: int, change: int) -> None:
+    def count(actor: SupervisedActor, caller: int, change: int) -> None:
         """Count the calls of a caller that have an outcome, if somebody wants to know."""
         if actor.counts_calls:
             actor.done[caller] = actor.done.get(caller, 0) + change
 
 
-def actor_of(task: Task) -> Actor:
+def actor_of(task: Task) -> SupervisedActor:
     """Whose method a call is."""
     actor = task.scheduling_class.actor
     assert actor is not None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .devices import UNIT
 from .intensity import RestartIntensity, RestartPolicy
 from .outcomes import CancelOutcome
-from .states import ActorState, CancelState, Record, TaskState, WorkerState
+from .states import ActorStatus, CancelStatus, TaskStatus, Tracked, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from .retries import RetryPolicy
 
 __all__ = [
-    "Actor",
     "Cancellation",
     "Environment",
     "SchedulingClass",
+    "SupervisedActor",
     "Task",
     "Worker",
 ]
@@ -49,10 +49,10 @@ Environment = Hashable
 
 
 @dataclass(slots=True, eq=False)
-class Cancellation(Record):
+class Cancellation(Tracked):
     """What was asked of one task that is to be cancelled, and how far that has gone."""
 
-    state: CancelState = CancelState.REQUESTED
+    state: CancelStatus = CancelStatus.REQUESTED
     request_ids: list[int] = field(default_factory=list)
     recursive: bool = False  # what the task submits from now on is cancelled too
     by_shutdown: bool = False  # nobody asked, but the engine has to end
@@ -65,7 +65,7 @@ class Cancellation(Record):
         return "a cancel"
 
 
-class Task(Record):
+class Task(Tracked):
     """What the user submitted, from submission to the last ref."""
 
     __slots__ = (
@@ -132,7 +132,7 @@ class Task(Record):
         traits: CallTraits | None = None,
         caller: int = 0,
     ) -> None:
-        self.actor: Actor | None = None  # which it makes
+        self.actor: SupervisedActor | None = None  # which it makes
         self.traits: Any = traits  # of a call of an actor
         self.caller = caller  # of such a call: the worker that made it; 0: the driver
         self.label = label  # the shell's: what the task's id is made of
@@ -157,7 +157,7 @@ class Task(Record):
         self.held = held  # the shell's: what must live as long as the arguments
         self.returns: Any = None  # the shell's: where the outcome goes
         self.stream: Any = None  # the shell's: where the items of a generator go
-        self.state = TaskState.PENDING_ARGS_AVAIL
+        self.state = TaskStatus.PENDING_ARGS_AVAIL
         self.lost = False  # finished, and a value that it had is gone
         self.attempt = 0  # number of the current attempt
         self.retries_left = max_retries
@@ -242,7 +242,7 @@ class SchedulingClass:
         group: Group | None = None,
         reserves: Group | None = None,
         creates: bool = False,
-        actor: Actor | None = None,
+        actor: SupervisedActor | None = None,
         limit: int = 0,
     ) -> None:
         self.demand = demand  # as it was asked for
@@ -265,14 +265,14 @@ class SchedulingClass:
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Worker(Record):
+class Worker(Tracked):
     """One worker process, from the order to start it until it is reaped."""
 
     id: int
     environment: Environment
-    actor: Actor | None = None  # which lives in it, or is about to
+    actor: SupervisedActor | None = None  # which lives in it, or is about to
     settled: bool = False  # it holds its resources for as long as the actor lives
-    state: WorkerState = WorkerState.STARTING
+    state: WorkerStatus = WorkerStatus.STARTING
     in_flight: dict[int, Task] = field(default_factory=dict)  # task by seq, in the order sent
     lease: SchedulingClass | None = None  # whose resources it holds while busy
     held: Demand = ()  # which these are
@@ -300,7 +300,7 @@ class Worker(Record):
         return f"<Worker {self.id} {self.state.name} {len(self.in_flight)} in flight>"
 
 
-class Actor(Record):
+class SupervisedActor(Tracked):
     """One actor, from the call that asks for it until the last of its calls has failed."""
 
     __slots__ = (
@@ -374,7 +374,7 @@ class Actor(Record):
         self.intensity = RestartIntensity.of(policy)
         self.patience = policy.patience  # seconds that calls wait for a restart
         self.payload = payload  # the shell's
-        self.state = ActorState.DEPENDENCIES_UNREADY
+        self.state = ActorStatus.DEPENDENCIES_UNREADY
         self.death: ActorDeath | None = None
         self.worker: Worker | None = None  # from the sending of its creation on
         self.loss: Any = None  # death report of the worker that it lost last; opaque here

@@ -19,6 +19,7 @@ __all__ = [
     "ActorDeath",
     "Answer",
     "AttemptRecord",
+    "AttemptTimes",
     "CancelOutcome",
     "Circle",
     "DeathCause",
@@ -26,7 +27,6 @@ __all__ = [
     "Failure",
     "FailureKind",
     "Overdue",
-    "Passage",
 ]
 
 
@@ -94,7 +94,7 @@ class CancelOutcome(Enum):
     FINISHED_FIRST = "finished first"
 
 
-class Passage(NamedTuple):
+class AttemptTimes(NamedTuple):
     """What an attempt had behind it when it began to run."""
 
     created_at: float  # as `Task` has them
@@ -103,7 +103,7 @@ class Passage(NamedTuple):
     seq: int
 
     @classmethod
-    def of(cls, task: Any) -> Passage:
+    def of(cls, task: Any) -> AttemptTimes:
         """That of the current attempt of a `Task`, which is on a worker."""
         return cls(task.created_at, task.ready_at, task.sent_at, task.seq)
 
@@ -118,7 +118,7 @@ class AttemptRecord:
     duration: float | None  # seconds
     kind: FailureKind
     detail: Any  # the worker's payload or the shell's death report, opaque here
-    passage: Passage | None = field(default=None, compare=False)  # not in what tests make up
+    passage: AttemptTimes | None = field(default=None, compare=False)  # not in what tests make up
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .commands import ResolveValues
 from .outcomes import GROUP_IS_REMOVED
-from .states import GroupState, TaskState
+from .states import GroupStatus, TaskStatus
 
 if TYPE_CHECKING:
     from .actors import ActorSupervisor
@@ -65,9 +65,9 @@ class Placement:
             return False
         task = cls.queue.popleft()
         self._backlog.emptied(cls)
-        self._move(group, GroupState.CREATED)
+        self._move(group, GroupStatus.CREATED)
         self._backlog.wake(group)
-        self._move(task, TaskState.FINISHED)
+        self._move(task, TaskStatus.FINISHED)
         del self._table.unfinished[task.number]
         self._turn.out.append(ResolveValues([(task, task.payload)]))
         self._table.finish_dependents(task)
@@ -76,9 +76,9 @@ class Placement:
     def remove(self, event: GroupRemoved, now: float) -> None:
         """End what runs in a group, and fail what waits for it."""
         group = event.group
-        if group.state is GroupState.REMOVED:
+        if group.state is GroupStatus.REMOVED:
             return
-        self._move(group, GroupState.REMOVED)
+        self._move(group, GroupStatus.REMOVED)
         self._backlog.forget(group)
         self._supervisor.group_removed(group)  # before its creation fails, which would be the cause
         for task in tuple(self._table.unfinished.values()):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from .commands import DiscardWorker, KillWorker, StartWorker, StopWorker
 from .facts import StopOverdue, SurplusLookDue
 from .model import STOP_SECONDS, Worker
-from .states import LEAVING, Phase, WorkerState
+from .states import LEAVING, Phase, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .events import WorkerDied
-    from .model import Actor, Environment, SchedulingClass, Task
+    from .model import Environment, SchedulingClass, SupervisedActor, Task
     from .resources import Resources
     from .turn import Timer, Turn
 
@@ -69,7 +69,7 @@ class WorkerPool:
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self.last_id = 0
 
-    def _move(self, worker: Worker, state: WorkerState) -> None:
+    def _move(self, worker: Worker, state: WorkerStatus) -> None:
         self._turn.story.move(worker, state)
 
     def start(self, environment: Environment) -> None:
@@ -127,11 +127,11 @@ class WorkerPool:
         key = task.function.key
         calls = worker.calls[key] = worker.calls.get(key, 0) + 1
         if calls == task.max_calls:
-            self._move(worker, WorkerState.RETIRING)
+            self._move(worker, WorkerStatus.RETIRING)
             staying = sum(
                 1
                 for other in self.workers.values()
-                if other.state in (WorkerState.READY, WorkerState.STARTING)
+                if other.state in (WorkerStatus.READY, WorkerStatus.STARTING)
                 and other.actor is None
                 and self._resources.suits(other, task.scheduling_class)
             )
@@ -143,8 +143,8 @@ class WorkerPool:
         """Take back what `count_call` did: the attempt never ran."""
         if task.max_calls:
             key = task.function.key
-            if worker.state is WorkerState.RETIRING and worker.calls[key] == task.max_calls:
-                self._move(worker, WorkerState.READY)  # this would have been its last
+            if worker.state is WorkerStatus.RETIRING and worker.calls[key] == task.max_calls:
+                self._move(worker, WorkerStatus.READY)  # this would have been its last
             worker.calls[key] -= 1
 
     # ------------------------------------------------------------ idle and leaving
@@ -192,7 +192,7 @@ class WorkerPool:
 
     def stop(self, worker: Worker, now: float) -> None:
         """Ask a worker to end, and kill it if it takes too long."""
-        self._move(worker, WorkerState.STOPPING)
+        self._move(worker, WorkerStatus.STOPPING)
         self._turn.out.append(StopWorker(worker.id))
         actor = worker.actor
         patience = STOP_SECONDS if actor is None else actor.stop_seconds
@@ -206,10 +206,10 @@ class WorkerPool:
 
     def kill(self, worker: Worker) -> None:
         """Kill a worker, unless it is dead or killed already."""
-        if worker.state not in (WorkerState.KILLED, WorkerState.DEAD):
-            if worker.state is WorkerState.STARTING:
+        if worker.state not in (WorkerStatus.KILLED, WorkerStatus.DEAD):
+            if worker.state is WorkerStatus.STARTING:
                 self.starting[worker.environment] -= 1
-            self._move(worker, WorkerState.KILLED)
+            self._move(worker, WorkerStatus.KILLED)
             self.drop_idle(worker)
             self._turn.out.append(KillWorker(worker.id))
 
@@ -219,7 +219,7 @@ class WorkerPool:
         It has answered for an attempt that it does not have, which no worker does; but a shutdown
         gives attempts up that run.
         """
-        if self._turn.life.state is not Phase.OPEN or worker.state is not WorkerState.READY:
+        if self._turn.life.state is not Phase.OPEN or worker.state is not WorkerStatus.READY:
             return False
         self._turn.out.append(DiscardWorker(worker.id))
         return True
@@ -231,11 +231,11 @@ class WorkerPool:
         worker = self.workers.get(event.worker_id)
         if worker is None or worker.state in LEAVING:
             return
-        if worker.state is not WorkerState.STARTING:
+        if worker.state is not WorkerStatus.STARTING:
             # Whether another may be started at once is known when this death is explained.
             environment = worker.environment
             self.starting[environment] = self.starting.get(environment, 0) + 1
-        self._move(worker, WorkerState.DEAD)
+        self._move(worker, WorkerStatus.DEAD)
         self.drop_idle(worker)
 
     def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
@@ -269,14 +269,14 @@ class WorkerPool:
     def take_in(self, worker: Worker, now: float) -> None:
         """Take a worker that has come up among the idle ones."""
         self.starting[worker.environment] -= 1
-        self._move(worker, WorkerState.READY)
+        self._move(worker, WorkerStatus.READY)
         self.make_idle(worker, now)
 
     def remove(self, worker_id: int) -> Worker | None:
         """Forget a worker whose process is reaped, or never was; None: it is not known."""
         worker = self.workers.pop(worker_id, None)
         if worker is not None:
-            if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
+            if worker.state in (WorkerStatus.STARTING, WorkerStatus.DEAD):
                 self.starting[worker.environment] -= 1
             self.drop_idle(worker)
             stop = self._stops.pop(worker_id, None)
@@ -286,7 +286,7 @@ class WorkerPool:
 
     # ------------------------------------------------------------ actors
 
-    def house(self, worker: Worker, actor: Actor) -> None:
+    def house(self, worker: Worker, actor: SupervisedActor) -> None:
         """Give a worker to an actor, for good."""
         actor.worker, worker.actor = worker, actor
         self.housed += 1
@@ -298,7 +298,7 @@ class WorkerPool:
         actor.worker = worker.actor = None
         self.housed -= 1
 
-    def lost_tenant(self, actor: Actor) -> None:
+    def lost_tenant(self, actor: SupervisedActor) -> None:
         """Count one less: the worker of this actor is reaped."""
         actor.worker = None
         self.housed -= 1

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .devices import UNIT, Devices
-from .states import GroupState
+from .states import GroupStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -342,7 +342,7 @@ class Resources:
 
     def dissolve(self, group: Group) -> None:
         """Give the machine back what a removed group has reserved, once nobody uses it."""
-        if group.state is not GroupState.REMOVED or group.leases or group.key not in self.groups:
+        if group.state is not GroupStatus.REMOVED or group.leases or group.key not in self.groups:
             return
         del self.groups[group.key]
         for name in group.supply():

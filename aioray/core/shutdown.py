@@ -12,7 +12,7 @@ from .commands import Stopped
 from .facts import DrainEnded, ShutdownGraceEnded
 from .model import Cancellation
 from .outcomes import CancelOutcome, Failure, FailureKind
-from .states import Phase, WorkerState
+from .states import Phase, WorkerStatus
 
 if TYPE_CHECKING:
     from .actors import ActorSupervisor
@@ -125,7 +125,7 @@ class Shutdown:
                 self._turn.out.append(Stopped())
             return
         for worker in tuple(self._pool.workers.values()):
-            if worker.state is WorkerState.STARTING:
+            if worker.state is WorkerStatus.STARTING:
                 self._pool.kill(worker)
-            elif worker.state in (WorkerState.READY, WorkerState.RETIRING):
+            elif worker.state in (WorkerStatus.READY, WorkerStatus.RETIRING):
                 self._pool.stop_idle(worker, now)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .facts import PauseEnded
 from .intensity import RestartIntensity
 from .outcomes import FailureKind
-from .states import LEAVING, Phase, WorkerState
+from .states import LEAVING, Phase, WorkerStatus
 
 if TYPE_CHECKING:
     from .backlog import Backlog
@@ -121,7 +121,7 @@ class Starts:
     def take_ready(self, event: WorkerReady, now: float) -> None:
         """Take in a worker that has come up."""
         worker = self._pool.workers.get(event.worker_id)
-        if worker is None or worker.state is not WorkerState.STARTING:
+        if worker is None or worker.state is not WorkerStatus.STARTING:
             return
         self._broken.pop(worker.environment, None)
         self._pool.take_in(worker, now)
@@ -132,7 +132,7 @@ class Starts:
         worker = self._pool.remove(event.worker_id)
         if worker is None:
             return
-        if worker.state in (WorkerState.STARTING, WorkerState.DEAD):
+        if worker.state in (WorkerStatus.STARTING, WorkerStatus.DEAD):
             if event.environment_failed:
                 self._environment_failed(worker.environment, event.report, now)
             else:
@@ -159,7 +159,7 @@ class Starts:
                 worker
                 for worker in self._pool.workers.values()
                 if worker.environment == environment
-                and worker.state is not WorkerState.STARTING
+                and worker.state is not WorkerStatus.STARTING
                 and not worker.blocked
                 and worker.actor is None
             ]

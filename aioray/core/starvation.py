@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .commands import Holding, ReportStarved
 from .facts import StarvationLookDue
 from .resources import kept_by
-from .states import GroupState, TaskState, WorkerState
+from .states import GroupStatus, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,18 +106,18 @@ class Starvation:
         """
         workers = self._pool.workers.values()
         holders = [
-            worker for worker in workers if worker.settled and worker.state is WorkerState.READY
+            worker for worker in workers if worker.settled and worker.state is WorkerStatus.READY
         ]
         if any(
-            worker.state is not WorkerState.READY or (worker.in_flight and not worker.blocked)
+            worker.state is not WorkerStatus.READY or (worker.in_flight and not worker.blocked)
             for worker in workers
-        ) or any(task.state is TaskState.BACKOFF for task in self._table.unfinished.values()):
+        ) or any(task.state is TaskStatus.BACKOFF for task in self._table.unfinished.values()):
             return holders
         return holders + [each for each in workers if each.blocked and not each.settled]
 
     def _report(self, cls: SchedulingClass, workers: Sequence[Worker]) -> None:
         groups = [
-            each for each in self._resources.groups.values() if each.state is GroupState.CREATED
+            each for each in self._resources.groups.values() if each.state is GroupStatus.CREATED
         ]
         short = self._resources.short_beside(cls, groups, workers)
         if not short:

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAVING",
     "MACHINES",
-    "ActorState",
-    "CancelState",
-    "GroupState",
+    "ActorStatus",
+    "CancelStatus",
+    "GroupStatus",
     "IllegalMove",
     "Phase",
-    "Record",
     "State",
     "Story",
-    "TaskState",
-    "WorkerState",
+    "TaskStatus",
+    "Tracked",
+    "WorkerStatus",
     "diagram",
 ]
 
@@ -43,7 +43,7 @@ class State(Enum):
     usual: State | None  # the first of them, where the record itself shows that it was there
 
 
-class TaskState(State):
+class TaskStatus(State):
     """Where a task stands. The names are those of Ray's state API, except BACKOFF."""
 
     PENDING_ARGS_AVAIL = "waits in `dependents` of its arguments' tasks until the last is ready"
@@ -54,7 +54,7 @@ class TaskState(State):
     FAILED = "has its failure; held by refs and dependents only"
 
 
-class WorkerState(State):
+class WorkerStatus(State):
     """Where a worker stands."""
 
     STARTING = "its process was ordered; takes no attempts yet"
@@ -65,7 +65,7 @@ class WorkerState(State):
     DEAD = "its process has ended; WorkerExited will say how"
 
 
-class ActorState(State):
+class ActorStatus(State):
     """Where an actor stands. The names are those of Ray's state API."""
 
     DEPENDENCIES_UNREADY = "arguments of its creation are missing"
@@ -75,7 +75,7 @@ class ActorState(State):
     DEAD = "is no more; `death` says why"
 
 
-class GroupState(State):
+class GroupStatus(State):
     """Where a group stands. The names are those of Ray's state API."""
 
     PENDING = "its reservation waits, as a task, in a scheduling class of its own"
@@ -83,7 +83,7 @@ class GroupState(State):
     REMOVED = "takes no tasks any more; holds its resources until its last worker is dead"
 
 
-class CancelState(State):
+class CancelStatus(State):
     """How far the cancelling of a task has gone: the rungs of the ladder."""
 
     REQUESTED = "its worker is asked for what it has not claimed; or it has none, and fails at once"
@@ -102,106 +102,106 @@ class Phase(State):
     STOPPED = "every worker is reaped"
 
 
-LEAVING = (WorkerState.STOPPING, WorkerState.KILLED, WorkerState.DEAD)  # take nothing any more
+LEAVING = (WorkerStatus.STOPPING, WorkerStatus.KILLED, WorkerStatus.DEAD)  # take nothing any more
 
 Moves = dict[State, dict[State, str]]
 
 _TASK: Moves = {
-    TaskState.PENDING_ARGS_AVAIL: {
-        TaskState.PENDING_NODE_ASSIGNMENT: "the last argument is there",
-        TaskState.FAILED: "an argument failed, cancel, shutdown",
+    TaskStatus.PENDING_ARGS_AVAIL: {
+        TaskStatus.PENDING_NODE_ASSIGNMENT: "the last argument is there",
+        TaskStatus.FAILED: "an argument failed, cancel, shutdown",
     },
-    TaskState.PENDING_NODE_ASSIGNMENT: {
-        TaskState.SUBMITTED_TO_WORKER: "a worker is free",
-        TaskState.FAILED: "cancel, shutdown, no worker will come",
-        TaskState.FINISHED: "its placement group has its resources, and needs no worker",
+    TaskStatus.PENDING_NODE_ASSIGNMENT: {
+        TaskStatus.SUBMITTED_TO_WORKER: "a worker is free",
+        TaskStatus.FAILED: "cancel, shutdown, no worker will come",
+        TaskStatus.FINISHED: "its placement group has its resources, and needs no worker",
     },
-    TaskState.BACKOFF: {
-        TaskState.PENDING_NODE_ASSIGNMENT: "the delay is over",
-        TaskState.FAILED: "cancel, shutdown",
+    TaskStatus.BACKOFF: {
+        TaskStatus.PENDING_NODE_ASSIGNMENT: "the delay is over",
+        TaskStatus.FAILED: "cancel, shutdown",
     },
-    TaskState.SUBMITTED_TO_WORKER: {
-        TaskState.FINISHED: "a value",
-        TaskState.FAILED: "an error that is not retried",
-        TaskState.BACKOFF: "the attempt failed and a later one is due",
-        TaskState.PENDING_NODE_ASSIGNMENT: "reclaimed, or retried at once",
-        TaskState.PENDING_ARGS_AVAIL: "an argument was lost",
+    TaskStatus.SUBMITTED_TO_WORKER: {
+        TaskStatus.FINISHED: "a value",
+        TaskStatus.FAILED: "an error that is not retried",
+        TaskStatus.BACKOFF: "the attempt failed and a later one is due",
+        TaskStatus.PENDING_NODE_ASSIGNMENT: "reclaimed, or retried at once",
+        TaskStatus.PENDING_ARGS_AVAIL: "an argument was lost",
     },
-    TaskState.FINISHED: {
-        TaskState.PENDING_ARGS_AVAIL: "its value was lost, and is wanted",
-        TaskState.PENDING_NODE_ASSIGNMENT: "it has made an actor, which has died and is made again",
-        TaskState.BACKOFF: "the same, after a while",
+    TaskStatus.FINISHED: {
+        TaskStatus.PENDING_ARGS_AVAIL: "its value was lost, and is wanted",
+        TaskStatus.PENDING_NODE_ASSIGNMENT: "it made an actor, which has died and is made again",
+        TaskStatus.BACKOFF: "the same, after a while",
     },
-    TaskState.FAILED: {},
+    TaskStatus.FAILED: {},
 }
 
 _WORKER: Moves = {
-    WorkerState.STARTING: {
-        WorkerState.READY: "WorkerReady",
-        WorkerState.KILLED: "nobody needs it any more",
-        WorkerState.DEAD: "WorkerDied",
+    WorkerStatus.STARTING: {
+        WorkerStatus.READY: "WorkerReady",
+        WorkerStatus.KILLED: "nobody needs it any more",
+        WorkerStatus.DEAD: "WorkerDied",
     },
-    WorkerState.READY: {
-        WorkerState.RETIRING: "max_calls is reached",
-        WorkerState.STOPPING: "idle too long, its actor is over, shutdown",
-        WorkerState.KILLED: "cancel, kill(), group removed, shutdown",
-        WorkerState.DEAD: "WorkerDied",
+    WorkerStatus.READY: {
+        WorkerStatus.RETIRING: "max_calls is reached",
+        WorkerStatus.STOPPING: "idle too long, its actor is over, shutdown",
+        WorkerStatus.KILLED: "cancel, kill(), group removed, shutdown",
+        WorkerStatus.DEAD: "WorkerDied",
     },
-    WorkerState.RETIRING: {
-        WorkerState.READY: "its last attempt was taken back",
-        WorkerState.STOPPING: "its last attempts have ended",
-        WorkerState.KILLED: "cancel, group removed, shutdown",
-        WorkerState.DEAD: "WorkerDied",
+    WorkerStatus.RETIRING: {
+        WorkerStatus.READY: "its last attempt was taken back",
+        WorkerStatus.STOPPING: "its last attempts have ended",
+        WorkerStatus.KILLED: "cancel, group removed, shutdown",
+        WorkerStatus.DEAD: "WorkerDied",
     },
-    WorkerState.STOPPING: {WorkerState.KILLED: "it takes too long"},
-    WorkerState.KILLED: {},
-    WorkerState.DEAD: {},
+    WorkerStatus.STOPPING: {WorkerStatus.KILLED: "it takes too long"},
+    WorkerStatus.KILLED: {},
+    WorkerStatus.DEAD: {},
 }
 
 _ACTOR: Moves = {
-    ActorState.DEPENDENCIES_UNREADY: {
-        ActorState.PENDING_CREATION: "the last argument is there",
-        ActorState.DEAD: "an argument failed, kill(), no handle is left, shutdown",
+    ActorStatus.DEPENDENCIES_UNREADY: {
+        ActorStatus.PENDING_CREATION: "the last argument is there",
+        ActorStatus.DEAD: "an argument failed, kill(), no handle is left, shutdown",
     },
-    ActorState.PENDING_CREATION: {
-        ActorState.ALIVE: "its constructor has returned",
-        ActorState.DEPENDENCIES_UNREADY: "an argument was lost",
-        ActorState.RESTARTING: "its worker died in the constructor",
-        ActorState.DEAD: "its constructor failed, kill(), no handle is left, shutdown",
+    ActorStatus.PENDING_CREATION: {
+        ActorStatus.ALIVE: "its constructor has returned",
+        ActorStatus.DEPENDENCIES_UNREADY: "an argument was lost",
+        ActorStatus.RESTARTING: "its worker died in the constructor",
+        ActorStatus.DEAD: "its constructor failed, kill(), no handle is left, shutdown",
     },
-    ActorState.ALIVE: {
-        ActorState.RESTARTING: "its worker died",
-        ActorState.DEAD: "its worker died for good, exit_actor(), kill(), no handle, shutdown",
+    ActorStatus.ALIVE: {
+        ActorStatus.RESTARTING: "its worker died",
+        ActorStatus.DEAD: "its worker died for good, exit_actor(), kill(), no handle, shutdown",
     },
-    ActorState.RESTARTING: {
-        ActorState.ALIVE: "its constructor has returned",
-        ActorState.RESTARTING: "its worker died again",
-        ActorState.DEAD: "no restart is left, kill(), no handle is left, shutdown",
+    ActorStatus.RESTARTING: {
+        ActorStatus.ALIVE: "its constructor has returned",
+        ActorStatus.RESTARTING: "its worker died again",
+        ActorStatus.DEAD: "no restart is left, kill(), no handle is left, shutdown",
     },
-    ActorState.DEAD: {},
+    ActorStatus.DEAD: {},
 }
 
 _GROUP: Moves = {
-    GroupState.PENDING: {
-        GroupState.CREATED: "there is room for all its bundles",
-        GroupState.REMOVED: "GroupRemoved",
+    GroupStatus.PENDING: {
+        GroupStatus.CREATED: "there is room for all its bundles",
+        GroupStatus.REMOVED: "GroupRemoved",
     },
-    GroupState.CREATED: {GroupState.REMOVED: "GroupRemoved"},
-    GroupState.REMOVED: {},
+    GroupStatus.CREATED: {GroupStatus.REMOVED: "GroupRemoved"},
+    GroupStatus.REMOVED: {},
 }
 
 _CANCEL: Moves = {
-    CancelState.REQUESTED: {
-        CancelState.INTERRUPTED: "it is running",
-        CancelState.KILLED: "it is running, and force was asked for",
-        CancelState.ENDED: "it had not begun, or was done first",
+    CancelStatus.REQUESTED: {
+        CancelStatus.INTERRUPTED: "it is running",
+        CancelStatus.KILLED: "it is running, and force was asked for",
+        CancelStatus.ENDED: "it had not begun, or was done first",
     },
-    CancelState.INTERRUPTED: {
-        CancelState.KILLED: "the grace period is over",
-        CancelState.ENDED: "it has answered, or its worker died",
+    CancelStatus.INTERRUPTED: {
+        CancelStatus.KILLED: "the grace period is over",
+        CancelStatus.ENDED: "it has answered, or its worker died",
     },
-    CancelState.KILLED: {CancelState.ENDED: "its worker is reaped, or had its value before"},
-    CancelState.ENDED: {},
+    CancelStatus.KILLED: {CancelStatus.ENDED: "its worker is reaped, or had its value before"},
+    CancelStatus.ENDED: {},
 }
 
 _PHASE: Moves = {
@@ -235,7 +235,7 @@ for _moves in MACHINES.values():
     for _state, _next in _moves.items():
         _state.successors = tuple(_next)
         _state.usual = next(iter(_next), None) if _moves is _TASK else None
-TaskState.BACKOFF.usual = TaskState.FINISHED.usual = None  # its times do not show these
+TaskStatus.BACKOFF.usual = TaskStatus.FINISHED.usual = None  # its times do not show these
 del _moves, _state, _next
 
 
@@ -243,7 +243,7 @@ class IllegalMove(RuntimeError):  # noqa: N818  # it names a bug, and nobody is 
     """A record was to make a move that its table does not know: a bug in aioray."""
 
 
-class Record:
+class Tracked:
     """What has a state."""
 
     __slots__ = ()
@@ -271,7 +271,7 @@ class Story:
         self.events: deque[tuple[float, str, int | None]] = deque(maxlen=64)  # type, worker id
         self.moves: deque[tuple[float, str, State, State]] = deque(maxlen=64)
 
-    def move(self, record: Record, state: State) -> None:
+    def move(self, record: Tracked, state: State) -> None:
         """Let a record enter a state. Raises IllegalMove, and changes nothing, for a bug."""
         before = record.state
         if state is not before.usual:

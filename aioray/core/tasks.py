@@ -26,7 +26,7 @@ from .outcomes import (
     Failure,
     FailureKind,
 )
-from .states import CancelState, Phase, TaskState
+from .states import CancelStatus, Phase, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskTable"]
 
-_PENDING = TaskState.PENDING_NODE_ASSIGNMENT  # members are slow to look up
-_FINISHED = TaskState.FINISHED
+_PENDING = TaskStatus.PENDING_NODE_ASSIGNMENT  # members are slow to look up
+_FINISHED = TaskStatus.FINISHED
 _OPEN = Phase.OPEN
 _TOO_LATE = CancelOutcome.FINISHED_FIRST
 
@@ -90,7 +90,7 @@ class TaskTable:
                 # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
                 dependencies, task.dependencies = task.dependencies, ()
                 self._await_dependencies(task, dependencies)
-                if call and task.state is TaskState.PENDING_ARGS_AVAIL:
+                if call and task.state is TaskStatus.PENDING_ARGS_AVAIL:
                     self._lanes.waits(task)
             else:
                 self.enqueue(task)
@@ -119,10 +119,10 @@ class TaskTable:
             if dependency.lost:
                 self._recover(dependency)
             state = dependency.state
-            if state is TaskState.FAILED:
+            if state is TaskStatus.FAILED:
                 self.fail(task, Failure(FailureKind.DEPENDENCY, upstream=dependency))
                 return
-            if state is not TaskState.FINISHED:
+            if state is not TaskStatus.FINISHED:
                 if dependency.dependents is None:
                     dependency.dependents = []
                 dependency.dependents.append(task)
@@ -162,14 +162,14 @@ class TaskTable:
         if task.dependents is not None:
             self.finish_dependents(task)
         if task.cancellation is not None:
-            self._move(task.cancellation, CancelState.ENDED)
+            self._move(task.cancellation, CancelStatus.ENDED)
             self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
 
     def finish_dependents(self, task: Task) -> None:
         """Queue what has waited for nothing but this task."""
         dependents, task.dependents = task.dependents, None
         for dependent in dependents or ():
-            if dependent.state is TaskState.PENDING_ARGS_AVAIL:
+            if dependent.state is TaskStatus.PENDING_ARGS_AVAIL:
                 dependent.unready_dependencies -= 1
                 if not dependent.unready_dependencies:
                     self.enqueue(dependent)
@@ -198,7 +198,7 @@ class TaskTable:
             upstream = work.pop()
             dependents, upstream.dependents = upstream.dependents, None
             for dependent in dependents or ():
-                if dependent.state is TaskState.PENDING_ARGS_AVAIL:
+                if dependent.state is TaskStatus.PENDING_ARGS_AVAIL:
                     self._fail_one(dependent, Failure(FailureKind.DEPENDENCY, upstream=upstream))
                     work.append(dependent)
 
@@ -212,13 +212,13 @@ class TaskTable:
             if task.cancellation is None:
                 task.cancellation = Cancellation()
             task.cancellation.outcome = outcome
-        if task.cancellation is not None and task.cancellation.state is not CancelState.ENDED:
-            self._move(task.cancellation, CancelState.ENDED)
+        if task.cancellation is not None and task.cancellation.state is not CancelStatus.ENDED:
+            self._move(task.cancellation, CancelStatus.ENDED)
         if cls.actor is not None:
             self._lanes.drop(task)
         elif task.state is _PENDING:
             self._backlog.remove(task)
-        self._move(task, TaskState.FAILED)
+        self._move(task, TaskStatus.FAILED)
         del self.unfinished[task.number]
         if task.parent is not None:
             self._leave(task.parent, task)
@@ -273,7 +273,7 @@ class TaskTable:
 
     def lose(self, event: ResultLost, _now: float) -> None:
         """Note that a value is gone; nothing is done before somebody wants it."""
-        if event.task.state is TaskState.FINISHED:
+        if event.task.state is TaskStatus.FINISHED:
             event.task.lost = True
 
     def want(self, event: ResultWanted, _now: float) -> None:
@@ -289,7 +289,7 @@ class TaskTable:
             self._lanes.recovered(task)
         if task.parent is not None:
             self.join(task.parent, task)
-        self._move(task, TaskState.PENDING_ARGS_AVAIL)
+        self._move(task, TaskStatus.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
         if self._turn.life.state is not _OPEN:
             self.fail(task, Failure(FailureKind.SHUTDOWN, attempts=attempts))
@@ -311,13 +311,13 @@ class TaskTable:
         if task.cancellation is not None:
             self.fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return
-        self._move(task, TaskState.PENDING_ARGS_AVAIL)
+        self._move(task, TaskStatus.PENDING_ARGS_AVAIL)
         self._turn.out.append(Revive(task))
 
     def revive(self, event: Revived, now: float) -> None:
         """Go on with a task whose arguments were looked for."""
         task = event.task
-        if task.state is not TaskState.PENDING_ARGS_AVAIL:
+        if task.state is not TaskStatus.PENDING_ARGS_AVAIL:
             return  # cancelled, or given up by the shutdown
         if event.forbidden is not None:
             attempts = tuple(task.failures or ())

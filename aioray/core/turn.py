@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, NamedTuple
 
-from .states import Phase, Record, Story
+from .states import Phase, Story, Tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ class Timers:
         return (timer for timer in sorted(self._heap) if timer.number not in self._cancelled)
 
 
-class Life(Record):
+class Life(Tracked):
     """How far the end of the engine has come."""
 
     __slots__ = ("state",)

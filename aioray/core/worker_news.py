@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .commands import ResolveValues
 from .outcomes import CancelOutcome, Ended
-from .states import WorkerState
+from .states import WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +164,7 @@ class WorkerNews:
         self._put_back(worker, event.seqs)
         in_flight = worker.in_flight
         newest = worker.reclaims.popleft() if worker.reclaims else self._attempts.last_seq
-        if worker.state not in (WorkerState.KILLED, WorkerState.DEAD) and any(
+        if worker.state not in (WorkerStatus.KILLED, WorkerStatus.DEAD) and any(
             task.cancellation is not None for task in in_flight.values()
         ):
             self._cancels.escalate(worker, newest, now)
@@ -196,7 +196,7 @@ class WorkerNews:
         worker = self._pool.remove(event.worker_id)
         if worker is None:
             return
-        expected = worker.state in (WorkerState.STOPPING, WorkerState.KILLED)
+        expected = worker.state in (WorkerStatus.STOPPING, WorkerStatus.KILLED)
         self._prefetch.stalled.pop(worker, None)
         self._resources.release(worker)
         harmed = tuple(worker.in_flight.values())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.call_sites import recorder
 from ..core.events import GroupRemoved
-from ..core.states import GroupState
+from ..core.states import GroupStatus
 from ..shared import ids
 from ..state.folders import new_name
 from .key_values import KeyValues
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from ..core.scheduler import Scheduler
     from ..options.task import InitOptions
     from .mailbox import Mailbox
-    from .objects.objects import Objects
-    from .processes.pool import Crew
+    from .objects.objects import ObjectTable
+    from .processes.pool import WorkerProcesses
     from .telemetry.recorder import Recorder
     from .telemetry.reports import WorkerName
     from .waiting import PendingCancel
@@ -76,7 +76,7 @@ class DriverClient:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.unix_offset = time.time() - time.monotonic()  # makes Unix seconds of monotonic ones
         self.after_fork_in_child = after_fork_in_child
-        self.crew: Crew | None = None  # as soon as the engine is started
+        self.processes: WorkerProcesses | None = None  # as soon as the engine is started
         self.recorder: Recorder | None = None  # then too, if there is a history
         self._mailbox = mailbox
         self._post = mailbox.post
@@ -105,7 +105,7 @@ class DriverClient:
         if site is not None:
             watch(self, self.submission, self.submission.sites, site)
 
-    def begin(self, loop: asyncio.AbstractEventLoop, job: bytes, objects: Objects) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, job: bytes, objects: ObjectTable) -> None:
         """Take what comes: the engine is being started, on this loop."""
         self.loop = loop
         self.job = self.groups.job = job
@@ -125,18 +125,18 @@ class DriverClient:
 
     def silence(self) -> None:
         """Print no more of what workers print, for the rest of the session."""
-        if self.crew is not None:
-            self.crew.silence()
+        if self.processes is not None:
+            self.processes.silence()
 
     def flush_output(self) -> None:
         """Return when all is printed that workers have printed until now, or it takes too long."""
         done = threading.Event()
 
         def flush() -> None:
-            if self.crew is None or self._mailbox.ended:
+            if self.processes is None or self._mailbox.ended:
                 done.set()
             else:
-                self.crew.flush_output(done.set)
+                self.processes.flush_output(done.set)
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._mailbox.on_thread(flush)
@@ -189,7 +189,7 @@ class DriverClient:
 
     def name_of(self, worker_id: int) -> WorkerName | None:
         """Return what a worker of the scheduler is called outside, if it is still known."""
-        return None if self.crew is None else self.crew.names.get(worker_id)
+        return None if self.processes is None else self.processes.names.get(worker_id)
 
     # ------------------------------------------------------------ placement groups
 
@@ -232,7 +232,7 @@ class DriverClient:
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
         """Return the ref that is ready when the group is placed, and fails if that was removed."""
         group = self.groups.find(identifier)
-        if group.state is GroupState.REMOVED:  # its ref may have got the value before
+        if group.state is GroupStatus.REMOVED:  # its ref may have got the value before
             return self._reserve(group.classes[0], "placement_group", b"")
         return self.groups.ready(identifier)
 

@@ -1,9 +1,9 @@
 """The life of an engine, an event loop's supervisor of workers: how it begins, and how it ends.
 
-Room: engine. `Engine` puts the parts together and is handed to none of them. Those who call have
-its `client`; what has happened reaches the core through the `mailbox`, which carries out what the
-core orders: by the crew of workers (`processes.pool`), or by `resolve`, which gives refs their
-values. All state changes on the loop's thread, without locks.
+Room: engine. `LocalEngine` puts the parts together and is handed to none of them. Those who call
+have its `client`; what has happened reaches the core through the `mailbox`, which carries out what
+the core orders: by worker processes (`processes.pool`), or by `resolve`, which gives refs
+their values. All state changes on the loop's thread, without locks.
 
 The engine takes no signals and installs no handlers; its only threads are one that keeps the
 history and answers for it, one that prints, and one that works with the disk once shared memory is
@@ -31,10 +31,10 @@ from ..shared.startup_hook import run_startup_hook
 from ..state.folders import SessionFolder, root_folder
 from .client import DriverClient
 from .mailbox import Mailbox
-from .objects.objects import Objects
+from .objects.objects import ObjectTable
 from .objects.spill import SpillFolder
 from .processes.descriptors import DescriptorsClosedError, leak
-from .processes.pool import Crew
+from .processes.pool import WorkerProcesses
 from .requests.dispatcher import Requests
 from .resolve import Resolver
 from .telemetry.recording import begin_recording
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ..core.model import Task
-    from .processes.boot import Boot
+    from .processes.boot import TemplateLauncher
 
-__all__ = ["Engine", "open_engines"]
+__all__ = ["LocalEngine", "open_engines"]
 
-_open: dict[DriverClient, Engine] = {}  # by the client that is in the registry
+_open: dict[DriverClient, LocalEngine] = {}  # by the client that is in the registry
 
 
-def open_engines() -> list[Engine]:
+def open_engines() -> list[LocalEngine]:
     """Return the engines of this process that were started and have not ended."""
     return list(_open.values())
 
 
-class Engine:
+class LocalEngine:
     """Runs remote functions in worker processes, on the event loop that it is started on.
 
         async with aioray.Engine(num_cpus=4) as engine:
@@ -71,7 +71,7 @@ class Engine:
     """
 
     # What a test replaces to run without processes and in virtual time.
-    crew_class: Callable[..., Crew] = Crew
+    processes_class: Callable[..., WorkerProcesses] = WorkerProcesses
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, address: str | InitOptions | None = None, **settings: Any) -> None:
@@ -101,9 +101,9 @@ class Engine:
         )
         self.session = client.session
         self._folder = client.questions.folder
-        self._crew: Crew | None = None
+        self._processes: WorkerProcesses | None = None
         self._requests: Requests | None = None
-        self._objects: Objects | None = None
+        self._objects: ObjectTable | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._resolver: Resolver | None = None
@@ -111,7 +111,7 @@ class Engine:
 
     # ------------------------------------------------------------ life
 
-    def start(self, boot: Boot | None = None, *, owns_thread: bool = False) -> None:
+    def start(self, boot: TemplateLauncher | None = None, *, owns_thread: bool = False) -> None:
         """Begin on the running loop; workers come up in the background.
 
         boot: a template process that was started before, to save time; the engine takes it over.
@@ -131,7 +131,7 @@ class Engine:
             self._close()
             raise
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, boot: Boot | None) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, boot: TemplateLauncher | None) -> None:
         """Open what the engine needs, and put its parts together."""
         client, feed, post = self.client, self._mailbox.feed, self._mailbox.post
         job = ids.job_id(registry.free_job_number())
@@ -164,7 +164,7 @@ class Engine:
         if self.settings.tracing_startup_hook:
             run_startup_hook(self.settings.tracing_startup_hook)
             identity["tracing_startup_hook"] = self.settings.tracing_startup_hook
-        objects = self._objects = Objects(loop, self.settings, folder, client, feed, post)
+        objects = self._objects = ObjectTable(loop, self.settings, folder, client, feed, post)
         client.begin(loop, job, objects)
         if registry.traces or self.settings.tracing_startup_hook:
             client.trace()
@@ -179,19 +179,19 @@ class Engine:
             self._core.submitter,
             self._core.expects,
         )
-        self._crew = client.crew = self.crew_class(
+        self._processes = client.processes = self.processes_class(
             loop, feed, self.settings, identity, objects, requests, boot
         )
         self._resolver = Resolver(client, feed, objects, requests, self.settings.capacity)
         self._mailbox.orders = {
             **self._resolver.orders,
-            **self._crew.orders,
+            **self._processes.orders,
             ReportCancel: client.cancels.report,
             Stopped: self._do_stopped,
         }
         if self.settings.history:
             begin_recording(
-                client, self._mailbox, self._core, self.settings, self._crew, objects, requests
+                client, self._mailbox, self._core, self.settings, self._processes, objects, requests
             )
         self.client.submission.on_function_gone = self._function_gone
         self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
@@ -218,7 +218,7 @@ class Engine:
 
     def pids(self) -> list[int]:
         """Return the process ids of the template and of the workers, for monitoring."""
-        return [] if self._crew is None else self._crew.pids()
+        return [] if self._processes is None else self._processes.pids()
 
     def activate(self) -> contextlib.AbstractContextManager[None]:
         """Let this engine serve the calls inside the `with` block."""
@@ -260,8 +260,8 @@ class Engine:
         """Become closed, and let the parent's things alone: this is a copy in a forked process."""
         self._mailbox.ended = self._mailbox.forgotten = True
         _open.pop(self.client, None)
-        if isinstance(self._crew, Crew):
-            self._crew.disown()
+        if isinstance(self._processes, WorkerProcesses):
+            self._processes.disown()
         self.client.recorder = None
         self._folder.disown()
         if self._objects is not None:
@@ -280,8 +280,8 @@ class Engine:
         self._mailbox.feed(ShutdownRequested(drain))
         try:
             await asyncio.shield(self._stopped)
-            if self._crew is not None:
-                await self._crew.leave()
+            if self._processes is not None:
+                await self._processes.leave()
         except asyncio.CancelledError:
             self._mailbox.feed(ShutdownRequested(0.0))
             raise
@@ -314,8 +314,8 @@ class Engine:
         self._mailbox.end()
         registry.close(self.client)
         _open.pop(self.client, None)
-        if self._crew is not None:
-            self._crew.close()
+        if self._processes is not None:
+            self._processes.close()
         if self._requests is not None:
             self._requests.close()
         if self.client.recorder is not None:
@@ -353,8 +353,8 @@ class Engine:
 
     def _unload(self, key: int) -> None:
         """Have workers forget a function, on the engine's thread."""
-        if self._crew is not None:
-            self._crew.unload(key)
+        if self._processes is not None:
+            self._processes.unload(key)
 
     def _do_stopped(self, _command: Stopped) -> None:
         """Let `shutdown` go on: no worker is left."""

@@ -31,11 +31,11 @@ from ..core.events import ResultLost, ResultWanted
 from ..core.outcomes import (
     ActorDeath,
     AttemptRecord,
+    AttemptTimes,
     Circle,
     Failure,
     FailureKind,
     Overdue,
-    Passage,
 )
 from ..exceptions import RaySystemError
 from ..shared.printable import printable
@@ -43,7 +43,7 @@ from ..shared.serialization import dump, load
 from .objects.entries import no_value
 from .objects.lineage import entries_of
 from .objects.stored import Stored
-from .tasks.actors import WISHED, Known
+from .tasks.actors import WISHED, ActorRecord
 from .telemetry.errors import exception_builder
 from .telemetry.questions import in_whole_units
 from .telemetry.reports import describe
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ..core.events import Event
     from ..core.model import Task
     from .client import DriverClient
-    from .objects.objects import Objects
+    from .objects.objects import ObjectTable
     from .objects.streams import Stream
     from .requests.dispatcher import Requests
 
@@ -73,7 +73,7 @@ class Resolver:
         self,
         client: DriverClient,
         feed: Callable[[Event], None],
-        objects: Objects,
+        objects: ObjectTable,
         requests: Requests,
         capacity: Sequence[tuple[str, int]],
     ) -> None:
@@ -119,7 +119,7 @@ class Resolver:
             watcher.finished(good)
         for task, payload in results:
             if task.actor is not None:
-                known: Known = task.actor.payload
+                known: ActorRecord = task.actor.payload
                 known.repr_name = _text(payload)
                 continue  # it lives, and nobody waits for a value of that
             if type(payload) is bytes and type(task.returns) is ObjectEntry:
@@ -317,6 +317,6 @@ def _too_short(task: Task) -> Failure:
     """Say how a generator failed that yielded less than before; for the core it has not."""
     kind = FailureKind.APPLICATION
     record = AttemptRecord(
-        task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, Passage.of(task)
+        task.attempt, task.sent_to, task.started_at, task.seconds, kind, None, AttemptTimes.of(task)
     )
     return Failure(kind, attempts=(record,))

@@ -18,12 +18,12 @@ from aioray.options.runtime_env import RuntimeEnv
 __all__ = [
     "ActorCallOptions",
     "ActorClassOptions",
-    "ActorOptions",
+    "ActorKeywords",
     "CallOptions",
     "CommonOptions",
     "FunctionOptions",
     "InitSettings",
-    "MethodOptions",
+    "MethodKeywords",
 ]
 
 RetryExceptions = bool | Sequence[type[Exception]] | Callable[[Any], bool] | None
@@ -68,7 +68,7 @@ class FunctionOptions(CallOptions, total=False):
     _num_objects_per_yield: int
 
 
-class ActorOptions(CommonOptions, total=False):
+class ActorKeywords(CommonOptions, total=False):
     """What `.options()` of an actor class takes."""
 
     max_restarts: int | None
@@ -86,13 +86,13 @@ class ActorOptions(CommonOptions, total=False):
     _actor_generator_backpressure_num_objects: int | None
 
 
-class ActorClassOptions(ActorOptions, total=False):
+class ActorClassOptions(ActorKeywords, total=False):
     """What `@remote` of a class takes."""
 
     concurrency_groups: dict[str, int] | None
 
 
-class MethodOptions(TypedDict, total=False):
+class MethodKeywords(TypedDict, total=False):
     """What `@method` takes, but num_returns."""
 
     concurrency_group: str | None
@@ -105,7 +105,7 @@ class MethodOptions(TypedDict, total=False):
     _num_objects_per_yield: int | None
 
 
-class ActorCallOptions(MethodOptions, total=False):
+class ActorCallOptions(MethodKeywords, total=False):
     """What `.options()` of an actor's method takes, but num_returns."""
 
     name: str | None

@@ -103,7 +103,7 @@ class Info(NamedTuple):
     what: str  # the name of a method of the driver's client, without arguments
 
 
-class KeyValues(NamedTuple):
+class UseKeyValues(NamedTuple):
     """Ask, or change, the session's key-value store. Reply: what its `__call__` returns."""
 
     verb: str  # and so on, see `aioray.client.protocol.Client.key_values`
@@ -284,7 +284,7 @@ ASKS: tuple[type[Ask], ...] = (
     Cancel,
     CheckPlacement,
     Info,
-    KeyValues,
+    UseKeyValues,
     Allocate,
     Pin,
     Lose,

@@ -7,9 +7,10 @@ A worker has these descriptors (`WorkerFds`):
 - *bundles*, a SOCK_SEQPACKET socket, driver to worker: what attempts consist of. One message of
   `packets` is one bundle, (codes, attempts); of one large attempt the long byte strings lie in the
   message's memory file, and an (offset, size) pair stands where each was. A value that is kept in
-  the store is not sent: its `Place` is. A message can also be a reply to something that the worker
-  has asked, (request, body); or name functions that are not needed any more, a tuple of one list,
-  of their keys; or tell an actor that a call of it is cancelled, a tuple of one number, the seq.
+  the store is not sent: its `Location` is. A message can also be a reply to something that the
+  worker has asked, (request, body); or name functions that are not needed any more, a tuple of one
+  list, of their keys; or tell an actor that a call of it is cancelled, a tuple of one number, the
+  seq.
 - *arena*, the memory file of large values, see `aioray.shared.arena`. A worker writes only where it
   was granted room.
 - *claims*, a pipe, driver to worker: one 8-byte number per attempt. A worker may run an attempt
@@ -85,10 +86,10 @@ __all__ = [
     "STACK_END",
     "STACK_SIGNAL",
     "STREAMING",
+    "ActorCallInfo",
     "Attempt",
     "Creation",
-    "Place",
-    "Role",
+    "Location",
     "Status",
     "TaskSpec",
     "WorkerFds",
@@ -117,7 +118,7 @@ PAIR = struct.Struct("<QQ")
 
 IN_MEMORY = 0
 IN_FILE = 1
-Place = tuple[int, int | str, int]
+Location = tuple[int, int | str, int]
 """Where a value lies that is not sent: (IN_MEMORY, offset, size) or (IN_FILE, path, size)."""
 
 PLACE = struct.Struct("<B3xIQQ")  # PLACE_MARK, kind, offset or name of the file, size
@@ -202,7 +203,7 @@ class Attempt(NamedTuple):
     arguments: Any  # the values of top-level refs, each as bytes or as a Place
 
 
-class Role(NamedTuple):
+class ActorCallInfo(NamedTuple):
     """What an attempt is to an actor, as it travels in `Attempt.role`."""
 
     method: str  # CREATION: make the actor
@@ -221,7 +222,7 @@ class Creation(NamedTuple):
     lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
     saves_every: int  # calls after which its state is saved; 0: it has no such hooks
     restores: bool  # the last of the attempt's arguments is its saved state
-    meta: bytes  # what handles are made of, see client.ActorCode
+    meta: bytes  # what handles are made of, see `client.actor_meta`
 
 
 CREATION = "__init__"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..shared.wire import Attempt
-    from .actor.instance import State
+    from .actor.instance import SavedState
     from .channel import Channel
-    from .objects import Objects, Use
+    from .objects import AttemptHandles, LocalObjects
 
 __all__ = ["Answers", "hidden_files"]
 
@@ -31,7 +31,7 @@ __all__ = ["Answers", "hidden_files"]
 class Answers:
     """Puts the answers of one worker into its pipe."""
 
-    def __init__(self, channel: Channel, objects: Objects, actor: Callable[[], Any]) -> None:
+    def __init__(self, channel: Channel, objects: LocalObjects, actor: Callable[[], Any]) -> None:
         """actor: the instance that this process is, or None."""
         self.write = channel.write  # puts them into the pipe
         self._objects = objects
@@ -45,9 +45,9 @@ class Answers:
         payload: bytes,
         started: float,
         duration: float,
-        use: Use,
+        use: AttemptHandles,
         delay: float = 0.0,
-        state: State | None = None,
+        state: SavedState | None = None,
     ) -> None:
         """Put an answer into the pipe, where it is safe; the doorbell comes later.
 
@@ -67,10 +67,10 @@ class Answers:
         error: BaseException,
         status: int,
         started: float,
-        use: Use,
+        use: AttemptHandles,
         duration: float = 0.0,
         delay: float = 0.0,
-        state: State | None = None,
+        state: SavedState | None = None,
     ) -> None:
         """Write how the attempt failed, and let nothing of it live on. state: see `answer`."""
         from ..shared.failures import capture, release

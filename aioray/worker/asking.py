@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..shared.asks import Ask
     from ..shared.wire import Attempt
     from .channel import Channel
-    from .objects import Objects
+    from .objects import LocalObjects
 
 __all__ = ["Asking", "Context"]
 
@@ -59,7 +59,7 @@ class Context:
 class Asking:
     """The client of one worker, as far as it does not matter what it asks for."""
 
-    def __init__(self, channel: Channel, objects: Objects) -> None:
+    def __init__(self, channel: Channel, objects: LocalObjects) -> None:
         self.channel = channel
         self.job = place.job
         self.node_id = place.node_id

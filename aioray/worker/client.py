@@ -386,7 +386,7 @@ class Connection(Asking):
         self, verb: str, namespace: bytes, key: bytes, value: bytes = b"", decides: bool = False
     ) -> Any:
         """Ask, or change, the session's key-value store, see `engine.key_values`."""
-        ask = asks.KeyValues(verb, namespace, key, value, decides)
+        ask = asks.UseKeyValues(verb, namespace, key, value, decides)
         return self.channel.ask(self._asking().seq, ask)
 
     def cluster_resources(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import output
 
 if TYPE_CHECKING:
-    from .loop import Server
+    from .loop import WorkerLoop
 
 __all__ = ["end", "note_own_modules"]
 
@@ -42,7 +42,7 @@ def note_own_modules() -> None:
     _own = frozenset(sys.modules)
 
 
-def end(server: Server, reason: SystemExit) -> NoReturn:
+def end(server: WorkerLoop, reason: SystemExit) -> NoReturn:
     """Leave the process for `reason`. Raises it where the interpreter is to do the rest."""
     modules = _users_modules()
     if modules is None:

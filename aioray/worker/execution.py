@@ -11,7 +11,7 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..shared.serialization import ArgumentSlot, load
-from ..shared.wire import Role, Status
+from ..shared.wire import ActorCallInfo, Status
 from . import output
 from .objects import ArgumentLost
 from .results import Results, pack_returns
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..shared.wire import Attempt
-    from .actor.instance import State
+    from .actor.instance import SavedState
     from .answers import Answers
-    from .loop import Server
-    from .objects import Use
+    from .loop import WorkerLoop
+    from .objects import AttemptHandles
 
 __all__ = ["SHORT_SECONDS", "Execution"]
 
@@ -31,14 +31,14 @@ SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 
 _RETURNED = int(Status.RETURNED)
-_INTERRUPTIBLE = Role._fields.index("interruptible")
+_INTERRUPTIBLE = ActorCallInfo._fields.index("interruptible")
 _monotonic = time.monotonic
 
 
 class Execution:
     """Runs attempts of one worker, one or many at once."""
 
-    def __init__(self, server: Server, answers: Answers) -> None:
+    def __init__(self, server: WorkerLoop, answers: Answers) -> None:
         self._server = server  # what the process is, and has set
         self.answers = answers
         self.channel = server.channel
@@ -50,7 +50,7 @@ class Execution:
         self.channel.unload = self.unload
 
     def prepare(
-        self, attempt: Attempt, use: Use, started: float
+        self, attempt: Attempt, use: AttemptHandles, started: float
     ) -> tuple[Callable[..., Any], list[Any]] | None:
         """What is to be called, and with what; None: that has failed, and was answered."""
         if attempt.resources != self._server.resources:
@@ -79,7 +79,7 @@ class Execution:
         return None
 
     def call(
-        self, attempt: Attempt, function: Callable[..., Any], given: list[Any], use: Use
+        self, attempt: Attempt, function: Callable[..., Any], given: list[Any], use: AttemptHandles
     ) -> None:
         """Enter user code, leave it whatever happens, and answer with the outcome.
 
@@ -120,7 +120,7 @@ class Execution:
             state = self._saved(attempt, error)
         self.settle(attempt, value, error, state, started, duration, use)
 
-    def _saved(self, attempt: Attempt, error: BaseException | None) -> State | None:
+    def _saved(self, attempt: Attempt, error: BaseException | None) -> SavedState | None:
         """The state of the actor after this call, if it is to be saved now."""
         from .actor import instance
 
@@ -132,10 +132,10 @@ class Execution:
         attempt: Attempt,
         value: Any,
         error: BaseException | None,
-        state: State | None,
+        state: SavedState | None,
         started: float,
         duration: float,
-        use: Use,
+        use: AttemptHandles,
     ) -> None:
         """Answer with what came out of user code. Raises SystemExit if that is what did.
 
@@ -187,7 +187,7 @@ class Execution:
             status, delay = self.answers.judge(error, attempt)
             self.answers.answer_error(attempt, error, status, started, use, duration, delay, state)
 
-    def load_arguments(self, attempt: Attempt, use: Use) -> list[Any]:
+    def load_arguments(self, attempt: Attempt, use: AttemptHandles) -> list[Any]:
         """The positional and keyword arguments, with a value of its own in place of each ref."""
         if not attempt.payload:
             return [(), {}]
@@ -201,11 +201,11 @@ class Execution:
         given = [value_of(item) for item in args]
         return [tuple(given), {key: value_of(item) for key, item in kwargs.items()}]
 
-    def load(self, value: Any, use: Use) -> Any:
+    def load(self, value: Any, use: AttemptHandles) -> Any:
         """Deserialize what was sent, or lies in the store. Raises ArgumentLost."""
         return load(self.objects.open(value, use) if type(value) is tuple else value)
 
-    def load_function(self, attempt: Attempt, use: Use) -> Callable[..., Any]:
+    def load_function(self, attempt: Attempt, use: AttemptHandles) -> Callable[..., Any]:
         """What the attempt calls, on the first use: a function, a method, or what makes an actor.
 
         Raises what unpickling raises, AttributeError for a method that there is not.

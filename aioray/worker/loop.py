@@ -36,7 +36,7 @@ from ..shared.wire import (
     PAGE_RUNNING,
     STACK_END,
     STACK_SIGNAL,
-    Role,
+    ActorCallInfo,
     Status,
 )
 from . import output, setup
@@ -45,27 +45,27 @@ from .channel import Channel
 from .devices import VisibleDevices
 from .execution import SHORT_SECONDS, Execution
 from .interrupts import Interrupts
-from .objects import Objects, Use
+from .objects import AttemptHandles, LocalObjects
 from .orphans import family
 
 if TYPE_CHECKING:
     import mmap
 
-    from ..shared.wire import Attempt, Place, WorkerFds
+    from ..shared.wire import Attempt, Location, WorkerFds
     from .actor.host import Host
 
-__all__ = ["THREADS", "Server"]
+__all__ = ["THREADS", "WorkerLoop"]
 
 LONG_SECONDS = 10e-3  # usually at least; then two system calls more do not matter
 
 THREADS = "OMP_NUM_THREADS"
 
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
-_MAKES = Role._fields.index("creation")
+_MAKES = ActorCallInfo._fields.index("creation")
 _monotonic = time.monotonic
 
 
-class Server:
+class WorkerLoop:
     """The state of one worker process."""
 
     def __init__(self, fds: WorkerFds, page: mmap.mmap) -> None:
@@ -73,9 +73,9 @@ class Server:
         self.page = page
         self.interrupts = Interrupts(page)
         self.channel = Channel(fds, self.interrupts)
-        self.objects = Objects(fds.arena, self.channel, self.want_room)
+        self.objects = LocalObjects(fds.arena, self.channel, self.want_room)
         self.devices = VisibleDevices()
-        self.use = Use()  # of the attempt that runs; hosts have one for each
+        self.use = AttemptHandles()  # of the attempt that runs; hosts have one for each
         self.answers = Answers(self.channel, self.objects, lambda: self.instance)
         self.execution = Execution(self, self.answers)
         self.instance: Any = None  # the actor that this process is
@@ -220,13 +220,15 @@ class Server:
 
     # -- telling and asking the driver
 
-    def want_room(self, size: int) -> list[Place] | bytes:
+    def want_room(self, size: int) -> list[Location] | bytes:
         """Ask the driver for room in the store, and wait until it has some."""
         from ..shared.asks import Allocate
 
         attempt = place.attempt
         seq = 0 if attempt is None else attempt.seq
-        places: list[Place] | bytes = self.channel.ask(seq, Allocate(size, len(self.channel.queue)))
+        places: list[Location] | bytes = self.channel.ask(
+            seq, Allocate(size, len(self.channel.queue))
+        )
         return places
 
     def tell_stacks(self, file: int) -> None:

@@ -16,7 +16,7 @@ from ..client.current import place
 from ..client.protocol import registry
 from ..shared.wire import PAGE_SIZE, Status
 from . import ending, orphans, output
-from .loop import THREADS, Server
+from .loop import THREADS, WorkerLoop
 from .replacements import Replacements
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ def prepare() -> None:
     orphans.wrap(functions)
 
 
-def connect(server: Server) -> Client:
+def connect(server: WorkerLoop) -> Client:
     """The client that tasks use to call others."""
     from .client import Connection  # few tasks do, and it needs more modules than they
 
     return Connection(server.channel, server.objects)
 
 
-def measure(server: Server) -> None:
+def measure(server: WorkerLoop) -> None:
     """From now on the driver is told what user code measures here."""
-    from .metering import Metering  # few tasks do
+    from .metering import MeterSender  # few tasks do
 
-    Metering(server.channel).begin()
+    MeterSender(server.channel).begin()
 
 
 def main(
@@ -78,7 +78,7 @@ def main(
     place.namespace = settings["namespace"]
     place.worker_id = worker_id
     place.env, place.hook = env, hook
-    server = Server(fds, page)
+    server = WorkerLoop(fds, page)
     os.register_at_fork(after_in_child=server.disown)
     server.interrupts.install()
     server.tell_stacks(fds.stacks)

@@ -22,14 +22,14 @@ from .interrupts import protected
 if TYPE_CHECKING:
     from .channel import Channel
 
-__all__ = ["Metering"]
+__all__ = ["MeterSender"]
 
 PERIOD = 0.5  # seconds that something measured waits at most
 
 protected(Board.record)
 
 
-class Metering:
+class MeterSender:
     """What connects this process's board with the driver."""
 
     def __init__(self, channel: Channel) -> None:

@@ -7,7 +7,7 @@ when they end it is told of that: until then the memory is not used for anything
 What a task gets by asking is told at once. Room for a result is asked for and waited for. While
 results like it are to come, the driver grants room for them too; what is not used is given back as
 soon as there is nothing to do. Attempts may run side by side: what each has in the store is its
-`Use`.
+`AttemptHandles`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..shared.serialization import Pieces
-    from ..shared.wire import Place
+    from ..shared.wire import Location
     from .channel import Channel
 
-__all__ = ["ArgumentLost", "Objects", "Use"]
+__all__ = ["ArgumentLost", "AttemptHandles", "LocalObjects"]
 
 
 class ArgumentLost(Exception):  # noqa: N818  # no error of anybody's: the driver finds it again
@@ -41,7 +41,7 @@ class _Token:
 
     __slots__ = ("_objects", "number")
 
-    def __init__(self, objects: Objects, number: int) -> None:
+    def __init__(self, objects: LocalObjects, number: int) -> None:
         self._objects = objects
         self.number = number
 
@@ -50,7 +50,7 @@ class _Token:
         self._objects.view_ended(self.number)
 
 
-class Use:
+class AttemptHandles:
     """What one attempt has in the store."""
 
     __slots__ = ("items", "opened", "written")
@@ -58,14 +58,14 @@ class Use:
     def __init__(self) -> None:
         self.items: Any = None  # what its generator has filled its return values with so far
         self.opened: list[int] = []  # offsets of the arguments that it has got
-        self.written: list[Place] = []  # results that were not told of yet
+        self.written: list[Location] = []  # results that were not told of yet
 
 
-class Objects:
+class LocalObjects:
     """What one worker sees of the store."""
 
     def __init__(
-        self, arena_fd: int, channel: Channel, ask: Callable[[int], list[Place] | bytes]
+        self, arena_fd: int, channel: Channel, ask: Callable[[int], list[Location] | bytes]
     ) -> None:
         """ask: wants room of so many bytes from the driver, and waits for the grant: one place or
         more, or a pickled exception.
@@ -76,10 +76,10 @@ class Objects:
         self._lock = threading.Lock()  # of `_views` and `spare`; finalizers do without
         self._views: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._last_number = 0
-        self.spare: list[Place] = []  # room that was granted and not used yet
+        self.spare: list[Location] = []  # room that was granted and not used yet
         self.kept: set[int] = set()  # numbers of views that the driver was told of
 
-    def open(self, place: Place, use: Use) -> memoryview:
+    def open(self, place: Location, use: AttemptHandles) -> memoryview:
         """An argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
         view = self._look_at(place)
         if place[0] == IN_MEMORY:
@@ -87,7 +87,7 @@ class Objects:
             use.opened.append(place[1])
         return memoryview(view).cast("B").toreadonly()
 
-    def open_got(self, request: int, place: Place) -> Any:
+    def open_got(self, request: int, place: Location) -> Any:
         """What a reply has given: an object with the buffer interface. Raises as `open` does."""
         view = self._look_at(place)
         if place[0] == IN_MEMORY:
@@ -96,7 +96,7 @@ class Objects:
             self.kept.add(number)
         return view
 
-    def _look_at(self, place: Place) -> Any:
+    def _look_at(self, place: Location) -> Any:
         kind, where, size = place
         if kind == IN_FILE:
             assert isinstance(where, str)
@@ -122,7 +122,7 @@ class Objects:
             return  # the driver does not know of it, or another thread is telling
         self._channel.release(number)
 
-    def tell_kept(self, seq: int, use: Use) -> None:
+    def tell_kept(self, seq: int, use: AttemptHandles) -> None:
         """Tell the driver of the views that outlive the attempt which ends now."""
         opened, use.opened = use.opened, []
         kept = []
@@ -141,7 +141,7 @@ class Objects:
                 self.view_ended(number)
             view = None
 
-    def keep_result(self, pieces: Pieces, use: Use) -> bytes:
+    def keep_result(self, pieces: Pieces, use: AttemptHandles) -> bytes:
         """Do what `keep` does for a result of this attempt."""
         with self._channel.uninterrupted():  # an item is written while its generator runs
             place = self._write(pieces)
@@ -156,7 +156,7 @@ class Objects:
         """
         return _packed(self._write(pieces), pieces.size)
 
-    def _write(self, pieces: Pieces) -> Place:
+    def _write(self, pieces: Pieces) -> Location:
         place = self._find_room(pieces.size)
         kind, where, _ = place
         try:
@@ -171,7 +171,7 @@ class Objects:
             raise
         return place
 
-    def _find_room(self, size: int) -> Place:
+    def _find_room(self, size: int) -> Location:
         with self._lock:
             for at, (kind, _, room) in enumerate(self.spare):
                 if size <= room <= 2 * size and kind == IN_MEMORY:
@@ -182,11 +182,11 @@ class Objects:
         self._spare(granted[1:])
         return granted[0]
 
-    def _spare(self, places: list[Place]) -> None:
+    def _spare(self, places: list[Location]) -> None:
         with self._lock:
             self.spare += places
 
-    def failed(self, use: Use) -> None:
+    def failed(self, use: AttemptHandles) -> None:
         """The attempt has failed in the end: what was written is not its result."""
         self._spare(use.written)
         use.written = []
@@ -198,11 +198,11 @@ class Objects:
         return b"".join([PAIR.pack(place[0], _number(place)) for place in spare])
 
 
-def _packed(place: Place, size: int) -> bytes:
+def _packed(place: Location, size: int) -> bytes:
     return PLACE.pack(PLACE_MARK, place[0], _number(place), size)
 
 
-def _number(place: Place) -> int:
+def _number(place: Location) -> int:
     """What the driver knows a place by: the offset, or the name of the file."""
     where = place[1]
     return where if isinstance(where, int) else int(os.path.basename(where))

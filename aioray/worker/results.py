@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..shared.wire import Attempt
     from .channel import Channel
     from .interrupts import Interrupts
-    from .objects import Objects, Use
+    from .objects import AttemptHandles, LocalObjects
 
 __all__ = ["Results", "pack_returns"]
 
@@ -37,7 +37,7 @@ class Collected:
 
 
 def pack_returns(
-    value: Any, attempt: Attempt, objects: Objects, use: Use, refs: list[Any]
+    value: Any, attempt: Attempt, objects: LocalObjects, use: AttemptHandles, refs: list[Any]
 ) -> bytes:
     """Serialize what a function returned. Raises what the caller is to see if it does not fit.
 
@@ -86,7 +86,12 @@ def pack_returns(
 
 
 def pack(
-    value: Any, attempt: Attempt, label: str, objects: Objects, use: Use, refs: list[Any]
+    value: Any,
+    attempt: Attempt,
+    label: str,
+    objects: LocalObjects,
+    use: AttemptHandles,
+    refs: list[Any],
 ) -> bytes:
     """Serialize one result. An error keeps its type, and is told which member is to blame."""
     try:
@@ -110,12 +115,12 @@ def pack(
 class Results:
     """Takes from generators what they yield, and sends it or keeps it for the answer."""
 
-    def __init__(self, channel: Channel, objects: Objects, interrupts: Interrupts) -> None:
+    def __init__(self, channel: Channel, objects: LocalObjects, interrupts: Interrupts) -> None:
         self._channel = channel
         self._objects = objects
         self._interrupts = interrupts
 
-    def collect(self, generator: Any, attempt: Attempt, use: Use) -> Collected:
+    def collect(self, generator: Any, attempt: Attempt, use: AttemptHandles) -> Collected:
         """Fill the return values of the attempt with what a generator yields, one after the other.
 
         Runs as user code. If the generator raises, what it has yielded before is in `use.items`;
@@ -154,7 +159,9 @@ class Results:
             generator.close()
         return found
 
-    def send_collected(self, items: Collected | None, attempt: Attempt, use: Use) -> None:
+    def send_collected(
+        self, items: Collected | None, attempt: Attempt, use: AttemptHandles
+    ) -> None:
         """Send what a generator has yielded that fails now: those results stand."""
         if items is None or not items.packed:
             return
@@ -163,7 +170,7 @@ class Results:
         use.written = []  # one whose writing has failed is not among them
         self._channel.ring()
 
-    def produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
+    def produce(self, items: Any, attempt: Attempt, use: AttemptHandles) -> Any:
         """Send what a generator yields, as it yields it; the value of the task after that.
 
         Runs as user code, but for the sending: it can be interrupted. What runs in an actor, where
@@ -190,7 +197,7 @@ class Results:
             items.close()
         return self.end_items(count, attempt)
 
-    def send_item(self, item: Any, number: int, attempt: Attempt, use: Use) -> None:
+    def send_item(self, item: Any, number: int, attempt: Attempt, use: AttemptHandles) -> None:
         """Send one item of a generator; numbers are from 0. Raises what `pack` raises."""
         channel = self._channel
         refs: list[Any] = []

@@ -17,7 +17,7 @@ from aioray.core.devices import UNIT
 from aioray.core.dispatch import Dispatcher
 from aioray.core.functions import CallTraits, Function
 from aioray.core.lanes import Lanes
-from aioray.core.model import Actor, Task, Worker
+from aioray.core.model import SupervisedActor, Task, Worker
 from aioray.core.placement import Placement
 from aioray.core.pool import WorkerPool
 from aioray.core.prefetch import Prefetch
@@ -25,7 +25,7 @@ from aioray.core.resources import Resources
 from aioray.core.shutdown import Shutdown
 from aioray.core.starts import Starts
 from aioray.core.starvation import Starvation
-from aioray.core.states import ActorState, TaskState, WorkerState
+from aioray.core.states import ActorStatus, TaskStatus, WorkerStatus
 from aioray.core.tasks import TaskTable
 from aioray.core.turn import Turn
 from aioray.core.waits import Waits
@@ -167,13 +167,13 @@ class Parts:
         self.ordered()
         return task
 
-    def actor(self, **options: Any) -> Actor:
+    def actor(self, **options: Any) -> SupervisedActor:
         """An actor whose creation was not submitted."""
         cls = self.backlog.scheduling_class(ONE_CPU, (), creates=True)
         creation = self.task(cls, max_retries=0)
-        return Actor(f"a{self.count}", creation, (), **options)
+        return SupervisedActor(f"a{self.count}", creation, (), **options)
 
-    def alive(self, **options: Any) -> Actor:
+    def alive(self, **options: Any) -> SupervisedActor:
         """An actor that takes calls."""
         actor = self.actor(**options)
         worker, creation = self.worker(), actor.creation
@@ -187,17 +187,17 @@ class Parts:
         self.attempts.begin(creation, worker, self.turn.now)
         self.actors.placed(worker, creation)
         del worker.in_flight[creation.seq]
-        self.turn.story.move(creation, TaskState.FINISHED)
+        self.turn.story.move(creation, TaskStatus.FINISHED)
         del self.table.unfinished[creation.number]
         creation.worker = None
         self.actors.created(actor, worker)
-        assert actor.state is ActorState.ALIVE
-        assert worker.state is WorkerState.READY
+        assert actor.state is ActorStatus.ALIVE
+        assert worker.state is WorkerStatus.READY
         self.ordered()
         self.turn.facts.clear()
         return actor
 
-    def call(self, actor: Actor, lane: int = 0, caller: int = 0, **options: Any) -> Task:
+    def call(self, actor: SupervisedActor, lane: int = 0, caller: int = 0, **options: Any) -> Task:
         """A call that is ready."""
         traits = options.pop("traits", CallTraits(interruptible=False, retries_errors=False))
         task = self.task(actor.lanes[lane], traits=traits, caller=caller, max_retries=0, **options)

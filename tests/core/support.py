@@ -21,10 +21,10 @@ from aioray.core.events import (
 )
 from aioray.core.functions import CallTraits, Function
 from aioray.core.invariants import check
-from aioray.core.model import Actor, Task
+from aioray.core.model import SupervisedActor, Task
 from aioray.core.outcomes import Answer, AttemptRecord, Ended, FailureKind
 from aioray.core.scheduler import Scheduler
-from aioray.core.states import ActorState
+from aioray.core.states import ActorStatus
 
 if TYPE_CHECKING:
     from aioray.core.commands import Command
@@ -109,7 +109,7 @@ class Core:
         group: Group | None = None,
         parent: Task | None = None,
         **options: Any,
-    ) -> Actor:
+    ) -> SupervisedActor:
         """An actor whose creation was not submitted yet."""
         self.count += 1
         cls = self.scheduler.scheduling_class(demand, environment, group=group, creates=True)
@@ -122,30 +122,30 @@ class Core:
             max_retries=0,
             parent=parent,
         )
-        return Actor(f"a{self.count}", creation, environment, **options)
+        return SupervisedActor(f"a{self.count}", creation, environment, **options)
 
-    def making(self, **options: Any) -> Actor:
+    def making(self, **options: Any) -> SupervisedActor:
         """An actor whose creation the next worker runs."""
         actor = self.actor(**options)
         self.submit(actor.creation)
         self.place(actor)
         return actor
 
-    def place(self, actor: Actor, now: float = 0.0) -> None:
+    def place(self, actor: SupervisedActor, now: float = 0.0) -> None:
         """Let a worker come up, if there is none, for the creation of an actor."""
         if actor.worker is None:
             self.ready(self.scheduler.pool.last_id, now=now)
         assert actor.creation.worker is actor.worker is not None
 
-    def live(self, actor: Actor, now: float = 0.0) -> list[Command]:
+    def live(self, actor: SupervisedActor, now: float = 0.0) -> list[Command]:
         """Let it be made, for the first time or once more."""
         self.place(actor, now)
         assert actor.worker is not None
         commands = self.answer(actor.worker.id, answer(actor.creation), now=now)
-        assert actor.state is ActorState.ALIVE
+        assert actor.state is ActorStatus.ALIVE
         return commands
 
-    def alive(self, **options: Any) -> Actor:
+    def alive(self, **options: Any) -> SupervisedActor:
         """An actor that takes calls."""
         actor = self.making(**options)
         self.live(actor)
@@ -153,7 +153,7 @@ class Core:
 
     def call(
         self,
-        actor: Actor,
+        actor: SupervisedActor,
         *dependencies: Task,
         lane: int = 0,
         caller: int = 0,
@@ -175,22 +175,24 @@ class Core:
             **options,
         )
 
-    def calls(self, actor: Actor, count: int, **options: Any) -> list[Task]:
+    def calls(self, actor: SupervisedActor, count: int, **options: Any) -> list[Task]:
         return [self.call(actor, **options) for _ in range(count)]
 
-    def called(self, actor: Actor, count: int = 1, **options: Any) -> list[Task]:
+    def called(self, actor: SupervisedActor, count: int = 1, **options: Any) -> list[Task]:
         """Calls that were made."""
         calls = self.calls(actor, count, **options)
         self.submit(*calls)
         return calls
 
-    def kill(self, actor: Actor, *, no_restart: bool = True, now: float = 0.0) -> list[Command]:
+    def kill(
+        self, actor: SupervisedActor, *, no_restart: bool = True, now: float = 0.0
+    ) -> list[Command]:
         return self(ActorKilled(actor, no_restart), now)
 
-    def release(self, actor: Actor, now: float = 0.0) -> list[Command]:
+    def release(self, actor: SupervisedActor, now: float = 0.0) -> list[Command]:
         return self(ActorReleased(actor), now)
 
-    def crash(self, actor: Actor, *unclaimed: Task, now: float = 0.0) -> list[Command]:
+    def crash(self, actor: SupervisedActor, *unclaimed: Task, now: float = 0.0) -> list[Command]:
         """The end of the worker of an actor."""
         assert actor.worker is not None
         return self.exited(actor.worker.id, *unclaimed, now=now)

@@ -42,7 +42,7 @@ from aioray.core.events import (
 )
 from aioray.core.groups import Group
 from aioray.core.intensity import RestartPolicy
-from aioray.core.model import STOP_SECONDS, Actor, Task
+from aioray.core.model import STOP_SECONDS, SupervisedActor, Task
 from aioray.core.outcomes import (
     LOST_RETRIES_DISABLED,
     ActorDeath,
@@ -55,7 +55,7 @@ from aioray.core.outcomes import (
 )
 from aioray.core.prefetch import STALL_SECONDS
 from aioray.core.retries import RetryPolicy
-from aioray.core.states import ActorState, TaskState
+from aioray.core.states import ActorStatus, TaskStatus
 
 from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record
 
@@ -75,11 +75,13 @@ def values(commands: list[Command]) -> list[Task]:
     return [task for c in commands if isinstance(c, ResolveValues) for task, _ in c.results]
 
 
-def is_dead(actor: Actor, cause: DeathCause, detail: object = None) -> bool:
-    return actor.state is ActorState.DEAD and actor.death == ActorDeath(actor, cause, detail)
+def is_dead(actor: SupervisedActor, cause: DeathCause, detail: object = None) -> bool:
+    return actor.state is ActorStatus.DEAD and actor.death == ActorDeath(actor, cause, detail)
 
 
-def run(core: Core, actor: Actor, *tasks: Task, ended: Ended = Ended.RETURNED) -> list[Command]:
+def run(
+    core: Core, actor: SupervisedActor, *tasks: Task, ended: Ended = Ended.RETURNED
+) -> list[Command]:
     """The actor answers these calls."""
     assert actor.worker is not None
     return core.answer(actor.worker.id, *(answer(task, ended) for task in tasks))
@@ -94,14 +96,14 @@ def test_a_creation_gets_a_worker_and_what_was_called_meanwhile_follows():
     first, second = core.calls(actor, 2)
     commands = core.submit(actor.creation, first, second)
     assert commands == [ReportActor(actor), StartWorker(1, ())]
-    assert actor.state is ActorState.PENDING_CREATION
+    assert actor.state is ActorStatus.PENDING_CREATION
     assert core.ready(1) == [SendAttempts(1, [actor.creation])]
     assert core.answer(1, answer(actor.creation)) == [
         ResolveValues([(actor.creation, "value")]),
         ReportActor(actor),
         SendAttempts(1, [first, second]),
     ]
-    assert actor.state is ActorState.ALIVE
+    assert actor.state is ActorStatus.ALIVE
     assert actor.worker is first.worker
     assert actor.num_restarts == 0
 
@@ -111,12 +113,12 @@ def test_a_creation_waits_for_its_arguments_and_then_for_a_worker():
     upstream = core.running()
     actor = core.actor(upstream)
     assert core.submit(actor.creation) == [ReportActor(actor)]
-    assert actor.state is ActorState.DEPENDENCIES_UNREADY
+    assert actor.state is ActorStatus.DEPENDENCIES_UNREADY
     blocker = core.task()
     core.submit(blocker)
     commands = core.answer(1, answer(upstream))
     assert ReportActor(actor) in commands
-    assert actor.state is ActorState.PENDING_CREATION
+    assert actor.state is ActorStatus.PENDING_CREATION
 
 
 def test_a_default_actor_takes_a_cpu_to_start_and_holds_nothing_while_it_lives():
@@ -180,7 +182,7 @@ def test_a_worker_that_never_starts_fails_the_actor():
     actor = core.actor()
     core.submit(actor.creation)
     now, worker_id = 0.0, 1
-    while actor.state is not ActorState.DEAD:
+    while actor.state is not ActorStatus.DEAD:
         core(WorkerStartFailed(worker_id, "no"), now)
         now, worker_id = now + 0.2, worker_id + 1
         core.timer(now)
@@ -197,12 +199,12 @@ def test_the_worker_of_a_creation_that_lost_its_argument_is_as_any_other_again()
         Revive(actor.creation),
         ReportActor(actor),
     ]
-    assert actor.state is ActorState.DEPENDENCIES_UNREADY
+    assert actor.state is ActorStatus.DEPENDENCIES_UNREADY
     assert actor.worker is None
     task = core.task()
     assert sent(core.submit(task)) == [task]
     core(Revived(actor.creation))
-    assert actor.state is ActorState.PENDING_CREATION
+    assert actor.state is ActorStatus.PENDING_CREATION
     assert sent(core.answer(1, answer(task))) == [actor.creation]
 
 
@@ -234,7 +236,7 @@ def test_a_creation_that_was_sent_and_not_claimed_costs_no_restart():
     core = Core()
     actor = core.making()
     core.exited(1, actor.creation)
-    assert actor.state is ActorState.PENDING_CREATION
+    assert actor.state is ActorStatus.PENDING_CREATION
     core.tick()
     core.live(actor, now=0.1)
     assert actor.num_restarts == 0
@@ -443,7 +445,7 @@ def test_later_retries_of_a_call_wait_as_after_a_crash_if_there_is_no_policy():
     core.submit(risky)
     assert sent(run(core, actor, risky, ended=Ended.RAISED_RETRYABLE)) == [risky]
     assert sent(run(core, actor, risky, ended=Ended.RAISED_RETRYABLE)) == []
-    assert risky.state is TaskState.BACKOFF
+    assert risky.state is TaskStatus.BACKOFF
     assert sent(core.timer(0.05)) == [risky]
 
 
@@ -494,7 +496,7 @@ def test_the_running_call_is_unavailable_and_what_waits_follows_the_restart():
         ResolveFailure(running, Failure(UNAVAILABLE, death, attempts=(attempt,))),
         StartWorker(2, ()),
     ]
-    assert actor.state is ActorState.RESTARTING
+    assert actor.state is ActorStatus.RESTARTING
     assert (actor.num_restarts, actor.restarts_left) == (1, 0)
     assert sent(core.live(actor)) == [waiting]
 
@@ -519,7 +521,7 @@ def test_calls_are_counted_only_if_somebody_wants_to_know():
     actor = core.alive(counts_calls=False)
     core.called(actor, 2)
     core.crash(actor)
-    assert actor.state is ActorState.DEAD
+    assert actor.state is ActorStatus.DEAD
     assert actor.done == {}
 
 
@@ -546,7 +548,7 @@ def test_an_actor_comes_back_as_often_as_it_may(max_restarts, when):
         if when == "running":
             core.called(actor)
         core.crash(actor, now=restart * 20.0)
-        assert actor.state is ActorState.RESTARTING
+        assert actor.state is ActorStatus.RESTARTING
         core.place(actor, now=restart * 20.0)
     commands = core.crash(actor)
     assert is_dead(actor, DeathCause.WORKER_DIED, "died")
@@ -593,7 +595,7 @@ def test_a_creation_in_its_delay_can_be_killed_and_released():
         core.crash(actor)
         core.live(actor)
         core.crash(actor)
-        assert actor.creation.state is TaskState.BACKOFF
+        assert actor.creation.state is TaskStatus.BACKOFF
         commands = end(core, actor)
         assert is_dead(actor, cause)
         assert failures(commands) == {actor.creation: Failure(FailureKind.ACTOR_DIED, actor.death)}
@@ -671,7 +673,7 @@ def test_a_worker_that_may_take_longer_to_leave_is_killed_later():
     assert core.timer(35.0) == [KillWorker(1)]
 
 
-def overdue(actor: Actor, call: Task) -> ResolveFailure:
+def overdue(actor: SupervisedActor, call: Task) -> ResolveFailure:
     return ResolveFailure(call, Failure(FailureKind.OVERDUE, Overdue(actor, 10.0)))
 
 
@@ -744,7 +746,7 @@ def test_a_kill_that_allows_a_restart_is_as_a_crash(max_restarts):
     actor = core.alive(max_restarts=max_restarts)
     (running,) = core.called(actor)
     assert core.kill(actor, no_restart=False) == [KillWorker(1)]
-    assert actor.state is ActorState.ALIVE
+    assert actor.state is ActorStatus.ALIVE
     kind = failures(core.exited(1))[running].kind
     assert kind is (UNAVAILABLE if max_restarts else FailureKind.ACTOR_DIED)
     assert actor.num_restarts == max_restarts
@@ -766,7 +768,7 @@ def test_a_kill_of_a_pending_actor_that_allows_a_restart_uses_one_up():
     core.submit(actor.creation, endless.creation)
     for each in (actor, endless):
         assert core.kill(each, no_restart=False) == [ReportActor(each)]
-        assert each.state is ActorState.PENDING_CREATION
+        assert each.state is ActorStatus.PENDING_CREATION
         assert each.num_restarts == 1
     assert (actor.restarts_left, endless.restarts_left) == (0, -1)
     commands = core.kill(actor, no_restart=False)
@@ -980,7 +982,7 @@ def test_an_interruptible_call_is_interrupted_until_it_ends():
     assert commands == [InterruptWorker(1, running.seq)]
     commands = core.answer(1, answer(running, Ended.INTERRUPTED), now=now)
     assert ReportCancel(1, CancelOutcome.INTERRUPTED) in commands
-    assert actor.state is ActorState.ALIVE
+    assert actor.state is ActorStatus.ALIVE
 
 
 def test_a_cancelled_method_of_an_asynchronous_actor_decides_its_outcome():
@@ -1177,19 +1179,19 @@ def placed(core: Core, *bundles: tuple[tuple[str, int], ...]) -> Group:
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-@pytest.mark.parametrize("state", list(ActorState)[:4])
+@pytest.mark.parametrize("state", list(ActorStatus)[:4])
 def test_actors_of_a_removed_group_end_with_it(keeps, state):
     core = Core(2)
     group = placed(core)
     options = {"group": group, "keeps_cpus": keeps, "max_restarts": -1}
-    if state is ActorState.DEPENDENCIES_UNREADY:
+    if state is ActorStatus.DEPENDENCIES_UNREADY:
         actor = core.actor(core.running(), **options)
         core.submit(actor.creation)
-    elif state is ActorState.PENDING_CREATION:
+    elif state is ActorStatus.PENDING_CREATION:
         actor = core.making(**options)
     else:
         actor = core.alive(**options)
-    if state is ActorState.RESTARTING:
+    if state is ActorStatus.RESTARTING:
         core.crash(actor)
     assert actor.state is state
     worker = actor.worker
@@ -1227,7 +1229,7 @@ def test_a_shutdown_kills_what_is_being_made(claimed):
         core.release(actor)
     commands = core(ShutdownRequested())
     assert actor.creation in failures(commands)
-    assert actor.state is ActorState.DEAD
+    assert actor.state is ActorStatus.DEAD
     assert core.exited(1)[-1] == Stopped()
 
 

@@ -13,7 +13,7 @@ from aioray.core.outcomes import Circle, Ended, Failure, FailureKind
 from .support import Core, answer
 
 if TYPE_CHECKING:
-    from aioray.core.model import Actor, Task
+    from aioray.core.model import SupervisedActor, Task
 
 
 def wait(core: Core, task: Task, *needed: Task):
@@ -31,7 +31,7 @@ def go_on(core: Core, task: Task):
     core(WorkerUnblocked(worker, task.seq))
 
 
-def broken(call: Task, actor: Actor, *others: Task) -> ResolveFailure:
+def broken(call: Task, actor: SupervisedActor, *others: Task) -> ResolveFailure:
     names = tuple(task.name for task in (call, *others))
     return ResolveFailure(call, Failure(FailureKind.CIRCLE, Circle(actor, names)))
 

@@ -76,13 +76,20 @@ from aioray.core.prefetch import MAX_IN_FLIGHT, STALL_SECONDS
 from aioray.core.retries import RetryPolicy
 from aioray.core.starts import BROKEN_SECONDS
 from aioray.core.starvation import STARVED_SECONDS
-from aioray.core.states import ActorState, CancelState, GroupState, Phase, TaskState, WorkerState
+from aioray.core.states import (
+    ActorStatus,
+    CancelStatus,
+    GroupStatus,
+    Phase,
+    TaskStatus,
+    WorkerStatus,
+)
 from aioray.core.turn import Timers
 
 from .parts import ORDER, Parts
 from .support import HALF_CPU, ONE_CPU, ONE_GPU, SHORT, TWO_CPUS, answer
 
-PENDING = TaskState.PENDING_NODE_ASSIGNMENT
+PENDING = TaskStatus.PENDING_NODE_ASSIGNMENT
 GPU = (("GPU", UNIT),)
 
 
@@ -263,9 +270,9 @@ def test_dependent_is_queued_when_its_argument_has_its_value():
     first = parts.task()
     second = parts.task(dependencies=(first,))
     parts.table.submit(TasksSubmitted([first, second]), 1.0)
-    assert (first.state, second.state) == (PENDING, TaskState.PENDING_ARGS_AVAIL)
+    assert (first.state, second.state) == (PENDING, TaskStatus.PENDING_ARGS_AVAIL)
     parts.backlog.remove(first)
-    parts.turn.story.move(first, TaskState.SUBMITTED_TO_WORKER)
+    parts.turn.story.move(first, TaskStatus.SUBMITTED_TO_WORKER)
     results = []
     parts.table.finish(first, answer(first), results)
     assert results == [(first, "value")]
@@ -325,7 +332,7 @@ def test_idle_workers_beyond_those_that_are_kept_are_stopped():
     assert parts.due(IDLE_SECONDS) == [SurplusLookDue()]
     parts.pool.stop_surplus(SurplusLookDue())
     assert parts.ordered() == [StopWorker(first.id)]
-    assert first.state is WorkerState.STOPPING
+    assert first.state is WorkerStatus.STOPPING
 
 
 def test_worker_that_does_not_stop_in_time_is_killed():
@@ -350,9 +357,9 @@ def test_last_call_of_max_calls_retires_a_worker_and_orders_its_successor():
     parts = Parts(1)
     worker, task = parts.worker(), parts.task(max_calls=1)
     parts.pool.count_call(worker, task)
-    assert (worker.state, parts.ordered()) == (WorkerState.RETIRING, [StartWorker(2, ())])
+    assert (worker.state, parts.ordered()) == (WorkerStatus.RETIRING, [StartWorker(2, ())])
     parts.pool.uncount_call(worker, task)
-    assert worker.state is WorkerState.READY
+    assert worker.state is WorkerStatus.READY
 
 
 def test_only_an_idle_worker_of_its_environment_could_take_a_class():
@@ -367,7 +374,7 @@ def test_dead_worker_is_idle_no_more_and_stands_for_a_start():
     parts = Parts(1)
     worker = parts.worker()
     parts.pool.take_death(WorkerDied(worker.id), 0.0)
-    assert (worker.state, parts.pool.idle_count) == (WorkerState.DEAD, 0)
+    assert (worker.state, parts.pool.idle_count) == (WorkerStatus.DEAD, 0)
     assert parts.pool.starting == {(): 1}
     parts.pool.remove(worker.id)
     assert parts.pool.starting == {(): 0}
@@ -423,7 +430,7 @@ def test_start_that_fails_is_tried_again_after_a_pause():
 
 
 def test_error_that_may_be_retried_is_tried_again_at_once_or_later():
-    for policy, state in ((None, PENDING), (RetryPolicy(1.0, jitter=False), TaskState.BACKOFF)):
+    for policy, state in ((None, PENDING), (RetryPolicy(1.0, jitter=False), TaskStatus.BACKOFF)):
         parts = Parts(1)
         task = parts.running(max_retries=1, policy=policy)
         parts.attempts.judge(task, task.worker, answer(task, Ended.RAISED_RETRYABLE), 1.0)
@@ -489,7 +496,7 @@ def test_task_that_waits_is_cancelled_at_once():
         ResolveFailure(task, Failure(FailureKind.CANCELLED)),
         ReportCancel(1, CancelOutcome.NOT_STARTED),
     ]
-    assert task.cancellation.state is CancelState.ENDED
+    assert task.cancellation.state is CancelStatus.ENDED
 
 
 def test_ladder_is_climbed_from_reclaim_to_interrupt_to_kill():
@@ -500,7 +507,7 @@ def test_ladder_is_climbed_from_reclaim_to_interrupt_to_kill():
     assert parts.ordered() == [ReclaimAttempts(worker.id)]
     parts.cancels.escalate(worker, task.seq, 0.0)
     assert parts.ordered() == [InterruptWorker(worker.id, task.seq)]
-    assert task.cancellation.state is CancelState.INTERRUPTED
+    assert task.cancellation.state is CancelStatus.INTERRUPTED
     repeat, grace = parts.due(1.0)
     assert (repeat, grace) == (InterruptUnanswered(task, worker), GraceEnded(task))
     parts.cancels.repeat(repeat)
@@ -508,7 +515,7 @@ def test_ladder_is_climbed_from_reclaim_to_interrupt_to_kill():
     parts.cancels.end_grace(grace)
     parts.cancels.escalate(worker, task.seq, 1.0)
     assert parts.ordered() == [ReclaimAttempts(worker.id), KillWorker(worker.id)]
-    assert task.cancellation.state is CancelState.KILLED
+    assert task.cancellation.state is CancelStatus.KILLED
 
 
 # ---------------------------------------------------------------- waits
@@ -558,7 +565,7 @@ def test_actor_that_nobody_wants_is_ended_and_its_calls_fail(end, cause, order):
     report, resolved, stop = parts.ordered()
     assert (report, stop) == (ReportActor(actor), order)
     assert (resolved.task, resolved.failure.kind) == (call, FailureKind.ACTOR_DIED)
-    assert (actor.state, actor.death.cause) == (ActorState.DEAD, cause)
+    assert (actor.state, actor.death.cause) == (ActorStatus.DEAD, cause)
     assert parts.actors.living == {}
 
 
@@ -570,9 +577,9 @@ def test_actor_whose_worker_dies_starts_again_or_is_no_more(max_restarts):
     parts.resources.release(worker)
     parts.actors.exited(worker, WorkerExited(worker.id, "report"), (), 1.0)
     if max_restarts:
-        assert (actor.state, actor.creation.state) == (ActorState.RESTARTING, PENDING)
+        assert (actor.state, actor.creation.state) == (ActorStatus.RESTARTING, PENDING)
     else:
-        assert (actor.state, actor.death.detail) == (ActorState.DEAD, "report")
+        assert (actor.state, actor.death.detail) == (ActorStatus.DEAD, "report")
     assert parts.pool.housed == 0
 
 
@@ -622,7 +629,7 @@ def test_group_is_placed_where_there_is_room_for_all_of_it():
     group, task = reserved(parts, ONE_CPU, ONE_CPU)
     assert parts.placement.place(task.scheduling_class, group)
     assert parts.ordered() == [ResolveValues([(task, "placed")])]
-    assert group.state is GroupState.CREATED
+    assert group.state is GroupStatus.CREATED
     assert parts.resources.available["CPU"] == 0
     parts.placement.remove(GroupRemoved(group), 1.0)
     assert parts.resources.available == parts.resources.total == {"CPU": 2 * UNIT}

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from aioray.engine.objects.allocator import PAGE, Extents, Range
+from aioray.engine.objects.allocator import PAGE, Allocator, Range
 
 
-class Books(Extents):
+class Books(Allocator):
     """Extents in pages, with a check after every step."""
 
     def __init__(self, limit, space):
@@ -44,8 +44,8 @@ def in_pages(ranges):
     ("size", "pages"), [(0, 1), (1, 1), (PAGE, 1), (PAGE + 1, 2), (10 * PAGE - 1, 10)]
 )
 def test_sizes_are_rounded_up_to_whole_pages_and_nothing_takes_one(size, pages):
-    assert Extents.rounded(size) == pages * PAGE
-    books = Extents(10 * PAGE, 20 * PAGE)
+    assert Allocator.rounded(size) == pages * PAGE
+    books = Allocator(10 * PAGE, 20 * PAGE)
     assert books.take(size) == (0, [], False)
     assert books.used == pages * PAGE
     books.give(0, size)
@@ -239,7 +239,7 @@ def test_trim_rounds_up_to_whole_pages():
 
 
 def test_limit_need_not_be_whole_pages():
-    books = Extents(3 * PAGE + 1, 20 * PAGE)
+    books = Allocator(3 * PAGE + 1, 20 * PAGE)
     assert books.take(2 * PAGE) == (0, [], False)
     assert books.take(2 * PAGE) is None
     books.give(0, 2 * PAGE)
@@ -271,13 +271,13 @@ class Arena(RuleBasedStateMachine):
 
     @initialize(limit=st.integers(1, 24 * PAGE), space=st.integers(1, 40))
     def begin(self, limit, space):
-        self.books = Extents(limit, space * PAGE)
+        self.books = Allocator(limit, space * PAGE)
         self.held = {}  # size by offset
         self.resident = set()  # pages that the system has in memory
         self.owed = set()  # of these: cold, to be told before the next gets anything
 
     def pages(self, offset, size):
-        return set(range(offset // PAGE, (offset + Extents.rounded(size)) // PAGE))
+        return set(range(offset // PAGE, (offset + Allocator.rounded(size)) // PAGE))
 
     def used(self):
         return {page for held in self.held.items() for page in self.pages(*held)}
@@ -295,7 +295,7 @@ class Arena(RuleBasedStateMachine):
     @rule(size=SIZES)
     def take(self, size):
         books = self.books
-        need = Extents.rounded(size)
+        need = Allocator.rounded(size)
         used, warm = books.used, {*map(tuple, books._warm.ranges())}
         fitting = [free for free in warm if free[1] >= need]
         taken = books.take(size)
@@ -331,7 +331,7 @@ class Arena(RuleBasedStateMachine):
         warm = self.books.warm
         size = self.held.pop(offset)
         self.books.give(offset, size)
-        assert self.books.warm == warm + Extents.rounded(size)
+        assert self.books.warm == warm + Allocator.rounded(size)
 
     @rule(most=st.integers(-1, 12 * PAGE))
     def trim(self, most):
@@ -340,7 +340,7 @@ class Arena(RuleBasedStateMachine):
         returned = self.books.trim(most)
         self.returned(returned)
         amount = sum(extent.size for extent in returned)
-        assert amount == (min(Extents.rounded(most), warm) if most > 0 else 0)
+        assert amount == (min(Allocator.rounded(most), warm) if most > 0 else 0)
         assert self.books.warm == warm - amount
         assert self.owed == owed  # these are told to the next who gets something
 

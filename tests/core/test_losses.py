@@ -33,13 +33,13 @@ from aioray.core.outcomes import (
     FailureKind,
 )
 from aioray.core.retries import RetryPolicy, crash_delay
-from aioray.core.states import TaskState
+from aioray.core.states import TaskStatus
 
 from .support import HALF_CPU, SHORT, Core, answer, record
 
-WAITING = TaskState.PENDING_ARGS_AVAIL
-FINISHED = TaskState.FINISHED
-FAILED = TaskState.FAILED
+WAITING = TaskStatus.PENDING_ARGS_AVAIL
+FINISHED = TaskStatus.FINISHED
+FAILED = TaskStatus.FAILED
 
 
 def values(*tasks):
@@ -273,7 +273,7 @@ def test_crash_of_a_re_run_is_retried_out_of_what_is_left():
     crash = record(1, 1, FailureKind.WORKER_DIED, "died", duration=0.0)
     delay = crash_delay(2)
     assert core.exited(1) == [ReportRetry(task, crash, 1, delay)]
-    assert task.state is TaskState.BACKOFF
+    assert task.state is TaskStatus.BACKOFF
     assert core.timer(delay) == [StartWorker(2, ())]
     core.ready(2, now=delay)
     assert task.attempt == 2

@@ -10,16 +10,16 @@ from aioray.core.groups import Group
 from aioray.core.model import Cancellation, Worker
 from aioray.core.states import (
     MACHINES,
-    ActorState,
-    CancelState,
-    GroupState,
+    ActorStatus,
+    CancelStatus,
+    GroupStatus,
     IllegalMove,
     Phase,
-    Record,
     State,
     Story,
-    TaskState,
-    WorkerState,
+    TaskStatus,
+    Tracked,
+    WorkerStatus,
     diagram,
     main,
 )
@@ -43,7 +43,7 @@ LEGAL = {
     ("FINISHED", "PENDING_NODE_ASSIGNMENT"),
     ("FINISHED", "BACKOFF"),
 }
-KINDS = (TaskState, WorkerState, ActorState, GroupState, CancelState, Phase)
+KINDS = (TaskStatus, WorkerStatus, ActorStatus, GroupStatus, CancelStatus, Phase)
 TABLES = dict(zip(KINDS, MACHINES.values(), strict=True))
 PAIRS = [pair for kind in KINDS for pair in itertools.product(kind, kind)]
 
@@ -76,7 +76,7 @@ def test_record_makes_the_legal_moves_and_no_others(before, after):
 
 
 def test_moves_of_tasks_are_these():
-    table = TABLES[TaskState]
+    table = TABLES[TaskStatus]
     assert {(a.name, b.name) for a, following in table.items() for b in following} == LEGAL
 
 
@@ -94,9 +94,9 @@ def test_table_knows_every_state(kind):
 def test_illegal_move_tells_the_story():
     story = Story()
     story.events.append((1.0, "WorkerDied", 7))
-    story.move(Anything(GroupState.PENDING), GroupState.REMOVED)
+    story.move(Anything(GroupStatus.PENDING), GroupStatus.REMOVED)
     with pytest.raises(IllegalMove) as caught:
-        story.move(Anything(GroupState.REMOVED), GroupState.CREATED)
+        story.move(Anything(GroupStatus.REMOVED), GroupStatus.CREATED)
     assert str(caught.value) == (
         "<Anything REMOVED> cannot become CREATED: this is a bug in aioray. It is young. The "
         "events before: WorkerDied at 1.000000 (worker 7). The moves before: it from PENDING to "
@@ -119,7 +119,7 @@ def test_records_that_move_seldom_have_names_too():
     assert (life.identity, repr(life)) == ("the engine", "<Engine OPEN>")
     assert Group("ab", ()).identity == "placement group ab"
     assert Cancellation().identity == "a cancel"
-    plain = Record()
+    plain = Tracked()
     assert (plain.identity, plain.account()) == (repr(plain), "")
 
 
@@ -145,26 +145,26 @@ def test_diagrams_show_every_move(capsys):
 
 
 def test_failure_is_final():
-    assert [state.name for state in TaskState if not state.successors] == ["FAILED"]
+    assert [state.name for state in TaskStatus if not state.successors] == ["FAILED"]
 
 
 def test_value_is_computed_again_by_the_way_of_the_first_attempt():
     """FINISHED is entered from a worker, or from the queue where a placement group is reserved."""
-    before = [state.name for state in TaskState if TaskState.FINISHED in state.successors]
+    before = [state.name for state in TaskStatus if TaskStatus.FINISHED in state.successors]
     assert before == ["PENDING_NODE_ASSIGNMENT", "SUBMITTED_TO_WORKER"]
 
 
 def test_every_state_can_be_reached_and_left_towards_either_end():
-    reachable: set[State] = {TaskState.PENDING_ARGS_AVAIL}
-    for _ in TaskState:
+    reachable: set[State] = {TaskStatus.PENDING_ARGS_AVAIL}
+    for _ in TaskStatus:
         reachable |= {after for state in reachable for after in state.successors}
-    assert reachable == set(TaskState)
-    for state in TaskState:
+    assert reachable == set(TaskStatus)
+    for state in TaskStatus:
         ways: set[State] = {state}
-        for _ in TaskState:
+        for _ in TaskStatus:
             ways |= {after for state in ways for after in state.successors}
-        assert TaskState.FAILED in ways
-        assert TaskState.FINISHED in ways or state is TaskState.FAILED
+        assert TaskStatus.FAILED in ways
+        assert TaskStatus.FINISHED in ways or state is TaskStatus.FAILED
 
 
 def test_records_show_what_matters():

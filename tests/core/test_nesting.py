@@ -18,7 +18,7 @@ from aioray.core.devices import UNIT
 from aioray.core.dispatch import PATIENCE_SECONDS
 from aioray.core.events import ShutdownRequested, WorkerBlocked, WorkerUnblocked
 from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
-from aioray.core.states import TaskState
+from aioray.core.states import TaskStatus
 
 from .support import ONE_GPU, SHORT, Core, answer
 
@@ -196,7 +196,7 @@ def test_child_that_fails_with_its_sibling_is_not_failed_again():
         ResolveFailure(first, CANCELLED),
         ResolveFailure(second, Failure(FailureKind.DEPENDENCY, upstream=first)),
     ]
-    assert second.state is TaskState.FAILED
+    assert second.state is TaskStatus.FAILED
 
 
 def test_recursion_without_end_fails_instead_of_filling_the_machine(monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 
 from aioray.core.commands import ReportRetry, ResolveFailure
 from aioray.core.devices import UNIT
-from aioray.core.outcomes import Ended, Passage
-from aioray.core.states import TaskState
+from aioray.core.outcomes import AttemptTimes, Ended
+from aioray.core.states import TaskStatus
 
 from .support import LONG, SHORT, Core, answer
 
@@ -38,7 +38,7 @@ def test_retry_begins_when_the_attempt_before_has_ended(core):
     failed = answer(task, Ended.RAISED_RETRYABLE, started_at=2.5)
     report, *_ = core.answer(1, failed, now=4.0)
     assert isinstance(report, ReportRetry)
-    assert report.record.passage == Passage(1.0, 1.0, 2.0, seq)
+    assert report.record.passage == AttemptTimes(1.0, 1.0, 2.0, seq)
     assert (task.attempt, task.created_at, task.ready_at, task.sent_at) == (1, 4.0, 4.0, 4.0)
     assert task.seq > seq
 
@@ -50,7 +50,7 @@ def test_crash_tells_the_passage_of_the_attempt_that_it_harmed(core):
     seq = task.seq
     commands = core.exited(1, started_at=2.5, now=4.0)
     (report,) = [command for command in commands if isinstance(command, ReportRetry)]
-    assert report.record.passage == Passage(1.0, 1.0, 2.0, seq)
+    assert report.record.passage == AttemptTimes(1.0, 1.0, 2.0, seq)
     assert (task.created_at, task.seq) == (4.0, 0)
 
 
@@ -62,7 +62,7 @@ def test_attempt_that_came_back_was_not_sent(core):
     core.submit(runs, behind, now=2.0)
     assert (runs.seq > 0, behind.seq > 0) == (True, True)
     core.reclaimed(1, behind, now=3.0)
-    assert (behind.seq, behind.state) == (0, TaskState.PENDING_NODE_ASSIGNMENT)
+    assert (behind.seq, behind.state) == (0, TaskStatus.PENDING_NODE_ASSIGNMENT)
 
 
 def test_failure_without_an_attempt_tells_of_none(core):

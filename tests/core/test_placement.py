@@ -19,7 +19,7 @@ from aioray.core.events import GroupRemoved, WorkerBlocked, WorkerExited, Worker
 from aioray.core.groups import Group
 from aioray.core.model import Task
 from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
-from aioray.core.states import GroupState, TaskState
+from aioray.core.states import GroupStatus, TaskStatus
 
 from .support import ONE_CPU, Core, answer, record
 
@@ -80,8 +80,8 @@ class Site(Core):
 def is_placed(group, commands):
     """Whether the commands say so."""
     values = [each for c in commands if isinstance(c, ResolveValues) for each in c.results]
-    assert (group.state is GroupState.CREATED) == any(value is group for _, value in values)
-    return group.state is GroupState.CREATED
+    assert (group.state is GroupStatus.CREATED) == any(value is group for _, value in values)
+    return group.state is GroupStatus.CREATED
 
 
 # ---------------------------------------------------------------- GPUs
@@ -109,8 +109,8 @@ def test_fraction_waits_for_a_device_although_enough_is_free_in_total():
     core.run(first, second, third, small)
     assert core.free("GPU") == pytest.approx(0.4)
     assert (third.state, small.state) == (
-        TaskState.PENDING_NODE_ASSIGNMENT,
-        TaskState.SUBMITTED_TO_WORKER,
+        TaskStatus.PENDING_NODE_ASSIGNMENT,
+        TaskStatus.SUBMITTED_TO_WORKER,
     )
     assert small.worker.devices == ("0",)
     core.end(second)
@@ -155,7 +155,7 @@ def test_group_of_gpus_is_placed_at_last_although_others_overtake_it():
     core.run(*running)
     group, _ = core.request(gpus(1), gpus(0.5), now=1.0)
     now = 1.0
-    while group.state is GroupState.PENDING:
+    while group.state is GroupStatus.PENDING:
         now += 0.5
         assert now < 8.0
         running.append(core.task(demand=gpus(0.5)))
@@ -221,9 +221,9 @@ def test_task_may_depend_on_the_reservation():
     reservation = group.classes[0].queue[0]
     dependent = core.task(reservation, demand=())
     core.submit(dependent)
-    assert dependent.state is TaskState.PENDING_ARGS_AVAIL
+    assert dependent.state is TaskStatus.PENDING_ARGS_AVAIL
     core.end(running)
-    assert dependent.state is TaskState.SUBMITTED_TO_WORKER
+    assert dependent.state is TaskStatus.SUBMITTED_TO_WORKER
 
 
 def test_tasks_wait_for_their_group_and_draw_on_nothing_else():
@@ -233,7 +233,7 @@ def test_tasks_wait_for_their_group_and_draw_on_nothing_else():
     task, idle = core.inside(group), core.inside(group, ())
     assert core.run(task, idle) == []
     core.end(running)
-    assert task.state is idle.state is TaskState.SUBMITTED_TO_WORKER
+    assert task.state is idle.state is TaskStatus.SUBMITTED_TO_WORKER
     assert core.free() == 0.0
     core.end(task)
     assert core.free() == 0.0
@@ -300,7 +300,7 @@ def test_removed_group_fails_what_waits_and_kills_what_runs():
     commands = core.exited(worker, now=2.0)
     assert ResolveFailure(running, failure) in commands
     assert not any(isinstance(command, ReportRetry) for command in commands)
-    assert blocked.state is TaskState.FAILED
+    assert blocked.state is TaskStatus.FAILED
     assert core.free() == 2.0
     assert core.scheduler.total == {"CPU": 2 * UNIT}
     late = core.inside(group)
@@ -332,9 +332,9 @@ def test_attempts_that_a_killed_worker_had_not_claimed_fail_too():
     assert SendAttempts(running.id, tasks) in commands
     core(GroupRemoved(group))
     core.reclaimed(running.id, second)
-    assert second.state is TaskState.FAILED
+    assert second.state is TaskStatus.FAILED
     core(WorkerExited(running.id, "died"))
-    assert first.state is TaskState.FAILED
+    assert first.state is TaskStatus.FAILED
 
 
 def test_task_that_waits_for_its_retry_fails_with_its_group():
@@ -344,9 +344,9 @@ def test_task_that_waits_for_its_retry_fails_with_its_group():
     core.run(task)
     for _ in range(2):
         core.start(core.exited(task.worker.id))
-    assert task.state is TaskState.BACKOFF
+    assert task.state is TaskStatus.BACKOFF
     core(GroupRemoved(group))
-    assert task.state is TaskState.FAILED
+    assert task.state is TaskStatus.FAILED
     assert core.free() == 1.0
 
 

@@ -43,7 +43,7 @@ from aioray.core.intensity import RestartIntensity
 from aioray.core.outcomes import Answer, CancelOutcome, Ended, Failure, FailureKind
 from aioray.core.prefetch import MAX_IN_FLIGHT as MOST
 from aioray.core.retries import RetryPolicy
-from aioray.core.states import IllegalMove, TaskState
+from aioray.core.states import IllegalMove, TaskStatus
 
 from .support import (
     HALF_CPU,
@@ -60,8 +60,8 @@ from .support import (
 OTHER = (("NAME", "value"),)  # an environment
 ON_NET = (("CPU", UNIT), ("net", UNIT))  # needs more than others do, but no process of its own
 
-PENDING = TaskState.PENDING_NODE_ASSIGNMENT
-SUBMITTED = TaskState.SUBMITTED_TO_WORKER
+PENDING = TaskStatus.PENDING_NODE_ASSIGNMENT
+SUBMITTED = TaskStatus.SUBMITTED_TO_WORKER
 
 
 def cancelled(*records):
@@ -87,7 +87,7 @@ def test_first_task_orders_a_worker_and_is_sent_when_that_is_ready():
     assert core.ready(1) == [SendAttempts(1, [task])]
     assert task.state is SUBMITTED
     assert core.answer(1, answer(task, payload=42)) == [ResolveValues([(task, 42)])]
-    assert task.state is TaskState.FINISHED
+    assert task.state is TaskStatus.FINISHED
     assert task.worker is None
     assert core.deadline is None
     assert core.scheduler.unfinished_tasks() == ()
@@ -545,7 +545,7 @@ def test_task_waits_for_its_last_argument_and_is_sent_after_the_value_is_stored(
     both = core.task(first, second)
     core.submit(first, second, both)
     core.ready(1, 2)
-    assert both.state is TaskState.PENDING_ARGS_AVAIL
+    assert both.state is TaskStatus.PENDING_ARGS_AVAIL
     assert core.answer(1, answer(first)) == [ResolveValues([(first, "value")])]
     assert core.answer(2, answer(second)) == [
         ResolveValues([(second, "value")]),
@@ -676,7 +676,7 @@ def test_retries_are_counted(ended, retried, max_retries):
         assert commands[0].task is task
         assert commands[0].record == records[-1]
         assert commands[0].retries_left == max_retries - number
-        if task.state is TaskState.BACKOFF:
+        if task.state is TaskStatus.BACKOFF:
             now, commands = core.tick()
         if ended == "crash":
             worker_id += 1
@@ -684,7 +684,7 @@ def test_retries_are_counted(ended, retried, max_retries):
         assert task.state is SUBMITTED
     assert len(records) == (max_retries + 1 if retried else 1)
     assert commands == [ResolveFailure(task, Failure(kind, "error", attempts=tuple(records)))]
-    assert task.state is TaskState.FAILED
+    assert task.state is TaskStatus.FAILED
 
 
 def test_unlimited_retries_do_not_run_out():
@@ -727,7 +727,7 @@ def test_crashes_are_retried_at_once_and_then_ever_later():
     for worker_id in range(1, 11):
         report, *_ = core.exited(worker_id, now=now)
         delays.append(report.delay)
-        if task.state is TaskState.BACKOFF:
+        if task.state is TaskStatus.BACKOFF:
             due, _ = core.tick()
             assert due == now + report.delay
             now = due
@@ -747,11 +747,11 @@ def test_policy_sets_the_delays_of_both_kinds_of_failure(ended):
         else:
             report, *_ = core.answer(worker_id, answer(task, ended), now=now)
         assert report.delay == delay
-        assert task.state is TaskState.BACKOFF
+        assert task.state is TaskStatus.BACKOFF
         due = now + delay
         assert core.deadline == due
         core.timer(now)  # too early
-        assert task.state is TaskState.BACKOFF
+        assert task.state is TaskStatus.BACKOFF
         core.timer(due)
         if ended == "crash":
             core.ready(worker_id, now=due)
@@ -788,7 +788,7 @@ def test_time_budget_counts_from_the_start_of_the_first_attempt(now, retried):
     core.timer(102.0)
     report, *_ = core.answer(1, answer(second, Ended.RAISED_RETRYABLE, started_at=102.0), now=now)
     assert isinstance(report, ReportRetry) is retried
-    assert second.state is (TaskState.BACKOFF if retried else TaskState.FAILED)
+    assert second.state is (TaskStatus.BACKOFF if retried else TaskStatus.FAILED)
 
 
 def test_zero_time_budget_retries_nothing():
@@ -1152,7 +1152,7 @@ def test_answer_after_the_worker_was_reaped_is_dropped():
     late = answer(task)
     core.exited(1)
     assert core.answer(1, late) == []
-    assert task.state is TaskState.FAILED
+    assert task.state is TaskStatus.FAILED
 
 
 @pytest.mark.parametrize("crash_first", [False, True])
@@ -2208,13 +2208,13 @@ def test_impossible_move_is_refused_and_names_both_states_and_what_came_before()
     task = core.running()
     core.answer(1, answer(task), now=1.5)
     with pytest.raises(IllegalMove) as caught:
-        core.scheduler.turn.story.move(task, TaskState.SUBMITTED_TO_WORKER)
+        core.scheduler.turn.story.move(task, TaskStatus.SUBMITTED_TO_WORKER)
     text = str(caught.value)
     assert "t1" in text
     assert "FINISHED" in text
     assert "SUBMITTED_TO_WORKER" in text
     assert "AnswersReceived at 1.500000" in text
-    assert task.state is TaskState.FINISHED
+    assert task.state is TaskStatus.FINISHED
 
 
 def test_classes_are_one_for_each_demand_and_environment():
@@ -2243,8 +2243,8 @@ def test_what_waits_for_a_failed_task_runs_if_some_values_are_there(partial):
     waiting = core.task(upstream)
     core.submit(waiting)
     commands = core.answer(1, answer(upstream, Ended.RAISED)._replace(partial=partial))
-    assert upstream.state is TaskState.FAILED
+    assert upstream.state is TaskStatus.FAILED
     if partial:
         assert SendAttempts(1, [waiting]) in commands
     else:
-        assert waiting.state is TaskState.FAILED
+        assert waiting.state is TaskStatus.FAILED

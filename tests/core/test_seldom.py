@@ -24,7 +24,7 @@ from aioray.core.events import (
 from aioray.core.intensity import RestartPolicy
 from aioray.core.outcomes import Answer, Ended, FailureKind
 from aioray.core.scheduler import Scheduler
-from aioray.core.states import ActorState, TaskState, WorkerState
+from aioray.core.states import ActorStatus, TaskStatus, WorkerStatus
 
 from .support import SHORT, Core, answer
 from .test_circles import broken, wait
@@ -39,7 +39,7 @@ def test_line_of_a_caller_goes_as_far_as_arguments_are_there() -> None:
     core.submit(first, second)
     commands = core.answer(x.worker.id, answer(x))
     assert SendAttempts(actor.worker.id, [first]) in commands
-    assert second.state is TaskState.PENDING_ARGS_AVAIL
+    assert second.state is TaskStatus.PENDING_ARGS_AVAIL
     commands = core.answer(y.worker.id, answer(y))
     assert SendAttempts(actor.worker.id, [second]) in commands
 
@@ -50,17 +50,17 @@ def test_worker_of_an_actor_that_answers_for_what_it_has_not_is_discarded() -> N
     (call,) = core.called(actor)
     made_up = Answer(call.seq + 1, Ended.RETURNED, "value", 0.0, 1.0)
     assert core.answer(actor.worker.id, made_up, answer(call)) == [DiscardWorker(actor.worker.id)]
-    assert call.state is TaskState.SUBMITTED_TO_WORKER
+    assert call.state is TaskStatus.SUBMITTED_TO_WORKER
 
 
 def test_kill_of_an_actor_that_is_being_made_again_counts_and_is_not_told_twice() -> None:
     core = Core()
     actor = core.alive(max_restarts=3)
     core.crash(actor)
-    assert actor.state is ActorState.RESTARTING
+    assert actor.state is ActorStatus.RESTARTING
     assert core.kill(actor, no_restart=False) == []
     assert (actor.num_restarts, actor.restarts_left) == (2, 1)
-    assert actor.state is ActorState.RESTARTING
+    assert actor.state is ActorStatus.RESTARTING
 
 
 def test_group_takes_along_its_own_actors_alone() -> None:
@@ -74,7 +74,7 @@ def test_group_takes_along_its_own_actors_alone() -> None:
     core.answer(outside.worker.id, answer(outside.creation))
     worker = inside.worker.id
     assert core(GroupRemoved(group)) == [KillWorker(worker), ReportActor(inside)]
-    assert outside.state is ActorState.ALIVE
+    assert outside.state is ActorStatus.ALIVE
 
 
 def test_call_that_fails_with_an_overdue_one_is_not_overdue_as_well() -> None:
@@ -134,7 +134,7 @@ def test_calls_that_could_not_be_sent_fail_and_their_actor_goes_on() -> None:
     (failure,) = [command for command in commands if isinstance(command, ResolveFailure)]
     assert (failure.task, failure.failure.detail) == (first, "full")
     core.answer(actor.worker.id, answer(second))
-    assert second.state is TaskState.FINISHED
+    assert second.state is TaskStatus.FINISHED
 
 
 def test_lost_value_of_a_call_is_computed_again_by_its_actor() -> None:
@@ -169,7 +169,7 @@ def test_worker_with_a_gpu_stays_for_what_needs_one_when_another_retires() -> No
     first, last = core.task(demand=gpus(1)), core.task(demand=gpus(1), max_calls=1)
     core.run(first)
     commands = core.run(last)
-    assert last.worker.state is WorkerState.RETIRING
+    assert last.worker.state is WorkerStatus.RETIRING
     assert [c.worker_id for c in commands if isinstance(c, StartWorker)] == [last.worker.id]
 
 
@@ -189,14 +189,14 @@ def test_news_that_attempts_were_not_sent_to_a_worker_that_is_gone_change_nothin
     core = Core()
     task = core.running()
     assert core(AttemptsNotSent(task.worker.id + 1, [answer(task, Ended.RAISED, "full")])) == []
-    assert task.state is TaskState.SUBMITTED_TO_WORKER
+    assert task.state is TaskStatus.SUBMITTED_TO_WORKER
 
 
 def test_shutdown_that_kills_can_be_asked_for_again() -> None:
     core = Core()
     task = core.running()
     core(ShutdownRequested(0.0))
-    assert task.state is TaskState.FAILED
+    assert task.state is TaskStatus.FAILED
     assert core(ShutdownRequested(0.0)) == []
 
 
@@ -207,4 +207,4 @@ def test_creation_that_could_not_be_sent_fails_its_actor() -> None:
     commands = core(AttemptsNotSent(worker.id, [answer(actor.creation, Ended.RAISED, "full")]))
     (failure,) = [command for command in commands if isinstance(command, ResolveFailure)]
     assert (failure.task, failure.failure.detail) == (actor.creation, "full")
-    assert (actor.state, worker.state) == (ActorState.DEAD, WorkerState.STOPPING)
+    assert (actor.state, worker.state) == (ActorStatus.DEAD, WorkerStatus.STOPPING)

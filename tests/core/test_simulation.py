@@ -27,7 +27,7 @@ from aioray.core.outcomes import (
     Ended,
 )
 from aioray.core.retries import RetryPolicy
-from aioray.core.states import ActorState, GroupState
+from aioray.core.states import ActorStatus, GroupStatus
 
 from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Making, Order, World, replay
 
@@ -70,7 +70,7 @@ LOSSES = {  # what comes of lost values in long walks, or they show nothing
     LOST_RETRIES_DISABLED,
 }
 RESTARTS = (None, None, RestartPolicy(0, 2.0), RestartPolicy(1, 1.0, 0.3, 2.0, 0.5))
-ENDS = {each.name for each in (*ActorState, *DeathCause)}  # of actors, likewise
+ENDS = {each.name for each in (*ActorStatus, *DeathCause)}  # of actors, likewise
 REMOVALS = {"placed", "failed", "killed"}  # of placement groups
 CANCELS = {each.name for each in CancelOutcome}
 CANCELS |= {f"{name} before" for name in CANCELS}  # of what was done already
@@ -160,7 +160,7 @@ def some_calls(chance: random.Random, world: World, count: int) -> list[Order]:
 
 
 def is_wanted(group: Group) -> bool:
-    return group.state is not GroupState.REMOVED
+    return group.state is not GroupStatus.REMOVED
 
 
 def request_group(chance: random.Random, world: World) -> None:
@@ -472,7 +472,7 @@ def walk(world: World, events: int) -> None:
         if len(actors) < 3:
             things.append((5 * eager, partial(make_actor, chance, world)))
         if actors:
-            useless = [actor for actor in actors if actor.state is ActorState.DEAD]
+            useless = [actor for actor in actors if actor.state is ActorStatus.DEAD]
             things.append(
                 (2 if useless else 0.3, partial(world.let_go, chance.choice(useless or actors)))
             )

@@ -79,7 +79,7 @@ from aioray.core.events import (
 from aioray.core.functions import CallTraits, Function
 from aioray.core.groups import Group
 from aioray.core.invariants import check
-from aioray.core.model import Actor, Task
+from aioray.core.model import SupervisedActor, Task
 from aioray.core.outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -94,7 +94,7 @@ from aioray.core.outcomes import (
     FailureKind,
 )
 from aioray.core.scheduler import Scheduler
-from aioray.core.states import ActorState, GroupState, TaskState
+from aioray.core.states import ActorStatus, GroupStatus, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ class FakeWorker:
     answers: list[Answer] = field(default_factory=list)  # written and not yet read
     interrupt: int = 0  # the seq that is to be interrupted
     calls: Counter[int] = field(default_factory=Counter)  # claimed, by function
-    actor: Actor | None = None  # whose creation it has claimed
+    actor: SupervisedActor | None = None  # whose creation it has claimed
     made: bool = False  # that has returned
     exiting: bool = False  # a method has ended the actor
     several: dict[int, tuple[Task, bool]] = field(default_factory=dict)  # calls it runs at once,
@@ -186,7 +186,7 @@ def is_call(task: Task) -> bool:
     return task.scheduling_class.actor is not None
 
 
-def actor_of(task: Task) -> Actor:
+def actor_of(task: Task) -> SupervisedActor:
     """Whose method it is."""
     assert task.scheduling_class.actor is not None
     return task.scheduling_class.actor
@@ -249,7 +249,7 @@ class World:
         self.revivals: deque[Task] = deque()  # Revive was ordered and is not answered yet
         self._forbidden: set[int] = set()  # tasks that the shell could not have run again
         self.groups: list[Group] = []
-        self.actors: list[Actor] = []  # by key
+        self.actors: list[SupervisedActor] = []  # by key
         self.actor_events: Counter[str] = Counter()  # what came of them, to see that all of it came
         self.deaths: Counter[int] = Counter()  # of workers of actors, by key
         self.killed: set[int] = set()  # keys of actors that somebody has asked to kill
@@ -383,15 +383,15 @@ class World:
         held: Counter[str] = Counter()
         for holder, amounts in command.holdings:
             if isinstance(holder, Group):
-                assert holder.state is GroupState.CREATED
+                assert holder.state is GroupStatus.CREATED
                 held.update(dict(amounts))
                 continue
-            if isinstance(holder, Actor):
-                assert holder.state is ActorState.ALIVE
+            if isinstance(holder, SupervisedActor):
+                assert holder.state is ActorStatus.ALIVE
             else:
                 assert holder.worker is not None
                 assert holder.worker.blocked
-            task = holder.creation if isinstance(holder, Actor) else holder
+            task = holder.creation if isinstance(holder, SupervisedActor) else holder
             if task.scheduling_class.group is None:
                 held.update(dict(amounts))
         for task, count in command.waiting:
@@ -418,22 +418,22 @@ class World:
             assert not self.closing or self.unfinished(), "nobody needs it"
             # It may count kills before it was made, or have failed for good.
             had = self.outcomes.get(actor.creation.number)
-            if actor.state is not ActorState.ALIVE and not isinstance(had, Failure):
+            if actor.state is not ActorStatus.ALIVE and not isinstance(had, Failure):
                 self.outcomes.pop(actor.creation.number, None)
             self.restarts[key] = actor.num_restarts
             assert actor.num_restarts <= self.deaths[key]
             assert actor.max_restarts < 0 or self.restarts[key] <= actor.max_restarts
             assert key not in self._for_good
             assert key not in self._released
-        if actor.state is ActorState.DEAD:
+        if actor.state is ActorStatus.DEAD:
             self._dead.add(key)
             assert actor.death is not None
             self.actor_events[actor.death.cause.name] += 1
             self._check_death(actor, actor.death)
-        elif actor.state is ActorState.ALIVE:
+        elif actor.state is ActorStatus.ALIVE:
             assert self._last_answer[actor.creation.number].ended is Ended.RETURNED
 
-    def _check_death(self, actor: Actor, death: ActorDeath) -> None:
+    def _check_death(self, actor: SupervisedActor, death: ActorDeath) -> None:
         key, cause = actor.key, death.cause
         assert death.actor is actor
         if cause is DeathCause.WORKER_DIED:
@@ -487,10 +487,10 @@ class World:
     def _do_resolve_values(self, command: ResolveValues) -> None:
         for task, value in command.results:
             assert task.number not in self.outcomes
-            assert task.state is TaskState.FINISHED
+            assert task.state is TaskStatus.FINISHED
             group = task.scheduling_class.reserves
             if group is not None:
-                assert group.state is GroupState.CREATED
+                assert group.state is GroupStatus.CREATED
                 self.group_events["placed"] += 1
                 self.outcomes[task.number] = value
                 continue
@@ -507,7 +507,7 @@ class World:
         task, failure = command.task, command.failure
         had = self.outcomes.get(task.number)
         assert not isinstance(had, Failure)
-        assert task.state is TaskState.FAILED
+        assert task.state is TaskStatus.FAILED
         assert task.number not in self.values
         if had is not None:
             assert failure.kind in (
@@ -567,7 +567,7 @@ class World:
 
     def _do_revive(self, command: Revive) -> None:
         task = command.task
-        assert task.state is TaskState.PENDING_ARGS_AVAIL
+        assert task.state is TaskStatus.PENDING_ARGS_AVAIL
         assert task not in self.revivals
         assert task.number not in self.values
         had = self.outcomes.pop(task.number, None)
@@ -591,7 +591,7 @@ class World:
         dependencies = [self.tasks[n] for n in self.orders[task.number].dependencies]
         gone = [upstream for upstream in dependencies if not self._has_value(upstream.number)]
         lost: list[Event] = [
-            ResultLost(upstream) for upstream in gone if upstream.state is TaskState.FINISHED
+            ResultLost(upstream) for upstream in gone if upstream.state is TaskStatus.FINISHED
         ]
         return [*lost, Revived(task, self.chance.choice((gone, dependencies)))]
 
@@ -754,12 +754,12 @@ class World:
 
     def _is_placed(self, group: Group) -> bool:
         """Whether it holds its resources, perhaps only because its workers are not dead yet."""
-        return group.state is GroupState.CREATED or bool(group.leases)
+        return group.state is GroupStatus.CREATED or bool(group.leases)
 
     def _group_is_gone(self, task: Task) -> bool:
         cls = task.scheduling_class
         group = cls.group or cls.reserves
-        return group is not None and group.state is GroupState.REMOVED
+        return group is not None and group.state is GroupStatus.REMOVED
 
     def _has_value(self, number: int) -> bool:
         """Whether the value is there; that of a reservation or a creation cannot be lost."""
@@ -1029,7 +1029,7 @@ class World:
 
     def want(self, task: Task) -> None:
         """Somebody waits for a value, which may be there, gone, on its way or never to come."""
-        if task.state is TaskState.FINISHED and not self._has_value(task.number):
+        if task.state is TaskStatus.FINISHED and not self._has_value(task.number):
             self.wanted.add(task.number)
             self.feed(ResultLost(task))
         self.feed(ResultWanted(task))
@@ -1096,12 +1096,12 @@ class World:
             creates=creates,
         )
 
-    def callable_actors(self) -> list[Actor]:
+    def callable_actors(self) -> list[SupervisedActor]:
         """Those to which somebody holds a handle; they may be dead."""
         gone = self._released | self._dropped.keys()
         return [actor for actor in self.actors if actor.key not in gone]
 
-    def let_go(self, actor: Actor) -> None:
+    def let_go(self, actor: SupervisedActor) -> None:
         """The last handle goes that is not held by a call."""
         if actor.key not in self._released:
             self._dropped[actor.key] = None
@@ -1110,12 +1110,12 @@ class World:
                 self._released.add(actor.key)
                 self.feed(ActorReleased(actor))
 
-    def kill(self, actor: Actor, *, no_restart: bool) -> None:
+    def kill(self, actor: SupervisedActor, *, no_restart: bool) -> None:
         """Somebody who has a handle kills it."""
         self.killed.add(actor.key)
         if no_restart:
             self._for_good.add(actor.key)
-        elif actor.worker is None and actor.state is not ActorState.DEAD:
+        elif actor.worker is None and actor.state is not ActorStatus.DEAD:
             self.deaths[actor.key] += 1  # it counts as one, although no process dies of it
             if self.deaths[actor.key] > actor.max_restarts >= 0:
                 self._for_good.add(actor.key)
@@ -1135,7 +1135,7 @@ class World:
 
     def remove_group(self, group: Group) -> None:
         """Remove a placement group: whatever waits in it has failed at once."""
-        again = group.state is GroupState.REMOVED
+        again = group.state is GroupStatus.REMOVED
         self.feed(GroupRemoved(group))
         for task in () if again else self.tasks.values():
             cls = task.scheduling_class
@@ -1274,11 +1274,11 @@ class World:
             alone = cls.reserves is None or cls.reserves.nodes_wanted == 1
             if cls.actor is not None:
                 worker = cls.actor.worker
-                alive = cls.actor.state is ActorState.ALIVE
+                alive = cls.actor.state is ActorStatus.ALIVE
                 busy = worker is not None and bool(worker.in_flight)
                 assert not alive or busy or task.number in cls.actor.held, task
                 continue
-            if task.state is TaskState.PENDING_NODE_ASSIGNMENT and alone:
+            if task.state is TaskStatus.PENDING_NODE_ASSIGNMENT and alone:
                 assert self._lacks_something(cls), task
 
     def _is_short(self, demand: Demand) -> bool:
@@ -1337,7 +1337,7 @@ class World:
             self.shut_down(self.chance.choice((0.0, 0.5)))
         self.settle()
         assert self.outcomes.keys() == self.tasks.keys()
-        assert all(actor.state is ActorState.DEAD for actor in self.actors)
+        assert all(actor.state is ActorStatus.DEAD for actor in self.actors)
         assert self._dead == set(range(len(self.actors)))
         self._check_counts()
         assert self.reports.keys() == self.cancels.keys()
@@ -1417,7 +1417,7 @@ class World:
         ]
         if cls.group is not None:
             inside = any(used.group is cls.group for _, used in kept)
-            pending = cls.group.state is GroupState.PENDING
+            pending = cls.group.state is GroupStatus.PENDING
             return pending or (inside and self._lacks_something(cls))
         placed = [group for group in self.groups if self._is_placed(group)]
         cpus = TOTAL["CPU"] - sum(dict(group.demand).get("CPU", 0) for group in placed)
@@ -1472,11 +1472,11 @@ def _intensity(making: Making) -> int:
     return making.policy.intensity
 
 
-def make_actor(key: int, creation: Task, order: Order) -> Actor:
+def make_actor(key: int, creation: Task, order: Order) -> SupervisedActor:
     """The actor that is ordered."""
     making = order.makes
     assert making is not None
-    return Actor(
+    return SupervisedActor(
         key,
         creation,
         order.environment,
@@ -1497,7 +1497,7 @@ def replay(world: World, seed: int) -> list[str]:
     }
     functions = {key: Function(key, f.name) for key, f in world.functions.items()}
     tasks: dict[int, Task] = {}
-    actors: list[Actor] = []
+    actors: list[SupervisedActor] = []
     log: list[str] = []
     for now, seen in world.history:
         event = seen

@@ -233,22 +233,39 @@ def test_no_part_of_the_engine_is_handed_the_whole() -> None:
     whole = "aioray.engine.engine"
     parts = [name for name in PATHS if name.startswith("aioray.engine.") and name != whole]
     assert listed(i for i in imports_below(*parts) if i.is_below(whole)) == []
-    lines = {name: naming(PATHS[name].read_text(), "Engine") for name in parts}
+    lines = {name: naming(PATHS[name].read_text(), "LocalEngine") for name in parts}
     assert {name: found for name, found in lines.items() if found} == {}
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "from .engine import Engine",
-        "def f(engine: Engine): ...",
-        "x: engine.Engine",
-        'def f(engine: "Engine"): ...',
+        "from .engine import LocalEngine",
+        "def f(engine: LocalEngine): ...",
+        "x: engine.LocalEngine",
+        'def f(engine: "LocalEngine"): ...',
     ],
 )
 def test_checker_finds_who_names_the_engine(source: str) -> None:
-    assert naming(source, "Engine")
-    assert not naming(source.replace("Engine", "DriverClient"), "Engine")
+    assert naming(source, "LocalEngine")
+    assert not naming(source.replace("LocalEngine", "DriverClient"), "LocalEngine")
+
+
+SHARED_NAMES = {
+    # Type checkers see the former, programs the latter: both are `aioray.actor.Actor`.
+    "Actor": {"aioray.api.call_types", "aioray.api.actor_base"},
+}
+
+
+def test_no_two_classes_share_a_name() -> None:
+    found: dict[str, set[str]] = {}
+    for name, path in PATHS.items():
+        if any(part.startswith("_") for part in name.split(".")):
+            continue  # Ray's private names
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, set()).add(name)
+    assert {name: files for name, files in found.items() if len(files) > 1} == SHARED_NAMES
 
 
 def test_every_exception_to_the_order_of_rooms_is_needed() -> None:

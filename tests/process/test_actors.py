@@ -271,7 +271,7 @@ async def test_failed_argument_of_init_is_told():
 
 @everywhere
 async def test_actors_survive_the_template(watch):
-    crew = aioray.client.protocol.registry.current().crew
+    crew = aioray.client.protocol.registry.current().processes
     player = actor(max_restarts=1, max_task_retries=1).remote()
     await player.hear.remote("before")
     template = crew.pids()[0]
@@ -497,7 +497,7 @@ async def test_every_call_counts_once_however_often_the_actor_is_killed(seed, no
 def pids_of_actors():
     """The processes of all actors, also of those that are being made."""
     found = []
-    for pid in aioray.client.protocol.registry.current().crew.pids()[1:]:
+    for pid in aioray.client.protocol.registry.current().processes.pids()[1:]:
         with contextlib.suppress(OSError):  # it has ended
             title = Path(f"/proc/{pid}/cmdline").read_text()
             found += [pid] * ("Keeper" in title)

@@ -10,7 +10,7 @@ import resource
 import pytest
 
 import aioray
-from aioray.engine.processes.pool import Crew
+from aioray.engine.processes.pool import WorkerProcesses
 from aioray.exceptions import WorkerStartupError
 
 from . import jobs, mischief
@@ -71,7 +71,7 @@ async def test_template_without_descriptors_fails_starts_that_are_tried_again(mo
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = len(os.listdir(f"/proc/{pid}/fd"))
     failures = []
-    start_failed = Crew._start_failed
+    start_failed = WorkerProcesses._start_failed
 
     def tell(crew, worker_id, report, *, scarce=False):
         failures.append((report.reason, scarce))
@@ -79,7 +79,7 @@ async def test_template_without_descriptors_fails_starts_that_are_tried_again(mo
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         start_failed(crew, worker_id, report, scarce=scarce)
 
-    monkeypatch.setattr(Crew, "_start_failed", tell)
+    monkeypatch.setattr(WorkerProcesses, "_start_failed", tell)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
     large = same.options(runtime_env={"env_vars": {"A": "x" * 300_000}}).remote(1)
     small = same.options(runtime_env={"env_vars": {"B": "b"}}).remote(2)

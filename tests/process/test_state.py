@@ -358,7 +358,7 @@ def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeyp
         assert aioray.get(ok.options(name=name).remote(1)) == 1
     with engine.own_session().view() as view:
         assert [row[0] for row in rows(view)] == names
-    assert len(engine.recorder.keeper.kinds) <= 8  # what was told last
+    assert len(engine.recorder.writer.kinds) <= 8  # what was told last
     for name in names[:5]:
         assert aioray.get(ok.options(name=name).remote(1)) == 1
     with engine.own_session().view() as view:

@@ -21,7 +21,7 @@ WHOLE = {
     asks.Cancel: (b"id", True, False, 0.5),
     asks.CheckPlacement: (b"definition",),
     asks.Info: ("nodes",),
-    asks.KeyValues: ("put", b"space", b"key", b"value", True),
+    asks.UseKeyValues: ("put", b"space", b"key", b"value", True),
     asks.Allocate: (100_000, 0),
     asks.Pin: (b"id",),
     asks.Lose: (b"id",),

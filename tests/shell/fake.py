@@ -1,7 +1,7 @@
 """An engine without processes, on a loop whose clock jumps to the next timer when nothing is ready.
 
 A test's remote functions return what their attempt shall do (`Return`, `Raise`, `Die`, `Hang`);
-the fake worker calls them in this process, and plays that. It keeps the promises of a real crew:
+the fake worker calls them in this process, and plays that. It keeps the promises of real ones:
 attempts are claimed in the order sent, what is not claimed can be reclaimed, what was answered is
 told before a death.
 """
@@ -31,7 +31,7 @@ from aioray.core.events import (
     WorkerStartFailed,
 )
 from aioray.core.outcomes import Answer, Ended
-from aioray.engine.engine import Engine
+from aioray.engine.engine import LocalEngine
 from aioray.engine.telemetry.reports import DeathReport, StartReport, WorkerName
 from aioray.exceptions import DoNotRetry, RetryTask
 from aioray.shared import serialization
@@ -110,8 +110,8 @@ class _FakeWorker:
         self.stopping = False
 
 
-class FakeCrew:
-    """Plays the part of aioray.engine.processes.pool.Crew."""
+class FakeProcesses:
+    """Plays the part of aioray.engine.processes.pool.WorkerProcesses."""
 
     start_failures = 0  # how many of the next starts fail
 
@@ -164,8 +164,8 @@ class FakeCrew:
 
     def _start(self, command: StartWorker) -> None:
         self._note("start", command.worker_id)
-        if FakeCrew.start_failures:
-            FakeCrew.start_failures -= 1
+        if FakeProcesses.start_failures:
+            FakeProcesses.start_failures -= 1
             report = StartReport("no room", "its last words")
             self._later(0.0, self.feed, WorkerStartFailed(command.worker_id, report))
             return
@@ -283,16 +283,16 @@ def _captured(error: BaseException, name: str) -> bytes:
     )
 
 
-class FakeEngine(Engine):
+class FakeEngine(LocalEngine):
     """An engine with fake workers, on the clock of its loop."""
 
-    crew_class = FakeCrew  # type: ignore[assignment]
+    processes_class = FakeProcesses  # type: ignore[assignment]
 
     def clock(self) -> float:
         assert self.loop is not None
         return self.loop.time()
 
     @property
-    def crew(self) -> FakeCrew:
-        assert isinstance(self._crew, FakeCrew)
-        return self._crew
+    def processes(self) -> FakeProcesses:
+        assert isinstance(self._processes, FakeProcesses)
+        return self._processes

@@ -25,7 +25,7 @@ from aioray.exceptions import (
 )
 
 from . import fake
-from .fake import Die, FakeCrew, FakeEngine, Hang, Raise, Return, VirtualLoop
+from .fake import Die, FakeEngine, FakeProcesses, Hang, Raise, Return, VirtualLoop
 
 TICK = 0.01  # seconds that timers may be late: the engine rounds them up to milliseconds
 
@@ -34,9 +34,9 @@ Story = Callable[[FakeEngine], Coroutine[Any, Any, None]]
 
 @pytest.fixture(autouse=True)
 def no_start_failures() -> Any:
-    FakeCrew.start_failures = 0
+    FakeProcesses.start_failures = 0
     yield
-    FakeCrew.start_failures = 0
+    FakeProcesses.start_failures = 0
 
 
 def play(story: Story, *, num_cpus: int = 1, **settings: Any) -> FakeEngine:
@@ -51,7 +51,7 @@ def play(story: Story, *, num_cpus: int = 1, **settings: Any) -> FakeEngine:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())
     assert engines[0].closed
-    assert engines[0].crew.closed
+    assert engines[0].processes.closed
     return engines[0]
 
 
@@ -144,7 +144,7 @@ def test_crashes_are_retried_so_often_and_all_attempts_are_told(max_retries: int
         assert caught.value.signal == "SIGKILL"
 
     engine = play(story)
-    assert [what for _, what, _ in engine.crew.log].count("run") == max_retries + 1
+    assert [what for _, what, _ in engine.processes.log].count("run") == max_retries + 1
 
 
 def test_first_crash_is_retried_at_once_and_later_ones_ever_later() -> None:
@@ -152,7 +152,7 @@ def test_first_crash_is_retried_at_once_and_later_ones_ever_later() -> None:
         assert await scripted(Die(), Die(), Die(), Return(1)).remote() == 1
 
     engine = play(story)
-    runs = [at for at, what, _ in engine.crew.log if what == "run"]
+    runs = [at for at, what, _ in engine.processes.log if what == "run"]
     gaps = [later - earlier for earlier, later in itertools.pairwise(runs)]
     assert gaps == pytest.approx([0.0, 0.05, 0.1], abs=TICK)
 
@@ -178,7 +178,7 @@ def test_grace_turns_an_ignored_interrupt_into_a_kill() -> None:
         assert now() - begin == pytest.approx(5.0, abs=TICK)
         with pytest.raises(TaskCancelledError):
             await ref
-        interrupts = [at for at, what, _ in engine.crew.log if what == "interrupt"]
+        interrupts = [at for at, what, _ in engine.processes.log if what == "interrupt"]
         assert len(interrupts) == pytest.approx(100, abs=20)  # one each 50 ms until it obeys
 
     play(story)
@@ -194,7 +194,7 @@ def test_interrupt_ends_a_task_and_its_dependents_but_not_its_worker() -> None:
             with pytest.raises(TaskCancelledError):
                 await failed
         assert await scripted(Return(1)).remote() == 1
-        assert [what for _, what, _ in engine.crew.log].count("start") == 1
+        assert [what for _, what, _ in engine.processes.log].count("start") == 1
 
     play(story)
 
@@ -215,7 +215,7 @@ def test_queued_task_is_cancelled_without_having_run() -> None:
             await queued
 
     engine = play(story)
-    assert [what for _, what, _ in engine.crew.log].count("run") == 1
+    assert [what for _, what, _ in engine.processes.log].count("run") == 1
 
 
 def test_task_in_backoff_is_cancelled_at_once() -> None:
@@ -265,7 +265,7 @@ def test_drain_lets_tasks_finish_and_refuses_new_ones() -> None:
         assert (await running, await queued) == ("ran", "too")
         await ending
         assert now() - begin == pytest.approx(9.0, abs=4 * TICK)
-        assert "kill" not in [what for _, what, _ in engine.crew.log]
+        assert "kill" not in [what for _, what, _ in engine.processes.log]
 
     play(story)
 
@@ -284,7 +284,7 @@ def test_drain_that_is_not_enough_interrupts_and_then_kills() -> None:
                 await ref
 
     engine = play(story, num_cpus=2)
-    kills = [at for at, what, _ in engine.crew.log if what == "kill"]
+    kills = [at for at, what, _ in engine.processes.log if what == "kill"]
     assert kills
 
 
@@ -302,17 +302,17 @@ def test_shutdown_at_once_resolves_every_ref() -> None:
 
 def test_workers_that_cannot_start_are_tried_a_few_times_and_then_told() -> None:
     async def story(engine: FakeEngine) -> None:
-        FakeCrew.start_failures = 1000
+        FakeProcesses.start_failures = 1000
         begin = now()
         with pytest.raises(WorkerStartupError, match="no room") as caught:
             await scripted(Return(1)).remote()
         assert caught.value.stderr == "its last words"
         assert now() - begin < 1.0
-        FakeCrew.start_failures = 0
+        FakeProcesses.start_failures = 0
         assert await scripted(Return(1)).remote() == 1
 
     engine = play(story)
-    assert [what for _, what, _ in engine.crew.log].count("start") == 5
+    assert [what for _, what, _ in engine.processes.log].count("start") == 5
 
 
 def test_idle_worker_beyond_the_cpus_is_stopped_after_a_second() -> None:
@@ -321,7 +321,7 @@ def test_idle_worker_beyond_the_cpus_is_stopped_after_a_second() -> None:
         await asyncio.gather(*refs)
         begin = now()
         await asyncio.sleep(5.0)
-        stops = [at for at, what, _ in engine.crew.log if what == "stop"]
+        stops = [at for at, what, _ in engine.processes.log if what == "stop"]
         assert [at - begin for at in stops] == pytest.approx([1.0], abs=TICK)
 
     play(story)

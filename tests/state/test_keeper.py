@@ -15,7 +15,7 @@ from aioray.state.read.sessions import BlockedSessionError, NoSessionError, Sess
 from aioray.state.write import server as server_module
 from aioray.state.write import writer as keeper_module
 from aioray.state.write.server import connect
-from aioray.state.write.writer import Keeper
+from aioray.state.write.writer import HistoryWriter
 
 from .test_history import attempt, failure
 
@@ -80,7 +80,7 @@ def start(tmp_path, engine):
         folder = SessionFolder(str(root), "session_x_1")
         if on_disk:
             folder.make()
-        keeper = Keeper(
+        keeper = HistoryWriter(
             folder if on_disk else None, engine.ask, attempts_kept=kept, unix_offset=0.0
         )
         keeper.meta = {"job": "01000000", "ended_at": None}

@@ -202,7 +202,9 @@ def test_whatever_goes_wrong_is_told_once_and_the_thread_goes_on(
         elif place == "job":
             keeper.do(bug)
         else:
-            patch.setattr(server_module.Server, f"_{place}".replace("_time_out", "time_out"), bug)
+            patch.setattr(
+                server_module.StateServer, f"_{place}".replace("_time_out", "time_out"), bug
+            )
         for number in range(1, 4):
             keeper.failed.append(failure(number))
             keeper.things.append(("actor", "aa", {"state": "ALIVE", "ended": None}))
@@ -256,14 +258,14 @@ def test_thread_begins_when_there_are_descriptors(start, monkeypatch, caplog):  
     monkeypatch.setattr(keeper_module, "BEGIN_SECONDS", 0.0)
     monkeypatch.setattr(keeper_module, "PAUSE_SECONDS", 0.01)
     tries = []
-    honest = keeper_module.Keeper._begin
+    honest = keeper_module.HistoryWriter._begin
 
     def begin(keeper):
         with no_descriptors() if len(tries) < 5 else contextlib.nullcontext():
             tries.append(0)
             honest(keeper)
 
-    monkeypatch.setattr(keeper_module.Keeper, "_begin", begin)
+    monkeypatch.setattr(keeper_module.HistoryWriter, "_begin", begin)
     keeper, session = start()
     until(lambda: len(tries) == 6 and keeper._history is not None)
     keeper.done.append(attempt(1))
@@ -301,7 +303,7 @@ def test_it_listens_when_there_are_descriptors(start, monkeypatch, caplog):  # n
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return honest(*arguments)
 
-    honest = server_module.Server
+    honest = server_module.StateServer
     monkeypatch.setattr(server_module, "Server", server)
     _, session = start()
     reached(session)

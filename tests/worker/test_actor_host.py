@@ -30,9 +30,9 @@ from aioray.shared.wire import (
     PAGE_INTERRUPT,
     PAGE_SIZE,
     STREAMING,
+    ActorCallInfo,
     Attempt,
     Creation,
-    Role,
     Status,
     WorkerFds,
 )
@@ -120,7 +120,7 @@ class Driver:
             restores=state is not None,
             meta=b"",
         )
-        role = Role(CREATION, "", interruptible=False, creation=tuple(self.creation))
+        role = ActorCallInfo(CREATION, "", interruptible=False, creation=tuple(self.creation))
         made = self.attempt(CLASS_KEY, role, args, label=ACTOR, attempt=attempt)
         if state is not None:
             made = made._replace(arguments=[dumps(state)])
@@ -142,7 +142,9 @@ class Driver:
     ) -> int:
         """Send a call; its seq."""
         key = self.functions.setdefault(method, 100 + len(self.functions))
-        made = self.attempt(key, Role(method, lane, interruptible), args, num_returns, backpressure)
+        made = self.attempt(
+            key, ActorCallInfo(method, lane, interruptible), args, num_returns, backpressure
+        )
         self.send([made])
         return made.seq
 

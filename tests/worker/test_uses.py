@@ -9,7 +9,7 @@ import pytest
 
 from aioray.shared.serialization import Pieces
 from aioray.shared.wire import IN_MEMORY, NOTE_KEPT, PAIR
-from aioray.worker.objects import Objects, Use
+from aioray.worker.objects import AttemptHandles, LocalObjects
 
 
 class Channel:
@@ -35,12 +35,12 @@ def objects():
     fd = os.memfd_create("arena")
     os.truncate(fd, 1 << 16)
     rooms = iter([(IN_MEMORY, offset, 64) for offset in (0, 4096, 8192)])
-    yield Objects(fd, Channel(), lambda _size: [next(rooms)])
+    yield LocalObjects(fd, Channel(), lambda _size: [next(rooms)])
     os.close(fd)
 
 
 def test_views_are_told_with_the_attempt_that_got_them(objects):
-    first, second = Use(), Use()
+    first, second = AttemptHandles(), AttemptHandles()
     views = [
         objects.open((IN_MEMORY, 0, 64), first),
         objects.open((IN_MEMORY, 4096, 64), second),
@@ -55,7 +55,7 @@ def test_views_are_told_with_the_attempt_that_got_them(objects):
 
 
 def test_attempt_that_fails_gives_back_its_own_room_only(objects):
-    first, second = Use(), Use()
+    first, second = AttemptHandles(), AttemptHandles()
     pieces = Pieces((b"x" * 64,), 64)
     objects.keep_result(pieces, first)
     objects.keep_result(pieces, second)

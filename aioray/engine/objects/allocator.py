@@ -14,7 +14,7 @@ from __future__ import annotations
 import bisect
 from typing import NamedTuple
 
-__all__ = ["PAGE", "Extents", "Range"]
+__all__ = ["PAGE", "Allocator", "Range"]
 
 PAGE = 4096
 
@@ -84,7 +84,7 @@ class _FreeList:
         return size
 
 
-class Extents:
+class Allocator:
     """The books of one arena."""
 
     def __init__(self, limit: int, space: int) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...client.protocol import Client
     from ..mailbox import Mailbox
-    from .objects import Objects
+    from .objects import ObjectTable
     from .streams import Stream
 
 __all__ = ["Entries", "no_value"]
@@ -38,7 +38,7 @@ class Entries:
 
     def __init__(self, client: Client, mailbox: Mailbox, streams: Mapping[bytes, Stream]) -> None:
         """Begin with none. client: whose they are. streams: of generator tasks, by id of those."""
-        self.objects: Objects | None = None  # as soon as the engine is started
+        self.objects: ObjectTable | None = None  # as soon as the engine is started
         self.pinned: set[ObjectEntry] = set()
         self._client = client
         self._mailbox = mailbox

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from ..processes.handle import WorkerHandle
     from .spill import SpillFolder
 
-__all__ = ["Objects"]
+__all__ = ["ObjectTable"]
 
 TRIM_SECONDS = 60.0  # without new values, after which free memory is returned to the system
 AHEAD_BYTES = 4 * 1024 * 1024  # room granted to a worker beyond what it asked for
 TRIM_PAUSE = 0.01  # seconds between two steps of that
 
 
-class Objects:
+class ObjectTable:
     """All that one engine knows of objects beyond their entries."""
 
     def __init__(

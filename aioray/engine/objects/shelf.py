@@ -9,7 +9,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from .allocator import Extents
+from .allocator import Allocator
 
 if TYPE_CHECKING:
     from .stored import Notes, Stored
@@ -31,7 +31,7 @@ class Shelf:
             stored.shelf.take(stored)
         key = id(stored)
         self._drop(key)  # of one that is gone, and whose place in memory this one has
-        size = Extents.rounded(stored.size)
+        size = Allocator.rounded(stored.size)
         self._values[key] = weakref.KeyedRef(stored, self._has_died, key), size
         self.bytes += size
         stored.shelf = self

@@ -22,7 +22,7 @@ from ...exceptions import ObjectStoreFullError, OutOfDiskError
 from ...options.task import STORE_SPACE
 from ...shared import linux
 from ...shared.arena import Arena, is_whole
-from .allocator import Extents
+from .allocator import Allocator
 from .shelf import Shelf
 from .stored import Extent, Notes, SpillFile, Stored
 
@@ -51,13 +51,13 @@ class Store:
         limit: bytes of shared memory. folder: for what does not fit. tell: called, from any thread,
         when memory was freed or is running short; `settle` should follow.
         """
-        self.limit = Extents.rounded(limit)
+        self.limit = Allocator.rounded(limit)
         space = STORE_SPACE * self.limit
         largest = linux.largest_file()
         if largest is not None:
             space = max(self.limit, min(space, largest - largest % mmap.PAGESIZE))
         self.arena = Arena.create(space)
-        self._extents = Extents(self.limit, space)
+        self._extents = Allocator(self.limit, space)
         self._notes = Notes(tell)
         self._folder = folder
         self._room = threading.Condition()
@@ -198,7 +198,7 @@ class Store:
         None if there cannot be enough: it is larger than all, or too much is being looked at.
         Raises OutOfDiskError, ObjectStoreFullError.
         """
-        if Extents.rounded(size) > self.limit:
+        if Allocator.rounded(size) > self.limit:
             return None
         while True:
             with self._room:
@@ -207,7 +207,7 @@ class Store:
                     extent = self._allocate(size)
                 if extent is not None:
                     return extent
-                missing = self._extents.used + Extents.rounded(size) - self.limit
+                missing = self._extents.used + Allocator.rounded(size) - self.limit
                 victims = self._unsaved.pick(max(1, missing), self._being_spilled)
                 if not victims:
                     if not self._being_spilled:

@@ -17,7 +17,7 @@ import sys
 
 from ...shared import linux
 
-__all__ = ["Boot"]
+__all__ = ["TemplateLauncher"]
 
 SMALL = 4096  # characters of a variable, of which there is always room for some
 
@@ -27,7 +27,7 @@ _CODE = (
 )
 
 
-class Boot:
+class TemplateLauncher:
     """A starting template: its process, the socket to it, and the pipe that it prints to.
 
     And a canary: a pipe that nobody writes to. This process has the only writing end, so reading

@@ -18,7 +18,7 @@ from ..objects.stored import Extent, Stored
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...shared.wire import Place
+    from ...shared.wire import Location
     from ..objects.store import Store
     from ..objects.stored import SpillFile
 
@@ -57,9 +57,9 @@ class Loans:
 
     # ------------------------------------------------------------ looking
 
-    def lend(self, seq: int, values: Sequence[bytes | Stored]) -> list[bytes | Place]:
+    def lend(self, seq: int, values: Sequence[bytes | Stored]) -> list[bytes | Location]:
         """Say where stored values lie, and keep them there until the attempt has ended."""
-        places: list[bytes | Place] = []
+        places: list[bytes | Location] = []
         for value in values:
             if isinstance(value, Stored):
                 self._store.touch(value)
@@ -80,7 +80,7 @@ class Loans:
         for extent in self.by_seq.pop(seq, ()):
             extent.lent -= 1
 
-    def lend_to_reply(self, request: int, value: Stored) -> Place:
+    def lend_to_reply(self, request: int, value: Stored) -> Location:
         """Say where a value lies that a reply gives, and keep it there until it is looked at."""
         return self.lend(GOT | request, (value,))[0]  # type: ignore[return-value]
 
@@ -110,9 +110,9 @@ class Loans:
 
     # ------------------------------------------------------------ writing
 
-    def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> list[Place]:
+    def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> list[Location]:
         """Let the worker write one value of `size` bytes to each of these; say where they lie."""
-        places: list[Place] = []
+        places: list[Location] = []
         for room in rooms:
             if isinstance(room, Extent):
                 self._granted[IN_MEMORY, room.offset] = room

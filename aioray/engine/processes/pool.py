@@ -42,7 +42,7 @@ from ...options.task import shown_gpus
 from ...shared import ids, linux
 from ..tasks.submission import values_of
 from ..telemetry.reports import DeathReport, StartReport, WorkerName
-from .boot import Boot
+from .boot import TemplateLauncher
 from .descriptors import DescriptorsClosedError, leak
 from .handle import WorkerHandle
 from .listening import Listener, wrote_garbage
@@ -57,17 +57,17 @@ if TYPE_CHECKING:
 
     from ...core.events import Event
     from ...options.task import InitOptions
-    from ..objects.objects import Objects
+    from ..objects.objects import ObjectTable
     from ..requests.dispatcher import Requests
     from ..telemetry.recorder import Recorder
     from .inbound import Item
 
-__all__ = ["Crew"]
+__all__ = ["WorkerProcesses"]
 
 NAMES_KEPT = 10_000  # workers whose name is remembered for the history of attempts
 
 
-class Crew:
+class WorkerProcesses:
     """All processes of one engine."""
 
     def __init__(
@@ -76,9 +76,9 @@ class Crew:
         feed: Callable[[Event | functools.partial[None]], None],
         settings: InitOptions,
         identity: dict[str, str],
-        objects: Objects,
+        objects: ObjectTable,
         requests: Requests,
-        boot: Boot | None,
+        boot: TemplateLauncher | None,
     ) -> None:
         """Start the template. Raises OSError if that cannot be done.
 
@@ -296,14 +296,14 @@ class Crew:
 
     # ------------------------------------------------------------ births and deaths
 
-    def _start_template(self, boot: Boot | None = None) -> TemplateProcess:
+    def _start_template(self, boot: TemplateLauncher | None = None) -> TemplateProcess:
         settings = {
             **self._identity,
             "preload": list(self._settings.preload),
             "ray_alias": ray_alias.installed(),
             "inherits_alias": ray_alias.is_inherited(),
         }
-        boot = boot or Boot(self._settings.env_vars)
+        boot = boot or TemplateLauncher(self._settings.env_vars)
         try:
             self._template = TemplateProcess(
                 self.loop, boot, settings, self._template_says, self._template_ended, self._lost

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...shared.wire import WorkerFds
-    from .boot import Boot
+    from .boot import TemplateLauncher
 
 __all__ = ["TemplateProcess"]
 
@@ -39,7 +39,7 @@ class TemplateProcess:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        boot: Boot,
+        boot: TemplateLauncher,
         settings: dict[str, Any],
         on_message: Callable[[TemplateProcess, dict[str, Any], int | None], None],
         on_end: Callable[[TemplateProcess], None],

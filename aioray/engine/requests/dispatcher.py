@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...core.model import Task
     from ...shared.asks import Ask, Info
     from ..client import DriverClient
-    from ..objects.objects import Objects
+    from ..objects.objects import ObjectTable
     from ..processes.handle import WorkerHandle
     from ..processes.inbound import Asked, Item
     from ..tasks.actors import Actors
@@ -60,7 +60,7 @@ class Requests:
         self,
         client: DriverClient,
         submission: Submission,
-        objects: Objects,
+        objects: ObjectTable,
         actors: Actors,
         feed: Callable[[Event | functools.partial[None]], None],
         running: Callable[[int, int], Task | None],
@@ -93,7 +93,7 @@ class Requests:
             asks.UnloadFunction: of_tasks.unload_function,
             asks.Cancel: of_tasks.cancel,
             asks.Info: self._info,
-            asks.KeyValues: self._key_values,
+            asks.UseKeyValues: self._key_values,
             asks.Allocate: of_objects.allocate,
             asks.Put: of_objects.put,
             asks.Pin: of_objects.pin,
@@ -203,5 +203,5 @@ class Requests:
             raise ValueError(f"a question about {ask.what}")
         session.reply(asked.request, getattr(self._client, ask.what)())
 
-    def _key_values(self, session: WorkerSession, ask: asks.KeyValues, asked: Asked) -> None:
+    def _key_values(self, session: WorkerSession, ask: asks.UseKeyValues, asked: Asked) -> None:
         session.reply(asked.request, self._client.key_values(*ask))

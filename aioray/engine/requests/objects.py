@@ -13,7 +13,7 @@ from ...shared.wire import HELD, REF_CHANGE
 if TYPE_CHECKING:
     from ...shared.asks import Allocate, Lose, Pin, Put
     from ..client import DriverClient
-    from ..objects.objects import Objects
+    from ..objects.objects import ObjectTable
     from ..processes.inbound import Asked
     from ..tasks.actors import Actors
     from ..tasks.submission import Submission
@@ -26,7 +26,7 @@ class ObjectRequests:
     """Takes in values and refs, and gives room for values."""
 
     def __init__(
-        self, client: DriverClient, submission: Submission, objects: Objects, actors: Actors
+        self, client: DriverClient, submission: Submission, objects: ObjectTable, actors: Actors
     ) -> None:
         self._client = client
         self._submission = submission

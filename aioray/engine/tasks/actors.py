@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from ...client.refs import ObjectEntry, ObjectRef
 from ...core.events import ActorKilled, ActorReleased
 from ...core.functions import CallTraits, Function
-from ...core.model import STOP_SECONDS, Actor
+from ...core.model import STOP_SECONDS, SupervisedActor
 from ...core.outcomes import ActorDeath, Circle, DeathCause, Overdue
-from ...core.states import ActorState
+from ...core.states import ActorStatus
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ...shared import ids
 from ...shared.actor_exit import shutdown_seconds
 from ...shared.printable import LINES, printable
-from ...shared.wire import CREATION, Creation, Role, TaskSpec
+from ...shared.wire import CREATION, ActorCallInfo, Creation, TaskSpec
 from ..telemetry.actor_reports import ActorEnd, ActorFacts, Late, Stuck
 from ..telemetry.errors import exception_builder
 from .submission import Binding
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..objects.stored import Stored
     from ..telemetry.reports import WorkerName
 
-__all__ = ["WISHED", "Actors", "Known"]
+__all__ = ["WISHED", "ActorRecord", "Actors"]
 
 logger = logging.getLogger("aioray")
 
@@ -52,7 +52,7 @@ WISHED = (DeathCause.EXITED, DeathCause.KILLED, DeathCause.OUT_OF_SCOPE, DeathCa
 _VALUE = pickle.dumps(None, 5)  # of an actor's ref
 
 
-class Known:
+class ActorRecord:
     """One actor, and what the scheduler does not need to know of it."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Known:
         self.entry: Callable[[], ObjectEntry | None] = lambda: None
         self.pin: ObjectEntry | None = None  # of a detached actor: nothing but kill() ends it
         self.end: ActorEnd | None = None  # how it ended
-        self.actor: Actor
+        self.actor: SupervisedActor
         self.worker: WorkerName | None = None  # in which it lives, or has lived
         self.repr_name = ""  # what its class makes of it, if that defines `__repr__`
         self.functions: dict[str, Function] = {}  # by method
@@ -99,7 +99,7 @@ class Known:
             held_by(definition),
             self.group,
             definition.where.captures,
-            tuple(Role(method.method, method.lane, method.interruptible)),
+            tuple(ActorCallInfo(method.method, method.lane, method.interruptible)),
         )
         retries_errors = method.max_retries != 0 and method.retry_rule is not False
         return Binding(
@@ -126,7 +126,7 @@ class Known:
             restores,
             definition.meta,
         )
-        role = Role(CREATION, "", interruptible=False, creation=tuple(creation))
+        role = ActorCallInfo(CREATION, "", interruptible=False, creation=tuple(creation))
         return TaskSpec(
             f"{facts.name}:{title}" if facts.name else title,
             resources=held_by(definition),
@@ -154,19 +154,19 @@ class Actors:
         self._feed = feed
         self._post = post
         self._name_of = name_of
-        self._known: dict[bytes, Known] = {}  # by id of the creation
-        self._named: dict[tuple[str, str], Known] = {}  # by namespace and name
+        self._known: dict[bytes, ActorRecord] = {}  # by id of the creation
+        self._named: dict[tuple[str, str], ActorRecord] = {}  # by namespace and name
         self._lock = threading.RLock()  # a finalizer may come while the same thread has it
 
     # ------------------------------------------------------------ making
 
     def describe(
         self, definition: ActorDefinition, namespace: str, label: bytes, group: str
-    ) -> Known:
+    ) -> ActorRecord:
         """What is known of a new actor before there is its creation. namespace: the session's."""
-        return Known(definition, namespace, label, group)
+        return ActorRecord(definition, namespace, label, group)
 
-    def add(self, known: Known, creation: Task) -> ObjectEntry:
+    def add(self, known: ActorRecord, creation: Task) -> ObjectEntry:
         """Take a new actor, before its creation is submitted: the entry behind its ref.
 
         Raises ActorAlreadyExistsError.
@@ -174,7 +174,7 @@ class Actors:
         definition, label = known.definition, known.label
         name, namespace = known.facts.name, known.facts.namespace
         known.arguments = creation.arguments
-        known.actor = Actor(
+        known.actor = SupervisedActor(
             label,
             creation,
             definition.environment,
@@ -206,13 +206,13 @@ class Actors:
         self._client.export(entry)
         return entry
 
-    def _unreachable(self, known: Known) -> None:
+    def _unreachable(self, known: ActorRecord) -> None:
         """No handle is left, and the name is free. In whatever thread, for finalizers."""
         self._free_name(known)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the engine
             self._post(lambda: self._released(known))
 
-    def _released(self, known: Known) -> None:
+    def _released(self, known: ActorRecord) -> None:
         self._known.pop(known.label, None)
         self._feed(ActorReleased(known.actor))
 
@@ -222,11 +222,11 @@ class Actors:
         """Whether there are any."""
         return bool(self._known)
 
-    def find(self, ref: bytes) -> Known | None:
+    def find(self, ref: bytes) -> ActorRecord | None:
         """The actor with this ref; None if it is not known, or was forgotten."""
         return self._known.get(ref[: ids.TASK_ID_SIZE])
 
-    def get(self, ref: bytes) -> Known:
+    def get(self, ref: bytes) -> ActorRecord:
         """The actor with this ref. Raises ActorHandleNotFoundError."""
         known = self.find(ref)
         if known is None:
@@ -257,7 +257,7 @@ class Actors:
             return 0
         return known.made.get(caller, 0) - known.actor.done.get(caller, 0)
 
-    def count_call(self, known: Known, caller: int) -> None:
+    def count_call(self, known: ActorRecord, caller: int) -> None:
         """A call was made."""
         if known.definition.max_pending_calls >= 0:
             with self._lock:
@@ -278,23 +278,23 @@ class Actors:
             self._free_name(known)
         self._post(lambda: self._feed(ActorKilled(known.actor, no_restart)))
 
-    def _free_name(self, known: Known) -> None:
+    def _free_name(self, known: ActorRecord) -> None:
         key = known.facts.namespace, known.facts.name
         with self._lock:
             if self._named.get(key) is known:
                 del self._named[key]
 
-    def changed(self, actor: Actor) -> None:
+    def changed(self, actor: SupervisedActor) -> None:
         """The scheduler says that the state of an actor has changed."""
-        known: Known = actor.payload
+        known: ActorRecord = actor.payload
         creation = actor.creation
         if actor.worker is not None:
             known.worker = self._name_of(actor.worker.id) or known.worker
-        if actor.state is ActorState.ALIVE:
+        if actor.state is ActorStatus.ALIVE:
             if not actor.max_restarts:
                 creation.drop_arguments()
                 known.arguments = None
-        elif actor.state is ActorState.RESTARTING:
+        elif actor.state is ActorStatus.RESTARTING:
             if known.saved is not None:
                 creation.spec = known.spec(restores=True)
                 creation.arguments = [*(known.arguments or ()), known.saved]
@@ -306,7 +306,7 @@ class Actors:
                 actor.loss.one_line(),
                 "any number" if left < 0 else left,
             )
-        elif actor.state is ActorState.DEAD:
+        elif actor.state is ActorStatus.DEAD:
             creation.drop_arguments()
             self._free_name(known)
             known.arguments = known.saved = known.pin = None
@@ -329,13 +329,13 @@ class Actors:
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
         """What is known of this end, which holds no actor, so that old errors keep nothing."""
-        known: Known = death.actor.payload
+        known: ActorRecord = death.actor.payload
         if known.end is not None and death is death.actor.death:
             return known.end
         return self._end(death)
 
     def _end(self, death: ActorDeath) -> ActorEnd:
-        known: Known = death.actor.payload
+        known: ActorRecord = death.actor.payload
         cause, detail = death.cause, death.detail
         if cause is not DeathCause.CREATION_FAILED:
             return ActorEnd(known.facts, cause, known.worker, detail)
@@ -351,10 +351,12 @@ class Actors:
 
     # ------------------------------------------------------------ states
 
-    def save(self, actor: Actor, value: bytes | Stored, contains: list[ObjectRef[Any]]) -> None:
+    def save(
+        self, actor: SupervisedActor, value: bytes | Stored, contains: list[ObjectRef[Any]]
+    ) -> None:
         """A call was answered, and this is the state of the actor after it."""
-        known: Known = actor.payload
-        if not actor.max_restarts or actor.state is ActorState.DEAD:
+        known: ActorRecord = actor.payload
+        if not actor.max_restarts or actor.state is ActorStatus.DEAD:
             return
         entry = ObjectEntry(self._client, 0, 0)
         entry.identifier = b"\0" * ids.OBJECT_ID_SIZE

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...client.definitions import ActorDefinition
 from ...core.devices import UNIT
 from ...core.groups import Group
-from ...core.states import GroupState
+from ...core.states import GroupStatus
 from ...shared.printable import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ REMOVED_KEPT = 1_000  # groups that are still shown after they were removed
 
 
 @dataclass
-class _Known:
+class _GroupRecord:
     """A group, and what the scheduler does not need to know of it."""
 
     group: Group
@@ -51,7 +51,7 @@ class Groups:
         self._node_id = node_id
         self._labels = {"ray.io/node-id": node_id, **labels}
         self.job = b""  # the engine's, when it has one
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, _GroupRecord] = {}
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ groups
@@ -77,7 +77,7 @@ class Groups:
             spread = strategy == "STRICT_SPREAD"
             group = Group(identifier.hex(), tuple(bundles), len(bundles) if spread else 1)
             ready = reserve(self._core.reservation_class(group))
-            self._known[identifier] = _Known(group, name, strategy, ready)
+            self._known[identifier] = _GroupRecord(group, name, strategy, ready)
 
     def find(self, identifier: bytes) -> Group:
         """The group of this id. Raises ValueError if there is none."""
@@ -87,7 +87,7 @@ class Groups:
         """The ref that was made when the group was added. Raises ValueError if there is none."""
         return self._find(identifier).ready
 
-    def _find(self, identifier: bytes) -> _Known:
+    def _find(self, identifier: bytes) -> _GroupRecord:
         known = self._known.get(identifier)
         if known is None:
             raise ValueError(
@@ -99,13 +99,13 @@ class Groups:
     def named(self, name: str) -> bytes | None:
         """The id of the group of this name that was not removed."""
         for identifier, known in tuple(self._known.items()):
-            if known.name == name and known.group.state is not GroupState.REMOVED:
+            if known.name == name and known.group.state is not GroupStatus.REMOVED:
                 return identifier
         return None
 
     def forget_old(self) -> None:
         """Forget the oldest of many groups that were removed."""
-        removed = [i for i, k in self._known.items() if k.group.state is GroupState.REMOVED]
+        removed = [i for i, k in self._known.items() if k.group.state is GroupStatus.REMOVED]
         for identifier in removed[:-REMOVED_KEPT]:
             del self._known[identifier]
 
@@ -116,7 +116,7 @@ class Groups:
     def described(self, group: Group) -> dict[str, Any]:
         """The group as Ray's state API describes it."""
         known = self._find(bytes.fromhex(group.key))
-        placed = self._node_id if group.state is GroupState.CREATED else None
+        placed = self._node_id if group.state is GroupStatus.CREATED else None
         return {
             "placement_group_id": group.key,
             "name": known.name,
@@ -143,9 +143,9 @@ class Groups:
             f"placement group {printable(self._find(bytes.fromhex(group.key)).name or group.key)}"
         )
 
-    def _row(self, known: _Known) -> dict[str, Any]:
+    def _row(self, known: _GroupRecord) -> dict[str, Any]:
         group = known.group
-        node = self._node_id if group.state is GroupState.CREATED else ""
+        node = self._node_id if group.state is GroupStatus.CREATED else ""
         return {
             "placement_group_id": group.key,
             "name": known.name,
@@ -258,6 +258,6 @@ class Groups:
 
 def _scheduling_state(group: Group) -> str:
     """Say how far the placing of a group is, in Ray's words."""
-    if group.state is GroupState.PENDING:
+    if group.state is GroupStatus.PENDING:
         return "INFEASIBLE" if group.classes[0].reported_infeasible else "QUEUED"
-    return "FINISHED" if group.state is GroupState.CREATED else "REMOVED"
+    return "FINISHED" if group.state is GroupStatus.CREATED else "REMOVED"

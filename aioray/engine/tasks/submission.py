@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from ...core.functions import CallTraits
     from ...core.model import SchedulingClass
     from ...core.retries import RetryPolicy
-    from ..objects.objects import Objects
+    from ..objects.objects import ObjectTable
     from ..objects.stored import Stored
     from ..telemetry.tracing import Tracer
-    from .actors import Actors, Known
+    from .actors import ActorRecord, Actors
 
 __all__ = ["Binding", "Submission", "unfinished", "values_of"]
 
@@ -69,7 +69,7 @@ class Binding:
     priority: float = 0.0
     traits: CallTraits | None = None  # of calls of an actor
     creation: bytes = b""  # of such calls: the id of the task that makes it
-    known: Known | None = None  # of such calls: the actor
+    known: ActorRecord | None = None  # of such calls: the actor
 
 
 class Submission:
@@ -91,7 +91,7 @@ class Submission:
         self._client = client
         self.environment = extend(WorkerEnvironment(), runtime_env)  # of the session
         self.class_for = class_for
-        self.objects: Objects | None = None  # where large arguments go
+        self.objects: ObjectTable | None = None  # where large arguments go
         self.actors: Actors | None = None
         self.tracer: Tracer | None = None  # None: tasks get no spans
         self.sites = Sites()

@@ -13,8 +13,8 @@ from ...shared import ids
 
 if TYPE_CHECKING:
     from ...core.model import Task
-    from ...state.write.writer import Keeper
-    from ..tasks.actors import Known
+    from ...state.write.writer import HistoryWriter
+    from ..tasks.actors import ActorRecord
     from .sites import Sites
 
 __all__ = ["Kinds", "amounts", "fields"]
@@ -25,8 +25,8 @@ KINDS_KEPT = 5_000  # functions with their options that are known by a number; t
 class Kinds:
     """The kinds of tasks of one session, by number."""
 
-    def __init__(self, keeper: Keeper, job: bytes, sites: Sites) -> None:
-        self._keeper = keeper
+    def __init__(self, writer: HistoryWriter, job: bytes, sites: Sites) -> None:
+        self._writer = writer
         self._job = job
         self._sites = sites
         # By function, name, scheduling class, what the actor calls itself, and the call site.
@@ -52,23 +52,23 @@ class Kinds:
         found = self._numbers.get(key)
         if found is None:
             if len(self._numbers) >= KINDS_KEPT:  # actors come and go, and names may be made up
-                self._keeper.forget_kinds(self._old)
+                self._writer.forget_kinds(self._old)
                 self._old = self._last
                 self._numbers.clear()
             facts = self._facts(task)
             self._last = found = self._numbers[key] = self._last + 1
-            self._keeper.add_kind(found, facts)
+            self._writer.add_kind(found, facts)
         return found
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what the attempts of this kind have in common."""
-        found: dict[str, Any] = self._keeper.kinds[number]
+        found: dict[str, Any] = self._writer.kinds[number]
         return found
 
     def _facts(self, task: Task) -> dict[str, Any]:
         cls = task.scheduling_class
         actor = task.actor or cls.actor
-        known: Known | None = None if actor is None else actor.payload
+        known: ActorRecord | None = None if actor is None else actor.payload
         sort, name, function = "NORMAL_TASK", task.name, task.function.name
         if task.actor is not None:
             sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]

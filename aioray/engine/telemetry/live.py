@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ...core.states import TaskState
+from ...core.states import TaskStatus
 from ...shared import ids
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ __all__ = ["Live"]
 SLICE = 1_000  # tasks told in one go
 _QUEUED = "PENDING_NODE_ASSIGNMENT"
 _STATES = {
-    TaskState.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
-    TaskState.PENDING_NODE_ASSIGNMENT: _QUEUED,
-    TaskState.BACKOFF: _QUEUED,
-    TaskState.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
+    TaskStatus.PENDING_ARGS_AVAIL: "PENDING_ARGS_AVAIL",
+    TaskStatus.PENDING_NODE_ASSIGNMENT: _QUEUED,
+    TaskStatus.BACKOFF: _QUEUED,
+    TaskStatus.SUBMITTED_TO_WORKER: "SUBMITTED_TO_WORKER",
 }
 _WORKING = ("IDLE", "BUSY")
 

@@ -1,6 +1,6 @@
 """Questions about one engine: what goes on, what there is, what was recorded.
 
-Room: engine. For any thread: the mailbox brings a question to the engine's, where an `Outlook`
+Room: engine. For any thread: the mailbox brings a question to the engine's, where an `Snapshot`
 answers it, see `snapshot`; what happened before is asked of the history.
 """
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ...core.scheduler import Scheduler
     from ...options.task import InitOptions
     from ...state.read.sessions import Session
-    from ...state.write.writer import Listener
+    from ...state.write.writer import HistoryListener
     from ..client import DriverClient
     from ..mailbox import Mailbox
-    from ..objects.objects import Objects
-    from .snapshot import Outlook
+    from ..objects.objects import ObjectTable
+    from .snapshot import Snapshot
 
 __all__ = ["Questions", "in_whole_units"]
 
@@ -45,8 +45,8 @@ class Questions:
     ) -> None:
         """Answer for the engine of `client`. totals: of resources, see `Scheduler`."""
         self.folder = SessionFolder(root_folder(settings.temp_dir), client.session)
-        self.objects: Objects | None = None  # as soon as the engine is started
-        self.outlook: Outlook | None = None  # then too, if there is a history
+        self.objects: ObjectTable | None = None  # as soon as the engine is started
+        self.snapshot: Snapshot | None = None  # then too, if there is a history
         self._client = client
         self._mailbox = mailbox
         self._core = core
@@ -75,10 +75,10 @@ class Questions:
         at_once: bool = False,
     ) -> None:
         """Answer a question on the engine's thread. at_once: before this returns."""
-        if self.outlook is None or self._mailbox.ended:
+        if self.snapshot is None or self._mailbox.ended:
             done({"error": "ended"})
         else:
-            self.outlook.tell(request, done, at_once=at_once)
+            self.snapshot.tell(request, done, at_once=at_once)
 
     def own_session(self) -> Session:
         """Return this session, to be looked at, from any thread."""
@@ -100,7 +100,7 @@ class Questions:
             if self._client.recorder is None or self._mailbox.is_lost:
                 answered.set_result(answer)
             else:
-                self._client.recorder.keeper.complete(answer, answered.set_result)
+                self._client.recorder.writer.complete(answer, answered.set_result)
 
         if threading.get_ident() == self._mailbox.thread_id:
             self._mailbox.drain()
@@ -114,16 +114,16 @@ class Questions:
 
         It is empty if the engine has ended, or its loop is blocked.
         """
-        outlook = self.outlook
-        if self._client.closed or outlook is None:
+        snapshot = self.snapshot
+        if self._client.closed or snapshot is None:
             return {}
         if threading.get_ident() == self._mailbox.thread_id:
-            return outlook.figures()
+            return snapshot.figures()
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         def tell() -> None:
             try:
-                answer.set_result({} if self._mailbox.ended else outlook.figures())
+                answer.set_result({} if self._mailbox.ended else snapshot.figures())
             except Exception as error:  # noqa: BLE001 - whoever asks is told, not the session
                 answer.set_exception(error)
 
@@ -134,10 +134,10 @@ class Questions:
             return {}
         return found
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: HistoryListener) -> None:
         """Let somebody know what is recorded from now on; nothing is if `history` is 0."""
         if self._client.recorder is not None:
-            self._client.recorder.keeper.listeners.append(listener)
+            self._client.recorder.writer.listeners.append(listener)
 
     # ------------------------------------------------------------ what there is
 

@@ -1,7 +1,7 @@
 """Tells the history what happens in an engine: attempts, workers, actors, placement groups.
 
 Room: engine. It looks at what the scheduler orders and at what processes do, turns that into rows
-and hands them to the keeper's thread; it decides nothing. What is done for every task is one tuple.
+and hands them to the writer's thread; it decides nothing. What is done for every task is one tuple.
 Texts of errors are made in that thread. What has not ended is told by `Live`.
 """
 
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...core.outcomes import DeathCause, FailureKind
-from ...core.states import ActorState, GroupState
+from ...core.states import ActorStatus, GroupStatus
 from ...shared import ids
 from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from ...client.refs import StoredFailure
     from ...core.groups import Group
-    from ...core.model import Actor, Task
+    from ...core.model import SupervisedActor, Task
     from ...core.outcomes import AttemptRecord, Failure
-    from ...state.write.writer import Keeper
+    from ...state.write.writer import HistoryWriter
     from ..processes.handle import WorkerHandle
-    from ..tasks.actors import Known
+    from ..tasks.actors import ActorRecord
     from .sites import Sites
 
 __all__ = ["Recorder"]
@@ -67,7 +67,7 @@ class Recorder:
 
     def __init__(
         self,
-        keeper: Keeper,
+        writer: HistoryWriter,
         *,
         job: bytes,
         node_id: str,
@@ -76,23 +76,23 @@ class Recorder:
         sites: Sites,
     ) -> None:
         """row_of_group: a placement group as Ray's state API describes it."""
-        self.keeper = keeper
+        self.writer = writer
         self._row_of_group = row_of_group
         self._sites = sites
         self._job = job
         self._node_id = node_id
-        self._kinds = Kinds(keeper, job, sites)
+        self._kinds = Kinds(writer, job, sites)
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
         self._leaving: set[int] = set()  # workers whose actors have ended themselves
-        keeper.finish_row = with_text
+        writer.finish_row = with_text
         self.live = Live(self._kinds, self._workers, self._actors, job=job, unix_offset=unix_offset)
 
     def begin(self, session: Mapping[str, Any]) -> None:
         """Begin the history. session: what is known of the session as a whole."""
         now = time.time()
         program = sys.argv if sys.argv and sys.argv[0] else ["python"]
-        self.keeper.meta = {
+        self.writer.meta = {
             "job": self._job.hex(),
             "node_id": self._node_id,
             "pid": os.getpid(),
@@ -123,16 +123,16 @@ class Recorder:
                 str(facts["number"]),
                 {**facts, "is_alive": False, "ended": now, "exit_type": "INTENDED_SYSTEM_EXIT"},
             )
-        self.keeper.meta = {**self.keeper.meta, "ended_at": now}
-        self.keeper.close()
+        self.writer.meta = {**self.writer.meta, "ended_at": now}
+        self.writer.close()
 
     # ------------------------------------------------------------ attempts
 
     @_log_instead_of_raising
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
         """Note that these tasks have their values."""
-        keeper = self.keeper
-        append = keeper.done.append
+        writer = self.writer
+        append = writer.done.append
         number = self._kinds.number
         sited = self._sites.known
         function = cls = kind = None
@@ -166,14 +166,14 @@ class Recorder:
                     task.seconds,
                 )
             )
-        keeper.wake()
+        writer.wake()
 
     @_log_instead_of_raising
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """Note that this attempt has failed, and another follows."""
         self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
         text = functools.partial(text_of, record)
-        self._failed(task, record, record.kind, text, self.keeper.retried)
+        self._failed(task, record, record.kind, text, self.writer.retried)
 
     @_log_instead_of_raising
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
@@ -186,7 +186,7 @@ class Recorder:
             return
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
         text = functools.partial(text_of_error, stored.build)
-        self._failed(task, record, failure.kind, text, self.keeper.failed)
+        self._failed(task, record, failure.kind, text, self.writer.failed)
 
     def actor_not_made(self, creation: Task) -> None:
         """Note that making an actor has failed, and is tried again."""
@@ -237,7 +237,7 @@ class Recorder:
                 text,
             )
         )
-        self.keeper.wake()
+        self.writer.wake()
 
     # ------------------------------------------------------------ workers
 
@@ -299,20 +299,20 @@ class Recorder:
     # ------------------------------------------------------------ actors and groups
 
     @_log_instead_of_raising
-    def actor_changed(self, actor: Actor) -> None:
+    def actor_changed(self, actor: SupervisedActor) -> None:
         """Note that the state of an actor has changed."""
-        known: Known = actor.payload
+        known: ActorRecord = actor.payload
         facts = self._actors.get(known.facts.actor_id)
         if facts is None:
             facts = self._new_actor(known)
         worker = known.worker
         state = actor.state
-        alive = state is ActorState.ALIVE
+        alive = state is ActorStatus.ALIVE
         facts = {
             **facts,
             "state": state.name,
             "num_restarts": actor.num_restarts,
-            "pid": None if worker is None or state is ActorState.PENDING_CREATION else worker.pid,
+            "pid": None if worker is None or state is ActorStatus.PENDING_CREATION else worker.pid,
             "repr_name": known.repr_name,
         }
         if actor.worker is not None:
@@ -321,7 +321,7 @@ class Recorder:
             if alive:
                 self._change(actor.worker.id, actor_id=known.facts.actor_id)
         self._actors[known.facts.actor_id] = facts
-        if state is ActorState.DEAD:
+        if state is ActorStatus.DEAD:
             del self._actors[known.facts.actor_id]
             end = known.end
             assert end is not None
@@ -336,7 +336,7 @@ class Recorder:
             }
             if end.cause in (DeathCause.WORKER_DIED, DeathCause.TOO_OFTEN):
                 self.event("ERROR", "ACTOR", end.notice())
-        elif state is ActorState.RESTARTING:
+        elif state is ActorStatus.RESTARTING:
             self.actor_not_made(actor.creation)
             self.event(
                 "WARNING",
@@ -346,7 +346,7 @@ class Recorder:
             )
         self._tell("actor", known.facts.actor_id, facts)
 
-    def _new_actor(self, known: Known) -> dict[str, Any]:
+    def _new_actor(self, known: ActorRecord) -> dict[str, Any]:
         definition, facts = known.definition, known.facts
         return {
             "actor_id": facts.actor_id,
@@ -378,7 +378,7 @@ class Recorder:
     def group_changed(self, group: Group) -> None:
         """Note that the state of a placement group has changed."""
         facts = self._row_of_group(group)
-        ended = time.time() if group.state is GroupState.REMOVED else None
+        ended = time.time() if group.state is GroupStatus.REMOVED else None
         self._tell("placement_group", group.key, {**facts, "ended": ended})
 
     def _group_changed(self, reservation: Task) -> None:
@@ -390,16 +390,16 @@ class Recorder:
 
     def event(self, severity: str, source: str, message: str) -> None:
         """Note something that an operator may want to know of."""
-        self.keeper.events.append((time.time(), severity, source, message))
-        self.keeper.wake()
+        self.writer.events.append((time.time(), severity, source, message))
+        self.writer.wake()
 
     def output(self, worker_id: int, seq: int, stream: int, data: bytes) -> None:
         """Keep what an attempt has printed; 0: it was no attempt. stream: 1 or 2."""
-        self.keeper.keep_output((worker_id, seq, stream, time.time(), data))
+        self.writer.keep_output((worker_id, seq, stream, time.time(), data))
 
     def _tell(self, sort: str, name: str, facts: dict[str, Any]) -> None:
-        self.keeper.things.append((sort, name, facts))
-        self.keeper.wake()
+        self.writer.things.append((sort, name, facts))
+        self.writer.wake()
 
     # ------------------------------------------------------------ what has not ended
 

@@ -11,9 +11,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from ...client.protocol import registry
-from ...state.write.writer import Keeper
+from ...state.write.writer import HistoryWriter
 from .recorder import Recorder
-from .snapshot import Outlook
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from ...core.scheduler import Scheduler
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ...state.folders import SessionFolder
     from ..client import DriverClient
     from ..mailbox import Mailbox
-    from ..objects.objects import Objects
-    from ..processes.pool import Crew
+    from ..objects.objects import ObjectTable
+    from ..processes.pool import WorkerProcesses
     from ..requests.dispatcher import Requests
 
 __all__ = ["begin_recording"]
@@ -35,8 +35,8 @@ def begin_recording(
     mailbox: Mailbox,
     core: Scheduler,
     settings: InitOptions,
-    crew: Crew,
-    objects: Objects,
+    processes: WorkerProcesses,
+    objects: ObjectTable,
     requests: Requests,
 ) -> None:
     """Begin the history of a session, and to answer what is asked of it."""
@@ -50,16 +50,16 @@ def begin_recording(
             error,
         )
         folder = None
-    keeper = Keeper(
+    writer = HistoryWriter(
         folder,
         client.ask_state,
         attempts_kept=settings.history,
         unix_offset=client.unix_offset,
     )
     assert mailbox.sentinel is not None
-    keeper.is_intact = mailbox.sentinel.is_intact
-    recorder = client.recorder = crew.recorder = Recorder(
-        keeper,
+    writer.is_intact = mailbox.sentinel.is_intact
+    recorder = client.recorder = processes.recorder = Recorder(
+        writer,
         job=client.job,
         node_id=client.node_id,
         unix_offset=client.unix_offset,
@@ -74,10 +74,10 @@ def begin_recording(
             "labels": dict(settings.labels or {}),
         }
     )
-    client.questions.outlook = Outlook(
+    client.questions.snapshot = Snapshot(
         client,
         core,
-        crew,
+        processes,
         recorder,
         objects.store,
         requests,
@@ -85,6 +85,6 @@ def begin_recording(
         client.submission.sites,
         settings.object_store_memory,
     )
-    keeper.listeners.extend(registry.listeners)
-    keeper.start()
-    mailbox.after_tasks = keeper.wake
+    writer.listeners.extend(registry.listeners)
+    writer.start()
+    mailbox.after_tasks = writer.wake

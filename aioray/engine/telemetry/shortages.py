@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...core.devices import UNIT
 from ...core.groups import Group
-from ...core.model import Actor
+from ...core.model import SupervisedActor
 from ...shared.printable import printable
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ def starved(command: ReportStarved, title: Callable[[Group], str]) -> str:
     holders = _some([line if n == 1 else f"{line} ({n} times)" for line, n in lines.items()])
     kinds = {type(holding.holder) for holding in command.holdings}
     advice: list[str] = []
-    if Actor in kinds:
+    if SupervisedActor in kinds:
         advice.append("end an actor that is no longer needed, by kill() or with its last handle")
     if Group in kinds:
         advice.append("remove a placement group with remove_placement_group()")
-    if kinds - {Actor, Group}:
+    if kinds - {SupervisedActor, Group}:
         advice.append(
             "ask for it only in tasks that use it, as one that waits for others gives back nothing "
             "but its CPUs"
@@ -103,15 +103,15 @@ def _waiting(task: Task, count: int) -> str:
     return f"{kind} {name}" if count == 1 else f"{count} {kind}s {name}"
 
 
-def _holder(holder: Actor | Group | Task, title: Callable[[Group], str]) -> str:
-    if isinstance(holder, Actor):
+def _holder(holder: SupervisedActor | Group | Task, title: Callable[[Group], str]) -> str:
+    if isinstance(holder, SupervisedActor):
         return f"actor {_actor_name(holder)}"
     if isinstance(holder, Group):
         return title(holder)
     return f"task {printable(holder.name)}, which waits for others,"
 
 
-def _actor_name(actor: Actor) -> str:
+def _actor_name(actor: SupervisedActor) -> str:
     facts = actor.payload.facts
     name = printable(facts.class_name)
     return f"{name} named {printable(facts.name)}" if facts.name else name

@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from ..client import DriverClient
     from ..objects.store import Store
     from ..processes.handle import WorkerHandle
-    from ..processes.pool import Crew
+    from ..processes.pool import WorkerProcesses
     from ..requests.dispatcher import Requests
     from .recorder import Recorder
     from .sites import Sites
 
     Answer = dict[str, Any]
 
-__all__ = ["Outlook"]
+__all__ = ["Snapshot"]
 
 logger = logging.getLogger("aioray")
 
 
-class Outlook:
+class Snapshot:
     """One engine, seen from outside. On the engine's thread."""
 
     def __init__(
         self,
         client: DriverClient,
         core: Scheduler,
-        crew: Crew,
+        processes: WorkerProcesses,
         recorder: Recorder,
         store: Store,
         requests: Requests,
@@ -54,7 +54,7 @@ class Outlook:
         """pinned: what the engine keeps for the session. capacity: bytes that the store may use."""
         self._client = client
         self._core = core
-        self._crew = crew
+        self._processes = processes
         self._recorder = recorder
         self._store = store
         self._requests = requests
@@ -72,7 +72,7 @@ class Outlook:
         want = request.get("want") or []
         try:
             if "running" in want:
-                running = self._crew.running()
+                running = self._processes.running()
                 tasks = self._core.tasks_in_flight(running)
                 done({"running": self._recorder.live.running(tasks, running)})
             elif "stacks" in want:
@@ -100,8 +100,8 @@ class Outlook:
 
     def _tell_state(self, answer: Answer, *, with_objects: bool) -> Iterator[None]:
         client, core = self._client, self._core
-        running = self._crew.running()
-        self._crew.take_output()
+        running = self._processes.running()
+        self._processes.take_output()
         unfinished = core.unfinished_tasks()
         answer |= {
             "now": time.time(),
@@ -120,7 +120,7 @@ class Outlook:
         yield from self._recorder.live.unfinished(unfinished, running, answer["tasks"])
         if with_objects:
             answer["objects"] = []
-            sessions = [self._requests.session(handle) for handle in self._crew.handles()]
+            sessions = [self._requests.session(handle) for handle in self._processes.handles()]
             unfinished = core.unfinished_tasks()
             for some in list_objects(client, unfinished, sessions, self._pinned, self._sites.place):
                 answer["objects"] += some
@@ -131,7 +131,7 @@ class Outlook:
         if at_once:
             done({"error": "the stacks of workers come only while the loop runs"})
             return
-        running = self._crew.running()
+        running = self._processes.running()
 
         def describe(handle: WorkerHandle) -> dict[str, Any]:
             tasks = self._core.tasks_in_flight([handle.id])
@@ -148,7 +148,7 @@ class Outlook:
         assert self._client.loop is not None
         collect(
             self._client.loop,
-            self._crew.handles(),
+            self._processes.handles(),
             describe,
             lambda rows: done({"stacks": rows}),
         )
@@ -156,7 +156,9 @@ class Outlook:
     def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
         """What `aioray.state.write.metering` says of now."""
         client, store = self._client, self._store
-        found = self._recorder.live.figures(self._core.unfinished_tasks(), self._crew.running())
+        found = self._recorder.live.figures(
+            self._core.unfinished_tasks(), self._processes.running()
+        )
         total, free = client.cluster_resources(), client.available_resources()
         resources: dict[tuple[str, ...], float] = {
             (name, kind): amounts.get(name, 0.0)

@@ -1,4 +1,4 @@
-"""Turns the errors of failed attempts into texts for the history, in the keeper's thread.
+"""Turns the errors of failed attempts into texts for the history, in the writer's thread.
 
 Room: engine.
 """
@@ -25,7 +25,7 @@ LONGEST_TEXT = 1_000_000  # characters of an error that are kept
 
 
 def with_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the row of a failed attempt, with its error as text. In the keeper's thread."""
+    """Return the row of a failed attempt, with its error as text. In the writer's thread."""
     *rest, tell = row
     try:
         text = tell()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BOTH",
     "STREAMS",
-    "Chunk",
+    "LogChunk",
     "NoSuchLogError",
     "Part",
     "chunks",
@@ -66,7 +66,7 @@ class Part(NamedTuple):
     since: int = 0  # if all: but not what attempts before this seq have
 
 
-class Chunk(NamedTuple):
+class LogChunk(NamedTuple):
     """A piece of output. The first of each part is empty."""
 
     part: Part
@@ -286,7 +286,7 @@ def chunks(
     follow: bool = False,
     interval: float = POLL_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Chunk]:
+) -> Iterator[LogChunk]:
     """Read what has been written, part by part, in order.
 
     look: opens a view. select: see `of_task` and the others. streams: of 1 and 2. tail: this many
@@ -315,7 +315,7 @@ def chunks(
                     yield from _first(view, part, len(parts) > 1, streams, tail, known)
                 for row, stream, data in _rows(view, part, streams, known[key]):
                     known[key] = row
-                    yield Chunk(part, len(parts) > 1, stream, data)
+                    yield LogChunk(part, len(parts) > 1, stream, data)
             is_over = not view.alive or all(part.has_ended for part in parts)
         # Twice, because what ends may begin again, and what was printed may come a little later.
         if not follow or (is_over and was_over):
@@ -331,17 +331,17 @@ def _first(
     streams: tuple[int, ...],
     tail: int,
     known: dict[tuple[int | None, int | None], int],
-) -> Iterator[Chunk]:
+) -> Iterator[LogChunk]:
     """The beginning of a part: its title, and the last lines if only those are wanted."""
     rows: list[tuple[int, int, bytes]] = []
     is_cut = False
     if tail >= 0:
         rows, is_cut = _last_lines(_rows(view, part, streams, 0, "DESC"), tail)
-    yield Chunk(part, of_several, 0, b"", is_cut, is_incomplete(view, part))
+    yield LogChunk(part, of_several, 0, b"", is_cut, is_incomplete(view, part))
     for row, stream, data in rows:
         known[part.worker, part.seq] = row
         if data:
-            yield Chunk(part, of_several, stream, data)
+            yield LogChunk(part, of_several, stream, data)
 
 
 def _rows(

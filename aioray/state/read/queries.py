@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from .view import View
 
-__all__ = ["SUMMARIES", "Answer", "get_rows", "list_rows", "summarize"]
+__all__ = ["SUMMARIES", "QueryAnswer", "get_rows", "list_rows", "summarize"]
 
 _MB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryAnswer:
     """The rows that were asked for."""
 
     rows: list[dict[str, Any]]
@@ -49,7 +49,7 @@ def list_rows(
     limit: int = DEFAULT_LIMIT,
     detail: bool = False,
     exclude_driver: bool = True,
-) -> Answer:
+) -> QueryAnswer:
     """List what there is of `resource`, in Ray's name of it ("placement_groups").
 
     filters: triples of column, "=" or "!=", and value. limit: rows at most. exclude_driver: leave
@@ -60,7 +60,7 @@ def list_rows(
     check_limit(limit)
     wanted = check_filters(kind, filters)
     if (warning := contradiction(wanted)) is not None:
-        return Answer([], 0, (warning,))
+        return QueryAnswer([], 0, (warning,))
     source = source_of(view, resource)
     tests = [(source.values[key], matcher(predicate, value)) for key, predicate, value in wanted]
     items = list(source.items)
@@ -79,7 +79,7 @@ def list_rows(
             total += 1
             rows = [*rows, row][:limit]  # its id is the last one
     warnings = (_cut(len(rows), total),) if len(rows) < total else ()
-    return Answer(rows, total, warnings)
+    return QueryAnswer(rows, total, warnings)
 
 
 def _untold(_: object) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .sessions import Session
 
-__all__ = ["Glance", "View"]
+__all__ = ["Counts", "View"]
 
 _SELECT = (
     f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE {ATTEMPT_IS_SOUND} ORDER BY rowid"
@@ -43,7 +43,7 @@ _KILLED = "The driver has died while this attempt was running."
 _STATES = {False: "FINISHED", True: "FAILED"}
 
 
-class Glance(NamedTuple):
+class Counts(NamedTuple):
     """All attempts, those that have ended only counted: SQLite does that for many in no time."""
 
     ended: Counter[tuple[int, bool, bool]]  # by kind, whether it failed, whether it was a retry
@@ -139,7 +139,7 @@ class View:
         if not self.alive:
             yield from self._killed()
 
-    def glance(self, after: int = 0) -> Glance:
+    def glance(self, after: int = 0) -> Counts:
         """Look at all attempts at once.
 
         after: the `mark` of an earlier glance; what had ended by then is not counted again.
@@ -166,7 +166,7 @@ class View:
         finally:
             if began:
                 connection.execute("COMMIT")
-        return Glance(ended, found, mark)
+        return Counts(ended, found, mark)
 
     def _unfinished(self, row: list[Any]) -> Record:
         kind, label, attempt, parent, *times, state = row

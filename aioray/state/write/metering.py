@@ -1,9 +1,9 @@
 """What engines count about themselves, for Prometheus: tasks, retries, times, crashes.
 
-Room: state. `Metering` listens to the batches that the keepers of all sessions of this process
-write (`writer.Listener`), in their threads: nothing is done when a task ends, and nothing at all
-unless somebody wants the numbers. Counters go on when a session ends. What is going on now is not
-counted here but asked of the engines, see `prometheus`.
+Room: state. `Metering` listens to the batches that the history writers of all sessions of this
+process write (`writer.HistoryListener`), in their threads: nothing is done when a task ends, and
+nothing at all unless somebody wants the numbers. Counters go on when a session ends. What is going
+on now is not counted here but asked of the engines, see `prometheus`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CRASHES = ("SYSTEM_ERROR", "NODE_OUT_OF_MEMORY")
 
 
 class Metering:
-    """A `writer.Listener`."""
+    """A `writer.HistoryListener`."""
 
     def __init__(self) -> None:
         self.board = board = Board()
@@ -57,7 +57,7 @@ class Metering:
         rows: Sequence[tuple[Any, ...]],
         retried: Sequence[tuple[Any, ...]],
     ) -> None:
-        """Count tasks, retries and times. See `writer.Listener`."""
+        """Count tasks, retries and times. See `writer.HistoryListener`."""
         add = self.board.add_all
         finished = Counter(row[_KIND] for row in rows if row[_ERROR] is None)
         for kind, count in finished.items():
@@ -79,14 +79,14 @@ class Metering:
                 add(meter, _of(kinds[kind]), values)
 
     def things(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
-        """Count crashes. See `writer.Listener`."""
+        """Count crashes. See `writer.HistoryListener`."""
         for sort, _, facts in rows:
             if sort == "worker" and facts["exit_type"] in _CRASHES and facts["ready"]:
                 cause = facts["exit_detail"].removeprefix("worker ")
                 self.board.add_all(self._crashes, (("cause", cause),), [1])
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
-        """Nothing. See `writer.Listener`."""
+        """Nothing. See `writer.HistoryListener`."""
 
 
 def _of(kind: Mapping[str, Any], **more: str) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ waits for them. Only a few are answered at a time, and none while many bytes of 
 been taken, so that what they cost the session is bounded. While descriptors are short, nobody is
 accepted, and those who are there are served.
 
-Not asyncio: it lives in the keeper's thread, beside the loop of the engine, which may be blocked.
+Not asyncio: it lives in the writer's thread, beside the loop of the engine, which may be blocked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..read.stacks import own_stacks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Server", "connect"]
+__all__ = ["StateServer", "connect"]
 
 REQUEST_BYTES = 64 * 1024
 CALLERS = 32  # at a time; others wait to be accepted
@@ -68,7 +68,7 @@ class _Caller:
         self.due = self.since + CALLER_SECONDS
 
 
-class Server:
+class StateServer:
     """The listening socket of one session and its callers. For one thread."""
 
     def __init__(

@@ -1,9 +1,9 @@
 """The thread that writes the history and answers questions, so that the driver's loop does not.
 
-Room: state. `Keeper` takes facts from the engine's thread, in deques that need no lock, and writes
-them a moment later, many at a time. Whoever asks is given what is going on by the engine, as soon
-as its loop comes to it, and everything else by the file, which is brought up to date before the
-answer goes out. If the engine's loop is blocked, the answer says so, and where.
+Room: state. `HistoryWriter` takes facts from the engine's thread, in deques that need no lock, and
+writes them a moment later, many at a time. Whoever asks is given what is going on by the engine, as
+soon as its loop comes to it, and everything else by the file, which is brought up to date before
+the answer goes out. If the engine's loop is blocked, the answer says so, and where.
 
 The thread starts with the session and ends with it; nothing waits for it but the end. It outlives
 whatever goes wrong in what it does: that is told once, and the next thing is done. It polls with
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from ..folders import SessionFolder
     from .history import Batch, History
-    from .server import Server
+    from .server import StateServer
 
-__all__ = ["Keeper", "Listener"]
+__all__ = ["HistoryListener", "HistoryWriter"]
 
 logger = logging.getLogger("aioray")
 
@@ -44,8 +44,8 @@ IDLE_SECONDS = 5.0  # between two looks at what there is, as the doorbell may be
 PAUSE_SECONDS = 0.5  # before something is tried again for which there were no descriptors
 
 
-class Listener(Protocol):
-    """Somebody who wants to know what was just written. Called in the keeper's thread."""
+class HistoryListener(Protocol):
+    """Somebody who wants to know what was just written. Called in the writer's thread."""
 
     def attempts(
         self,
@@ -68,7 +68,7 @@ class Listener(Protocol):
         ...
 
 
-class Keeper:
+class HistoryWriter:
     """Writes one session's history and serves its state.
 
     The deques are filled by the engine's thread, which then calls `wake`.
@@ -96,7 +96,7 @@ class Keeper:
         self.output: deque[tuple[int, int, int, float, bytes]] = deque()
         self.kinds: dict[int, dict[str, Any]] = {}  # those that rows may speak of
         self.meta: dict[str, Any] = {}  # changed as a whole
-        self.listeners: list[Listener] = []
+        self.listeners: list[HistoryListener] = []
         self.is_intact: Callable[[], bool] = lambda: True  # False: our descriptors are others'
         self.finish_row: Callable[[tuple[Any, ...]], tuple[Any, ...]] = lambda row: row
         self._folder = folder
@@ -121,7 +121,7 @@ class Keeper:
         self._history: History | None = None
         self._selector = selectors.PollSelector()
         self._due: float | None = None  # when to write
-        self._server: Server | None = None
+        self._server: StateServer | None = None
         self._serve_at = (
             None if folder is None else 0.0
         )  # when to try to listen; None: not any more
@@ -305,7 +305,7 @@ class Keeper:
 
     def _serve(self) -> None:
         """Listen to callers, or try to again a little later if there is no descriptor for that."""
-        from .server import Server
+        from .server import StateServer
 
         assert self._folder is not None
         assert self._serve_at is not None
@@ -313,7 +313,7 @@ class Keeper:
         if now < self._serve_at:
             return
         try:
-            self._server = Server(self._folder.path, self._selector, self._answer)
+            self._server = StateServer(self._folder.path, self._selector, self._answer)
         except OSError as error:
             if error.errno in SHORTAGES:
                 self._serve_at = now + PAUSE_SECONDS

@@ -1,8 +1,8 @@
 """The thread of a pool: starts chunks of items as tasks, and tells their jobs what came of them.
 
-Room: api. A `Job` is one call of a pool's method. Its `Chunk`s wait in the `Dispatcher` until
-one of the pool's places is free. The engine's thread only puts a note into the inbox when a task is
-done; values are loaded, and callbacks called, in the dispatcher's own thread.
+Room: api. A `Job` is one call of a pool's method. Its `PoolChunk`s wait in the `PoolDispatcher`
+until one of the pool's places is free. The engine's thread only puts a note into the inbox when a
+task is done; values are loaded, and callbacks called, in the dispatcher's own thread.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from aioray.util.multiprocessing.pool import Pool
     from aioray.util.multiprocessing.results import IMapIterator
 
-__all__ = ["Chunk", "Dispatcher", "Job", "Raised", "dump_or_explain"]
+__all__ = ["Job", "PoolChunk", "PoolDispatcher", "Raised", "dump_or_explain"]
 
 
-class Chunk:
+class PoolChunk:
     """Some items of one call, which travel and run together."""
 
     __slots__ = ("index", "items", "job")
@@ -59,7 +59,7 @@ class Job:
         self.unpack = unpack
         self.one_by_one = False
 
-    def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
+    def arguments(self, chunk: PoolChunk) -> tuple[Any, ...]:
         """Of the task that is this chunk."""
         return (*self.before, Private(chunk.items), self.unpack, self.one_by_one)
 
@@ -67,7 +67,7 @@ class Job:
         """A chunk has these outcomes. Dispatcher's thread."""
         raise NotImplementedError
 
-    def failed(self, chunk: Chunk, error: Exception) -> None:
+    def failed(self, chunk: PoolChunk, error: Exception) -> None:
         """A chunk has none. Dispatcher's thread."""
         raise NotImplementedError
 
@@ -117,7 +117,7 @@ def value_of(outcome: Any) -> Any:
     return Raised(plain(rebuild(outcome.data))) if type(outcome) is Failed else outcome
 
 
-class Dispatcher:
+class PoolDispatcher:
     """Starts chunks, at most `width` at once, and tells their jobs what became of them.
 
     It knows no pool, so that a pool nobody holds any more can end it.
@@ -132,14 +132,14 @@ class Dispatcher:
         self._end = threading.Lock()  # nothing is submitted to a thread that has ended
         self.feeding: set[IMapIterator[Any]] = set()  # jobs that have not handed out all they have
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: collections.deque[Chunk] = collections.deque()
-        self._running: dict[Chunk, ObjectRef[list[Any]]] = {}
+        self._waiting: collections.deque[PoolChunk] = collections.deque()
+        self._running: dict[PoolChunk, ObjectRef[list[Any]]] = {}
         self.thread = threading.Thread(target=self._run, name="aioray-pool", daemon=True)
         self.thread.start()
 
     # -- from any thread
 
-    def submit(self, chunks: Iterable[Chunk]) -> None:
+    def submit(self, chunks: Iterable[PoolChunk]) -> None:
         """Run these after those that wait already."""
         with self._end:
             if not self._ended:
@@ -190,7 +190,7 @@ class Dispatcher:
             entry = ref._entry
             entry.owner().when_ready(entry, partial(self._inbox.put, partial(self._finish, chunk)))
 
-    def _finish(self, chunk: Chunk) -> None:
+    def _finish(self, chunk: PoolChunk) -> None:
         ref = self._running.pop(chunk)
         self._fill()  # before callbacks, which take their time
         try:
@@ -215,7 +215,7 @@ class Dispatcher:
         _fail(waiting)
 
 
-def _fail(chunks: Iterable[Chunk]) -> None:
+def _fail(chunks: Iterable[PoolChunk]) -> None:
     for chunk in chunks:
         chunk.job.failed(chunk, TaskCancelledError(None, "The pool was terminated."))
 

@@ -33,7 +33,7 @@ from aioray.util.multiprocessing.chunks import (
     with_item,
     with_items,
 )
-from aioray.util.multiprocessing.dispatch import Dispatcher, dump_or_explain, plain
+from aioray.util.multiprocessing.dispatch import PoolDispatcher, dump_or_explain, plain
 from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from aioray.client.protocol import Client
     from aioray.remote_function import RemoteFunction
-    from aioray.util.multiprocessing.dispatch import Chunk
+    from aioray.util.multiprocessing.dispatch import PoolChunk
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError"]
 
@@ -133,7 +133,7 @@ class Pool:
         self._before = (name, prepared)
         if initializer is not None and self._own_processes:
             self._prepare(client, initializer)
-        self._dispatcher = Dispatcher(client, self._processes)
+        self._dispatcher = PoolDispatcher(client, self._processes)
         self._finalizer = weakref.finalize(self, self._dispatcher.abort)
         self._finalizer.atexit = False  # the session ends by itself
 
@@ -187,7 +187,7 @@ class Pool:
     def _next_call(self) -> int:
         return next(self._calls)
 
-    def _submit(self, chunks: list[Chunk]) -> None:
+    def _submit(self, chunks: list[PoolChunk]) -> None:
         self._dispatcher.submit(chunks)
 
     # -- one call

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aioray.client.protocol import refuse_to_block
 from aioray.util.multiprocessing.chunks import with_item
-from aioray.util.multiprocessing.dispatch import Chunk, Job, Raised
+from aioray.util.multiprocessing.dispatch import Job, PoolChunk, Raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ class AsyncResult(Job, Generic[T]):
     def start(self, items: list[Any], size: int) -> None:
         """Submit the items in chunks."""
         chunks = [
-            Chunk(self, index, items[at : at + size])
+            PoolChunk(self, index, items[at : at + size])
             for index, at in enumerate(range(0, len(items), size))
         ]
         self._missing = len(chunks)
@@ -80,7 +80,7 @@ class AsyncResult(Job, Generic[T]):
             self._error = outcomes[-1].error
         self._one_less()
 
-    def failed(self, chunk: Chunk, error: Exception) -> None:
+    def failed(self, chunk: PoolChunk, error: Exception) -> None:
         """A chunk has none."""
         if self._error is None:
             self._error = error
@@ -181,7 +181,7 @@ class IMapIterator(Job, Generic[T]):
                         self._handed_out += 1
                         self._state.notify_all()
                 if items:
-                    chunk = Chunk(self, self._handed_out, items)
+                    chunk = PoolChunk(self, self._handed_out, items)
                     with self._state:
                         self._handed_out += 1
                     self.pool._submit([chunk])
@@ -200,7 +200,7 @@ class IMapIterator(Job, Generic[T]):
             self._ready[index] = outcomes
             self._state.notify_all()
 
-    def failed(self, chunk: Chunk, error: Exception) -> None:
+    def failed(self, chunk: PoolChunk, error: Exception) -> None:
         """A chunk has none: each of its items has this error."""
         self.done(chunk.index, [Raised(error)] * len(chunk.items))
 

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...client.current import share
-from ...shared.wire import ANSWER, CLAIM, NOTE_UNUSED, Role, Status
+from ...shared.wire import ANSWER, CLAIM, NOTE_UNUSED, ActorCallInfo, Status
 from .. import output
 from ..orphans import family
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from types import CoroutineType
 
     from ...shared.wire import Attempt
-    from ..loop import Server
-    from ..objects import Use
+    from ..loop import WorkerLoop
+    from ..objects import AttemptHandles
 
 __all__ = ["Host", "Lane"]
 
 _BATCH = 64  # claims that are read at once
-_LANE = Role._fields.index("lane")
+_LANE = ActorCallInfo._fields.index("lane")
 
 
 class Lane(Protocol):
@@ -46,7 +46,7 @@ class Lane(Protocol):
 class Host:
     """The calls of one actor that run now."""
 
-    def __init__(self, server: Server, lanes: tuple[tuple[str, int], ...]) -> None:
+    def __init__(self, server: WorkerLoop, lanes: tuple[tuple[str, int], ...]) -> None:
         """lanes: see `wire.Creation`."""
         self.server = server
         # Of the actor, with what its `__init__` has set: each call runs in a copy.
@@ -127,7 +127,9 @@ class Host:
 
     # -- other threads
 
-    def prepare(self, attempt: Attempt, use: Use) -> tuple[Callable[..., Any], list[Any]] | None:
+    def prepare(
+        self, attempt: Attempt, use: AttemptHandles
+    ) -> tuple[Callable[..., Any], list[Any]] | None:
         """What is to be called, and with what; None: that was cancelled or failed, and answered."""
         server = self.server
         started = time.monotonic()

@@ -1,7 +1,7 @@
 """What a worker that is an actor does beyond running tasks: make it, find its methods, save it.
 
 Room: worker; loaded by the first attempt that makes an actor. The functions here serve one
-`Server`, whose `instance` is the actor; where its calls run side by side, its `host` runs them.
+`WorkerLoop`, whose `instance` is the actor; where its calls run side by side, its `host` runs them.
 
 Some methods are every actor's, unless its class has its own: they are Ray's, and few know them.
 """
@@ -20,17 +20,17 @@ from ...shared import ids
 from ...shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ...shared.printable import printable
 from ...shared.serialization import Pieces
-from ...shared.wire import Creation, Role
+from ...shared.wire import ActorCallInfo, Creation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...shared.wire import Attempt
-    from ..loop import Server
-    from ..objects import Use
+    from ..loop import WorkerLoop
+    from ..objects import AttemptHandles
 
 __all__ = [
-    "State",
+    "SavedState",
     "become",
     "become_host",
     "end",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class State:
+class SavedState:
     """The state of an actor after a call, to be sent along with the answer; or why not."""
 
     __slots__ = ("error", "payload", "refs")
@@ -58,9 +58,9 @@ class State:
 LET_GO_SECONDS = 0.2  # that threads have to let go of an actor that ends, for its `__del__`
 
 
-def become(server: Server, attempt: Attempt) -> bool:
+def become(server: WorkerLoop, attempt: Attempt) -> bool:
     """This process is an actor from now on; whether another thread makes it, on an event loop."""
-    creation = Creation._make(attempt.role[Role._fields.index("creation")])
+    creation = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")])
     place.actor = ThisActor(
         creation.actor_id,
         creation.name,
@@ -83,25 +83,27 @@ def become(server: Server, attempt: Attempt) -> bool:
     return True
 
 
-def become_host(server: Server, attempt: Attempt) -> None:
+def become_host(server: WorkerLoop, attempt: Attempt) -> None:
     """The actor was made, unless that has failed; its calls may have to run side by side."""
-    lanes = Creation._make(attempt.role[Role._fields.index("creation")]).lanes
+    lanes = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")]).lanes
     if server.instance is not None and (len(lanes) > 1 or lanes[0][1] > 1):
         from .threads import Threads
 
         server.host = Threads(server, lanes)
 
 
-def find(server: Server, attempt: Attempt, use: Use) -> Callable[..., Any]:
+def find(server: WorkerLoop, attempt: Attempt, use: AttemptHandles) -> Callable[..., Any]:
     """What the attempt calls: a method, which is remembered, or what makes the actor."""
-    role = Role._make(attempt.role)
+    role = ActorCallInfo._make(attempt.role)
     if role.creation is not None:
         return _maker(server, attempt, Creation._make(role.creation), use)
     method = server.execution.functions[attempt.function] = _method(server.instance, role.method)
     return method
 
 
-def _maker(server: Server, attempt: Attempt, creation: Creation, use: Use) -> Callable[..., object]:
+def _maker(
+    server: WorkerLoop, attempt: Attempt, creation: Creation, use: AttemptHandles
+) -> Callable[..., object]:
     cls: Any = server.execution.load_code(attempt.function)
     state = server.execution.load(attempt.arguments[-1], use) if creation.restores else None
     actor = place.actor
@@ -169,7 +171,7 @@ def _method(instance: Any, name: str) -> Callable[..., Any]:
 # ---------------------------------------------------------------- ending
 
 
-def end(server: Server) -> None:
+def end(server: WorkerLoop) -> None:
     """Run the hook that the class may have for the end, and let go of the actor, for `__del__`.
 
     The hook runs between attempts, in the main thread, a coroutine on the actor's loop. If it
@@ -221,16 +223,16 @@ def _tell(error: BaseException) -> None:
 # ---------------------------------------------------------------- state
 
 
-def is_due(server: Server, attempt: Attempt, error: BaseException | None) -> bool:
+def is_due(server: WorkerLoop, attempt: Attempt, error: BaseException | None) -> bool:
     """Whether the state is to be saved after this call, which ends now, maybe with an error."""
-    creation = attempt.role[Role._fields.index("creation")]
+    creation = attempt.role[ActorCallInfo._fields.index("creation")]
     if creation is not None or isinstance(error, (KeyboardInterrupt, SystemExit)):
         return False
     server.unsaved += 1
     return server.unsaved >= server.saves_every
 
 
-def save(server: Server) -> State:
+def save(server: WorkerLoop) -> SavedState:
     """The state, from the hook that the class has for that. Raises nothing."""
     from ...client.arguments import serialize  # few actors do, and it needs more than they
 
@@ -247,6 +249,6 @@ def save(server: Server) -> State:
             "aioray: the call itself had ended; this comes from __aioray_save__, which saves the "
             "actor's state after it. What the call did counts as not done if the actor restarts."
         )
-        return State(error=error)
+        return SavedState(error=error)
     server.unsaved = 0
-    return State(payload, refs)
+    return SavedState(payload, refs)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.current import Running, running
 from ...shared.asks import MayYield
-from ...shared.wire import STREAMING, Role, Status
-from ..objects import Use
+from ...shared.wire import STREAMING, ActorCallInfo, Status
+from ..objects import AttemptHandles
 from .host import Host
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loops"]
 
-_MAKES = Role._fields.index("creation")
+_MAKES = ActorCallInfo._fields.index("creation")
 MOST_FRAMES = 100  # of one call in `stacks`
 
 
@@ -172,7 +172,7 @@ class _Lane:
         if task.cancelled():  # by user code that cancels whatever it finds
             now = time.monotonic()
             server.answers.answer_error(
-                attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, Use()
+                attempt, KeyboardInterrupt(), Status.INTERRUPTED, now, AttemptHandles()
             )
         self._host.ended(attempt)
         if call.reason is not None:
@@ -187,7 +187,7 @@ class _Lane:
 
     async def _execute(self, call: _Call) -> None:
         """Run one call and answer."""
-        use = Use()
+        use = AttemptHandles()
         try:
             found = self._host.prepare(call.attempt, use)
             if found is not None:
@@ -195,7 +195,9 @@ class _Lane:
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             call.reason = error
 
-    async def _call(self, call: _Call, function: Any, given: list[Any], use: Use) -> None:
+    async def _call(
+        self, call: _Call, function: Any, given: list[Any], use: AttemptHandles
+    ) -> None:
         """Do what `Execution.call` does, on a loop."""
         attempt, server = call.attempt, self._server
         args, kwargs = given
@@ -225,7 +227,7 @@ class _Lane:
         # Without a state: where calls run side by side, there is none that is after a call.
         server.execution.settle(attempt, value, error, None, started, duration, use)
 
-    async def _produce(self, items: Any, attempt: Attempt, use: Use) -> Any:
+    async def _produce(self, items: Any, attempt: Attempt, use: AttemptHandles) -> Any:
         """Do what `Results.produce` does; others run while it waits for room, or between items."""
         server = self._server
         count = 0

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ...client.current import Running, running
-from ..objects import Use
+from ..objects import AttemptHandles
 from .host import Host
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Threads(Host):
         """Run one call and answer, in a thread and a context of its own; why to end the process."""
         server = self.server
         running.set(Running(attempt))
-        use = Use()
+        use = AttemptHandles()
         try:
             found = self.prepare(attempt, use)
             if found is not None:
