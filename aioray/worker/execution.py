@@ -1,7 +1,7 @@
 """Executes an attempt: loads what it calls, enters user code, leaves it, and has it answered.
 
-Room: worker. The same for tasks and for the calls of actors, in the main thread and in others; on
-event loops all but the call itself, which there can be awaited, see `actor.loops`.
+Room: worker. The same for tasks and for the calls of actors, in the main thread, in others
+(`actor.threads`) and on event loops (`actor.loops`), where the call itself is awaited.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .loop import WorkerLoop
     from .objects import AttemptHandles
 
-__all__ = ["SHORT_SECONDS", "Execution"]
+__all__ = ["SHORT_SECONDS", "Execution", "OnLoop"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the doorbell
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
@@ -33,6 +33,16 @@ MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
 _RETURNED = int(Status.RETURNED)
 _INTERRUPTIBLE = ActorCallInfo._fields.index("interruptible")
 _monotonic = time.monotonic
+
+
+class OnLoop:
+    """A call that runs on an event loop, where others can cancel it."""
+
+    __slots__ = ("attempt", "inside")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.inside = False  # user code, where it can be cancelled
 
 
 class Execution:
@@ -119,6 +129,40 @@ class Execution:
         if self._server.saves_every:
             state = self._saved(attempt, error)
         self.settle(attempt, value, error, state, started, duration, use)
+
+    async def call_on_loop(
+        self, call: OnLoop, function: Callable[..., Any], given: list[Any], use: AttemptHandles
+    ) -> None:
+        """Do the same as `call` on an event loop, where a cancel is a CancelledError."""
+        import asyncio
+
+        attempt = call.attempt
+        args, kwargs = given
+        given.clear()
+        error: BaseException | None = None
+        value: Any = None
+        started = _monotonic()
+        try:
+            call.inside = True
+            value = function(*args, **kwargs)
+            if type(value) is CoroutineType:
+                value = await value
+            if attempt.num_returns < 0:
+                value = await self.results.produce_on_loop(value, attempt, use)
+            elif type(value) is GeneratorType:
+                value = self.results.collect(value, attempt, use)
+        except asyncio.CancelledError as raised:
+            error = raised
+            if attempt.seq in self.channel.cancelled:  # else it is an error of the method's own
+                error = KeyboardInterrupt().with_traceback(raised.__traceback__)
+        except BaseException as raised:  # noqa: BLE001 - user code may raise anything
+            error = raised
+        finally:
+            call.inside = False
+        duration = _monotonic() - started
+        args, kwargs = (), {}
+        # Without a state: where calls run side by side, there is none that is after a call.
+        self.settle(attempt, value, error, None, started, duration, use)
 
     def _saved(self, attempt: Attempt, error: BaseException | None) -> SavedState | None:
         """The state of the actor after this call, if it is to be saved now."""

@@ -197,6 +197,52 @@ class Results:
             items.close()
         return self.end_items(count, attempt)
 
+    async def produce_on_loop(self, items: Any, attempt: Attempt, use: AttemptHandles) -> Any:
+        """Do the same on an event loop: others run while it waits for room, or between items."""
+        import asyncio
+
+        count = 0
+        try:
+            if type(items) is AsyncGeneratorType:
+                async for item in items:
+                    self.send_item(item, count, attempt, use)
+                    del item
+                    count += 1
+                    await self._wait_for_room(attempt, count)
+            else:
+                for item in items:
+                    self.send_item(item, count, attempt, use)
+                    del item
+                    count += 1
+                    await asyncio.sleep(0)
+                    await self._wait_for_room(attempt, count)
+        finally:
+            if type(items) is AsyncGeneratorType:
+                await items.aclose()
+            else:
+                items.close()
+        return self.end_items(count, attempt)
+
+    async def _wait_for_room(self, attempt: Attempt, count: int) -> None:
+        if not attempt.backpressure or attempt.num_returns != STREAMING:
+            return
+        import asyncio
+
+        from ..shared.asks import MayYield
+
+        loop = asyncio.get_running_loop()
+        there_is = asyncio.Event()
+
+        def found(_request: int, _body: Any) -> None:
+            loop.call_soon_threadsafe(there_is.set)
+
+        request = self._channel.begin(attempt.seq, MayYield(count), watcher=found)
+        try:
+            await there_is.wait()
+        except BaseException:
+            self._channel.forget(attempt.seq, request)
+            raise
+
     def send_item(self, item: Any, number: int, attempt: Attempt, use: AttemptHandles) -> None:
         """Send one item of a generator; numbers are from 0. Raises what `pack` raises."""
         channel = self._channel

@@ -12,17 +12,16 @@ import functools
 import threading
 import time
 from collections import deque
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ...client.current import Running, running
-from ...shared.asks import MayYield
-from ...shared.wire import STREAMING, ActorCallInfo, Status
+from ...shared.wire import ActorCallInfo, Status
+from ..execution import OnLoop
 from ..objects import AttemptHandles
 from .host import Host
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CoroutineType, FrameType
 
     from ...shared.wire import Attempt
 
@@ -82,14 +81,13 @@ def _frames_of(waiting: Any) -> list[FrameType]:
     return frames
 
 
-class _Call:
+class _Call(OnLoop):
     """A call that runs on a loop."""
 
-    __slots__ = ("attempt", "inside", "reason", "task")
+    __slots__ = ("reason", "task")
 
     def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.inside = False  # user code, where it can be cancelled
+        super().__init__(attempt)
         self.reason: BaseException | None = None  # to end the process
         self.task: asyncio.Task[None]
 
@@ -191,80 +189,6 @@ class _Lane:
         try:
             found = self._host.prepare(call.attempt, use)
             if found is not None:
-                await self._call(call, *found, use)
+                await self._server.execution.call_on_loop(call, *found, use)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             call.reason = error
-
-    async def _call(
-        self, call: _Call, function: Any, given: list[Any], use: AttemptHandles
-    ) -> None:
-        """Do what `Execution.call` does, on a loop."""
-        attempt, server = call.attempt, self._server
-        args, kwargs = given
-        given.clear()
-        error: BaseException | None = None
-        value: Any = None
-        started = time.monotonic()
-        try:
-            call.inside = True
-            value = function(*args, **kwargs)
-            if type(value) is CoroutineType:
-                value = await value
-            if attempt.num_returns < 0:
-                value = await self._produce(value, attempt, use)
-            elif type(value) is GeneratorType:
-                value = server.execution.results.collect(value, attempt, use)
-        except asyncio.CancelledError as raised:
-            error = raised
-            if attempt.seq in server.channel.cancelled:  # else it is an error of the method's own
-                error = KeyboardInterrupt().with_traceback(raised.__traceback__)
-        except BaseException as raised:  # noqa: BLE001 - user code may raise anything
-            error = raised
-        finally:
-            call.inside = False
-        duration = time.monotonic() - started
-        args, kwargs = (), {}
-        # Without a state: where calls run side by side, there is none that is after a call.
-        server.execution.settle(attempt, value, error, None, started, duration, use)
-
-    async def _produce(self, items: Any, attempt: Attempt, use: AttemptHandles) -> Any:
-        """Do what `Results.produce` does; others run while it waits for room, or between items."""
-        server = self._server
-        count = 0
-        try:
-            if type(items) is AsyncGeneratorType:
-                async for item in items:
-                    server.execution.results.send_item(item, count, attempt, use)
-                    del item
-                    count += 1
-                    await self._wait_for_room(attempt, count)
-            else:
-                for item in items:
-                    server.execution.results.send_item(item, count, attempt, use)
-                    del item
-                    count += 1
-                    await asyncio.sleep(0)
-                    await self._wait_for_room(attempt, count)
-        finally:
-            if type(items) is AsyncGeneratorType:
-                await items.aclose()
-            else:
-                items.close()
-        return server.execution.results.end_items(count, attempt)
-
-    async def _wait_for_room(self, attempt: Attempt, count: int) -> None:
-        if not attempt.backpressure or attempt.num_returns != STREAMING:
-            return
-        loop = asyncio.get_running_loop()
-        there_is = asyncio.Event()
-        channel, seq = self._server.channel, attempt.seq
-
-        def found(_request: int, _body: Any) -> None:
-            loop.call_soon_threadsafe(there_is.set)
-
-        request = channel.begin(seq, MayYield(count), watcher=found)
-        try:
-            await there_is.wait()
-        except BaseException:
-            channel.forget(seq, request)
-            raise
