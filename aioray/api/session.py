@@ -395,7 +395,8 @@ def end_at_exit() -> None:
     if own is not None and own not in engines:
         engines.append(own)
     for engine in engines:
-        _end(engine, thread if engine is own else None, 0.0, EXIT_SECONDS)
+        with contextlib.suppress(KeyboardInterrupt):  # the template ends all that is left
+            _end(engine, thread if engine is own else None, 0.0, EXIT_SECONDS)
 
 
 def _after_fork_in_child() -> None:

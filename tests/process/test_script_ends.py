@@ -418,3 +418,18 @@ while any(map(os.path.exists, map("/proc/{}".format, pids))):
 print("ended")
 """
     assert run(tmp_path, HEAD + used) == (0, "left\nended\n", "")
+
+
+def test_interrupt_while_the_session_ends_is_quiet_and_leaves_nothing(tmp_path):
+    """As by somebody who presses Ctrl-C twice."""
+    used = """
+import atexit, concurrent.futures
+def interrupted(self, timeout=None):
+    print("interrupted")
+    raise KeyboardInterrupt
+ray.init(num_cpus=1)
+running = for_ever.remote()
+ray.get(same.options(num_cpus=0).remote(1))
+atexit.register(setattr, concurrent.futures.Future, "result", interrupted)
+"""
+    assert run(tmp_path, HEAD + used) == (0, "interrupted\n", "")
