@@ -38,7 +38,7 @@ def kill(actor: ActorHandle[Any] | Actor, *, no_restart: bool = True) -> None:
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
-    """A handle to the living actor of this name.
+    """Return a handle to the living actor of this name.
 
     namespace: None is that of the session.
     Raises ValueError if there is none, and for an empty name or namespace; TypeError for anything

@@ -250,7 +250,7 @@ class Calls(Generic[P, S_co]):
     ) -> S: ...
 
     def remote(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call; its ref, at once: what the class says that this is."""
+        """Submit a call, and return S at once: by default the ref of the call."""
 
 
 class FunctionCalls(Calls[P, Given_co], Generic[P, Value_co, Given_co]):
@@ -344,7 +344,7 @@ class FunctionCalls(Calls[P, Given_co], Generic[P, Value_co, Given_co]):
         self, *, num_returns: int, **options: Unpack[CallOptions]
     ) -> BoundOptions[P, list[ObjectRef[Any]]]: ...
     def options(self: Any, **options: Any) -> Any:
-        """The same function with some options changed: what `@remote` takes, but max_calls."""
+        """Return the function with some options changed: what `@remote` takes, but max_calls."""
 
 
 # --- functions ----------------------------------------------------------------------------------
@@ -631,7 +631,7 @@ class Actor:
 
     @classmethod
     def remote(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        """Make an actor; its handle, at once. Calls wait until it is made."""
+        """Make an actor, and return its handle at once. Calls wait until the actor is made."""
 
 
 ActorT = TypeVar("ActorT", bound=Actor)
@@ -654,7 +654,7 @@ class MethodCalls(Calls[Arguments, Given_co], Generic[Arguments, Value_co, Given
         self, *, num_returns: Any, **options: Unpack[ActorCallOptions]
     ) -> Calls[Arguments, Any]: ...
     def options(self, **options: Any) -> Any:
-        """The same method with some options changed: what `@method` takes, name and _labels."""
+        """Return the method with some options changed: what `@method` takes, name and _labels."""
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode: ...
 

@@ -13,17 +13,20 @@ __all__ = ["available_resources", "cluster_resources", "nodes", "timeline"]
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The nodes: this machine. Source: Ray API reference, ray.nodes."""
+    """List the nodes: this machine. Source: Ray API reference, ray.nodes."""
     return client_for_call().nodes()
 
 
 def cluster_resources() -> dict[str, float]:
-    """All resources of the session, by name. Source: Ray API reference, ray.cluster_resources."""
+    """Return all resources of the session, by name.
+
+    Source: Ray API reference, ray.cluster_resources.
+    """
     return client_for_call().cluster_resources()
 
 
 def available_resources() -> dict[str, float]:
-    """Resources that no running task holds; what is used up is missing.
+    """Return the resources that no running task holds; what is used up is missing.
 
     Source: Ray API reference, ray.available_resources.
     """

@@ -43,12 +43,12 @@ def refuse_when_over(_interpreter: _Interpreter = _interpreter) -> None:
 
 
 def is_over(_interpreter: _Interpreter = _interpreter) -> bool:
-    """Whether the interpreter is ending and has ended the session."""
+    """Tell whether the interpreter is ending and has ended the session."""
     return _interpreter.over
 
 
 def keep_quiet() -> None:
-    """From now on the interpreter ends: print no errors of aioray that nobody can catch."""
+    """Note that the interpreter ends: print no errors of aioray that nobody can catch any more."""
     if _interpreter.over:
         return
     _interpreter.over = True

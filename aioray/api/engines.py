@@ -28,7 +28,7 @@ __all__ = ["Engine"]
 
 
 def _with_engine(function: Callable[..., Any], *, on_refs: bool = False) -> Any:
-    """A method that calls a function of the module with this engine: same arguments, same text.
+    """Make a method that calls a function of the module with its engine: same arguments and text.
 
     on_refs: it is about refs or handles, which also tell of an engine that has ended.
     """
@@ -94,7 +94,7 @@ class Engine:
             self.timeline = cluster.timeline
 
     def start(self) -> None:
-        """Begin on the running loop; workers come up in the background.
+        """Start the engine on the running loop; workers come up in the background.
 
         Raises RuntimeError if there is no running loop or the engine was started before.
         """
@@ -102,7 +102,7 @@ class Engine:
         attach(self._client)
 
     async def shutdown(self, drain: float = 0.0) -> None:
-        """End everything. Idempotent.
+        """End the engine and all its processes. Idempotent.
 
         drain: seconds in which tasks may still finish, while new ones are refused; then running
         ones are interrupted, and a second later killed. Refs without an outcome raise
@@ -129,16 +129,16 @@ class Engine:
 
     @property
     def session(self) -> str:
-        """The name of its session: for `aioray --session` and the state API."""
+        """The name of the engine's session: for `aioray --session` and the state API."""
         return self._client.session
 
     @property
     def closed(self) -> bool:
-        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        """Whether the engine can do nothing more: shut down, its loop closed, or copied by fork."""
         return self._client.closed
 
     def pids(self) -> list[int]:
-        """The process ids of the template and of the workers, for monitoring."""
+        """Return the process ids of the template and of the workers, for monitoring."""
         return self._engine.pids()
 
     if not TYPE_CHECKING:

@@ -32,21 +32,21 @@ _shells: weakref.WeakSet[Any] = weakref.WeakSet()  # that call the hooks below
 
 
 def load_ipython_extension(_shell: Any) -> None:
-    """Let `import ray` give aioray: what `%load_ext aioray` does."""
+    """Let `import ray` give aioray, as `%load_ext aioray` asks."""
     from ..compat import alias as ray_alias
 
     ray_alias.install()
 
 
 def unload_ipython_extension(_shell: Any) -> None:
-    """Undo that. Sessions go on."""
+    """Let `import ray` no longer give aioray, as `%unload_ext aioray` asks. Sessions go on."""
     from ..compat import alias as ray_alias
 
     ray_alias.uninstall()
 
 
 def at_prompt() -> bool:
-    """Whether somebody types here what is to be run, or a notebook's cells are.
+    """Tell whether this process runs what somebody types, or the cells of a notebook.
 
     So it is in IPython and its kernels, in `python -m asyncio` and in any console that has set
     `sys.ps1`, as Python documents it.
@@ -58,7 +58,7 @@ def at_prompt() -> bool:
 
 
 def kernel_shell() -> Any:
-    """The shell of IPython if this process is the kernel of a notebook, else None."""
+    """Return the shell of IPython if this process is the kernel of a notebook, else None."""
     shell = _shell()
     return shell if hasattr(shell, "kernel") else None
 

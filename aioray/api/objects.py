@@ -302,11 +302,11 @@ def cancel(
 
 
 def _is_actor_call(identifier: bytes) -> bool:
-    """Whether it is a value of an actor's call, and not something that such a call has put."""
+    """Tell whether an id is of a value of an actor's call, not of something it has put."""
     return ids.actor_of(identifier) is not None and ids.index_of(identifier) < ids.PUT_INDEX
 
 
 def _is_generator(value: Any) -> TypeIs[ObjectRefGenerator[Any]]:
-    """Whether it is an ObjectRefGenerator, whose module may not even be loaded."""
+    """Tell whether a value is an ObjectRefGenerator, whose module may not even be loaded."""
     module = sys.modules.get("aioray.client.generators")
     return module is not None and isinstance(value, module.ObjectRefGenerator)

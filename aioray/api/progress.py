@@ -183,7 +183,7 @@ class Progress(Generic[T]):
             return error
 
     def _ready(self, bar: _Bar) -> Iterator[ObjectRef[Any]]:
-        """The refs, each when it is ready; the bar counts it."""
+        """Yield the refs, each when it is ready, and count them on the bar."""
         refs = self._refs
         if isinstance(refs, ObjectRefGenerator):
             for ref in refs:
@@ -329,11 +329,11 @@ class _Arrivals:
         self._timer = self._loop.call_later(INTERVAL, self._redraw)
 
     async def next(self) -> ObjectRef[Any]:
-        """The next one that is ready."""
+        """Wait for the next ref that is ready, and return it."""
         return await self._queue.get()
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Stop the timer, and take the callbacks off the refs that are not ready."""
         self._timer.cancel()
         for ref, arrived in self._waiting.values():
             ref.remove_done_callback(arrived)
@@ -367,7 +367,7 @@ class _Bar:
         self.show(force=True)
 
     def count(self, ref: ObjectRef[Any]) -> None:
-        """This one is ready."""
+        """Count a ref that is ready."""
         entry = ref._entry
         self._done += 1
         self._failed += isinstance(entry.outcome, StoredFailure)
@@ -378,7 +378,7 @@ class _Bar:
         self.show()
 
     def show(self, *, force: bool = False) -> None:
-        """Draw it, unless that was done just now."""
+        """Draw the bar, unless that was done just now."""
         now = time.monotonic()
         if self._disabled or self._closed or (now < self._due and not force):
             return
@@ -387,7 +387,7 @@ class _Bar:
         self._due = now + max(INTERVAL, LOOK_SHARE * took)
 
     def close(self) -> None:
-        """Draw it for the last time."""
+        """Draw the bar for the last time."""
         if not (self._closed or self._disabled):
             self._closed = True
             self._draw(time.monotonic())
@@ -422,7 +422,7 @@ class _Bar:
 
 
 def _look(tasks: Iterable[Any]) -> tuple[int, int]:
-    """How many of these run, and how often they were retried. Reads what the engine writes."""
+    """Count the tasks that run and the retries of all. Reads what the engine writes."""
     workers: set[Any] = set()  # a worker runs one task, and has got others in advance
     beside = retried = 0
     for task in tasks:
@@ -446,13 +446,13 @@ class _Notebook:
 
     @classmethod
     def find(cls) -> _Notebook | None:
-        """None where this process is not the kernel of a notebook."""
+        """Make an output for the bar; None if this process is not the kernel of a notebook."""
         if place.job or kernel_shell() is None:
             return None
         return cls(importlib.import_module("IPython.display").display)
 
     def show(self, state: dict[str, Any]) -> None:
-        """Show it, in the place where it was shown before."""
+        """Show the bar, in the place where it was shown before."""
         from aioray.shared.terminal import Bar
 
         text = {"text/plain": Bar(**state).text(COLUMNS)}

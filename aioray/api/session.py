@@ -178,7 +178,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
 
 
 def _lives_in_running_loop(loop: str) -> bool:
-    """Whether init(loop=loop) starts the engine on the loop that runs here."""
+    """Tell whether init(loop=loop) starts the engine on the loop that runs here."""
     if loop == "thread":
         return False
     running = _running_loop() is not None
@@ -281,7 +281,7 @@ def _context(client: Any) -> RayContext:
 
 
 def client_for_call() -> Client:
-    """The client that serves a call made here; starts a session if there is none."""
+    """Return the client that serves a call made here; start a session if there is none."""
     client = registry.current()
     if client is None:
         refuse_when_over()
@@ -300,7 +300,7 @@ def client_for_call() -> Client:
 
 
 def is_initialized() -> bool:
-    """Whether there is a session."""
+    """Tell whether there is a session."""
     return registry.current() is not None
 
 
@@ -354,7 +354,7 @@ def shutdown(*, drain: float = 0.0, wait_for_processes: bool = False) -> Awaitab
 def _end(
     engine: LocalEngine, thread: LoopThread | None, drain: float, limit: float | None = None
 ) -> asyncio.Task[None] | None:
-    """End an engine, or return the task that does.
+    """End an engine, or return the task that ends it.
 
     limit: seconds to wait for another thread's loop, which may be blocked.
     """
@@ -400,7 +400,7 @@ def end_at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """The session stays with the parent: its threads and its loop did not come along."""
+    """Forget the session, which stays with the parent as its threads and its loop do."""
     _session.__init__()  # type: ignore[misc]  # a lock may have been held by a lost thread
     registry.after_fork_in_child()
 
