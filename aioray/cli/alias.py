@@ -43,7 +43,7 @@ class AliasLocation:
 
     @classmethod
     def here(cls) -> AliasLocation:
-        """Of the running interpreter."""
+        """Return the location of the running interpreter."""
         return cls(Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"), "ray"))
 
     @property
@@ -53,15 +53,15 @@ class AliasLocation:
 
     @property
     def info(self) -> Path:
-        """Its metadata, of the version that programs are told."""
+        """The metadata of the package `ray`, of the version that programs are told."""
         return self.packages / f"ray-{RAY_VERSION}.dist-info"
 
     def find_ours(self) -> list[Path]:
-        """The metadata of aliases that are installed here, of whatever version."""
+        """List the metadata of the aliases that are installed here, of whatever version."""
         return [path for path in self.packages.glob("ray-*.dist-info") if _is_ours(path)]
 
     def find_other(self) -> Path | None:
-        """Something that is in the way, and not ours: a Ray, or a command of its name."""
+        """Find something that is in the way, and not ours: a Ray, or a command of its name."""
         if self.find_ours():
             return None
         places = {str(self.packages), sysconfig.get_path("platlib")}
@@ -144,7 +144,7 @@ def uninstall() -> None:
 
 
 def _tell_version() -> str:
-    """What the package says of the version, if it is not the one that is spoken."""
+    """Write the package's lines about the version, which set it if it is not the one spoken."""
     if RAY_VERSION == SPOKEN:
         return _WAITS_FOR_VERSION
     return f'os.environ.setdefault("AIORAY_RAY_VERSION", {RAY_VERSION!r})\n{_WAITS_FOR_VERSION}'

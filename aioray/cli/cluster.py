@@ -65,7 +65,7 @@ _NO_CLUSTER = frozenset(
 
 
 def command_of(name: str) -> click.Command | None:
-    """The command of this name, which takes any arguments; None: it is none of Ray's."""
+    """Return the command of this name, which takes any arguments; None: it is none of Ray's."""
     if name == "stop":
         return _Explaining(name, "", 0)
     if name not in COMMANDS:
@@ -93,7 +93,7 @@ class _Explaining(click.Command):
         self.status = status
 
     def invoke(self, ctx: click.Context) -> int:
-        """Say it."""
+        """Say why aioray lacks the command, or has nothing to stop; return the exit status."""
         path = ctx.command_path
         if self.status:
             click.echo(f"Error: `{path}` {self.text}", err=True)

@@ -42,7 +42,7 @@ class Target:
     timeout: float  # seconds that the session may take to answer
 
     def session(self) -> Session:
-        """The session. Raises click.ClickException if there is none.
+        """Find the session. Raises click.ClickException if there is none.
 
         Says on stderr which one it is where somebody may have meant another.
         """
@@ -60,7 +60,7 @@ class Target:
 
     @contextlib.contextmanager
     def view(self, *want: str) -> Iterator[View]:
-        """What the session can tell. want: of a living one, more than its tasks: "objects".
+        """Open a view of the session. want: of a living one, more than its tasks: "objects".
 
         Errors of the session and of questions become click's while the view is open.
         """

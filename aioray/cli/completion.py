@@ -48,10 +48,10 @@ class Bash(BashComplete):
 
     @staticmethod
     def _check_version() -> None:
-        """Do not start a bash to ask it: 4.4 is ten years old."""
+        """Start no bash to ask for its version: 4.4 is ten years old."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one to be completed, and that one."""
+        """Return the words before the one to be completed, and that one."""
         words = os.environ["COMP_WORDS"].split()
         at = int(os.environ["COMP_CWORD"])
         before, incomplete = words[1:at], words[at] if at < len(words) else ""
@@ -63,13 +63,13 @@ class Bash(BashComplete):
         return _joined(before), incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        """What stands in the place of the last word, which for bash begins behind the "="."""
+        """Return what replaces the last word, which for bash begins behind the "="."""
         head, sign, tail = item.value.partition("=")
         return f"{item.type},{tail if sign and tail else f'{head}{sign}'}"
 
 
 def _joined(words: list[str]) -> list[str]:
-    """Words with those on both sides of a "=" put together."""
+    """Put words together with those on both sides of a "="."""
     whole: list[str] = []
     for word in words:
         if whole and (word == "=" or whole[-1].endswith("=")):
@@ -80,7 +80,7 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def install() -> None:
-    """Let click use these classes when a shell asks."""
+    """Let click use the classes of this module when a shell asks."""
     add_completion_class(Bash)
 
 

@@ -23,7 +23,7 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def size(count: float) -> str:
-    """Bytes, as `ray status` writes them: 11.44MiB."""
+    """Write a number of bytes as `ray status` does: 11.44MiB."""
     if count < 2**10:
         return f"{int(count)}B"
     for unit, most in (("KiB", 2**20), ("MiB", 2**30), ("GiB", 2**40)):
@@ -33,7 +33,7 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """How long something takes: 0.3s, 42s, 5:07, 1:00:00, 2d 1:00:00."""
+    """Write how long something takes: 0.3s, 42s, 5:07, 1:00:00, 2d 1:00:00."""
     seconds = max(0.0, seconds)
     if seconds < 10:
         return f"{seconds:.1f}s"
@@ -48,7 +48,7 @@ def span(seconds: float) -> str:
 
 
 def moment(unix: float) -> str:
-    """A local time of day, with its date."""
+    """Write a Unix time as the local time of day, with its date."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
 
 
@@ -61,7 +61,7 @@ class StoreUse(NamedTuple):
 
 
 def store_use(view: View) -> StoreUse:
-    """The store of a living session. Its files are counted here, to save the driver the work."""
+    """Measure the store of a living session. Counts its files here, to save the driver the work."""
     store = view.live.get("store", {})
     on_disk = 0
     if view.session is not None:
@@ -76,5 +76,5 @@ def store_use(view: View) -> StoreUse:
 
 
 def session_name(view: View) -> str:
-    """The name of the session that one looks at."""
+    """Return the name of the session that is looked at."""
     return str(view.meta["session"]) if view.session is None else view.session.name

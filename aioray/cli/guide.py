@@ -188,7 +188,7 @@ def _search(pattern: re.Pattern[str], chapters: tuple[str, ...]) -> None:
 
 
 def _console(file: io.StringIO | None = None) -> Console:
-    """A console that draws for the terminal, to a text where one is given."""
+    """Make a console that draws for the terminal, to a text where one is given."""
     from rich.console import Console
     from rich.theme import Theme
 

@@ -87,7 +87,7 @@ class Launch:
             raise
 
     def _load_text(self, name: str, filename: str, text: str) -> tuple[ModuleType, CodeType]:
-        """A program that is given as text; name: in sys.argv."""
+        """Compile a program that is given as text; name: in sys.argv."""
         sys.argv = [name, *self.arguments]
         _set_first_path("")
         if name == "-c" and sys.version_info >= (3, 14):

@@ -28,14 +28,14 @@ BY_COMMAND = {resource.command: resource for resource in RESOURCES.values()}
 
 
 def wanted_of(resource: str) -> tuple[str, ...]:
-    """What a living session is to be asked for, for the rows of this resource."""
+    """Return what to ask of a living session for the rows of this resource."""
     return ("objects",) if resource == "objects" else ()
 
 
 def _complete_filter(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Keys up to the predicate, then the values of columns that have a fixed set."""
+    """Complete keys up to the predicate, then the values of columns that have a fixed set."""
     from click.shell_completion import CompletionItem
 
     # An option without its value stops click before it comes to arguments: they are in `args`.

@@ -99,7 +99,7 @@ def render(
     stats_only: bool = False,
     num_entries: int | None = None,
 ) -> str:
-    """The text. view: with its objects. now: Unix time. The options are those of the command."""
+    """Write the answer. view: with its objects. now: Unix time. The options are the command's."""
     lines = [f"======== Object references status: {moment(now)} ========"]
     rows = view.live["objects"]
     if not stats_only:

@@ -65,12 +65,12 @@ _STATE_COLUMNS = frozenset({"state", "status", "task_status", "severity", "exit_
 
 
 def now() -> str:
-    """The local time, as in the headings of tables."""
+    """Return the local time, as in the headings of tables."""
     return str(dt.datetime.now())  # noqa: DTZ005 - the reader's own clock
 
 
 def on_terminal() -> bool:
-    """Whether people read what is printed."""
+    """Tell whether people read what is printed."""
     return sys.stdout.isatty()
 
 
@@ -106,17 +106,17 @@ def print_rows(
 
 
 def as_json(value: Any) -> str:
-    """The value on one line, of printable ASCII alone."""
+    """Write a value on one line, in printable ASCII alone."""
     return json.dumps(value).replace("\x7f", "\\u007f")  # the one that `dumps` leaves as it is
 
 
 def print_json(value: Any) -> None:
-    """Print it on one line."""
+    """Print a value as JSON, on one line."""
     click.echo(as_json(value))
 
 
 def print_yaml(value: Any) -> None:
-    """Print it as a document of its own."""
+    """Print a value as YAML, in a document of its own."""
     click.echo(_yaml(value, indent=4, explicit_start=True, explicit_end=True, sort_keys=False))
 
 
@@ -142,7 +142,7 @@ def _dumper() -> Any:
 
 
 def _cell(column: str, value: Any) -> str:
-    """A value as it stands in a table, where it may have several lines unless it is a name."""
+    """Write a value for a table, where it may have several lines unless it is a name."""
     if value is None:
         return ""
     if isinstance(value, dict):
@@ -194,7 +194,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], aligns: Sequence[bool]) -
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
-    """Whether these are whole numbers; empty cells may be between them."""
+    """Tell whether cells are whole numbers; empty cells may be between them."""
     return any(cells) and all(not cell or _is_number(cell) for cell in cells)
 
 
@@ -253,7 +253,7 @@ def _draw_rows(
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """A table if the terminal is wide enough for one, else a paragraph for each row."""
+    """Draw a table if the terminal is wide enough for one, else a paragraph for each row."""
     console = _console()
     cells = [_cells(row, columns) for row in rows]
     console.print(f"\n{header}", style="bold", highlight=False)
@@ -274,7 +274,7 @@ def _draw_rows(
 
 
 def _print_same(console: Console, same: Sequence[tuple[str, str]]) -> None:
-    """What all rows have in common, so that it need not stand in each."""
+    """Print what all rows have in common, so that it need not stand in each."""
     if not same:
         return
     console.print("\nThe same in all rows:", highlight=False)
@@ -308,7 +308,7 @@ def _print_lines(console: Console, lines: Sequence[Text]) -> None:
 def _print_paragraphs(
     console: Console, columns: Sequence[str], cells: Sequence[Sequence[str]], start: int
 ) -> None:
-    """Some rows in lines of their own, broken between values and never inside of one."""
+    """Print some rows in lines of their own, broken between values and never inside of one."""
     from rich.cells import cell_len
 
     indent = len(str(len(cells) - 1)) + 2
@@ -388,7 +388,7 @@ def _style(column: str, cell: str) -> str:
 
 
 def _width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
-    """How wide the table of these wants to be, whatever the terminal is."""
+    """Measure how wide the table of these cells wants to be, whatever the terminal is."""
     from rich.cells import cell_len
 
     index = len(str(len(cells) - 1)) if cells else 0

@@ -62,7 +62,7 @@ def command(target: Target, *, full: bool) -> None:
 
 
 def render(rows: Sequence[dict[str, Any]], now: float, *, full: bool = False) -> str:
-    """The text. now: Unix time. full: nothing is left out."""
+    """Write the answer. now: Unix time. full: nothing is left out."""
     order = {"DRIVER": 0, "WORKER": 1}
     found = sorted(rows, key=lambda row: (order[row["worker_type"]], row.get("number", 0)))
     return "\n\n".join(

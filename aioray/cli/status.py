@@ -42,7 +42,7 @@ def command(target: Target, *, verbose: bool) -> None:
 
 
 def render(view: View, now: float, *, verbose: bool = False) -> str:
-    """The text. now: Unix time."""
+    """Write the answer. now: Unix time."""
     return "\n".join(map(printable, _lines(view, now, verbose=verbose)))
 
 

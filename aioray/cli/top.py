@@ -56,7 +56,7 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """None if it is gone."""
+    """Read what /proc tells of a process; None if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -81,7 +81,7 @@ class Frame:
     """Makes the pictures, one after the other."""
 
     def __init__(self, read: Callable[[int], Process | None] = read_process) -> None:
-        """read: looks at a process."""
+        """Begin with nothing measured. read: looks at a process."""
         self._read = read
         self._cpu: dict[int, float] = {}  # by pid, at the frame before
         self._done: dict[str, _Function] = defaultdict(_Function)  # what has ended, by function
@@ -90,7 +90,7 @@ class Frame:
         self._at: float | None = None  # monotonic, of the frame before
 
     def draw(self, view: View, now: float, *, rows: int | None = None) -> RenderableType:
-        """The picture of this moment. now: monotonic. rows: of the screen; None: no limit."""
+        """Draw the picture of this moment. now: monotonic. rows: of the screen; None: no limit."""
         seconds = None if self._at is None else max(1e-6, now - self._at)
         glance = view.glance(self._mark)
         self._mark = glance.mark
@@ -217,7 +217,7 @@ class Frame:
 
 
 def _table(*names: str, right: int) -> Table:
-    """A table whose first `right` columns are numbers."""
+    """Make a table whose first `right` columns are numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="reverse")
     for at, name in enumerate(names):
         table.add_column(
@@ -227,7 +227,7 @@ def _table(*names: str, right: int) -> Table:
 
 
 def _shared_out(wanted: list[int], room: int) -> list[int]:
-    """How many lines each table gets: what it wants, or an equal share of what is left."""
+    """Share lines out to tables: to each what it wants, or an equal part of what is left."""
     shares = [0] * len(wanted)
     left = max(0, room)
     for count, at in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
@@ -302,7 +302,7 @@ def _demand_life(view: View) -> None:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Have keys told at once, without an echo; yields what waits for one, or for seconds."""
+    """Have keys told at once, without an echo; yield a function that waits for one."""
     import termios
     import tty
 
