@@ -130,7 +130,7 @@ def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
 
 
 def log_once(key: str) -> bool:
-    """Return True the first time it is called with `key` in this process, then False.
+    """Return True at the first call with `key` in this process, then False.
 
     Meant for `if log_once("slow"): logger.warning(...)`. Safe to call from several threads: one of
     them gets True. Source: ray.util.log_once.

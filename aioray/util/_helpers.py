@@ -156,7 +156,7 @@ def _check_chunk_size(chunk_size: int, options: dict[str, Any]) -> None:
 def _wait_for_some(
     refs: list[Any], chunk_size: int, timeout: float | None, options: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Those that are ready and the rest, once a chunk is ready or after a time-out at least one."""
+    """Wait for a chunk, or after a time-out for one ref; return those ready, and the rest."""
     count = min(int(chunk_size), len(refs))
     ready, _ = wait(refs, num_returns=count, timeout=timeout, **options)
     if not ready:

@@ -11,7 +11,7 @@ __all__ = ["list_named_actors"]
 
 
 def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str, str]]:
-    """The names of the living actors that have one, in the namespace of the session.
+    """List the names of the living actors that have one, in the namespace of the session.
 
     all_namespaces: for each a dict of "name" and "namespace" instead, wherever it is.
     Source: Ray API reference, ray.util.list_named_actors.

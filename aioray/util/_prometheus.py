@@ -45,11 +45,11 @@ class Collector:
         self._metering = metering
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there will be is not known, so names are not checked."""
+        """Return nothing: what metrics there will be is not known, so names are not checked."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics."""
+        """Yield all metrics: those of programs, those of engines, and what engines do now."""
         for reading in board.read():
             yield _shown(reading, f"ray_{reading.name}")
         for reading in self._metering.board.read():
@@ -80,7 +80,7 @@ def _engines() -> list[Any]:
 
 
 def _going_on() -> Iterator[Metric]:
-    """What engines say of now, together."""
+    """Yield what engines say of now, added up."""
     sums: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in _FIGURES}
     for engine in _engines():
         figures: Mapping[str, Mapping[tuple[str, ...], float]] = engine.ask_figures()

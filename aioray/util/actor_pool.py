@@ -118,26 +118,26 @@ class ActorPool(Generic[OfPool]):
         return self._take(number_by_ref[ready[0]])
 
     def has_next(self) -> bool:
-        """Whether there is a result to take, now or later."""
+        """Tell whether there is a result to take, now or later."""
         return bool(self._future_to_actor or (self._pending_submits and self._idle_actors))
 
     def has_free(self) -> bool:
-        """Whether an actor has no call whose result is still to be taken, and no value waits."""
+        """Tell whether an actor has no call with a result still to be taken, and no value waits."""
         return bool(self._idle_actors and not self._pending_submits)
 
     def pop_idle(self) -> OfPool | None:
-        """Take such an actor out of the pool and return it; None if there is none."""
+        """Take an idle actor out of the pool and return it; None if `has_free` is False."""
         return self._idle_actors.pop() if self.has_free() else None
 
     def push(self, actor: OfPool) -> None:
-        """Add an actor to the pool. Raises ValueError if it is there already."""
+        """Add an actor to the pool. Raises ValueError if the actor is there already."""
         busy = [other for _, other in self._future_to_actor.values()]
         if actor in self._idle_actors or actor in busy:
             raise ValueError("Actor already belongs to current ActorPool")
         self._return_actor(actor)
 
     def _return_actor(self, actor: OfPool) -> None:
-        """This actor has nothing to do: it gets the next value that waits, if there is one."""
+        """Give an actor that has nothing to do the next value that waits, if there is one."""
         self._idle_actors.append(actor)
         self._send()
 
@@ -203,5 +203,5 @@ class ActorPool(Generic[OfPool]):
 
 
 def _watched(future: Any) -> Any:
-    """The ref that tells when a call is done. Those of several results come together."""
+    """Return the ref that tells when a call is done. Several results of a call come together."""
     return future[-1] if isinstance(future, tuple) else future

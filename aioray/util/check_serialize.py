@@ -71,7 +71,7 @@ def inspect_serializability(
 
 
 def _names(path: str, root: str) -> tuple[str, ...]:
-    """The steps of `path`, without those that only say where a name is kept."""
+    """List the steps of `path`, without those that only say where a name is kept."""
     rest = path.removeprefix(root)
     steps = [next(filter(None, match.groups())) for match in _STEP.finditer(rest)]
     names = [step for step in steps if step not in _CONTAINERS]

@@ -95,13 +95,13 @@ class Executor(concurrent.futures.Executor):
         self._is_shut_down = False
 
     def _name_call(self, name: str) -> Calls[..., ObjectRef[Any]]:
-        """The remote function under the name of what it calls, unless the options give one."""
+        """Return the remote function under the name of what it calls, or that of the options."""
         return self._call if self._call.options_given.name else self._call.options(name=name)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:
-        """Start `fn(*args, **kwargs)` as a task; its future.
+        """Start `fn(*args, **kwargs)` as a task, and return its future.
 
         Raises RuntimeError after `shutdown`; TypeError if fn or an argument cannot be serialized.
         """
@@ -145,10 +145,13 @@ class Executor(concurrent.futures.Executor):
 
 
 def _private(argument: Any) -> Any:
-    """Its arrays can be written to, as with other executors; those behind a ref cannot."""
+    """Wrap an argument, so that its arrays can be written to as with other executors.
+
+    Arrays behind a ref cannot.
+    """
     return argument if isinstance(argument, (ObjectRef, int, str)) else Private(argument)
 
 
 def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Private:
-    """What runs in the worker. The function is an argument, so nothing of it stays there."""
+    """Call the function in the worker. It is an argument, so nothing of it stays there."""
     return Private(function(*args, **kwargs))

@@ -145,7 +145,7 @@ class Gauge(Metric):
     _kind = GAUGE
 
     def set(self, value: float | None, tags: Mapping[str, str] | None = None) -> None:
-        """Set it; None does nothing. tags: on top of the default ones.
+        """Set the gauge to `value`; None does nothing. tags: on top of the default ones.
 
         Raises ValueError for a missing tag; TypeError.
         """
@@ -165,7 +165,7 @@ class Histogram(Metric):
         boundaries: Sequence[float] | None = None,
         tag_keys: tuple[str, ...] | None = None,
     ) -> None:
-        """boundaries: the upper ends of the buckets, all above 0; else ValueError."""
+        """Make a histogram. boundaries: the upper ends of the buckets, above 0; else ValueError."""
         if boundaries is None or len(boundaries) == 0:
             raise ValueError(
                 "boundaries argument should be provided when using the Histogram class. e.g., "
@@ -192,7 +192,7 @@ class Histogram(Metric):
 
     @property
     def info(self) -> dict[str, Any]:
-        """See `Metric.info`."""
+        """What `Metric.info` tells, and the boundaries."""
         return {**super().info, "boundaries": self.boundaries}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -53,12 +53,12 @@ class PlacementGroup:
 
     @staticmethod
     def empty() -> PlacementGroup:
-        """The handle that stands for no group."""
+        """Return the handle that stands for no group."""
         return PlacementGroup(PlacementGroupID.nil(), [])
 
     @property
     def is_empty(self) -> bool:
-        """Whether it stands for no group."""
+        """Whether the handle stands for no group."""
         return self.id.is_nil()
 
     @property
@@ -77,7 +77,7 @@ class PlacementGroup:
         return len(self.bundle_specs)
 
     def ready(self) -> ObjectRef[PlacementGroup]:
-        """A ref to this group, ready as soon as everything is reserved: `get` it, or `await` it.
+        """Return a ref to this group, ready as soon as everything is reserved: `get` or `await` it.
 
         It raises TaskPlacementGroupRemoved if the group was removed. Cancelling it changes nothing:
         to give up on a group, remove it. Raises ValueError if the group is not known here.
@@ -85,7 +85,7 @@ class PlacementGroup:
         return _client_of(self).placement_group_ready(self.id.binary())
 
     def wait(self, timeout_seconds: float = 30) -> bool:
-        """Wait until everything is reserved; False if that takes longer than this many seconds.
+        """Wait until everything is reserved; False if that takes longer than `timeout_seconds`.
 
         Raises TaskPlacementGroupRemoved if the group is removed, RuntimeError on the engine's own
         event loop: there `await` what `ready` returns.
@@ -172,7 +172,7 @@ def _checked_list(bundles: Any) -> list[Any]:
 
 
 def _demand_of(bundle: Any, bundles: list[Any]) -> tuple[tuple[str, int], ...]:
-    """One bundle in the form of `TaskOptions.demand`."""
+    """Translate a bundle to the form of `TaskOptions.demand`."""
     from aioray.exceptions import RaySystemError
     from aioray.options.task import parse_bundle
 
@@ -212,7 +212,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
-    """A handle to the group of this name. Raises ValueError if there is none.
+    """Return a handle to the group of this name. Raises ValueError if there is none.
 
     Source: Ray API reference, ray.util.get_placement_group.
     """
@@ -228,7 +228,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """What is known of a group, or of all groups by their ids in hexadecimal.
+    """Tell what is known of a group, or of all groups by their ids in hexadecimal.
 
     Each has placement_group_id, name, bundles, bundles_to_node_id, strategy, state ("PENDING",
     "CREATED" or "REMOVED") and stats. An empty dict if the group is not known here.
@@ -245,7 +245,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
 
 
 def get_current_placement_group() -> PlacementGroup | None:
-    """The group that this task runs in; None outside of one, and in the driver.
+    """Return the group that this task runs in; None outside of one, and in the driver.
 
     Source: Ray API reference, ray.util.get_current_placement_group.
     """
@@ -266,7 +266,7 @@ def _check_handle(group: Any) -> None:
 
 
 def _client_of(group: PlacementGroup) -> Client:
-    """The client that the group belongs to."""
+    """Return the client that the group belongs to."""
     from aioray.api.session import client_for_call
     from aioray.client.current import place
     from aioray.client.protocol import registry

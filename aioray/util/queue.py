@@ -143,7 +143,7 @@ class Queue(Generic[Item]):
 
     @property
     def actor(self) -> ActorHandle[_QueueActor]:
-        """The actor behind it; None after `shutdown`."""
+        """The actor behind the queue; None after `shutdown`."""
         return None if self._is_shut_down else self._handle  # type: ignore[return-value]
 
     @actor.setter
@@ -154,21 +154,21 @@ class Queue(Generic[Item]):
         return self.size()
 
     def size(self) -> int:
-        """How many items there are."""
+        """Return how many items there are."""
         size: int = get(self._handle.qsize.remote())
         return size
 
     def qsize(self) -> int:
-        """How many items there are."""
+        """Return how many items there are."""
         return self.size()
 
     def empty(self) -> bool:
-        """Whether there are no items."""
+        """Tell whether there are no items."""
         empty: bool = get(self._handle.empty.remote())
         return empty
 
     def full(self) -> bool:
-        """Whether there are maxsize items."""
+        """Tell whether there are maxsize items."""
         full: bool = get(self._handle.full.remote())
         return full
 
@@ -189,7 +189,7 @@ class Queue(Generic[Item]):
         block: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
     ) -> None:
-        """The same for async code.
+        """Do as `put`, for async code.
 
         When it is cancelled while it waits, the item is not put. It may be if room comes at that
         moment; with `timeout` it is always known.
@@ -210,7 +210,7 @@ class Queue(Generic[Item]):
         block: bool = True,
         timeout: float | None = None,  # noqa: ASYNC109 - Ray's signature
     ) -> Item:
-        """The same for async code.
+        """Do as `get`, for async code.
 
         When it is cancelled while it waits, it takes no item. One that comes at that moment may be
         lost; with `timeout` none is.
@@ -305,6 +305,6 @@ async def _answer_async(ref: ObjectRef[Any]) -> Any:
 
 
 def _plain(error: Any) -> Empty | Full:
-    """What the actor raised, from the error that also tells where."""
+    """Return what the actor raised, from the error that also tells where."""
     cause: Empty | Full = error.cause
     return cause.with_traceback(None)

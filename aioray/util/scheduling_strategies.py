@@ -105,7 +105,7 @@ class _Condition:
     """Something that a label of a node may fulfil or not."""
 
     def holds_for(self, label: str | None) -> bool:
-        """Whether it holds for a label; None: the node has none of this name."""
+        """Tell whether a label fulfils the condition; None: the node has no label of this name."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class In(_ListedValues):
     """The label has one of these values."""
 
     def holds_for(self, label: str | None) -> bool:
-        """Whether it is one of them."""
+        """Tell whether the label is one of the values."""
         return label in self.values
 
 
@@ -142,7 +142,7 @@ class NotIn(_ListedValues):
     """The label has none of these values, or there is none."""
 
     def holds_for(self, label: str | None) -> bool:
-        """Whether it is none of them."""
+        """Tell whether the label is none of the values."""
         return label not in self.values
 
 
@@ -150,7 +150,7 @@ class Exists(_Condition):
     """There is such a label."""
 
     def holds_for(self, label: str | None) -> bool:
-        """Whether there is one."""
+        """Tell whether the node has the label."""
         return label is not None
 
 
@@ -158,7 +158,7 @@ class DoesNotExist(_Condition):
     """There is no such label."""
 
     def holds_for(self, label: str | None) -> bool:
-        """Whether there is none."""
+        """Tell whether the node lacks the label."""
         return label is None
 
 

@@ -12,7 +12,7 @@ class _RayAPIStub:
     """What Ray Client would talk through."""
 
     def is_connected(self) -> bool:
-        """Whether this program runs on a cluster elsewhere: no."""
+        """Tell whether this program runs on a cluster elsewhere: no."""
         return False
 
 

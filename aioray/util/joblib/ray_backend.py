@@ -32,12 +32,12 @@ class RayBackend(PoolManagerMixin, AutoBatchingMixin, ParallelBackendBase):  # t
     supports_return_generator = True
 
     def __init__(self, *, ray_remote_args: dict[str, Any] | None = None, **settings: Any) -> None:
-        """ray_remote_args: options of the tasks, such as max_retries=0."""
+        """Make a backend. ray_remote_args: options of the tasks, such as max_retries=0."""
         super().__init__(**settings)
         self._ray_remote_args = ray_remote_args
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many tasks run at once: n_jobs, at most as many as the session has CPUs.
+        """Return how many tasks run at once: n_jobs, at most as many as the session has CPUs.
 
         -1: all CPUs, -2: all but one, and so on; None: one.
         """

@@ -38,7 +38,7 @@ _process = _Process()
 
 
 def prepare(pool: str, initializer: bytes) -> Iterator[None]:
-    """Run the initializer; a task that stays until its third item is asked for.
+    """Run the initializer, in a task that stays until its third item is asked for.
 
     So two of them that have yielded one are in two processes.
     """
@@ -56,7 +56,7 @@ def run_chunk(
     unpack: Callable[..., Any],
     one_by_one: bool,
 ) -> Private:
-    """Call the function for each item; the values, or bytes of `failures.capture` in their places.
+    """Call the function for each item; return the values, and a `Failed` where it raised.
 
     initializer: the pickled (function, arguments), b"" for none; it runs once per process and pool.
     call: tells calls of the pool's methods apart, so that a function is unpickled once in each.
@@ -97,17 +97,17 @@ class Failed:
 
 
 def with_item(function: Callable[..., Any], item: Any) -> Any:
-    """As `map` calls."""
+    """Call a function with an item, as `map` does."""
     return function(item)
 
 
 def with_items(function: Callable[..., Any], item: Any) -> Any:
-    """As `starmap` calls."""
+    """Call a function with the members of an item as its arguments, as `starmap` does."""
     return function(*item)
 
 
 def with_arguments(function: Callable[..., Any], item: Any) -> Any:
-    """As `apply` calls."""
+    """Call a function with an item's arguments and keyword arguments, as `apply` does."""
     args, kwargs = item
     return function(*args, **kwargs)
 
@@ -138,7 +138,7 @@ def _share_globals(function: Any) -> None:
 
 
 def _functions_by_value(target: Any) -> Iterator[Any]:
-    """The function inside a callable, if its globals are not those of a real module."""
+    """Yield the function inside a callable, if its globals are not those of a real module."""
     while isinstance(target, functools.partial):
         target = target.func
     target = getattr(target, "__func__", target)  # of a method

@@ -60,19 +60,19 @@ class Job:
         self.one_by_one = False
 
     def arguments(self, chunk: PoolChunk) -> tuple[Any, ...]:
-        """Of the task that is this chunk."""
+        """Return the arguments of the task that runs a chunk."""
         return (*self.before, Private(chunk.items), self.unpack, self.one_by_one)
 
     def done(self, index: int, outcomes: list[Any]) -> None:
-        """A chunk has these outcomes. Dispatcher's thread."""
+        """Take the outcomes of a chunk. Called in the dispatcher's thread."""
         raise NotImplementedError
 
     def failed(self, chunk: PoolChunk, error: Exception) -> None:
-        """A chunk has none. Dispatcher's thread."""
+        """Take the error of a chunk that has no outcomes. Called in the dispatcher's thread."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Hand out no more chunks: the pool is terminated. Dispatcher's thread."""
+        """Hand out no more chunks: the pool is terminated. Called in the dispatcher's thread."""
 
 
 class Raised:
@@ -85,7 +85,7 @@ class Raised:
 
 
 def dump_or_explain(value: Any, name: str) -> tuple[Any, Any]:
-    """Bytes of `value`, or the ref to them if they are many, and what has to be kept meanwhile.
+    """Return the bytes of `value`, or the ref to them if many, and what to keep meanwhile.
 
     Raises TypeError if it cannot be serialized.
     """
@@ -100,7 +100,7 @@ def dump_or_explain(value: Any, name: str) -> tuple[Any, Any]:
 
 
 def plain(error: Exception) -> Exception:
-    """The user's own exception, with the traceback of the worker as its cause.
+    """Return the user's own exception, with the traceback of the worker as its cause.
 
     The error as it is where that would end an iteration of the reader's.
     """
@@ -140,7 +140,7 @@ class PoolDispatcher:
     # -- from any thread
 
     def submit(self, chunks: Iterable[PoolChunk]) -> None:
-        """Run these after those that wait already."""
+        """Run chunks after those that wait already."""
         with self._end:
             if not self._ended:
                 self._inbox.put(partial(self._waiting.extend, chunks))
@@ -148,17 +148,17 @@ class PoolDispatcher:
         _fail(chunks)
 
     def fed(self, job: IMapIterator[Any]) -> None:
-        """The job has handed out its last chunk."""
+        """Note that a job has handed out its last chunk."""
         self.feeding.discard(job)
         self._inbox.put(_look_again)
 
     def close(self) -> None:
-        """End once everything is done."""
+        """End the thread once everything is done."""
         self.closing = True
         self._inbox.put(_look_again)
 
     def abort(self) -> None:
-        """End now: what waits fails, and what runs is killed."""
+        """End the thread soon: what waits fails, and what runs is killed."""
         self._inbox.put(self._abort)
 
     # -- in the thread
@@ -221,4 +221,4 @@ def _fail(chunks: Iterable[PoolChunk]) -> None:
 
 
 def _look_again() -> None:
-    """Nothing; it makes the thread look whether it is over."""
+    """Do nothing, in the thread, which then looks whether it is over."""

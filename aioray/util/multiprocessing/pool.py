@@ -165,7 +165,7 @@ class Pool:
                     pass
 
     def _task_options(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
-        """The options of the pool's tasks."""
+        """Make the options of the pool's tasks. Raises ValueError for one that the pool sets."""
         for option in args.keys() & _OWN_OPTIONS:
             raise ValueError(f"ray_remote_args cannot have {option}: {_OWN_OPTIONS[option]}.")
         options = dict(args)
@@ -176,7 +176,7 @@ class Pool:
         return options
 
     def _task_for(self, function: Any) -> Any:
-        """What runs chunks, under the name of what it calls: for `ps`, lines printed and errors."""
+        """Return the task for chunks, named as what it calls: for `ps`, printed lines, errors."""
         name = name_of(function)
         task = self._task_by_name.get(name)
         if task is None:
@@ -217,7 +217,7 @@ class Pool:
         *,
         kwds: Mapping[str, Any] | None = None,
     ) -> AsyncResult[T]:
-        """As `apply`, without waiting: the AsyncResult.
+        """Call `func(*args, **kwargs)` as `apply` does, without waiting; return the AsyncResult.
 
         callback is called with the value, error_callback with the exception, in a thread of the
         pool, before the result is ready.
@@ -230,7 +230,7 @@ class Pool:
     def map(
         self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int | None = None
     ) -> list[T]:
-        """The values of `func` for all items, in their order; waits for them.
+        """Call `func` for all items, wait, and return the values in the order of the items.
 
         chunksize: items per task; by default so many that each process gets four tasks. The error
         of an item is raised when all chunks have ended; the rest of its own chunk is left out.
@@ -245,7 +245,7 @@ class Pool:
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[T]]:
-        """As `map`, without waiting: the AsyncResult. Callbacks as in `apply_async`."""
+        """Do as `map` without waiting; return the AsyncResult. Callbacks: see `apply_async`."""
         return self._start(func, with_item, list(iterable), chunksize, callback, error_callback)
 
     def starmap(
@@ -254,7 +254,7 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
     ) -> list[T]:
-        """As `map`; each item is the list of the arguments: `func(*item)`."""
+        """Do as `map`, where each item is the list of the arguments: `func(*item)`."""
         return self.starmap_async(func, iterable, chunksize).get()
 
     def starmap_async(
@@ -265,7 +265,7 @@ class Pool:
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[T]]:
-        """As `starmap`, without waiting: the AsyncResult. Callbacks as in `apply_async`."""
+        """Do as `starmap` without waiting; return the AsyncResult. Callbacks: see `apply_async`."""
         return self._start(func, with_items, list(iterable), chunksize, callback, error_callback)
 
     def _start(
@@ -294,7 +294,7 @@ class Pool:
     def imap(
         self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int = 1
     ) -> IMapIterator[T]:
-        """An iterator over the values of `func`, in the order of the items.
+        """Return an iterator over the values of `func`, in the order of the items.
 
         Items are taken from the iterable as the values are read, with a lead of four chunks per
         process; `join` takes the rest. An item's error is raised at its place. The iterator has
@@ -305,7 +305,7 @@ class Pool:
     def imap_unordered(
         self, func: Callable[[A], T], iterable: Iterable[A], chunksize: int = 1
     ) -> IMapIterator[T]:
-        """As `imap`, in the order in which chunks are done."""
+        """Do as `imap`, but yield the values in the order in which chunks are done."""
         return self._start_iterator(func, iterable, chunksize, ordered=False)
 
     def _start_iterator(
@@ -335,7 +335,7 @@ class Pool:
             self._dispatcher.close()
 
     def terminate(self) -> None:
-        """End at once: what runs is killed, and results that are missing are TaskCancelledErrors.
+        """End the pool at once: what runs is killed, and missing results are TaskCancelledErrors.
 
         Idempotent.
         """
@@ -387,7 +387,7 @@ class Pool:
 
 @cache
 def _chunk_runner(max_calls: int) -> RemoteFunction[..., Any]:
-    """One for all pools, so that workers which serve several keep one function."""
+    """Make one task for all pools, so that workers which serve several keep one function."""
     return remote(max_calls=max_calls)(run_chunk)
 
 
@@ -397,14 +397,14 @@ def _check_chunksize(size: int) -> None:
 
 
 def _session(processes: int | None, address: str | None) -> Client:
-    """The session to work in; a new one, with so many CPUs, if there is none."""
+    """Return the session to work in; a new one, with so many CPUs, if there is none."""
     if registry.current() is None and not place.job:
         init(address, num_cpus=processes)
     return client_for_call()
 
 
 def _fitting(processes: int | None, client: Client, options: dict[str, Any]) -> int:
-    """How many chunks may run at once; ValueError if the session has no room for so many."""
+    """Return how many chunks may run at once; ValueError if the session has no room for so many."""
     cpus = client.cluster_resources().get("CPU", 0.0)
     each = options.get("num_cpus")
     each = 1.0 if each is None else float(each)

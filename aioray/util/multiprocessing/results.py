@@ -74,14 +74,14 @@ class AsyncResult(Job, Generic[T]):
             self._event.set()
 
     def done(self, index: int, outcomes: list[Any]) -> None:
-        """A chunk has these outcomes."""
+        """Take the outcomes of a chunk."""
         self._parts[index] = outcomes
         if self._error is None and outcomes and type(outcomes[-1]) is Raised:
             self._error = outcomes[-1].error
         self._one_less()
 
     def failed(self, chunk: PoolChunk, error: Exception) -> None:
-        """A chunk has none."""
+        """Take the error of a chunk that has no outcomes."""
         if self._error is None:
             self._error = error
         self._one_less()
@@ -128,11 +128,11 @@ class AsyncResult(Job, Generic[T]):
             self._event.wait(timeout)
 
     def ready(self) -> bool:
-        """Whether there is a result, or an error."""
+        """Tell whether there is a result, or an error."""
         return self._event.is_set()
 
     def successful(self) -> bool:
-        """Whether the call has raised nothing. Raises ValueError if there is no result yet."""
+        """Tell whether the call has raised nothing. Raises ValueError if there is no result yet."""
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self._error is None
@@ -195,13 +195,13 @@ class IMapIterator(Job, Generic[T]):
         self.pool._dispatcher.fed(self)
 
     def done(self, index: int, outcomes: list[Any]) -> None:
-        """A chunk has these outcomes."""
+        """Take the outcomes of a chunk."""
         with self._state:
             self._ready[index] = outcomes
             self._state.notify_all()
 
     def failed(self, chunk: PoolChunk, error: Exception) -> None:
-        """A chunk has none: each of its items has this error."""
+        """Take the error of a chunk that has no outcomes: each of its items gets this error."""
         self.done(chunk.index, [Raised(error)] * len(chunk.items))
 
     def stop(self) -> None:

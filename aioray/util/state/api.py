@@ -86,7 +86,10 @@ _OWN = (None, "auto", "local")
 
 
 def open_session(address: str | None = None) -> Session:
-    """The session that `address` means, see above. Raises ServerUnavailable if there is none."""
+    """Find the session that `address` means, see above.
+
+    Raises ServerUnavailable if there is none.
+    """
     client = registry.current() if address in _OWN else None
     if client is not None:
         return client.own_session()
@@ -108,7 +111,10 @@ class StateApiClient:
         cookies: dict[str, Any] | None = None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        """address: see above. cookies, headers: no effect: there is no web server between."""
+        """Make a client of the session that `address` means, see above.
+
+        cookies, headers: no effect: there is no web server between.
+        """
         self._address = address
 
     def list(
@@ -140,7 +146,7 @@ class StateApiClient:
         options: GetApiOptions | None = None,
         _explain: bool = False,
     ) -> Any:
-        """Get what has this id, with all columns; None if nothing has.
+        """Get the entry with this id, with all columns; None if there is none.
 
         A list of rows for an object, and for a task with several attempts.
         """
@@ -180,7 +186,7 @@ class StateApiClient:
 
 
 def _limit(limit: Any) -> int:
-    """Ray takes "5" too."""
+    """Return the limit as an int; Ray takes "5" too. Raises ValueError for no whole number."""
     if isinstance(limit, float) and not limit.is_integer():
         raise ValueError(f"limit must be a whole number, got {limit!r}")
     try:

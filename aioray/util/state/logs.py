@@ -132,7 +132,7 @@ def list_logs(
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
-    """Give errors Ray's names."""
+    """Raise the errors of the state under Ray's names."""
     try:
         yield
     except logs.NoSuchLogError as error:
@@ -163,7 +163,7 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _decoded(pieces: Iterator[bytes], encoding: str, errors: str) -> Iterator[str]:
-    """The text; a character may begin in one piece and end in the next."""
+    """Decode the pieces; a character may begin in one and end in the next."""
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     for piece in pieces:
         text = decoder.decode(piece)
