@@ -11,5 +11,5 @@ __all__ = ["get_default_ray_temp_dir"]
 
 
 def get_default_ray_temp_dir() -> str:
-    """The folder in which sessions have theirs."""
+    """Return the folder in which sessions have theirs."""
     return root_folder()

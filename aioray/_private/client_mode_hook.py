@@ -15,10 +15,10 @@ is_client_mode_enabled = False
 
 
 def client_mode_should_convert() -> bool:
-    """Whether calls go by way of Ray Client: no."""
+    """Tell whether calls go by way of Ray Client: no."""
     return False
 
 
 def client_mode_wrap(func: F) -> F:
-    """Make a function run where the cluster is: it does already."""
+    """Return the function: it runs where the cluster is already."""
     return func

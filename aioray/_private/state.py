@@ -25,13 +25,13 @@ __all__ = [
 
 
 def available_resources_per_node() -> dict[str, dict[str, float]]:
-    """What nobody holds, by the ids of nodes, of which there is one."""
+    """Return what nobody holds, by the ids of nodes, of which there is one."""
     (node,) = nodes()
     return {node["NodeID"]: _with_node(node, available_resources())}
 
 
 def total_resources_per_node() -> dict[str, dict[str, float]]:
-    """All resources, by the ids of nodes, of which there is one."""
+    """Return all resources, by the ids of nodes, of which there is one."""
     (node,) = nodes()
     return {node["NodeID"]: _with_node(node, cluster_resources())}
 
@@ -44,7 +44,7 @@ def _with_node(node: dict[str, Any], resources: dict[str, float]) -> dict[str, f
 def actors(
     actor_id: str | None = None, job_id: Any = None, actor_state_name: str | None = None
 ) -> dict[str, Any]:
-    """The actors of the session by id, or the one with this id; an empty dict if there is none.
+    """Return the actors of the session by id, or the one with this id; {} if there is none.
 
     job_id: a JobID or its digits; actor_state_name: "ALIVE" and so on: only those.
     """
@@ -86,7 +86,7 @@ class GlobalState:
 
     @staticmethod
     def placement_group_table(placement_group_id: Any = None) -> dict[str, Any]:
-        """What is known of a placement group, by its id, or of all."""
+        """Tell what is known of a placement group, by its id, or of all."""
         from aioray.util.placement_group import PlacementGroup, placement_group_table
 
         if placement_group_id is None:

@@ -50,7 +50,7 @@ class Worker:
 
     @property
     def mode(self) -> int | None:
-        """WORKER_MODE, SCRIPT_MODE in a driver, or None without a session."""
+        """The mode: WORKER_MODE, or SCRIPT_MODE in a driver; None without a session."""
         if place.job:
             return WORKER_MODE
         return SCRIPT_MODE if registry.current() is not None else None
@@ -87,7 +87,7 @@ class Worker:
 
     @property
     def actor_id(self) -> Any:
-        """The ActorID; nil: this is no actor."""
+        """The ActorID; nil where this process is no actor."""
         from aioray.shared.id_classes import ActorID
 
         actor = _context().get_actor_id()
@@ -137,7 +137,7 @@ def _context() -> RuntimeContext:
 
 
 def get_resource_ids() -> dict[str, list[tuple[int, float]]]:
-    """What the running task holds, as lists of pairs of number and amount; {} in a driver."""
+    """Return what the running task holds, as lists of (number, amount); {} in a driver."""
     if place.attempt is None:
         return {}
     held = _context().get_assigned_resources()

@@ -62,7 +62,7 @@ class DAGNode:
         return values[self]
 
     def _in_order(self) -> Iterator[DAGNode]:
-        """All nodes of the graph, each once, after those that it needs."""
+        """Yield all nodes of the graph, each once, after those that it needs."""
         seen: set[DAGNode] = set()
         stack: list[tuple[DAGNode, Iterator[DAGNode]]] = [(self, self._needs())]
         while stack:
@@ -80,15 +80,15 @@ class DAGNode:
         yield from _nodes_in((self._bound_args, self._bound_kwargs))
 
     def _value(self, values: Values, given: DAGInputData) -> Any:
-        """What this stands for, if that of other nodes is known."""
+        """Return what the node stands for, given the values of the nodes that it needs."""
         raise NotImplementedError
 
     def get_args(self) -> tuple[Any, ...]:
-        """The positional arguments that were bound."""
+        """Return the positional arguments that were bound."""
         return self._bound_args
 
     def get_kwargs(self) -> dict[str, Any]:
-        """The keyword arguments that were bound."""
+        """Return a copy of the keyword arguments that were bound."""
         return self._bound_kwargs.copy()
 
     @property
@@ -100,7 +100,7 @@ class DAGNode:
         )
 
     def experimental_compile(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Compiled graphs are not part of aioray."""
+        """Raise UnsupportedFeatureError: compiled graphs are not part of aioray."""
         raise UnsupportedFeatureError(
             "experimental_compile() makes a compiled graph, which aioray does not have.",
             "Call .execute() for each run.",
@@ -158,11 +158,11 @@ class _UnboundMethod:
         self._options = options
 
     def options(self, **options: Any) -> _UnboundMethod:
-        """The same method with some options changed, as those of a handle."""
+        """Return the method with some options changed, as those of a handle."""
         return _UnboundMethod(self._actor, self._name, options)
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
-        """Note a call of it."""
+        """Note a call of the method."""
         node = ClassMethodNode(None, args, kwargs)
         node._actor, node._name, node._options = self._actor, self._name, self._options
         node._before, self._actor._last = self._actor._last, node
@@ -233,7 +233,7 @@ class DAGInputData:
         self._kwargs = dict(kwargs)
 
     def __getitem__(self, key: int | str) -> Any:
-        """A positional argument by its number, or one by its keyword."""
+        """Return a positional argument by its number, or one by its keyword."""
         if isinstance(key, int):
             return self._args[key]
         if isinstance(key, str):
@@ -300,7 +300,7 @@ class InputAttributeNode(DAGNode):
 
 
 def _nodes_in(value: Any) -> Iterator[DAGNode]:
-    """The nodes in an argument, in their order."""
+    """Yield the nodes in an argument, in their order."""
     if isinstance(value, DAGNode):
         yield value
     elif isinstance(value, list | tuple):
@@ -312,7 +312,7 @@ def _nodes_in(value: Any) -> Iterator[DAGNode]:
 
 
 def _filled(value: Any, values: Values) -> Any:
-    """The argument with what its nodes stand for; itself if it has none."""
+    """Return the argument with what its nodes stand for; itself if it has none."""
     if isinstance(value, DAGNode):
         return values[value]
     if next(_nodes_in(value), None) is None:

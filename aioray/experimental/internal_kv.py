@@ -21,18 +21,18 @@ __all__ = [
 
 
 def _internal_kv_initialized() -> bool:
-    """Whether there is a session, and so a store."""
+    """Tell whether there is a session, and so a store."""
     return is_initialized()
 
 
 def _internal_kv_get(key: str | bytes, *, namespace: str | bytes | None = None) -> bytes | None:
-    """The value of `key`, or None. AssertionError for a key that is neither bytes nor str."""
+    """Return the value of `key`, or None. AssertionError for a key neither bytes nor str."""
     found: bytes | None = _ask("get", namespace, key)
     return found
 
 
 def _internal_kv_exists(key: str | bytes, *, namespace: str | bytes | None = None) -> bool:
-    """Whether `key` has a value."""
+    """Tell whether `key` has a value."""
     return _ask("get", namespace, key) is not None
 
 
@@ -57,7 +57,7 @@ def _internal_kv_del(
 
 
 def _internal_kv_list(prefix: str | bytes, *, namespace: str | bytes | None = None) -> list[bytes]:
-    """The keys that begin with `prefix`."""
+    """List the keys that begin with `prefix`."""
     found: list[bytes] = _ask("list", namespace, prefix)
     return found
 

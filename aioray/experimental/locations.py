@@ -18,7 +18,7 @@ __all__ = ["get_local_object_locations", "get_object_locations"]
 def get_object_locations(
     obj_refs: Sequence[ObjectRef[Any]], timeout_ms: int = -1
 ) -> dict[ObjectRef[Any], dict[str, Any]]:
-    """Where the values of these refs lie, by ref.
+    """Tell where the values of refs lie, by ref.
 
     Each has "node_ids", which is empty while there is no value; "object_size", its bytes when it is
     serialized, or None; and "did_spill", whether it has gone to disk. timeout_ms: at most so long

@@ -152,12 +152,12 @@ def show(state: dict[str, Any]) -> None:
 
 
 def _plain(number: Any) -> float:
-    """A number as Python's own int or float; numpy's are not JSON."""
+    """Return a number as Python's own int or float; numpy's are not JSON."""
     return number if type(number) in (int, float) else float(number)
 
 
 def safe_print(*args: Any, **kwargs: Any) -> None:
-    """As `print`, above the bars if any are on the screen.
+    """Do as `print`, above the bars if any are on the screen.
 
     Source: Ray, ray.experimental.tqdm_ray.safe_print.
     """
