@@ -77,7 +77,10 @@ __version__ = "0.1.0"
 
 @_register
 def _end_session() -> None:
-    """When the program ends. Registered here, so that handlers of the program still have it."""
+    """End the session when the program ends.
+
+    Registered here, so that handlers of the program still have it.
+    """
     api = _modules.get("aioray.api.session")
     if api is not None:
         api.end_at_exit()

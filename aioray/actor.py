@@ -107,7 +107,7 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
     _aioray_call: Call
 
     def __init__(self, name: str, bases: tuple[Any, ...], _namespace: Any) -> None:
-        """Refuse: this is what Python calls for a class that is derived from an actor class."""
+        """Refuse to derive a class from an actor class, for which Python calls this."""
         derived_from = next((base for base in bases if isinstance(base, ActorClass)), None)
         if derived_from is None:
             raise TypeError("Actor classes are made by @aioray.remote, not by calling ActorClass.")
@@ -130,7 +130,7 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
             )
 
         def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle[OfClass]:
-            """Make an actor; its handle, at once. Calls wait until it is made.
+            """Make an actor, and return its handle at once. Calls wait until the actor is made.
 
             Arguments are treated as those of remote functions. The actor lives until the last
             handle is gone and the calls made so far have run, unless it is detached.
@@ -142,7 +142,7 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
             return _create(self._aioray_call, args, kwargs)
 
     def options(self, **options: Unpack[ActorKeywords]) -> BoundActorOptions[OfClass, Arguments]:
-        """The same class with some options changed: what `@remote` takes, but concurrency_groups.
+        """Return the class with some options changed: all of `@remote` but concurrency_groups.
 
         Raises what `@remote` raises.
         """
@@ -226,7 +226,7 @@ class BoundActorOptions(ActorClassCalls[OfClass, Arguments]):
 
 
 def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass[Any]:
-    """What `@remote(**given)` makes of a class. Raises what `parse_actor_options` raises."""
+    """Make of a class what `@remote(**given)` does. Raises what `parse_actor_options` raises."""
     from .options.actor import parse_actor_options  # in workers only where it is used
 
     code = ActorCode(cls)
@@ -237,7 +237,7 @@ def make_actor_class(cls: type[Any], given: Mapping[str, Any]) -> ActorClass[Any
 
 
 def _actor_class(cls: type[Any], options: ActorOptions) -> ActorClass[Any]:
-    """The same actor class again, in another process."""
+    """Make the actor class again, in another process."""
     return _of_code(ActorCode(cls), options)
 
 
@@ -365,10 +365,11 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
             )
 
         def remote(self, /, *args: Any, **kwargs: Any) -> Any:
-            """Call the method; a ref, at once. A list of refs with num_returns > 1, None with 0.
+            """Call the method, and return its ref at once.
 
-            A call of a generator method gives an ObjectRefGenerator of refs to its items. Arguments
-            are treated as those of remote functions.
+            With num_returns > 1 that is a list of refs, with 0 None. A call of a generator method
+            gives an ObjectRefGenerator of refs to its items. Arguments are treated as those of
+            remote functions.
             Raises TypeError if the arguments do not fit the signature or cannot be serialized,
             PendingCallsLimitExceeded, ActorHandleNotFoundError if the session of the actor has
             ended.
@@ -376,7 +377,7 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
             return self._submit(self._call, args, kwargs)
 
         def options(self, **options: Any) -> BoundMethodOptions[Arguments, Any]:
-            """The same method with some options changed: what `@method` takes, name and _labels.
+            """Return the method with some options changed: those of `@method`, name and _labels.
 
             They are looked at by `.remote()`, as in Ray: see there for what it raises.
             """
@@ -403,7 +404,7 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
         return call.remote(*(args or ()), **(kwargs or {}))
 
     def _changed(self, given: Mapping[str, Any]) -> Call:
-        """A call with other options."""
+        """Make a call with other options."""
         from .options.actor import parse_method_options
 
         code: Any = self._call.code
@@ -467,7 +468,7 @@ class BoundMethodOptions(Calls[P, S_co]):
 
 
 def own_handle() -> ActorHandle[Any]:
-    """A handle to the actor that this process is. It does not keep that alive."""
+    """Return a handle to the actor that this process is. It does not keep the actor alive."""
     from .client.current import place
 
     actor = place.actor

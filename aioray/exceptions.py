@@ -237,7 +237,7 @@ _CONTROL_FLOW = (StopIteration, StopAsyncIteration, GeneratorExit, KeyboardInter
 
 
 def is_control_flow(error: BaseException) -> bool:
-    """Whether who catches an error of this class takes it for something of his own.
+    """Tell whether who catches an error of this class takes it for something of his own.
 
     The end of an iteration, of a generator or of the program, or the cancelling of the awaiter
     (`asyncio.CancelledError`; that of concurrent.futures is an error like others). Raised at the
@@ -312,7 +312,7 @@ def _dual_class(cause_class: type) -> type[RayTaskError]:
 
 
 def _failures_of(group: BaseExceptionGroup[Any]) -> list[Exception]:
-    """The members of a group as an Exception may have them: what is more is carried as a cause."""
+    """Return the members of a group as Exceptions; one that is more is carried as a cause."""
     return [_as_failure(member) for member in group.exceptions]
 
 
@@ -401,7 +401,7 @@ class UnserializableException(RayError):
 
     @property
     def explanation(self) -> str:
-        """Why the original is not here, and what that means for who wants to catch it."""
+        """Why the original exception is not here, and what that means for who wants to catch it."""
         return (
             f"(The original exception isn't serializable{_after(': ', self.reason)}. An "
             f"UnserializableException stands in for it, so `except {self.type_name}` does not "
@@ -966,7 +966,7 @@ def _user_stack(stack: str) -> str:
 
 
 def last_words(stderr_tail: str, python_stack: str) -> list[str]:
-    """What a dead process has left, in lines for the text of an error."""
+    """Tell what a dead process has left, in lines for the text of an error."""
     return [
         *_section("Last lines of its stderr:", stderr_tail),
         *_section("Its Python stack when it died:", _user_stack(python_stack)),

@@ -16,7 +16,7 @@ __all__ = ["free"]
 
 
 def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: bool = False) -> None:
-    """Check that these are refs, and leave them as they are.
+    """Check that the arguments are refs, and leave them as they are.
 
     A value is let go, at once, with the last ref to it; while there is one, it can be got. Raises
     TypeError for anything but refs.

@@ -95,9 +95,10 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
             )
 
         def remote(self, /, *args: Any, **kwargs: Any) -> Any:
-            """Submit a call; its ref, at once. A list of refs with num_returns > 1, None with 0.
+            """Submit a call, and return its ref at once.
 
-            A call of a generator function gives an ObjectRefGenerator of refs to its items.
+            With num_returns > 1 that is a list of refs, with 0 None. A call of a generator function
+            gives an ObjectRefGenerator of refs to its items.
 
             An argument that is an ObjectRef reaches the function as its value; inside other objects
             refs stay refs. Arguments are serialized now: later changes to them have no effect.
@@ -106,7 +107,7 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
             return submit(self, self._call, args, kwargs)
 
         def options(self, **options: Any) -> BoundOptions[P, Any]:
-            """The same function with some options changed: what `@remote` takes, but max_calls."""
+            """Return the function with some options changed: all of `@remote` but max_calls."""
             from .options.task import parse_task_options  # in workers only where it is used
 
             changed = parse_task_options(

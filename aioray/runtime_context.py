@@ -38,7 +38,7 @@ class RuntimeContext:
         return place.attempt
 
     def get(self) -> dict[str, Any]:
-        """The ids of job and node, the namespace, and in a worker those of task and actor.
+        """Return the ids of job and node, the namespace, and in a worker those of task and actor.
 
         Ray's old way to ask: the methods below tell the same, and more.
         """
@@ -125,21 +125,21 @@ class RuntimeContext:
         return None if actor is None else ActorID.from_hex(actor)
 
     def get_job_id(self) -> str:
-        """The id of the job in hexadecimal."""
+        """Return the id of the job in hexadecimal."""
         return (place.job or _client().job).hex()
 
     def get_task_id(self) -> str | None:
-        """The id of the running task in hexadecimal; None, with a warning, in the driver."""
+        """Return the id of the running task in hexadecimal; None, with a warning, in the driver."""
         attempt = self._attempt("get_task_id()")
         return None if attempt is None else ids.task_id(place.job, attempt.label).hex()
 
     def get_task_name(self) -> str | None:
-        """The name of the running task: its `name` option, or the function's name."""
+        """Return the name of the running task: its `name` option, or the function's name."""
         attempt = place.attempt
         return None if attempt is None else attempt.name
 
     def get_task_function_name(self) -> str | None:
-        """Module and name of the running function or method; None in the driver.
+        """Return module and name of the running function or method; None in the driver.
 
         Of a function inside another the name is its own alone, and the module of a script is called
         as its file, as in Ray.
@@ -147,16 +147,16 @@ class RuntimeContext:
         return function_name()
 
     def get_attempt_number(self) -> int | None:
-        """Which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
+        """Return which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
         attempt = place.attempt
         return None if attempt is None else attempt.attempt
 
     def get_actor_id(self) -> str | None:
-        """The id of the actor that this is, in hexadecimal; None: it is none."""
+        """Return the id of the actor that this process is, in hexadecimal; None: it is none."""
         return None if place.actor is None else place.actor.actor_id
 
     def get_actor_name(self) -> str | None:
-        """The name of the actor that this is, empty if it has none; None: it is no actor."""
+        """Return the name of the actor that this process is, "" without one; None: no actor."""
         return None if place.actor is None else place.actor.name
 
     @property
@@ -175,22 +175,22 @@ class RuntimeContext:
         return place.actor.restarted
 
     def get_node_id(self) -> str:
-        """The id of this machine in the session, in hexadecimal."""
+        """Return the id of this machine in the session, in hexadecimal."""
         return place.node_id or str(_client().node_id)
 
     def get_worker_id(self) -> str:
-        """The id of this process in the session, in hexadecimal."""
+        """Return the id of this process in the session, in hexadecimal."""
         if place.job:
             return place.worker_id
         return ids.driver_id(_client().job).hex()
 
     def get_node_labels(self) -> dict[str, str]:
-        """The labels of this machine."""
+        """Return the labels of this machine."""
         labels: dict[str, str] = _client().nodes()[0]["Labels"]
         return labels
 
     def get_temp_dir(self) -> str:
-        """The folder in which this session has its own."""
+        """Return the folder in which the session has its own folder."""
         if place.job:
             return os.path.dirname(place.folder)
         return str(os.path.dirname(_client().own_session().folder))
@@ -201,16 +201,16 @@ class RuntimeContext:
         return "local"
 
     def get_session_name(self) -> str:
-        """The name of the session."""
+        """Return the name of the session."""
         return place.session or str(_client().session)
 
     def get_resource_ids(self) -> dict[str, list[str]]:
-        """As get_accelerator_ids. Ray's old name for it."""
+        """Do as `get_accelerator_ids`: Ray's old name for it."""
         _warn_of("get_accelerator_ids()")
         return self.get_accelerator_ids()
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the running task or the actor holds, such as {"CPU": 1.0}.
+        """Return what the running task or the actor holds, such as {"CPU": 1.0}.
 
         AssertionError in the driver.
         """
@@ -219,7 +219,7 @@ class RuntimeContext:
         return {name: amount / 10_000 for name, amount in attempt.resources}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """The GPUs of the running task under "GPU", as CUDA_VISIBLE_DEVICES names them.
+        """Return the GPUs of the running task under "GPU", as CUDA_VISIBLE_DEVICES names them.
 
         In the driver, and for the kinds of accelerators that only Ray has, the list is empty.
         """
@@ -228,7 +228,7 @@ class RuntimeContext:
         return {"GPU": gpus, **{kind: [] for kind in _OTHER_ACCELERATORS}}
 
     def get_placement_group_id(self) -> str | None:
-        """The id of the placement group that the task runs in, in hexadecimal, or None."""
+        """Return the id of the task's placement group, in hexadecimal; None outside of one."""
         attempt = place.attempt
         return None if attempt is None or not attempt.group else attempt.group
 
@@ -239,7 +239,7 @@ class RuntimeContext:
         return attempt is not None and attempt.captures
 
     def get_runtime_env_string(self) -> str:
-        """The runtime environment as JSON, see `runtime_env`."""
+        """Return the runtime environment as JSON, see `runtime_env`."""
         import json
 
         return json.dumps(self._environment(), sort_keys=True)
@@ -261,10 +261,10 @@ class RuntimeContext:
         return copy.deepcopy(found)
 
     def is_canceled(self) -> bool:
-        """Whether the running call of an actor was asked to stop. RuntimeError in the driver.
+        """Tell whether the running call of an actor was asked to stop.
 
-        In a task this is False: a cancel arrives as KeyboardInterrupt instead. In an asynchronous
-        actor it arrives as CancelledError: RuntimeError.
+        RuntimeError in the driver. In a task this is False: a cancel arrives as KeyboardInterrupt
+        instead. In an asynchronous actor it arrives as CancelledError: RuntimeError.
         """
         attempt, actor = place.attempt, place.actor
         if attempt is None:
@@ -320,7 +320,7 @@ def _client() -> Any:
 
 
 def get_gpu_ids() -> list[int] | list[str]:
-    """The GPUs that the running task may use; none in the driver.
+    """Return the GPUs that the running task may use; none in the driver.
 
     They are numbers from 0; or, if CUDA_VISIBLE_DEVICES was set when the session began, the names
     that stood there. The variable is set to the same in the task's process.
@@ -335,7 +335,7 @@ def get_gpu_ids() -> list[int] | list[str]:
 
 
 def get_runtime_context() -> RuntimeContext:
-    """The context of the code that calls, in the driver or in a task.
+    """Return the context of the code that calls, in the driver or in a task.
 
     Starts a session if there is none, as in Ray.
     """
