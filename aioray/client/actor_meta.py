@@ -41,7 +41,7 @@ GIVEN = "__aioray_method__"  # attribute of a method: what `@method` says, as pl
 
 @dataclass(eq=False, slots=True)
 class MethodMeta:
-    """One method, as far as its callers have to know it. It is the code of calls, see `client`."""
+    """One method, as far as its callers have to know it: the code of its calls, see `protocol`."""
 
     name: str  # as it is shown, "A.m"
     method: str  # the attribute
@@ -52,17 +52,17 @@ class MethodMeta:
 
     @property
     def function(self) -> Callable[..., Any]:
-        """Something that has its signature."""
+        """The description itself, which has the signature of the method."""
         return self
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: it is here for `inspect.signature` only."""
+        """Raise TypeError: a description is callable for `inspect.signature` only."""
         raise TypeError(f"{self.name} runs in its actor only.")
 
 
 @dataclass(frozen=True, slots=True)
 class ActorMeta:
-    """What the handles of an actor know of it. Picklable."""
+    """What the handles of an actor know of their actor. Picklable."""
 
     class_name: str
     methods: Mapping[str, MethodMeta]
@@ -79,7 +79,7 @@ def unpack_meta(packed: bytes) -> ActorMeta:
 
 
 class ActorCode:
-    """A class of actors, see `client`. Looked into when somebody has to know.
+    """A class of actors, see `protocol`. Looked into when somebody has to know.
 
     Not before: a class that refers to itself is unpickled before it is complete.
     """
@@ -92,13 +92,13 @@ class ActorCode:
 
     @functools.cached_property
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """The functions behind its methods, inherited ones too."""
+        """The functions behind the methods of the class by name, inherited ones too."""
         found = inspect.getmembers(self.function, _is_method)
         return {name: member for name, member in found if name not in _NOT_CALLED}
 
     @functools.cached_property
     def asynchronous(self) -> bool:
-        """Whether one of its methods is a coroutine function."""
+        """Whether one of the methods is a coroutine function or an asynchronous generator."""
         return any(
             inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
             for member in self.methods.values()
@@ -106,7 +106,7 @@ class ActorCode:
 
     @functools.cached_property
     def saves(self) -> bool:
-        """Whether it has the hooks that save its state. Raises ValueError for one alone."""
+        """Whether the class has the hooks that save its state. Raises ValueError for one alone."""
         has = [callable(getattr(self.function, hook, None)) for hook in (SAVE, RESTORE)]
         if has[0] != has[1]:
             there, missing = (SAVE, RESTORE) if has[0] else (RESTORE, SAVE)
@@ -118,11 +118,11 @@ class ActorCode:
 
     @functools.cached_property
     def shuts_down(self) -> bool:
-        """Whether it has the hook that is called when an actor ends."""
+        """Whether the class has the hook that is called when an actor ends."""
         return callable(getattr(self.function, SHUTDOWN, None))
 
     def meta_of(self, options: ActorOptions) -> bytes:
-        """The packed `ActorMeta` of actors that are made with these options.
+        """Return the packed `ActorMeta` of actors that are made with these options.
 
         Raises AssertionError, as Ray, for a method of a concurrency group that the class does not
         declare, what `is_ordered` raises, and ValueError for an interruptible method where calls
@@ -202,7 +202,7 @@ def _signature_in(cls: type[Any], name: str, member: Callable[..., Any]) -> insp
 
 
 def _without_first(signature: inspect.Signature) -> inspect.Signature:
-    """Without `self`, unless a `*args` takes it in."""
+    """Return the signature without `self`, unless a `*args` takes that in."""
     parameters = list(signature.parameters.values())
     first = parameters[0] if parameters else None
     if first is not None and first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
@@ -243,7 +243,7 @@ def check_interruptible(name: str, options: MethodOptions, meta: ActorMeta) -> N
 
 
 def client_of(ref: ObjectRef[Any]) -> Client:
-    """The client that an actor belongs to. Raises ActorHandleNotFoundError if that has ended."""
+    """Return the client of an actor. Raises ActorHandleNotFoundError if the client has ended."""
     client = ref._entry.client
     if client is None or client.closed:
         raise ActorHandleNotFoundError(

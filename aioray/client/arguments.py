@@ -27,7 +27,7 @@ MAX_CODE = 95 * 1024 * 1024  # bytes of a function, or a class, with what it has
 
 
 def export(call: Call) -> tuple[bytes, Sequence[Any]]:
-    """The code of the function or class, and the refs that it has captured.
+    """Serialize the function or class of a call: its code, and the refs that it has captured.
 
     Raises TypeError if something cannot be serialized, ValueError if it is as large as only data
     can be: every process that runs it would have a copy.
@@ -58,7 +58,7 @@ def _too_large(target: Any, name: str, kind: str, size: int) -> str:
 def serialize_call(
     call: Call, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], client: Client
 ) -> tuple[bytes | Pieces, list[ObjectEntry] | None, Sequence[Any]]:
-    """The arguments, serialized; the entries of top-level refs; and the refs inside values.
+    """Serialize arguments: the bytes, the entries of top-level refs, the refs inside values.
 
     Raises TypeError if something cannot be serialized, ValueError for another client's ref.
     """
@@ -103,7 +103,7 @@ def _fill_slots(
 
 
 def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequence[Any]]:
-    """`dump`, with a TypeError that names the member of `what`, called `root`, that is to blame."""
+    """Serialize a value as `dump`; a TypeError says what in `what`, called `root`, is to blame."""
     try:
         return dump(value)
     except Exception as error:  # whatever a foreign __reduce__ may raise
@@ -112,7 +112,7 @@ def serialize(value: Any, root: str, what: str) -> tuple[bytes | Pieces, Sequenc
 
 
 def _blame(call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Which parameter cannot be serialized, and what in it."""
+    """Say which argument cannot be serialized, and what in it."""
     bound = signature_of(call.code.function).bind(*args, **kwargs).arguments
     for name, value in bound.items():
         try:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def get_running_loop() -> asyncio.AbstractEventLoop:
-    """The running loop of asyncio. Raises RuntimeError if there is none, as in trio."""
+    """Return the running loop of asyncio. Raises RuntimeError if there is none, as in trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -37,7 +37,7 @@ def get_running_loop() -> asyncio.AbstractEventLoop:
 
 
 def current_loop() -> asyncio.AbstractEventLoop:
-    """The loop that runs, else the one that this thread is going to run, as asyncio knows it.
+    """Return the loop that runs, else the one that asyncio has set for this thread.
 
     Raises RuntimeError if there is neither.
     """
@@ -63,7 +63,7 @@ class ValueFuture(asyncio.Future[T]):
     wake: Callable[[], None] | None = None  # what the entry calls, while it waits
 
     def resolve(self) -> None:
-        """The entry is ready."""
+        """Set the value or error of the ready entry, or wait again if its value is not at hand."""
         self.wake = None
         if not self.done():
             try:
@@ -76,7 +76,7 @@ class ValueFuture(asyncio.Future[T]):
                     self.exception()  # nobody who has not awaited this needs to hear of it
 
     def wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have `resolve` called when the entry is ready."""
+        """Have `resolve` called on `loop` when the entry is ready."""
         entry = self.entry
         client = entry.owner()
         if client.loop is loop:
@@ -95,7 +95,7 @@ class ValueFuture(asyncio.Future[T]):
 
 
 def _settable(error: BaseException) -> BaseException:
-    """An exception that a future accepts: StopIteration would vanish inside `await`."""
+    """Return an exception that a future accepts: StopIteration would vanish inside `await`."""
     if not isinstance(error, StopIteration):
         return error
     wrapped = RuntimeError("The task raised StopIteration.")

@@ -33,7 +33,7 @@ _RUNPY = "<frozen runpy>"
 
 
 def recorder(environ: Mapping[str, str]) -> Callable[[str], Site] | None:
-    """Return what gives the site of a call, if that is asked for: called with what it makes."""
+    """Return a function from what a call makes to its site; None if nobody asks for sites."""
     stacks, places = (
         environ.get(variable, "").strip().lower() in ("1", "true") for variable in (STACKS, PLACES)
     )
@@ -48,7 +48,7 @@ def recorder(environ: Mapping[str, str]) -> Callable[[str], Site] | None:
 
 
 def _frames() -> list[FrameType]:
-    """The user's frames, the innermost first."""
+    """Return the frames of the user's code, the innermost first."""
     found: list[FrameType] = []
     frame: FrameType | None = sys._getframe()
     while frame is not None and len(found) < DEEPEST:

@@ -112,13 +112,13 @@ class ExecutionContext:
 
 
 class _SharedPlace(ExecutionContext):
-    """The same, with an attempt for each thread or asyncio task that asks."""
+    """An `ExecutionContext` with an attempt for each thread or asyncio task that asks."""
 
     __slots__ = ()
 
     @property
     def attempt(self) -> Attempt | None:  # type: ignore[override]
-        """The call that asks; None: a thread that belongs to none."""
+        """The attempt of the call that asks; None: the thread belongs to no call."""
         call = running.get()
         return None if call is None else call.attempt
 
@@ -127,13 +127,13 @@ place = ExecutionContext()
 
 
 def share() -> None:
-    """From now on, calls run side by side: each runs in a context in which `running` is set."""
+    """Let calls run side by side from now on, each in a context in which `running` is set."""
     place.attempt = place.function = None
     place.__class__ = _SharedPlace
 
 
 def function_name() -> str | None:
-    """Module and name of the running function or method, as Ray writes them; None: nothing runs."""
+    """Return module and name of what runs, as Ray writes them; None: nothing runs."""
     attempt = place.attempt
     if attempt is None:
         return None
@@ -147,7 +147,7 @@ def function_name() -> str | None:
 
 
 def _module_of(code: Any) -> str:
-    """The module of a function or class; of a script, what it would be called as a module."""
+    """Return the module of a function or class; for a script, the name it would have as one."""
     name: str = getattr(code, "__module__", None) or type(code).__module__
     if name != "__main__":
         return name

@@ -97,11 +97,11 @@ class MethodDefinition(NamedTuple):
 def define(
     call: Call, inherited: WorkerEnvironment, group: str = "", *, captures: bool = False
 ) -> Definition:
-    """What the options of this call mean. inherited: the environment that the caller's tasks get.
+    """Return the definition of a remote function with the options of this call.
 
-    group, captures: the caller's, see `placement.where_to_run`. Raises ValueError for an
-    environment variable that says nonsense about retries, and what `environments.extend` and
-    `where_to_run` raise.
+    inherited: the environment that the caller's tasks get. group, captures: the caller's, see
+    `placement.where_to_run`. Raises ValueError for an environment variable that says nonsense about
+    retries, and what `environments.extend` and `where_to_run` raise.
     """
     options = call.options
     environment = extend(inherited, options.runtime_env)
@@ -128,9 +128,9 @@ def define(
 def define_actor(
     call: Call, inherited: WorkerEnvironment, group: str = "", *, captures: bool = False
 ) -> ActorDefinition:
-    """What the options of this call mean, whose code is an ActorCode; otherwise as `define`.
+    """Return the definition of an actor. call: its code is an ActorCode. Otherwise as `define`.
 
-    Raises also what `actor_options.lanes_of` and `is_ordered` raise.
+    Raises also what `options.lanes_of` and `is_ordered` raise.
     """
     code: Any = call.code
     options: ActorOptions = call.options
@@ -158,7 +158,7 @@ def define_actor(
 
 
 def define_method(call: Call) -> MethodDefinition:
-    """What the options of this call mean, whose code is a MethodMeta; they are resolved."""
+    """Return the definition of a method. call: its code is a MethodMeta, its options resolved."""
     code: Any = call.code
     options = call.options
     return MethodDefinition(
@@ -174,12 +174,12 @@ def define_method(call: Call) -> MethodDefinition:
 
 
 def _retry_rule(rule: RetryExceptions) -> bytes | bool:
-    """In the form of `wire.Attempt.retry_rule`."""
+    """Put the rule into the form of `wire.Attempt.retry_rule`."""
     return rule if isinstance(rule, bool) else dump_function(rule)[0]
 
 
 def max_retries_now() -> int:
-    """The max_retries of a task that is submitted now and names none.
+    """Return the max_retries of a task that is submitted now and names none.
 
     Raises ValueError for an environment variable that says nonsense.
     """

@@ -3,7 +3,7 @@
 Room: client, because tasks call remote functions too; runs in the caller's
 thread, and is pure but for pickling. Environments are equal if their
 fields are, after merging, and if their hooks have the same pickle. The core sees the key only as
-something that can be compared; `Crew` reads from it what a worker has to be told.
+something that can be compared; `WorkerProcesses` reads from it what a worker has to be told.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _NEEDS_SETUP = ("working_dir", "py_modules", HOOK)
 
 
 class WorkerEnvironment(NamedTuple):
-    """The key of a worker's kind, and all that it needs to be one."""
+    """The environment of a worker: the key by which workers are reused, and what setup needs."""
 
     text: str = "{}"  # the whole environment as JSON, with sorted keys; a hook by its name
     hook: bytes = b""  # pickled; empty: there is none, or `text` has the name to import
 
     def fields(self) -> dict[str, Any]:
-        """The environment as a dict."""
+        """Return the fields of the environment as a new dict."""
         found: dict[str, Any] = json.loads(self.text)
         return found
 
 
 def extend(base: WorkerEnvironment, given: Mapping[str, Any] | None) -> WorkerEnvironment:
-    """The environment that a checked `runtime_env` makes of another one, on top of which it is.
+    """Return the environment that a checked `runtime_env` makes on top of another one, `base`.
 
     Variables are merged by name, any other field takes the place of the one below.
     Raises RuntimeEnvSetupError if the hook cannot be serialized; ValueError if it holds a ref.
@@ -60,12 +60,12 @@ def extend(base: WorkerEnvironment, given: Mapping[str, Any] | None) -> WorkerEn
 
 
 def needs_setup(fields: Mapping[str, Any]) -> bool:
-    """Whether a worker has anything to do, that can fail, before it is in this environment."""
+    """Tell whether a worker has setup to do, which can fail, before it is in this environment."""
     return any(name in fields for name in _NEEDS_SETUP)
 
 
 def setup_seconds(fields: Mapping[str, Any]) -> float | None:
-    """How long that may take; None: no limit."""
+    """Return how many seconds the setup of this environment may take; None: no limit."""
     seconds: float = fields.get("config", {}).get("setup_timeout_seconds", SETUP_TIMEOUT)
     return None if seconds < 0 else seconds
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class RefFuture(concurrent.futures.Future[T]):
-    """A future that the engine resolves.
+    """A future of the value of a ref, resolved by the engine.
 
     Where the engine itself runs, its methods and the functions of `concurrent.futures` raise
     RuntimeError instead of waiting.
@@ -33,7 +33,7 @@ class RefFuture(concurrent.futures.Future[T]):
         self._waiters = _Waiters(self)
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait up to `timeout` seconds for the value, and return it; raises the task's error."""
+        """Wait up to `timeout` seconds for the value, and return it; raise the task's error."""
         self.refuse_to_block("result()", timeout)
         return super().result(timeout)
 
@@ -43,27 +43,27 @@ class RefFuture(concurrent.futures.Future[T]):
         return super().exception(timeout)
 
     def refuse_to_block(self, what: str, timeout: float | None = None) -> None:
-        """Raise RuntimeError if waiting so long for this would block the engine. what: waits."""
+        """Raise RuntimeError if `what`, which waits `timeout` seconds, would block the engine."""
         client = self._entry.client
         if client is not None and (timeout is None or timeout > 0) and not self.done():
             refuse_to_block(client, what, "`await ref`, or `await asyncio.wrap_future(future)`")
 
 
 class _Waiters(list[Any]):
-    """Those who wait for a future. `concurrent.futures` offers no other place to stop them."""
+    """The waiters of a future. `concurrent.futures` offers no other place to stop them."""
 
     def __init__(self, future: RefFuture[Any]) -> None:
         self._future = future
 
     def append(self, waiter: Any) -> None:
-        """Let `wait` or `as_completed` look where it is, each time before it blocks."""
+        """Add a waiter, whose event refuses to block where the engine runs."""
         if not isinstance(waiter.event, _Event):
             waiter.event = _Event(self._future)
         super().append(waiter)
 
 
 class _Event(threading.Event):
-    """What `concurrent.futures.wait` and `as_completed` block on."""
+    """The event on which `concurrent.futures.wait` and `as_completed` block."""
 
     def __init__(self, future: RefFuture[Any]) -> None:
         super().__init__()

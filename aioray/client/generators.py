@@ -52,7 +52,7 @@ class ObjectRefGenerator(Generic[T]):
         return ObjectRef(self._client.adopt(ids.object_id(self._task, index)))
 
     def _take(self, *, is_there: bool) -> ObjectRef[T] | None:
-        """The next item, whose signal has come; None if that was the end."""
+        """Return the ref to the next item, whose signal has come; None if the items have ended."""
         self._signal = None
         if not is_there:
             self._ended = True
@@ -75,7 +75,7 @@ class ObjectRefGenerator(Generic[T]):
         raise StopIteration
 
     def _next_sync(self, timeout_s: float | None = None) -> ObjectRef[T]:
-        """As `next`, but the nil ref if `timeout_s` seconds have passed; Ray's name for it."""
+        """Return what `next` does, or the nil ref after `timeout_s` seconds; Ray's name for it."""
         from ..exceptions import GetTimeoutError  # most programs do without
 
         if not self._ended:
@@ -96,7 +96,7 @@ class ObjectRefGenerator(Generic[T]):
         raise StopAsyncIteration
 
     def completed(self) -> ObjectRef[None]:
-        """A ref that is ready when the task has ended.
+        """Return a ref that is ready when the task has ended.
 
         Its value is None, also if the function has raised: that is the last item's error. It raises
         if the task was cancelled or its worker died.
@@ -104,15 +104,15 @@ class ObjectRefGenerator(Generic[T]):
         return self._completed
 
     def next_ready(self) -> bool:
-        """Whether `next` would return an item at once. False when all were read."""
+        """Tell whether `next` would return an item at once. False when all were read."""
         return self._is_known() and not self.is_finished()
 
     def _is_known(self) -> bool:
-        """Whether there is a next item, or none any more."""
+        """Tell whether it is known by now if there is a next item."""
         return self._ended or self._next_signal().done()
 
     def is_finished(self) -> bool:
-        """Whether all items were read."""
+        """Tell whether all items were read."""
         return self._ended or (self._is_known() and not self._next_signal().result())
 
     async def aclose(self) -> None:
@@ -150,23 +150,26 @@ class ObjectRefGenerator(Generic[T]):
         return f"ObjectRefGenerator({self._completed.hex()})"
 
     def send(self, value: Any) -> NoReturn:
-        """Not possible: what is sent could not reach the task."""
+        """Raise NotImplementedError: what is sent could not reach the task."""
         raise NotImplementedError(_ONE_WAY)
 
     def throw(self, value: Any) -> NoReturn:
-        """Not possible; use `aioray.cancel(generator)`."""
+        """Raise NotImplementedError; use `aioray.cancel(generator)`."""
         raise NotImplementedError(_ONE_WAY)
 
     def close(self) -> NoReturn:
-        """Not possible without waiting; use `aioray.cancel(generator)`, or `await aclose()`."""
+        """Raise NotImplementedError, because closing has to wait.
+
+        Use `aioray.cancel(generator)`, or `await aclose()`.
+        """
         raise NotImplementedError(_ONE_WAY)
 
     async def asend(self, value: Any) -> NoReturn:
-        """Not possible: what is sent could not reach the task."""
+        """Raise NotImplementedError: what is sent could not reach the task."""
         raise NotImplementedError(_ONE_WAY)
 
     async def athrow(self, value: Any) -> NoReturn:
-        """Not possible; use `aioray.cancel(generator)`."""
+        """Raise NotImplementedError; use `aioray.cancel(generator)`."""
         raise NotImplementedError(_ONE_WAY)
 
 

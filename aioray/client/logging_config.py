@@ -41,28 +41,28 @@ def apply(encoding: str, level: str | int, attributes: list[str]) -> None:
 
 
 class _Text(logging.Formatter):
-    """A line as Ray writes it, with what else is known behind it."""
+    """Formats a record as a line as Ray writes it, with what else is known behind it."""
 
     def __init__(self, attributes: list[str]) -> None:
         super().__init__(_TEXT)
         self._attributes = attributes
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of a record."""
+        """Return the record as a line."""
         text = super().format(record)
         more = _more(record, self._attributes)
         return " ".join([text, *(f"{key}={value}" for key, value in more.items())])
 
 
 class _Json(logging.Formatter):
-    """An object of JSON."""
+    """Formats a record as an object of JSON."""
 
     def __init__(self, attributes: list[str]) -> None:
         super().__init__()
         self._attributes = attributes
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of a record."""
+        """Return the record as JSON."""
         found: dict[str, Any] = {
             "asctime": self.formatTime(record),
             "levelname": record.levelname,
@@ -88,7 +88,7 @@ def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
 
 
 def _where() -> dict[str, Any]:
-    """Which job, process, task and actor this is; nothing if there is no session."""
+    """Return which job, process, task and actor this is; an empty dict without a session."""
     client = registry.current()
     if place.job:
         job, worker_id, node_id = place.job, place.worker_id, place.node_id

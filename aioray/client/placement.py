@@ -30,27 +30,27 @@ class Placeable(Protocol):
 
     @property
     def scheduling_strategy(self) -> Any:
-        """None, a name, or a strategy of Ray's."""
+        """A strategy of Ray's, its name, or None."""
         ...
 
     @property
     def placement_group(self) -> Any:
-        """A handle, None, or "default"."""
+        """A handle of a placement group, None, or "default"."""
         ...
 
     @property
     def placement_group_bundle_index(self) -> int:
-        """The bundle of that; -1: any."""
+        """The index of a bundle of the placement group; -1: any."""
         ...
 
     @property
     def placement_group_capture_child_tasks(self) -> bool | None:
-        """None: as the task that calls."""
+        """Whether what the task submits runs in its group; None: as in the task that calls."""
         ...
 
 
 def where_to_run(options: Placeable, group: str, captures: bool) -> Where:
-    """What these options say, for a call by a task that runs in a group itself.
+    """Return where a call with these options runs, made by a task that may run in a group itself.
 
     group: of the caller, in hexadecimal; empty: none. captures: whether it takes along what it
     submits. Raises ValueError for what is no strategy, or no group, and for a bundle without group.

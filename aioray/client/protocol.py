@@ -44,12 +44,12 @@ class RemoteCode(Protocol):
 
     @property
     def function(self) -> Callable[..., Any]:
-        """What runs; of a method: something that has its signature."""
+        """The function or class that runs; of a method: something that has its signature."""
         ...
 
 
 class Call:
-    """Something that can be called, with one set of options, and what a client has prepared."""
+    """A function, class or method, with one set of options, and what a client has prepared."""
 
     __slots__ = ("actor", "binding", "client", "code", "options")
 
@@ -75,7 +75,10 @@ class StoredValue(Protocol):
         ...
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """The serialized value; raises refs.NotAtHand. from_disk: read it from there if need be."""
+        """Return the serialized value; raise refs.NotAtHand if it has to be waited for again.
+
+        from_disk: read the value from there if need be.
+        """
         ...
 
 
@@ -89,60 +92,63 @@ class Client(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, or can do nothing more because its loop has."""
+        """Whether the engine has ended, or can do nothing more because its loop has."""
         ...
 
     def in_own_thread(self) -> bool:
-        """Whether the engine lives in this thread, so that nobody may wait here for it."""
+        """Tell whether the engine lives in this thread, so that nobody may wait here for it."""
         ...
 
     def between_runs(self) -> bool:
-        """Whether it does, and nobody runs its loop now: whoever waits may do that."""
+        """Tell whether the engine lives in this thread and nobody runs its loop now.
+
+        Whoever waits may run the loop then.
+        """
         ...
 
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Take a task: its ref, or a list of refs, or None, as `num_returns` says."""
+        """Submit a task, and return what `.remote()` does: see `results.returned`."""
         ...
 
     def create_actor(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
-        """Take an actor: its ref, which every handle holds; without one the actor ends.
+        """Create an actor, and return its ref, which every handle holds; without it the actor ends.
 
         call: its code is an ActorCode. Raises ActorAlreadyExistsError.
         """
         ...
 
     def get_actor(self, name: str, namespace: str | None) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the `meta` of the living actor of this name; None: there is none.
+        """Return the ref and the `meta` of the living actor of this name; None: there is none.
 
         namespace: None: that of the session.
         """
         ...
 
     def kill_actor(self, actor: ObjectRef[Any], *, no_restart: bool) -> None:
-        """End an actor at once. Nothing if it has ended. ActorHandleNotFoundError."""
+        """End an actor at once; do nothing if it has ended. Raises ActorHandleNotFoundError."""
         ...
 
     def named_actors(self) -> list[tuple[str, str]]:
-        """Namespace and name of every living actor that has a name."""
+        """List namespace and name of every living actor that has a name."""
         ...
 
     def pending_calls(self, actor: ObjectRef[Any]) -> int:
-        """How many calls of an actor this process has made that have not ended.
+        """Count the calls of an actor that this process has made and that have not ended.
 
         They are counted for actors with `max_pending_calls` only.
         """
         ...
 
     def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value."""
+        """Store a value, and return the ref to it."""
         ...
 
     def get(
         self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
     ) -> None:
-        """Block until all have an outcome, or one has failed; GetTimeoutError after `timeout`.
+        """Block until all refs have an outcome, or one has failed; GetTimeoutError after `timeout`.
 
         at_hand: and have come from the disk.
         """
@@ -151,25 +157,25 @@ class Client(Protocol):
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> list[bool]:
-        """Block until so many are ready or the time is over; which ones are."""
+        """Block until so many refs are ready or the time is over; return for each whether it is."""
         ...
 
     def look(self, entry: ObjectEntry) -> bool:
-        """Whether an entry that has no outcome here has one by now."""
+        """Tell whether an entry that has no outcome here has one by now."""
         ...
 
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> Any:
-        """Ask for a cancel; an awaitable of the outcome."""
+        """Ask to cancel the task of an entry, and return an awaitable of the outcome."""
         ...
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Call back, on the engine's thread, as soon as the entry has its outcome."""
+        """Have `callback` called, on the engine's thread, as soon as the entry has its outcome."""
         ...
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Take a callback back; harmless if it was called already."""
+        """Call `callback` no more for this entry; harmless if it was called already."""
         ...
 
     def fetch(self, entry: ObjectEntry) -> None:
@@ -184,15 +190,15 @@ class Client(Protocol):
         ...
 
     def consume(self, task: bytes, count: int) -> None:
-        """So many items of a generator task have been read; refs keep them from now on."""
+        """Say how many items of a generator task were read; refs keep them from now on."""
         ...
 
     def abandon(self, task: bytes) -> None:
-        """Nobody reads the items of this generator task any more. For finalizers too."""
+        """Say that nobody reads the items of this generator task any more. For finalizers too."""
         ...
 
     def adopt(self, identifier: bytes) -> ObjectEntry:
-        """The entry behind an id that came back from a pickle."""
+        """Return the entry behind an id that came back from a pickle."""
         ...
 
     def pin(self, entry: ObjectEntry) -> None:
@@ -210,7 +216,7 @@ class Client(Protocol):
     def create_placement_group(
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
-        """Take a placement group; ValueError if its name, which may be empty, is in use.
+        """Create a placement group; ValueError if its name, which may be empty, is in use.
 
         bundles: in the form of `TaskOptions.demand`. value: serialized, what its `ready` ref gives.
         """
@@ -221,15 +227,15 @@ class Client(Protocol):
         ...
 
     def placement_group_ready(self, identifier: bytes) -> ObjectRef[Any]:
-        """The ref that is ready when the group is placed; ValueError if it is not known."""
+        """Return the ref that is ready when the group is placed; ValueError if it is not known."""
         ...
 
     def placement_group_table(self) -> dict[str, dict[str, Any]]:
-        """The placement groups by id in hexadecimal, as Ray describes them."""
+        """Return the placement groups by id in hexadecimal, as Ray describes them."""
         ...
 
     def own_session(self) -> Session:
-        """The session that it belongs to, to be looked at."""
+        """Return the session that the client belongs to, to be looked at."""
         ...
 
     def key_values(
@@ -239,15 +245,15 @@ class Client(Protocol):
         ...
 
     def cluster_resources(self) -> dict[str, float]:
-        """Totals by name."""
+        """Return the total amounts of the resources by name."""
         ...
 
     def available_resources(self) -> dict[str, float]:
-        """What is free, by name."""
+        """Return the free amounts of the resources by name."""
         ...
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes, as Ray describes them."""
+        """List the nodes, as Ray describes them."""
         ...
 
 
@@ -265,7 +271,7 @@ class Registry:
         self._lock = threading.Lock()
 
     def current(self) -> Client | None:
-        """The client that a call in this context should use, if one is open."""
+        """Return the client that a call in this context should use; None: none is open."""
         client = self.active.get()
         if client is None or client.closed:
             client = self.default or self._connected()
@@ -274,11 +280,11 @@ class Registry:
         return client
 
     def of_job(self, job: bytes) -> Client | None:
-        """The client of this job, if it is open."""
+        """Return the client of this job; None: it is not open."""
         return self.by_job.get(job) or (self._connected() and self.by_job.get(job))
 
     def _connected(self) -> Client | None:
-        """In a worker, the client, made now if it was not before."""
+        """Return the default client; in a worker make it if it was not made before."""
         if self.connect is not None:
             with self._lock:
                 if self.connect is not None:
@@ -287,13 +293,13 @@ class Registry:
         return self.default
 
     def open(self, client: Client) -> None:
-        """A client has begun."""
+        """Add a client that has begun, and make it the default if there is no open one."""
         self.by_job[client.job] = client
         if self.default is None or self.default.closed:
             self.default = client
 
     def close(self, client: Client) -> None:
-        """A client has ended."""
+        """Remove a client that has ended."""
         if self.by_job.get(client.job) is client:
             del self.by_job[client.job]
         if self.default is client:
@@ -307,7 +313,7 @@ class Registry:
         self.default = self.connect = self.measure = None
 
     def free_job_number(self) -> int:
-        """The lowest job number that no open client has."""
+        """Return the lowest job number that no open client has."""
         taken = {int.from_bytes(job, "little") for job in self.by_job}
         return next(number for number in range(1, len(taken) + 2) if number not in taken)
 

@@ -54,7 +54,7 @@ class NotAtHand(Exception):  # noqa: N818  # no error: the answer is to wait
 
 
 class StoredFailure:
-    """The failure that stands where a value should: raises a fresh exception each time."""
+    """The failure that stands where a value should: makes a new exception each time."""
 
     __slots__ = ("build", "seen")
     at_hand = True
@@ -64,7 +64,7 @@ class StoredFailure:
         self.seen = False
 
     def exception(self) -> BaseException:
-        """A new instance of the error."""
+        """Build a new instance of the error; the failure counts as seen."""
         self.seen = True
         return self.build()
 
@@ -108,7 +108,7 @@ class ObjectEntry:
         self.identifier: bytes | None = None
 
     def binary(self) -> bytes:
-        """The object's id."""
+        """Return the id of the object, made at the first call."""
         if self.identifier is None:
             job = self.owner().job
             task = ids.task_id(job, self.label) if self.label else ids.driver_task_id(job)
@@ -116,7 +116,7 @@ class ObjectEntry:
         return self.identifier
 
     def owner(self) -> Client:
-        """The client that this object belongs to. Raises ValueError if that is gone."""
+        """Return the client that this object belongs to. Raises ValueError if that is gone."""
         client = self.client
         if client is None:
             raise ValueError(
@@ -132,7 +132,7 @@ class ObjectEntry:
         return type(outcome) is bytes or (outcome is not None and outcome.at_hand)  # type: ignore[union-attr]
 
     def value(self) -> Any:
-        """The value, deserialized anew, or the exception, raised.
+        """Return the value, deserialized anew, or raise the task's error.
 
         Raises NotAtHand if there is none, or it went to disk: wait for it again.
         """
@@ -146,7 +146,7 @@ class ObjectEntry:
         return load(outcome.view())  # type: ignore[union-attr]
 
     def value_now(self) -> Any:
-        """The value, or the exception, raised, without waiting for anything but the disk.
+        """Return the value, or raise the error, waiting for nothing but the disk.
 
         Raises asyncio.InvalidStateError if there is no outcome.
         """
@@ -176,7 +176,7 @@ class ObjectEntry:
             self.owner().fetch(self)
 
     def wake_waiters(self) -> None:
-        """The outcome is at hand. Engine's thread only."""
+        """Call those who wait for the outcome, which is at hand. Engine's thread only."""
         waiters = self.waiters
         if waiters is not None:
             self.waiters = None
@@ -184,12 +184,12 @@ class ObjectEntry:
                 waiter()
 
     def drop_waiter(self, callback: Callable[[], None]) -> None:
-        """Take a callback back, if it is still there. Engine's thread only."""
+        """Take a callback of `add_waiter` back, if it is still there. Engine's thread only."""
         if self.waiters is not None and callback in self.waiters:
             self.waiters.remove(callback)
 
     def error(self) -> BaseException | None:
-        """The exception that `value` would raise, or None."""
+        """Return the exception that `value` would raise, or None."""
         outcome = self.outcome
         return outcome.exception() if isinstance(outcome, StoredFailure) else None
 
@@ -241,52 +241,52 @@ class ObjectRef(Generic[T_co]):
 
     @classmethod
     def nil(cls) -> ObjectRef[Any]:
-        """The ref to no object: every bit of its id is set."""
+        """Return the ref to no object: every bit of its id is set."""
         return cls(b"\xff" * ids.OBJECT_ID_SIZE)
 
     @classmethod
     def from_random(cls) -> ObjectRef[Any]:
-        """A ref with a random id, to nothing."""
+        """Return a ref with a random id, to nothing."""
         return cls(ids.random_id(ids.OBJECT_ID_SIZE))
 
     @classmethod
     def from_binary(cls, id_bytes: bytes) -> ObjectRef[Any]:
-        """The ref with this id, as `ObjectRef(id_bytes)`."""
+        """Return the ref with this id, as `ObjectRef(id_bytes)`."""
         return cls(id_bytes)
 
     @classmethod
     def from_hex(cls, hex_id: str | bytes) -> ObjectRef[Any]:
-        """The ref with the id of these hexadecimal digits."""
+        """Return the ref with the id of these hexadecimal digits."""
         return cls(bytes.fromhex(hex_id if isinstance(hex_id, str) else hex_id.decode()))
 
     @staticmethod
     def size() -> int:
-        """The length of an id in bytes."""
+        """Return the length of an id in bytes."""
         return ids.OBJECT_ID_SIZE
 
     def binary(self) -> bytes:
-        """The id as 28 bytes, of which `ObjectRef` makes a ref to the same object."""
+        """Return the id as 28 bytes, of which `ObjectRef` makes a ref to the same object."""
         entry = self._entry
         if entry.client is not None:
             entry.client.export(entry)
         return entry.binary()
 
     def hex(self) -> str:
-        """The id as 56 hexadecimal digits, of which `ObjectRef.from_hex` makes such a ref."""
+        """Return the id as 56 hexadecimal digits; of them `ObjectRef.from_hex` makes such a ref."""
         return self.binary().hex()
 
     def is_nil(self) -> bool:
-        """Whether this is the ref to no object."""
+        """Tell whether this is the ref to no object."""
         return self._entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
 
     def task_id(self) -> TaskID:
-        """The id of the task whose value this is."""
+        """Return the id of the task whose value this is."""
         from ..shared.id_classes import TaskID
 
         return TaskID(self._entry.binary()[: ids.TASK_ID_SIZE])
 
     def job_id(self) -> JobID:
-        """The id of the job that this belongs to."""
+        """Return the id of the job that this ref belongs to."""
         from ..shared.id_classes import JobID
 
         return JobID(ids.job_of(self._entry.binary()))
@@ -347,7 +347,7 @@ class ObjectRef(Generic[T_co]):
             return value
 
     def future(self) -> concurrent.futures.Future[T_co]:
-        """A concurrent.futures.Future of the value. Cancelling it does not cancel the task.
+        """Return a concurrent.futures.Future of the value. Cancelling it does not cancel the task.
 
         On the engine's own event loop it can be awaited with asyncio.wrap_future, and waiting for
         it raises RuntimeError.
@@ -359,10 +359,10 @@ class ObjectRef(Generic[T_co]):
         return future
 
     def as_future(self) -> asyncio.Future[T_co]:
-        """An asyncio future of the value, on the running loop, or on the one that is set for this
-        thread and will run. Cancelling it does not cancel the task.
+        """Return an asyncio future of the value, on the running loop or the one set for the thread.
 
-        Raises RuntimeError if there is no such loop.
+        A loop that is set has to run later. Cancelling the future does not cancel the task. Raises
+        RuntimeError if there is no such loop.
         """
         awaiting = _awaiting or _load_awaiting()
         loop = awaiting.current_loop()
@@ -378,21 +378,21 @@ class ObjectRef(Generic[T_co]):
     # -- what asyncio.wait asks of its members
 
     def done(self) -> bool:
-        """Whether the value, or the failure, is there; the value may be on disk."""
+        """Tell whether the value, or the failure, is there; the value may be on disk."""
         entry = self._entry
         return entry.outcome is not None or (entry.client is not None and entry.client.look(entry))
 
     def cancelled(self) -> bool:
-        """Always False: a cancelled task has an exception, TaskCancelledError."""
+        """Return False, always: a cancelled task has an exception, TaskCancelledError."""
         return False
 
     def result(self) -> T_co:
-        """The value if it is there. Raises the task's error, or asyncio.InvalidStateError."""
+        """Return the value if it is there; raise the task's error, or asyncio.InvalidStateError."""
         value: T_co = self._entry.value_now()
         return value
 
     def exception(self) -> BaseException | None:
-        """The task's error, or None. Raises asyncio.InvalidStateError if there is no outcome."""
+        """Return the task's error, or None; asyncio.InvalidStateError if there is no outcome."""
         if not self.done():
             raise _not_ready(self)
         return self._entry.error()
@@ -423,7 +423,7 @@ class ObjectRef(Generic[T_co]):
             entry.owner().when_ready(entry, announce)
 
     def remove_done_callback(self, callback: Callable[[ObjectRef[Any]], object]) -> int:
-        """Take a callback back; how many were removed."""
+        """Remove a callback, and return how many were removed: 0 or 1."""
         announce = None if self._callbacks is None else self._callbacks.pop(callback, None)
         if announce is None:
             return 0
@@ -469,12 +469,12 @@ def _check_out_of_band(ref: ObjectRef[Any]) -> None:
 
 
 def _rebuild(identifier: bytes) -> ObjectRef[Any]:
-    """The ref with this id, that comes from a pickle."""
+    """Return the ref with this id, that comes from a pickle."""
     return ObjectRef(_entry_of(identifier))
 
 
 def _entry_of(identifier: bytes) -> ObjectEntry:
-    """The entry with this id: as it was, if its owner is in this process."""
+    """Return the entry with this id: as it was, if its owner is in this process."""
     client = registry.of_job(ids.job_of(identifier))
     if client is not None:
         return client.adopt(identifier)

@@ -55,7 +55,7 @@ def entries_to_get(refs: Sequence[ObjectRef[Any]], *, at_hand: bool) -> list[Obj
 
 
 def has_failed(entries: Iterable[ObjectEntry]) -> bool:
-    """Tell whether one of them has an error, which `get` raises without waiting for the others."""
+    """Tell whether an entry has an error, which `get` raises without waiting for the others."""
     return any(isinstance(entry.outcome, StoredFailure) for entry in entries)
 
 

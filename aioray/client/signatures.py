@@ -34,7 +34,7 @@ ANYTHING = inspect.Signature(
 
 
 class Checked(Protocol):
-    """What can be called, see `client.RemoteCode`, and what is remembered of its signature."""
+    """Code that can be called, see `client.RemoteCode`, and what is remembered of its signature."""
 
     name: str
     arity: tuple[int, float] | None  # see `positional_range`; None: not looked at yet
@@ -46,7 +46,7 @@ class Checked(Protocol):
 
 
 def check_call(code: Checked, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise TypeError if the arguments do not fit."""
+    """Raise TypeError if the arguments do not fit the signature of the code."""
     arity = code.arity
     if arity is None:  # not before: what refers to itself is unpickled before it is complete
         arity = code.arity = positional_range(signature_of(code.function))
@@ -58,7 +58,7 @@ def check_call(code: Checked, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature; if there is none, as in some classes written in C, one that fits any call.
+    """Return the signature, or one that fits any call: some classes written in C have none.
 
     Of a function that wraps another it is its own: what it adds, the caller need not give.
     """
@@ -70,7 +70,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether a call gives a generator, plain or asynchronous; of callable objects too."""
+    """Tell whether calls give a generator, plain or asynchronous; of callable objects too."""
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function):
@@ -79,14 +79,14 @@ def is_generator(function: Callable[..., Any]) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """What to call a task: the name of the function, inside partials too, or of its class."""
+    """Return the name of a task: that of the function, inside partials too, or of its class."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def positional_range(signature: inspect.Signature) -> tuple[int, float]:
-    """How many positional arguments alone make a valid call: at least, at most."""
+    """Return how many positional arguments alone make a valid call: at least, at most."""
     least, most = 0, 0.0
     for parameter in signature.parameters.values():
         required = parameter.default is parameter.empty
