@@ -20,7 +20,7 @@ SHUTDOWN = "__ray_shutdown__"
 
 
 def shutdown_seconds() -> float:
-    """How long that hook may take: 30 seconds, as in Ray, unless the variable of Ray's is set."""
+    """Return how long the hook SHUTDOWN may take: 30 seconds, or what Ray's variable says."""
     try:
         return float(os.environ.get("RAY_actor_graceful_shutdown_timeout_ms", "30000")) / 1000  # noqa: SIM112
     except ValueError:
@@ -39,7 +39,7 @@ class ActorExit(SystemExit):
 
 
 def _ready(_actor: Any, /) -> bool:
-    """True, as soon as the actor is made."""
+    """Return True, as soon as the actor is made."""
     return True
 
 

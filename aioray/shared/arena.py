@@ -43,7 +43,7 @@ class _Mapping:
     """The file, or a part of it, mapped for reading until the last view is gone."""
 
     def __init__(self, fd: int, start: int, size: int) -> None:
-        """start: the first byte that is wanted; the mapping may begin before it."""
+        """Map `size` bytes from `start`, the first one wanted; the mapping may begin before it."""
         self.address = 0
         first = start - start % mmap.PAGESIZE
         self.start = first
@@ -60,7 +60,7 @@ class Arena:
     """One process's access to the shared memory."""
 
     def __init__(self, fd: int, size: int) -> None:
-        """fd: the memory file, which belongs to this object from now on. size: of the file."""
+        """Take over `fd`, the memory file, which belongs to the arena then. size: of the file."""
         self.fd = fd
         self.size = size
         self._mapping: _Mapping | None = None
@@ -72,7 +72,7 @@ class Arena:
 
     @classmethod
     def create(cls, size: int) -> Arena:
-        """A new one. Raises OSError."""
+        """Make a new arena of `size` bytes. Raises OSError."""
         try:
             fd = linux.sealed_memory_file("aioray-objects", size)
         except OSError as error:
@@ -98,7 +98,7 @@ class Arena:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:
-        """The descriptor, which is not closed meanwhile: its number could be another file's."""
+        """Yield the descriptor, not closed meanwhile: its number could be another file's."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("This engine is shut down. Start another one.")
@@ -111,7 +111,7 @@ class Arena:
                 self._close_unused()
 
     def view(self, offset: int, size: int, owner: Any) -> Any:
-        """What lies there: an object with the buffer interface that can be referred to weakly.
+        """Return a view of what lies there: a buffer, which can be referred to weakly.
 
         owner: kept alive as long as the view or any buffer made from it is.
         Raises OSError if the memory cannot be mapped, RuntimeError if the arena is closed.
@@ -126,7 +126,7 @@ class Arena:
         return view
 
     def _map(self, fd: int, offset: int, size: int) -> _Mapping:
-        """Map all of it, or where that would leave too little for the program what is wanted."""
+        """Map the whole file, or only what is wanted where that leaves the program too little."""
         if not self.is_scarce:
             with contextlib.suppress(OSError):
                 self._mapping = _Mapping(fd, 0, self.size)
@@ -143,14 +143,14 @@ class Arena:
 
     @property
     def is_scarce(self) -> bool:
-        """Whether mapping all of it would take more than half of the addresses there are left."""
+        """Whether mapping the whole file would take more than half of the addresses left."""
         if self._is_scarce is None:
             left = linux.addresses_left()
             self._is_scarce = left is not None and self.size > left // 2
         return self._is_scarce
 
     def read(self, offset: int, size: int) -> bytes:
-        """Copy of what lies there. Raises OSError, RuntimeError if the arena is closed."""
+        """Return a copy of what lies there. Raises OSError, RuntimeError if the arena is closed."""
         with self._open() as fd:
             return os.pread(fd, size, offset)
 
@@ -203,7 +203,7 @@ class Arena:
                     offset += len(part)
 
     def write_from_file(self, offset: int, path: str, size: int) -> bool:
-        """Copy a file; False if it is gone or has not this size any more.
+        """Copy a file into the arena; False if it is gone or has not this size any more.
 
         Raises OSError if it cannot be read for another reason, and what `write` raises.
         """
@@ -256,7 +256,7 @@ def write_file(path: str, pieces: Sequence[bytes | memoryview], size: int) -> No
 
 
 def read_file(path: str, size: int) -> memoryview | None:
-    """What is in a file, in private memory; None if it is gone or has not this size any more.
+    """Read a file into private memory; None if it is gone or has not this size any more.
 
     Raises OSError if it cannot be read for another reason.
     """
@@ -270,7 +270,7 @@ def read_file(path: str, size: int) -> memoryview | None:
 
 
 def is_whole(path: str, size: int) -> bool:
-    """Whether a file is there and has this size."""
+    """Tell whether a file is there and has this size."""
     try:
         return os.stat(path).st_size == size
     except OSError:
@@ -308,7 +308,7 @@ def _read(
 
 
 def not_written(error: OSError, folder: str, size: int) -> ObjectStoreFullError | OutOfDiskError:
-    """What to raise when a value could not be written to a file."""
+    """Build the error to raise when a value could not be written to a file."""
     from ..exceptions import ObjectStoreFullError, OutOfDiskError
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -321,7 +321,7 @@ def not_written(error: OSError, folder: str, size: int) -> ObjectStoreFullError 
 
 
 def disk_full(size: int, folder: str, why: str) -> str:
-    """What to say when there is no room on disk."""
+    """Say that there is no room on disk for a value, and what to do."""
     return (
         f"Shared memory is full, and the disk has no room for a value of {size:,} bytes ({folder}: "
         f"{why}). All values stored before are still there. Delete refs that you no longer need, "

@@ -334,7 +334,7 @@ def _form(verb: int) -> tuple[str, Callable[[tuple[Any, ...]], Ask], tuple[Any, 
 
 
 def _type_of(hint: Any) -> Any:
-    """Return what `isinstance` is to be asked for what is declared so."""
+    """Return what `isinstance` is to be asked for a value that is declared as `hint`."""
     if hint is float:
         return (float, int)
     if get_origin(hint) is UnionType:

@@ -67,11 +67,11 @@ class _Made:
 
 
 class _Unsendable(Exception):  # noqa: N818 - no failure, but an answer
-    """A value cannot be sent. Never leaves this module."""
+    """Raised for a value that cannot be sent. Never leaves this module."""
 
 
 def disassemble(error: BaseException, round_trip: Callable[[Any], Any]) -> tuple[Any, list[str]]:
-    """What pickles as the exception, and what of it could not be sent, with the reasons.
+    """Return what pickles as the exception, and what could not be sent of it, with the reasons.
 
     round_trip: pickles a value and gives it as it arrives. Raises what that raises if not even the
     class can be sent.
@@ -89,7 +89,7 @@ class _Taking:
         self.lost: list[str] = []
 
     def apart(self, error: BaseException) -> Any:
-        """Pickles as the exception. Raises _Unsendable if it holds itself."""
+        """Return what pickles as the exception. Raises _Unsendable if it holds itself."""
         kind = type(error)
         self._parts[id(error)] = None
         if any(each is RayTaskError for each in kind.__mro__):
@@ -114,7 +114,7 @@ class _Taking:
         return parts
 
     def argument(self, value: Any) -> Any:
-        """The same, or what stands for it."""
+        """Return what pickles as an argument, or a `NotSent` in its place."""
         try:
             return self.value(value)
         except Exception as problem:  # noqa: BLE001 - runs code of the user's
@@ -122,7 +122,7 @@ class _Taking:
             return NotSent(_text_of(value, str), _text_of(value, repr))
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Those that can be sent."""
+        """Return what pickles as the attributes, without those that cannot be sent."""
         sent = {}
         for name, value in values.items():
             try:
@@ -138,7 +138,7 @@ class _Taking:
         self.lost.append(f"{what} ({reason})")
 
     def value(self, value: Any) -> Any:
-        """The same, or what pickles as it. Raises whatever pickling raises."""
+        """Return the value, or what pickles as it. Raises whatever pickling raises."""
         if isinstance(value, BaseException):
             return self.exception(value)
         if _holds_exceptions(value):
@@ -149,7 +149,7 @@ class _Taking:
         return value
 
     def exception(self, error: BaseException) -> Any:
-        """The same if it arrives as it is, else its parts."""
+        """Return the exception if it arrives as it is, else what pickles as it."""
         if id(error) in self._parts:
             parts = self._parts[id(error)]
             if parts is None:
@@ -167,7 +167,7 @@ def _state_of(error: BaseException) -> dict[str, Any]:
 
 
 def _natives_of(error: BaseException) -> dict[str, Any]:
-    """The values kept outside `__dict__`: members of builtin classes, and slots."""
+    """Return the values kept outside `__dict__`: members of builtin classes, and slots."""
     values: dict[str, Any] = {}
     for descriptor in native_attributes(type(error)):
         if descriptor.__name__ in _LEFT_OUT:
@@ -183,7 +183,7 @@ def _natives_of(error: BaseException) -> dict[str, Any]:
 
 
 def _items(value: Any) -> Iterable[Any]:
-    """What is in a list, tuple or dict; nothing in others."""
+    """Return what is in a list, tuple or dict; nothing for others."""
     kind = type(value)
     return value if kind in (list, tuple) else value.values() if kind is dict else ()
 
@@ -224,7 +224,7 @@ def assemble(
 
 
 def _is_pickled_as_usual(kind: type) -> bool:
-    """Whether by its class, args and `__dict__`, as builtin exceptions are."""
+    """Tell whether exceptions of a class are pickled by class, args and `__dict__` alone."""
     usual: Any = object.__reduce_ex__
     return (
         kind.__reduce_ex__ is usual
@@ -234,7 +234,7 @@ def _is_pickled_as_usual(kind: type) -> bool:
 
 
 def has_arrived(error: BaseException, again: Any) -> bool:
-    """Whether nothing that is to be seen of an exception was lost on the way.
+    """Tell whether nothing that is to be seen of an exception was lost on the way.
 
     A class that says itself how it is pickled is believed.
     """
@@ -262,7 +262,7 @@ def has_arrived(error: BaseException, again: Any) -> bool:
 
 
 def _has_come(value: Any, again: Any) -> bool:
-    """Whether the exceptions inside have."""
+    """Tell whether the exceptions inside a value have arrived."""
     if isinstance(value, BaseException):
         return has_arrived(value, again)
     if not _holds_exceptions(value):

@@ -26,7 +26,7 @@ SLACK = 1024  # bytes that may be written without being shown, and a sixteenth o
 
 
 def reducer_for(cls: type) -> Callable[[Any], Any] | None:
-    """How to reduce instances of this class; None if they are no parts of anything."""
+    """Return a function that reduces instances of this class; None if they are parts of nothing."""
     arrow, torch = sys.modules.get("pyarrow"), sys.modules.get("torch")
     if cls is getattr(torch, "Tensor", None):
         return _reduce_tensor
@@ -51,7 +51,7 @@ def _reduce_array(array: Any) -> Any:
 
 
 def _excerpt_of_array(array: Any) -> Any:
-    """An equal array that has little more than it shows: the same one, or a copy."""
+    """Return an equal array that has little more than it shows: the same one, or a copy."""
     stored = array.get_total_buffer_size()
     has_views = _some(array.type, _is_view)  # what these do not refer to counts as shown
     if not has_views and not _is_wasteful(stored, array.nbytes):
@@ -63,7 +63,7 @@ def _excerpt_of_array(array: Any) -> Any:
 
 
 def _copy(array: Any) -> Any:
-    """A copy of what an array shows. Its length, order and type are those of the array."""
+    """Copy what an array shows. The copy has its length, order and type."""
     import pyarrow as pa
 
     kind = array.type
@@ -118,7 +118,7 @@ def _copy_of_dense_union(array: Any) -> Any:
 
 
 def _some(kind: Any, test: Callable[[Any], bool]) -> bool:
-    """Whether this holds for an Arrow type, or for one inside it."""
+    """Tell whether `test` holds for an Arrow type, or for one inside it."""
     import pyarrow as pa
 
     if test(kind):
@@ -139,7 +139,7 @@ def _is_view(kind: Any) -> bool:
 
 
 def _is_special(kind: Any) -> bool:
-    """Whether `pyarrow.concat_arrays` copies more of such an array than it shows."""
+    """Tell whether `pyarrow.concat_arrays` copies more of an array of this type than it shows."""
     import pyarrow as pa
 
     return (
@@ -153,7 +153,7 @@ def _is_special(kind: Any) -> bool:
 
 
 def _reduce_tensor(tensor: Any) -> Any:
-    """What `__reduce_ex__` of a torch.Tensor gives, or of a copy if it is a view of a large one.
+    """Reduce a torch.Tensor by its `__reduce_ex__`, or a copy if it is a view of a large one.
 
     pickle writes the storage of each tensor by itself, so tensors that share memory do not share it
     after loading, copied here or not.

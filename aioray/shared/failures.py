@@ -64,7 +64,7 @@ _SHOWN_MODULE = "ray.exceptions."  # the name programs and Ray's users know
 
 
 class _Record(NamedTuple):
-    """What crosses from worker to driver, pickled as a plain tuple."""
+    """The description of an exception, from worker to driver, pickled as a plain tuple."""
 
     function_name: str
     proctitle: str
@@ -223,7 +223,7 @@ def release(error: BaseException) -> None:
 
 
 def _waits(frame: FrameType) -> bool:
-    """Whether a generator or coroutine would go on here, which `clear` would end.
+    """Tell whether a generator or coroutine would go on in this frame, which `clear` would end.
 
     From Python 3.13 on `clear` itself refuses. Before, only the frame of one that has ended owns
     what it refers to, its code for one.

@@ -24,7 +24,7 @@ _ITS_OWN = frozenset({"__wrapped__", "cache_parameters", *functools.WRAPPER_ASSI
 
 
 def _is_found_by_name(target: Any) -> bool:
-    """Whether other processes find it by module and qualified name."""
+    """Tell whether other processes find `target` by module and qualified name."""
     name = target.__module__
     found: Any = sys.modules.get(name)
     if found is None or name == "__main__":
@@ -66,7 +66,7 @@ def _reduce_dispatching_method(method: functools.singledispatchmethod[Any]) -> t
 
 
 def is_dispatcher(function: FunctionType) -> bool:
-    """Whether `functools.singledispatch` has made it, and it cannot be found by its name."""
+    """Tell whether `functools.singledispatch` has made it, and it cannot be found by its name."""
     return (
         type(function.__dict__.get("registry")) is MappingProxyType
         and function.__globals__ is vars(functools)
@@ -75,7 +75,7 @@ def is_dispatcher(function: FunctionType) -> bool:
 
 
 def reduce_dispatcher(dispatcher: Any) -> tuple[Any, ...]:
-    """What `__reduce__` would return for it."""
+    """Return what `__reduce__` of a dispatcher would return."""
     return (
         functools.singledispatch,
         (dispatcher.__wrapped__,),

@@ -49,34 +49,34 @@ class BaseID(str):
 
     @classmethod
     def from_binary(cls, id_bytes: bytes) -> Self:
-        """The id of these bytes."""
+        """Return the id of these bytes."""
         return cls(id_bytes)
 
     @classmethod
     def from_hex(cls, hex_id: str | bytes) -> Self:
-        """The id of these hexadecimal digits."""
+        """Return the id of these hexadecimal digits."""
         return cls(bytes.fromhex(hex_id if isinstance(hex_id, str) else hex_id.decode()))
 
     @classmethod
     def nil(cls) -> Self:
-        """The id of nothing."""
+        """Return the id of nothing."""
         return cls(b"\xff" * cls._SIZE)
 
     @classmethod
     def size(cls) -> int:
-        """How many bytes it has."""
+        """Return how many bytes ids of this class have."""
         return cls._SIZE
 
     def binary(self) -> bytes:
-        """The id as bytes."""
+        """Return the id as bytes."""
         return bytes.fromhex(self)
 
     def hex(self) -> str:
-        """The id in hexadecimal digits, as a plain str."""
+        """Return the id in hexadecimal digits, as a plain str."""
         return "".join(self)
 
     def is_nil(self) -> bool:
-        """Whether it is the id of nothing."""
+        """Tell whether this is the id of nothing."""
         return self == self.nil()
 
     def __eq__(self, other: object) -> bool:
@@ -109,7 +109,7 @@ class UniqueID(BaseID):
 
     @classmethod
     def from_random(cls) -> Self:
-        """A new id."""
+        """Return a new id, drawn at random."""
         return cls(os.urandom(cls._SIZE))
 
 
@@ -145,11 +145,11 @@ class JobID(BaseID):
 
     @classmethod
     def from_int(cls, value: int) -> JobID:
-        """The id of the job with this number."""
+        """Return the id of the job with this number."""
         return cls(ids.job_id(value))
 
     def int(self) -> int:
-        """The number of the job."""
+        """Return the number of the job."""
         return int.from_bytes(self.binary(), "little")
 
 
@@ -160,12 +160,12 @@ class ActorID(BaseID):
     _SIZE = ids.ACTOR_ID_SIZE
 
     def job_id(self) -> JobID:
-        """The job that it belongs to."""
+        """Return the id of the job that the actor belongs to."""
         return JobID(self.binary()[-ids.JOB_ID_SIZE :])
 
     @classmethod
     def from_random(cls) -> Self:
-        """A new id."""
+        """Return a new id, drawn at random."""
         return cls(os.urandom(cls._SIZE))
 
 
@@ -176,17 +176,17 @@ class TaskID(BaseID):
     _SIZE = ids.TASK_ID_SIZE
 
     def job_id(self) -> JobID:
-        """The job that it belongs to."""
+        """Return the id of the job that the task belongs to."""
         return JobID(self.binary()[-ids.JOB_ID_SIZE :])
 
     def actor_id(self) -> ActorID:
-        """The actor whose call, or creation, it is; nil: it is a task."""
+        """Return the id of the actor whose call, or creation, the task is; nil: of none."""
         actor = ids.actor_of(self.binary())
         return ActorID.nil() if actor is None else ActorID(actor)
 
     @classmethod
     def for_driver_task(cls, job_id: JobID) -> TaskID:
-        """The id that stands for a driver."""
+        """Return the id that stands for a driver."""
         return cls(ids.driver_task_id(job_id.binary()))
 
 
@@ -198,10 +198,10 @@ class PlacementGroupID(BaseID):
 
     @classmethod
     def from_random(cls) -> Self:
-        """A new id."""
+        """Return a new id, drawn at random."""
         return cls(os.urandom(cls._SIZE))
 
     @classmethod
     def of(cls, job_id: JobID) -> PlacementGroupID:
-        """A new id of this job."""
+        """Return a new id of a placement group of this job."""
         return cls(os.urandom(cls._SIZE - ids.JOB_ID_SIZE) + job_id.binary())

@@ -56,12 +56,12 @@ _COUNTER = struct.Struct("<Q")
 
 
 def job_id(number: int) -> bytes:
-    """The id of the `number`-th job, counted from 1."""
+    """Return the id of the `number`-th job, counted from 1."""
     return _INDEX.pack(number)
 
 
 def driver_task_id(job: bytes) -> bytes:
-    """The id of the driver itself, which is the parent of the tasks it submits."""
+    """Return the id of the driver as a task, the parent of the tasks it submits."""
     return b"\xff" * 20 + job
 
 
@@ -71,7 +71,7 @@ the same and the id of the creation, if it is a call of an actor; of all else th
 
 
 def task_id(job: bytes, label: Label) -> bytes:
-    """The id of a task by its label; job: of the driver."""
+    """Return the id of a task by its label; job: of the driver."""
     if isinstance(label, bytes):
         return label
     if isinstance(label, tuple):
@@ -81,7 +81,7 @@ def task_id(job: bytes, label: Label) -> bytes:
 
 
 def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
-    """The id of the `counter`-th task, from 1, that this attempt of the task `parent` submitted.
+    """Return the id of the `counter`-th task, from 1, that this attempt of `parent` submitted.
 
     What later attempts submit has ids of its own: of the first something may still be in use.
     """
@@ -94,9 +94,9 @@ def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
 
 
 def actor_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
-    """The id of the task that makes the `counter`-th actor, from 1, of this attempt of `parent`.
+    """Return the id of the task that makes the `counter`-th actor, from 1, of this attempt.
 
-    Its last 16 bytes are the id of the actor.
+    Its last 16 bytes are the id of the actor. parent: the task of which this is an attempt.
     """
     from hashlib import sha256
 
@@ -106,47 +106,47 @@ def actor_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
 
 
 def actor_call_id(task: bytes, creation: bytes) -> bytes:
-    """The id of a call of an actor. task: the id that it would have as a call of a function."""
+    """Return the id of a call of an actor. task: the id it would have as a call of a function."""
     return task[:8] + creation[8:TASK_ID_SIZE]
 
 
 def actor_of(identifier: bytes) -> bytes | None:
-    """The id of the actor that this task, or object, belongs to; None if to none."""
+    """Return the id of the actor that this task, or object, belongs to; None if to none."""
     actor = identifier[8:TASK_ID_SIZE]
     return None if actor.startswith(_NO_ACTOR) else actor
 
 
 def is_actor(identifier: bytes) -> bool:
-    """Whether this is the object that stands for an actor."""
+    """Tell whether this id is that of the object that stands for an actor."""
     return identifier[:8] == _CREATION and not identifier[8:].startswith(_NO_ACTOR)
 
 
 def index_of(identifier: bytes) -> int:
-    """The index inside an object id."""
+    """Return the index inside an object id."""
     index: int = _INDEX.unpack(identifier[TASK_ID_SIZE:])[0]
     return index
 
 
 def worker_label(worker_id: str) -> bytes:
-    """What stands for a task where a worker asks for something between its tasks."""
+    """Return what stands for a task where a worker asks for something between its tasks."""
     return bytes.fromhex(worker_id)[: TASK_ID_SIZE - JOB_ID_SIZE]
 
 
 def object_id(task: bytes, index: int) -> bytes:
-    """The id of a task's `index`-th return value, counted from 1, or of an object put by it."""
+    """Return the id of a task's `index`-th return value, from 1, or of an object put by it."""
     return task + _INDEX.pack(index)
 
 
 def job_of(identifier: bytes) -> bytes:
-    """The job id inside an object id."""
+    """Return the job id inside an object id."""
     return identifier[TASK_ID_SIZE - JOB_ID_SIZE : TASK_ID_SIZE]
 
 
 def driver_id(job: bytes) -> bytes:
-    """The id of a driver as a process, beside those of its workers."""
+    """Return the id of a driver as a process, beside those of its workers."""
     return job.ljust(NODE_ID_SIZE, b"\xff")
 
 
 def random_id(size: int = NODE_ID_SIZE) -> bytes:
-    """A fresh id for what has no deterministic one: sessions, nodes, workers."""
+    """Draw a fresh id for what has no deterministic one: sessions, nodes, workers."""
     return os.urandom(size)

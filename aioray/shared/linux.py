@@ -131,7 +131,7 @@ def become_subreaper() -> None:
 
 
 def children() -> list[int]:
-    """The pids of this process's children; only for single-threaded processes."""
+    """Return the pids of this process's children; only for single-threaded processes."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
             return [int(pid) for pid in file.read().split()]
@@ -140,7 +140,7 @@ def children() -> list[int]:
 
 
 def _children_of_all() -> list[int]:
-    """The same, found among all processes."""
+    """Find the pids of this process's children among all processes."""
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
@@ -153,7 +153,7 @@ def _children_of_all() -> list[int]:
 
 
 def kill_children(spare: Container[int] = ()) -> int:
-    """Kill the children of this process, each with its process group; how many that may be.
+    """Kill the children of this process, each with its group; return how many were signalled.
 
     A whole group is killed at once: none of it can escape by forking meanwhile. What such a child
     leaves behind comes to this process if it is a sub-reaper: call again when a child has ended.
@@ -173,7 +173,7 @@ def kill_children(spare: Container[int] = ()) -> int:
 
 
 def end_children() -> dict[int, int]:
-    """Kill and reap everything below this process, a sub-reaper; by pid, how its children ended.
+    """Kill and reap all below this process, a sub-reaper; return by pid how its children ended.
 
     For a process that does nothing else from now on. What may not be killed is left.
     """
@@ -197,13 +197,13 @@ def end_children() -> dict[int, int]:
 
 
 def no_core_dumps() -> None:
-    """Writing a core delays the news of a death by a tenth of a second and more."""
+    """Switch core dumps off: writing one delays the news of a death by 0.1 seconds and more."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer has ended here so far.
+    """Count the processes that the kernel's out-of-memory killer has ended here so far.
 
     Of this cgroup, if it counts them; else of the whole machine; 0 if nobody counts.
     """
@@ -229,7 +229,7 @@ def _cgroup_files() -> list[tuple[str, str]]:
 
 
 def _memory_cgroups() -> list[tuple[str, bool]]:
-    """The folders of the cgroups that account for this process's memory; True: version 2."""
+    """Return the folders of the cgroups that count this process's memory; True: version 2."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -245,7 +245,7 @@ def _memory_cgroups() -> list[tuple[str, bool]]:
 
 
 def memory_size() -> int:
-    """Bytes of memory that this process may use: the machine's, or less if a cgroup says so."""
+    """Return how many bytes of memory this process may use: the machine's, or a cgroup's limit."""
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for folder, unified in _memory_cgroups():
         # A container often sees its own limit at the root of what is mounted there.
@@ -266,7 +266,7 @@ def memory_size() -> int:
 
 
 def addresses_left() -> int | None:
-    """Bytes of address space that this process may still map; None: no limit is set (ulimit -v)."""
+    """Return how many bytes this process may still map; None: no limit is set (ulimit -v)."""
     addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
     if addresses == resource.RLIM_INFINITY:
         return None
@@ -277,7 +277,7 @@ def addresses_left() -> int | None:
 
 
 def largest_file() -> int | None:
-    """Bytes up to which this process may make and map a memory file; None: no limit is set.
+    """Return how many bytes a memory file of this process may have; None: no limit is set.
 
     Programs, libraries and threads are to have room beside it, in the driver and in its workers.
     """
@@ -292,7 +292,7 @@ def largest_file() -> int | None:
 
 
 def sealed_memory_file(name: str, size: int) -> int:
-    """A descriptor of a new memory file, sparse, whose size nobody can ever change.
+    """Make a memory file, sparse, of a size that nobody can change; return its descriptor.
 
     So no access to it can meet its end (SIGBUS). It is gone with the last process that has it.
     Raises OSError.
@@ -308,7 +308,7 @@ def sealed_memory_file(name: str, size: int) -> int:
 
 
 def map_readable(fd: int, start: int, size: int) -> int:
-    """Map a part of a file for reading; its address. start: a multiple of the size of a page.
+    """Map a part of a file for reading; return its address. start: a multiple of the page size.
 
     Not by the mmap module: objects of that duplicate the descriptor, and cannot serve as the base
     of views that end one by one. Raises OSError.

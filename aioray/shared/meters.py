@@ -45,7 +45,7 @@ Tags = tuple[tuple[str, str], ...]
 
 
 class Distribution(NamedTuple):
-    """What a histogram has seen."""
+    """The values that a histogram has seen, by bucket."""
 
     boundaries: tuple[float, ...]  # upper ends of the buckets, which belong to them
     counts: tuple[int, ...]  # of each bucket, and last of what lies above all of them
@@ -53,12 +53,12 @@ class Distribution(NamedTuple):
 
     @property
     def seen(self) -> int:
-        """How many values there were."""
+        """The number of values that the histogram has seen."""
         return sum(self.counts)
 
 
 class Reading(NamedTuple):
-    """What one meter stands at."""
+    """The values that one meter stands at."""
 
     name: str
     kind: str  # COUNTER, GAUGE or HISTOGRAM
@@ -82,7 +82,7 @@ class Meter:
         self.values: dict[Tags, Any] = {}
 
     def take_in(self, tags: Tags, value: float) -> None:
-        """One sample."""
+        """Take in one sample: count, set or observe it."""
         if self.kind == COUNTER:
             self.values[tags] = self.values.get(tags, 0.0) + value
         elif self.kind == GAUGE:
@@ -93,7 +93,7 @@ class Meter:
             found[-1] += value
 
     def add(self, tags: Tags, changes: Any, boundaries: Sequence[float]) -> None:
-        """What another process has seen. boundaries: its own, of a histogram."""
+        """Add what another process has seen. boundaries: its own, of a histogram."""
         if self.kind != HISTOGRAM:
             self.take_in(tags, changes)
             return
@@ -104,7 +104,7 @@ class Meter:
             found[bisect_left(self.boundaries, end)] += count
 
     def read(self) -> Reading:
-        """A copy of what it stands at."""
+        """Return a copy of what the meter stands at."""
         values: dict[Tags, float | Distribution]
         if self.kind == HISTOGRAM:
             values = {
@@ -135,7 +135,7 @@ class Board:
     def meter(
         self, name: str, kind: str, description: str = "", boundaries: Sequence[float] = ()
     ) -> Meter:
-        """The meter of this name and kind; boundaries and description are those it had first."""
+        """Return the meter of this name and kind; its first boundaries and description stay."""
         with self._lock:
             return self._meter(name, kind, description, boundaries)
 
@@ -172,7 +172,7 @@ class Board:
             meter.take_in(tags, value)
 
     def take(self) -> bytes | None:
-        """What has changed since the last call, for `merge`; None: it cannot be had right now.
+        """Take what has changed since the last call, for `merge`; None: it cannot be had right now.
 
         Never waits, since a finalizer may call this while its own thread is at work here.
         """
@@ -214,7 +214,7 @@ class Board:
                         del meter.values[tags]
 
     def read(self) -> list[Reading]:
-        """What all meters that have a value stand at, in the order of their first use."""
+        """Return what all meters that have a value stand at, in the order of their first use."""
         with self._lock:
             self._fold()
             return [meter.read() for meter in self._meters.values() if meter.values]
@@ -229,7 +229,7 @@ class Board:
 
 
 def sorted_tags(tags: Mapping[str, str]) -> Tags:
-    """Tags as a board wants them."""
+    """Return tags as a board wants them, sorted by key."""
     return tuple(sorted(tags.items()))
 
 

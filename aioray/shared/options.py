@@ -180,7 +180,7 @@ def units(amount: float) -> int:
 
 
 def in_units(amounts: Mapping[str, float]) -> Units:
-    """Amounts in the form of `TaskOptions.demand`: without those that are 0."""
+    """Return amounts in the form of `TaskOptions.demand`: without those that are 0."""
     return tuple(sorted((name, units(amount)) for name, amount in amounts.items() if amount))
 
 
@@ -209,7 +209,7 @@ def default_max_retries(environ: Mapping[str, str]) -> int:
 
 
 def lanes_of(options: ActorOptions, *, asynchronous: bool) -> tuple[tuple[str, int], ...]:
-    """How many calls of each concurrency group may run at once; the default one, "", comes first.
+    """Return how many calls of each concurrency group may run at once; the default, "", is first.
 
     A max_concurrency of 0 is the default too.
     """
@@ -218,7 +218,7 @@ def lanes_of(options: ActorOptions, *, asynchronous: bool) -> tuple[tuple[str, i
 
 
 def is_ordered(options: ActorOptions, *, asynchronous: bool) -> bool:
-    """Whether calls of one caller run in their order.
+    """Tell whether calls of one caller run in their order.
 
     Raises ValueError for allow_out_of_order_execution=False where that cannot be.
     """
@@ -236,7 +236,7 @@ def is_ordered(options: ActorOptions, *, asynchronous: bool) -> bool:
 def resolve_method(
     given: MethodOptions, options: ActorOptions, *, is_generator: bool
 ) -> MethodOptions:
-    """What the calls of a method have that say nothing themselves: nothing is left open but name.
+    """Return the options of calls that say nothing themselves: nothing is left open but name.
 
     given: what `@method` says. options: the class's, of this creation.
     """
@@ -256,7 +256,7 @@ def resolve_method(
 
 
 def resolve_call(given: MethodOptions, resolved: MethodOptions) -> MethodOptions:
-    """What a call has that says this, of a method whose calls have that."""
+    """Return the options of a call that says `given`, of a method whose calls have `resolved`."""
     said = {
         each.name: value
         for each in fields(given)

@@ -52,20 +52,20 @@ class Enclosure:
         self._fd = -1
 
     def lay(self, data: bytes) -> int:
-        """Let this be in the file; where it begins."""
+        """Let these bytes be in the file, and return where they begin."""
         start = self._size + -self._size % ALIGN
         self._parts.append((start, data))
         self._size = start + len(data)
         return start
 
     def place(self, data: Any) -> Any:
-        """Lay a long byte string, for which its start and length stand; others stay as they are."""
+        """Lay a long byte string, and return its start and length; return others as they are."""
         if type(data) is not bytes or len(data) < LONG:
             return data
         return self.lay(data), len(data)
 
     def open(self) -> int:
-        """The descriptor, which is this object's. Raises OSError if the file cannot be made."""
+        """Return the descriptor, which is this object's; OSError if the file cannot be made."""
         if self._fd < 0:
             fd = os.memfd_create("aioray-message")
             try:
@@ -78,7 +78,7 @@ class Enclosure:
         return self._fd
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -95,7 +95,7 @@ def _write(fd: int, data: bytes, position: int) -> None:
 def pack(
     message: Any, enclosure: Enclosure | None = None, number: int = 0
 ) -> tuple[bytes, Enclosure | None]:
-    """The packet for a message, and the file that goes with it if one has to.
+    """Return the packet for a message, and the file that goes with it if one has to.
 
     enclosure: where parts of the message lie already. number: see `Cut`.
     """
@@ -123,7 +123,7 @@ def send(
 def receive(
     sock: socket.socket, fds: int, flags: int = 0
 ) -> tuple[Any, list[int], memoryview | None]:
-    """The next message, its descriptors, and its memory file, mapped. None: the other end is gone.
+    """Receive a message, its descriptors, and its memory file, mapped. None: the sender is gone.
 
     fds: how many descriptors a message has, besides that file, if it has any.
     Raises Cut, having closed what has arrived; OSError if the socket, or the file, cannot be read;
@@ -161,7 +161,7 @@ def receive(
 
 
 def _mapped(fd: int) -> memoryview:
-    """A memory file, for reading; its descriptor is closed."""
+    """Map a memory file for reading, and close its descriptor."""
     try:
         return memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
     finally:

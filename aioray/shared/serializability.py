@@ -54,7 +54,7 @@ class Culprit(NamedTuple):
 
 
 class _OutOfCallsError(Exception):
-    """MAX_DUMPS is used up. Raised and caught here only."""
+    """Raised when MAX_DUMPS is used up, and caught here only."""
 
 
 def explain(obj: Any, name: str, dumps: Callable[[Any], bytes]) -> str:
@@ -91,7 +91,7 @@ def find(
 
 
 def largest(obj: Any, name: str, dumps: Callable[[Any], bytes]) -> list[tuple[str, int]]:
-    """The members that make `obj` large, and their sizes in bytes, the largest first."""
+    """Return the members that make `obj` large, and their sizes in bytes, the largest first."""
     found: list[tuple[str, int]] = []
     for member in itertools.islice(_members(Culprit(name, obj, None, "", "")), MAX_DUMPS):
         try:

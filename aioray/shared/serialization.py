@@ -95,7 +95,7 @@ class ArgumentSlot:
 
 
 def note_ref(ref: Any) -> bool:
-    """Called by a ref that is being pickled: True if whoever pickles will keep it alive."""
+    """Note a ref that is being pickled; return whether whoever pickles will keep it alive."""
     refs = _collector.refs
     if refs is None:
         return False
@@ -113,7 +113,7 @@ class Pieces:
         self.size = size  # bytes, of all together
 
     def join(self) -> bytes:
-        """As one."""
+        """Join the buffers into one."""
         return b"".join(self.buffers)
 
 
@@ -134,7 +134,7 @@ class Private:
 
 
 def _in_band(value: Any) -> bytes:
-    """One plain pickle, with all buffers; refs are noted for whoever pickles around it."""
+    """Pickle a value with all its buffers; refs are noted for whoever pickles around it."""
     if not (custom_reducers or _by_value() or "torch" in _modules or "pyarrow" in _modules):
         collected = len(_collector.refs or ())
         try:
@@ -207,7 +207,7 @@ _REDUCERS: Final = ChainMap(copyreg.dispatch_table, _excerpts)
 
 
 def _by_pickle_with_tensors(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
-    """They lie inside the pickle with all their storage, so this is not to be done twice."""
+    """Pickle a value, tensors as excerpts at once: a first try would write all their storage."""
     tensor = getattr(_modules["torch"], "Tensor", None)
     if tensor is None:  # it is being imported
         return pickle.dumps(value, 5, buffer_callback=buffers.append)
@@ -259,7 +259,7 @@ def _memoryview(buffer: Any, kind: str, shape: tuple[int, ...] | None) -> Any:
 
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
-    """Since 3.1.3 cloudpickle leaves out the file, and with it the source lines of tracebacks."""
+    """Reduce code with its file, which tracebacks need and cloudpickle leaves out since 3.1.3."""
     make, arguments = _reduce_code_without_file(code)
     return _code_of_file, (code.co_filename, make, arguments)
 
@@ -280,7 +280,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     )
 
     def reducer_override(self, value: Any) -> Any:
-        """As cloudpickle, which has functions and classes asked for here, and no others."""
+        """Reduce a dispatcher, else as cloudpickle, which asks here for functions and classes."""
         if type(value) is FunctionType and is_dispatcher(value):
             return reduce_dispatcher(value)
         return super().reducer_override(value)
@@ -316,7 +316,7 @@ HEAD_SIZE: Final = _HEADER.size
 
 
 def span_of_ids(head: bytes) -> tuple[int, int]:
-    """Where in a serialized value the ids of the refs inside begin, and how many bytes they have.
+    """Return where in a serialized value the ids of its refs begin, and their length in bytes.
 
     head: its first HEAD_SIZE bytes. Raises struct.error if they are fewer, and it may have refs.
     """
@@ -327,12 +327,12 @@ def span_of_ids(head: bytes) -> tuple[int, int]:
 
 
 def split_ids(data: bytes) -> list[bytes]:
-    """The ids that stand one after the other."""
+    """Split bytes into the ids that stand there one after the other."""
     return [data[at : at + _ID_SIZE] for at in range(0, len(data), _ID_SIZE)]
 
 
 def contained_ids(data: bytes) -> list[bytes]:
-    """The ids of the refs inside a serialized value, without loading it.
+    """Return the ids of the refs inside a serialized value, without loading it.
 
     Raises ValueError or struct.error for what is no such value.
     """
@@ -343,7 +343,7 @@ def contained_ids(data: bytes) -> list[bytes]:
 
 
 def _aligned(data: bytes) -> memoryview:
-    """A copy that begins where vector instructions like it; `bytes` begin anywhere."""
+    """Copy bytes to where vector instructions like them to begin; `bytes` begin anywhere."""
     area = bytearray(len(data) + _ALIGN)
     start = -ctypes.addressof((ctypes.c_char * 0).from_buffer(area)) % _ALIGN
     copy = memoryview(area)[start : start + len(data)]
@@ -352,7 +352,7 @@ def _aligned(data: bytes) -> memoryview:
 
 
 def load(data: bytes | memoryview) -> Any:
-    """The value again; arrays in it share the memory of `data`, or of a copy, and are read-only.
+    """Load a value; arrays in it share the memory of `data`, or of a copy, and are read-only.
 
     Their buffers begin at multiples of 64 bytes.
     """

@@ -42,7 +42,7 @@ DRIVER = 0  # owner of the driver's own bars; workers' have their pid
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What one bar shows."""
+    """The state of one bar, as it is to be shown."""
 
     key: str  # tells bars of one owner apart
     n: float
@@ -57,7 +57,7 @@ class Bar:
     postfix: str = ""  # more that is to be said, after the rate
 
     def text(self, columns: int) -> str:
-        """The line, at most so many columns wide."""
+        """Return the bar as a line, at most so many columns wide."""
         desc, unit = printable(self.desc), printable(self.unit)
         head = printable(self.prefix) + (f"{desc}: " if desc else "")
         rate = self.n / self.elapsed if self.elapsed > 0 else 0.0
@@ -77,7 +77,7 @@ class Bar:
 
 
 def parse(state: bytes, *, owner: int, prefix: str) -> Bar | None:
-    """The bar that a worker describes as JSON; None if that is no description of one."""
+    """Return the bar that a worker describes as JSON; None if that is no description of one."""
     try:
         given: Any = json.loads(state)
         total = given["total"]
@@ -197,11 +197,11 @@ class _Aside(logging.Handler):
     """Prints warnings of aioray above the bars, if they have no other handler: as logging would."""
 
     def install(self) -> None:
-        """Do it from now on. Idempotent."""
+        """Attach the handler to the logger of aioray. Idempotent."""
         _logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print a warning above the bars, unless another handler does."""
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and not self._has_others():
             with display.hidden():
@@ -233,7 +233,7 @@ def _columns(stream: TextIO) -> int:
 
 
 def _size(stream: TextIO) -> tuple[int, int]:
-    """Columns that a line may fill without wrapping, and rows."""
+    """Return the columns that a line may fill without wrapping, and the rows."""
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):

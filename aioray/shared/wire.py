@@ -176,7 +176,7 @@ class TaskSpec(NamedTuple):
     resources: tuple[tuple[str, int], ...] = ()
     group: str = ""  # id of the placement group that it runs in, in hexadecimal; or empty
     captures: bool = False  # whether what it submits runs in that group too
-    role: Any = None  # of calls of actors, the plain tuple of a Role; None: it is a task
+    role: Any = None  # of calls of actors, an ActorCallInfo as a plain tuple; None: a task
     # What OpenTelemetry's propagators say of its span, pairs of str; None: no tracing. It is added
     # to a copy for each task.
     trace: Any = None
