@@ -101,12 +101,12 @@ def uninstall() -> None:
 
 
 def installed() -> bool:
-    """Whether `ray` means aioray in this process."""
+    """Tell whether `ray` means aioray in this process."""
     return _is_alias(sys.modules.get(_ALIAS))
 
 
 def is_inherited() -> bool:
-    """Whether the processes that this one starts find the alias too."""
+    """Tell whether the processes that this one starts find the alias too."""
     return PATH in os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
@@ -184,7 +184,7 @@ def _is_alias(module: ModuleType | None) -> bool:
 
 
 def _ray() -> ModuleType:
-    """The module `ray`, installed if it was not."""
+    """Return the module `ray`; install it if it was not."""
     if not installed():
         install()
     return sys.modules[_ALIAS]
@@ -225,7 +225,7 @@ def _fill(made: ModuleType) -> None:
 
 
 def _look_up(name: str) -> object:
-    """An attribute that `ray` has been asked for the first time."""
+    """Look up an attribute that `ray` is asked for the first time."""
     ray, real = sys.modules[_ALIAS], sys.modules[_REAL]
     if _is_own(name):
         raise AttributeError(f"module {_ALIAS!r} has no attribute {name!r}", name=name, obj=ray)
@@ -277,7 +277,7 @@ class _RayFinder:
         return spec
 
     def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
-        """What `importlib.metadata` asks: the distribution `ray`."""
+        """Find the distribution `ray` for `importlib.metadata`."""
         from importlib.metadata import DistributionFinder, MetadataPathFinder
 
         found = MetadataPathFinder.find_distributions(
@@ -287,7 +287,7 @@ class _RayFinder:
 
 
 def _with_version_told(found: Distribution) -> Distribution:
-    """The distribution `ray` in PATH, but of the version that programs are told."""
+    """Return the distribution `ray` in PATH, with the version that programs are told."""
     from importlib.metadata import Distribution
 
     class Told(Distribution):
@@ -325,12 +325,12 @@ class _RayLoader(_Loader):
     """Loads the module `ray`: at the first import, and again at a reload."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """The one there is, or a new one."""
+        """Return the module `ray` that there is, or a new one."""
         found = sys.modules.get(_ALIAS)
         return found if _is_alias(found) else _make()
 
     def exec_module(self, module: ModuleType) -> None:
-        """Forget what was looked up or replaced."""
+        """Forget the attributes that were looked up or replaced."""
         for shared in _both():
             for name in sys.modules[_REAL].__all__:
                 if not _is_own(name) and not isinstance(vars(shared).get(name), ModuleType):
@@ -352,19 +352,19 @@ class _AliasLoader(_Loader):
 
 
 class _PlaceholderLoader(_Loader):
-    """Loads a module of a part of Ray that aioray does not have, see `ray_names`."""
+    """Loads a module of a part of Ray that aioray does not have, see `names`."""
 
     def __init__(self, below: str) -> None:
         self._below = below
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module; its names are looked up when they are asked for."""
+        """Make the module; its names are looked up when they are asked for."""
         from aioray.compat.names import placeholder_module
 
         return placeholder_module(self._below)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing more."""
+        """Do nothing: the module is complete."""
 
 
 def _below(parent: str, name: str) -> str | None:

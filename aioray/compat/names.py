@@ -8,7 +8,7 @@ aioray does not have, but that libraries import at their top although most progr
 What is imported from there says what is missing when it is used: called, instantiated or looked
 into. It can be annotated with, derived from, and named in `isinstance` and `except`.
 
-What is in neither table, nor in aioray, is put in words by `ray_features`. A row is for what a
+What is in neither table, nor in aioray, is put in words by `features`. A row is for what a
 library really does. Before you add one, see whether the name is public in Ray: then it belongs into
 aioray itself.
 """
@@ -143,7 +143,7 @@ _OURS = frozenset({"state", "worker"})
 
 
 def look_up(module: str, name: str) -> Any:
-    """What `name` gives, which aioray's module `module` does not have itself.
+    """Return what `name` gives, which aioray's module `module` does not have itself.
 
     Raises AttributeError, an UnsupportedAttributeError if Ray has it.
     """
@@ -157,21 +157,21 @@ def look_up(module: str, name: str) -> Any:
 
 
 def find(name: str) -> Any:
-    """What `ray.<name>` gives if that is in NAMES. Raises KeyError."""
+    """Return what `ray.<name>` gives if that is in NAMES. Raises KeyError."""
     module, _, attribute = NAMES[name].gives.partition(":")
     found = import_module(f"aioray.{module}")
     return getattr(found, attribute) if attribute else found
 
 
 def is_placeholder(name: str) -> bool:
-    """Whether `ray.<name>` is of a part of Ray for which there are placeholders."""
+    """Tell whether `ray.<name>` is of a part of Ray for which there are placeholders."""
     while name and name not in PLACEHOLDERS:
         name = name.rpartition(".")[0]
     return bool(name)
 
 
 def asked_by_one_that_does_without() -> bool:
-    """Whether the code that imports, or asks for an attribute, is of a library in DO_WITHOUT."""
+    """Tell whether the code that imports, or gets an attribute, is of a library in DO_WITHOUT."""
     frame = sys._getframe(1)
     ours = (__name__, "aioray.compat.alias")
     while frame is not None:
@@ -183,7 +183,7 @@ def asked_by_one_that_does_without() -> bool:
 
 
 def placeholder_module(name: str) -> ModuleType:
-    """A module that stands for `ray.<name>`: whatever is imported from it is a placeholder."""
+    """Make a module that stands for `ray.<name>`: what is imported from it is a placeholder."""
     module = type(sys)(f"ray.{name}", _missing(name))
     made: dict[str, Placeholder] = {}  # not attributes, so that each asker is looked at
 
@@ -211,7 +211,7 @@ class Placeholder(ABCMeta):
     _missing_: str
 
     def __call__(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Say what is missing."""
+        """Raise UnsupportedFeatureError, which says what is missing."""
         from aioray.exceptions import UnsupportedFeatureError
 
         raise UnsupportedFeatureError(_missing(cls._missing_))
@@ -224,7 +224,7 @@ class Placeholder(ABCMeta):
         raise UnsupportedAttributeError(_missing(f"{cls._missing_}.{name}"))
 
     def __getitem__(cls, _item: Any) -> Placeholder:
-        """Be generic, in annotations."""
+        """Return the placeholder itself, which is generic in annotations."""
         return cls
 
     def __repr__(cls) -> str:

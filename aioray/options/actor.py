@@ -247,7 +247,7 @@ def parse_method_options(
 def check_method_names(
     given: Mapping[str, Any], *, where: str
 ) -> Mapping[str, Callable[[str, Any], Any]]:
-    """Raise what `parse_method_options` raises for an unknown option; what checks known ones."""
+    """Return the check of each option; raise, as `parse_method_options`, for an unknown one."""
     valid = _METHOD_OPTIONS if where == "method" else _CALL_OPTIONS
     for option in given:
         if option not in valid:

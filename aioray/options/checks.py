@@ -240,13 +240,13 @@ def check_namespace(option: str, value: Any) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """A sentence with the nearest valid name, or nothing."""
+    """Return a sentence with the nearest valid name, or an empty str."""
     close = difflib.get_close_matches(name, valid, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def returns_of(num_returns: Any, *, is_generator: bool) -> int:
-    """What num_returns means for this function."""
+    """Return what num_returns means for this function: a number, STREAMING or DYNAMIC."""
     if isinstance(num_returns, int):
         return num_returns
     if num_returns is None:
@@ -270,7 +270,7 @@ def returns_of(num_returns: Any, *, is_generator: bool) -> int:
 
 
 def equals(value: Any, text: str) -> bool:
-    """Whether `value` is this text."""
+    """Tell whether `value` is this text."""
     return isinstance(value, str) and value == text  # the value's own __eq__ may do anything
 
 

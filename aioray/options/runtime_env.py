@@ -119,19 +119,19 @@ class RuntimeEnv(dict[str, Any]):
         super().__init__(check_runtime_env("runtime_env", given | others) or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that are set, as a plain dict."""
+        """Return the fields that are set, as a plain dict."""
         return dict(self)
 
     def working_dir(self) -> str | None:
-        """The absolute path of the working directory, or None."""
+        """Return the absolute path of the working directory, or None."""
         return self.get("working_dir")
 
     def py_modules(self) -> list[str] | None:
-        """The absolute paths of the modules, or None."""
+        """Return the absolute paths of the modules, or None."""
         return self.get("py_modules")
 
     def env_vars(self) -> dict[str, str]:
-        """The environment variables; empty if there are none."""
+        """Return the environment variables; empty if there are none."""
         return dict(self.get("env_vars", {}))
 
 
@@ -222,7 +222,7 @@ def _check_py_module(label: str, expected: str, entry: Any) -> str:
 
 
 def _local_path(label: str, path: Any) -> str:
-    """An absolute path, or the error for what would have to be fetched or unpacked."""
+    """Return an absolute path, or raise the error for what has to be fetched or unpacked."""
     if not isinstance(path, str):
         raise TypeError(f"{label}: a path must be a str, got {show_typed(path)}")
     if _REMOTE.match(path):

@@ -31,7 +31,7 @@ RuntimeEnvironment = RuntimeEnv | Mapping[str, Any] | None
 
 
 class CommonOptions(TypedDict, total=False):
-    """Of functions and of classes."""
+    """The options of functions and of classes."""
 
     num_cpus: float | None
     num_gpus: float | None
@@ -53,7 +53,7 @@ class CommonOptions(TypedDict, total=False):
 
 
 class CallOptions(CommonOptions, total=False):
-    """What `.options()` of a remote function takes, but num_returns."""
+    """The options that `.options()` of a remote function takes, but num_returns."""
 
     max_retries: int | None
     retry_exceptions: RetryExceptions
@@ -62,14 +62,14 @@ class CallOptions(CommonOptions, total=False):
 
 
 class FunctionOptions(CallOptions, total=False):
-    """What `@remote` of a function takes, but num_returns."""
+    """The options that `@remote` of a function takes, but num_returns."""
 
     max_calls: int | None
     _num_objects_per_yield: int
 
 
 class ActorKeywords(CommonOptions, total=False):
-    """What `.options()` of an actor class takes."""
+    """The options that `.options()` of an actor class takes."""
 
     max_restarts: int | None
     restart_policy: RestartPolicy | None
@@ -87,13 +87,13 @@ class ActorKeywords(CommonOptions, total=False):
 
 
 class ActorClassOptions(ActorKeywords, total=False):
-    """What `@remote` of a class takes."""
+    """The options that `@remote` of a class takes."""
 
     concurrency_groups: dict[str, int] | None
 
 
 class MethodKeywords(TypedDict, total=False):
-    """What `@method` takes, but num_returns."""
+    """The options that `@method` takes, but num_returns."""
 
     concurrency_group: str | None
     max_task_retries: int | None
@@ -106,14 +106,14 @@ class MethodKeywords(TypedDict, total=False):
 
 
 class ActorCallOptions(MethodKeywords, total=False):
-    """What `.options()` of an actor's method takes, but num_returns."""
+    """The options that `.options()` of an actor's method takes, but num_returns."""
 
     name: str | None
     _labels: Mapping[str, str] | None
 
 
 class InitSettings(TypedDict, total=False):
-    """What `init` and `Engine` take beside the address."""
+    """The arguments that `init` and `Engine` take beside the address."""
 
     num_cpus: int | None
     num_gpus: int | None
