@@ -69,7 +69,7 @@ class ActorSupervisor:
         pool: WorkerPool,
         attempts: Attempts,
     ) -> None:
-        """Begin with none."""
+        """Begin with no actors."""
         self._turn = turn
         self._move = turn.story.move
         self._resources = resources
@@ -98,7 +98,7 @@ class ActorSupervisor:
             self._report(actor)
 
     def _report(self, actor: SupervisedActor) -> None:
-        """Order that a state is told; once in an event, as the shell sees the last of them."""
+        """Order that an actor's state is told; once in an event, as the shell sees the last one."""
         if actor not in self.reported:
             self.reported.add(actor)
             self._turn.out.append(ReportActor(actor))
@@ -205,7 +205,7 @@ class ActorSupervisor:
             self._pool.stop(worker, now)
 
     def die(self, actor: SupervisedActor, cause: DeathCause, detail: Any = None) -> None:
-        """Fail what waits; what runs fails when the worker has ended."""
+        """Mark an actor dead and fail its calls that wait; what runs fails when the worker ends."""
         self._move(actor, ActorStatus.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
@@ -260,7 +260,7 @@ class ActorSupervisor:
                 self.fail_dead(actor, task)
 
     def _next_start(self, actor: SupervisedActor, report: Any, now: float) -> float | None:
-        """Seconds until it is to be made again; None: it is dead now."""
+        """Return the seconds until an actor is to be made again; None: it is dead now."""
         if self._turn.life.state not in (Phase.OPEN, Phase.DRAINING):
             self.die(actor, DeathCause.SHUTDOWN)
         elif actor.released:

@@ -42,7 +42,7 @@ class Attempts:
     __slots__ = ("_lanes", "_move", "_rng", "_table", "_turn", "last_seq")
 
     def __init__(self, turn: Turn, table: TaskTable, lanes: Lanes, rng: random.Random) -> None:
-        """Begin with none. rng: source of jitter."""
+        """Begin with no attempts. rng: source of jitter."""
         self._turn = turn
         self._move = turn.story.move
         self._table = table

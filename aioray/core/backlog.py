@@ -32,7 +32,7 @@ class Backlog:
     __slots__ = ("classes", "waiting")
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin with an empty backlog."""
         self.classes: dict[Any, SchedulingClass] = {}
         self.waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
 
@@ -47,7 +47,7 @@ class Backlog:
         refusal: str | None = None,
         creates: bool = False,
     ) -> SchedulingClass:
-        """The one class of tasks that need this, submitted by tasks so many levels down.
+        """Return the one class of tasks that need this, submitted by tasks so many levels down.
 
         group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
         bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
@@ -73,7 +73,7 @@ class Backlog:
         return found
 
     def reservation_class(self, group: Group) -> SchedulingClass:
-        """The class of the one task that is finished when the group is placed."""
+        """Make the class of the one task that is finished when the group is placed."""
         found = self.classes[group.key] = SchedulingClass(group.demand, None, reserves=group)
         group.classes.append(found)
         return found
@@ -109,14 +109,14 @@ class Backlog:
         self.waiting.pop(cls, None)
 
     def in_order(self) -> Iterable[SchedulingClass]:
-        """What waits now, the lowest rank first."""
+        """Return the classes that wait now, the one with the lowest rank first."""
         waiting = self.waiting
         if len(waiting) == 1:
             return tuple(waiting)
         return sorted(waiting, key=lambda cls: rank(cls.queue[0]))
 
     def older_than(self, cls: SchedulingClass) -> list[SchedulingClass]:
-        """What else waits and goes before this."""
+        """Return the other classes that wait and go before this one."""
         own = rank(cls.queue[0])
         return [each for each in self.waiting if each is not cls and rank(each.queue[0]) < own]
 
@@ -135,5 +135,5 @@ class Backlog:
                 del self.classes[key]
 
     def demands(self) -> list[tuple[SchedulingClass, int]]:
-        """What waits for resources, and how many tasks of each class."""
+        """Return the classes that have tasks in their queues, and how many of each."""
         return [(cls, len(cls.queue)) for cls in self.classes.values() if cls.queue]

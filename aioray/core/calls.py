@@ -70,7 +70,7 @@ class ActorCalls:
         prefetch: Prefetch,
         supervisor: ActorSupervisor,
     ) -> None:
-        """Begin with none."""
+        """Take the parts below, and begin with no calls."""
         self._turn = turn
         self._resources = resources
         self._lanes = lanes
@@ -195,7 +195,7 @@ class ActorCalls:
 
     @staticmethod
     def _is_flagged(task: Task) -> bool:
-        """Whether a cancel is told to the method, and its outcome does not count any more."""
+        """Tell whether a method was told of a cancel, so that its outcome does not count."""
         cancellation = task.cancellation
         return (
             cancellation is not None

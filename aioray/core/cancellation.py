@@ -38,7 +38,7 @@ class Cancellations:
     __slots__ = ("_move", "_pool", "_prefetch", "_table", "_turn")
 
     def __init__(self, turn: Turn, table: TaskTable, pool: WorkerPool, prefetch: Prefetch) -> None:
-        """Begin with nothing asked."""
+        """Begin with no request to cancel."""
         self._turn = turn
         self._move = turn.story.move
         self._table = table
@@ -46,7 +46,7 @@ class Cancellations:
         self._prefetch = prefetch
 
     def cancel(self, event: CancelRequested, now: float) -> None:
-        """Take up a request."""
+        """Take up a request to cancel a task."""
         task = event.task
         # A reservation is no work that could be cancelled: its group can be removed. Nor is the
         # making of an actor, which can be killed.
@@ -136,7 +136,7 @@ class Cancellations:
                 self._turn.out.append(CancelCall(worker.id, task.seq))
 
     def repeat(self, fact: InterruptUnanswered) -> None:
-        """Interrupt once more."""
+        """Interrupt a task once more."""
         self._interrupt(fact.task, fact.worker, self._turn.now)
 
     def _interrupt(self, task: Task, worker: Worker, now: float) -> None:

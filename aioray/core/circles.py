@@ -28,7 +28,7 @@ Blocked = dict[int, tuple["Task", frozenset["Task"]]]
 
 
 def find(task: Task, blocked: Blocked) -> tuple[list[Task], Task] | None:
-    """The circle that an attempt which blocks closes, itself first, and the call that can break it.
+    """Find the circle that a blocking attempt closes, itself first, and the call that can break it.
 
     Each member waits for the next one, the last for the first. The call waits for an actor, which
     could run it if it did not wait itself. None if there is no such circle.
@@ -58,7 +58,7 @@ def find(task: Task, blocked: Blocked) -> tuple[list[Task], Task] | None:
 
 
 def _awaiting(task: Task, blocked: Blocked) -> Iterator[Task]:
-    """Those that need the outcome of a task."""
+    """Yield the tasks that need the outcome of a task."""
     for dependent in task.dependents or ():
         if dependent.state is TaskStatus.PENDING_ARGS_AVAIL:
             yield dependent
@@ -68,7 +68,7 @@ def _awaiting(task: Task, blocked: Blocked) -> Iterator[Task]:
 
 
 def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
-    """Calls that their actor cannot run before a task has ended."""
+    """Yield the calls that their actor cannot run before a task has ended."""
     if task.actor is not None:
         yield from standing(task.actor)
         return
@@ -95,6 +95,6 @@ def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
 
 
 def standing(actor: SupervisedActor) -> list[Task]:
-    """The calls in the queues and lines of an actor."""
+    """Return the calls in the queues and lines of an actor."""
     queues = (*(lane.queue for lane in actor.lanes), *actor.lines.values())
     return [task for queue in queues for task in queue]

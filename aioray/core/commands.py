@@ -95,7 +95,7 @@ class CancelCall:
 
 @dataclass(frozen=True, slots=True)
 class DiscardWorker:
-    """It has answered for an attempt that it does not have, so nothing it says can be trusted:
+    """The worker has answered for an attempt that it does not have, so it cannot be trusted:
     SIGKILL, and its exit counts as a crash.
     """
 

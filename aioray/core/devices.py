@@ -38,18 +38,18 @@ class Devices:
         self._held_back: frozenset[str] = frozenset()
 
     def count(self, amount: int) -> int:
-        """How many more holders of this amount there is room for now, off what is held back."""
+        """Count how many more holders of this amount have room now, off what is held back."""
         free = [left for name, left in self.free.items() if name not in self._held_back]
         if amount >= UNIT:
             return free.count(UNIT) // (amount // UNIT)
         return sum(left // amount for left in free)
 
     def fits(self, *amounts: int) -> bool:
-        """Whether there is room for all of these, also on what is held back."""
+        """Tell whether there is room for all of these amounts, also on what is held back."""
         return Devices(self.free).take_all(amounts) is not None
 
     def next(self, amount: int) -> Shares:
-        """What `take` would give out. There must be room: see `count`."""
+        """Return what `take` would give out. There must be room: see `count`."""
         shares = self._find(amount)
         assert shares is not None, (amount, self.free)
         return shares
@@ -83,7 +83,7 @@ class Devices:
             self.free[name] += amount
 
     def emptied(self, kept: Iterable[Shares] = ()) -> Devices:
-        """A copy as it would be if only `kept` were given out; what is emptiest now comes first."""
+        """Return a copy from which only `kept` is given out; what is emptiest now comes first."""
         order = sorted(self.free, key=lambda name: -self.free[name])
         copy = Devices({name: self._size[name] for name in order})
         for shares in kept:
@@ -91,7 +91,7 @@ class Devices:
         return copy
 
     def hold_back(self, names: Iterable[str]) -> None:
-        """Let `count` and `take` pass over these too."""
+        """Let `count` and `take` pass over these devices too."""
         self._held_back = self._held_back.union(names)
 
     def let_go(self) -> None:

@@ -123,7 +123,7 @@ class WorkerBlocked:
 
 @dataclass(frozen=True, slots=True)
 class WorkerUnblocked:
-    """It goes on, whether CPUs are free for it or not."""
+    """What the worker runs goes on, whether CPUs are free for it or not."""
 
     worker_id: int
     seq: int

@@ -62,11 +62,11 @@ class Group(Tracked):
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the group is called in a story."""
         return f"placement group {self.key}"
 
     def supply(self) -> dict[str, int]:
-        """What there is for tasks while it is placed, by name."""
+        """Return what there is for tasks while the group is placed, by name."""
         return {
             self._name(name, index): amount
             for index, bundle in enumerate(self.bundles)
@@ -74,11 +74,11 @@ class Group(Tracked):
         }
 
     def devices_name(self, index: int) -> str:
-        """What the GPUs of a bundle are called."""
+        """Return what the GPUs of a bundle are called."""
         return self._name("GPU", index)
 
     def demands(self, demand: Demand, index: int | None) -> tuple[Demand, ...]:
-        """What a task may draw on instead of `demand`: one for each bundle that is large enough.
+        """Return what a task may draw on instead of `demand`, for each bundle that is large enough.
 
         index: of the bundle that it has to be; None: any.
         """
@@ -93,7 +93,7 @@ class Group(Tracked):
         return tuple(found)
 
     def plain(self, held: Demand) -> Demand:
-        """What a worker that draws on it holds, by the names outside."""
+        """Return what a worker that draws on the group holds, by the names outside."""
         marks = [self._name(MARK, index) for index in range(len(self.bundles))]
         return tuple(
             (name[: name.rindex("_group_")], amount) for name, amount in held if name not in marks

@@ -59,7 +59,7 @@ class RestartPolicy:
             raise type(error)(text) from None
 
     def backoff(self) -> RetryPolicy:
-        """The delays of restarts after the first."""
+        """Return the delays of restarts after the first."""
         return RetryPolicy(self.initial_delay, self.factor, self.maximum_delay, jitter=False)
 
 
@@ -85,8 +85,9 @@ class RestartIntensity:
         *,
         first_at_once: bool = False,
     ) -> None:
-        """intensity: None: any number. first_at_once: the first try within a period does not wait.
+        """Begin with no failures. intensity: None: any number.
 
+        first_at_once: the first try within a period does not wait.
         backoff: of the tries that do wait.
         """
         self.intensity = intensity
@@ -97,11 +98,11 @@ class RestartIntensity:
 
     @classmethod
     def of(cls, policy: RestartPolicy) -> RestartIntensity:
-        """The count that a policy asks for."""
+        """Make the count that a policy asks for."""
         return cls(policy.intensity, policy.period, policy.backoff(), first_at_once=True)
 
     def failed(self, now: float) -> float | None:
-        """Count a failure: seconds until the next try, or None if there were too many.
+        """Count a failure; return the seconds until the next try, or None if there were too many.
 
         After None the count starts afresh, so that later work gets its own tries.
         """

@@ -172,12 +172,12 @@ def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable
 
 
 def queued_calls(table: TaskTable) -> list[Task]:
-    """All calls that stand in a queue or a line."""
+    """Return all calls that stand in a queue or a line."""
     calls = [task for actor in _called(table) for task in standing(actor)]
     return [task for task in calls if task.state is TaskStatus.PENDING_NODE_ASSIGNMENT]
 
 
 def _called(table: TaskTable) -> set[SupervisedActor]:
-    """The actors of all unfinished calls."""
+    """Return the actors of all unfinished calls."""
     tasks = table.unfinished.values()
     return {actor_of(task) for task in tasks if task.scheduling_class.actor is not None}

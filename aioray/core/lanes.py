@@ -28,11 +28,11 @@ class Lanes:
     __slots__ = ("calling",)
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin with no calls."""
         self.calling: dict[SupervisedActor, None] = {}  # those that may be given more calls
 
     def take_calling(self) -> Iterable[SupervisedActor]:
-        """The actors that may be given more calls; from now on it is noted anew."""
+        """Return the actors that may be given more calls; from now on they are noted anew."""
         calling, self.calling = self.calling, {}
         return calling
 
@@ -114,7 +114,7 @@ class Lanes:
 
 
 def actor_of(task: Task) -> SupervisedActor:
-    """Whose method a call is."""
+    """Return the actor whose method a call is."""
     actor = task.scheduling_class.actor
     assert actor is not None
     return actor

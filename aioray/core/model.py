@@ -61,7 +61,7 @@ class Cancellation(Tracked):
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the cancellation is called in a story."""
         return "a cancel"
 
 
@@ -181,11 +181,11 @@ class Task(Tracked):
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the task is called in a story."""
         return f"task {self.number}"
 
     def account(self) -> str:
-        """Tell of its usual moves, which `Story` does not write down."""
+        """Tell of the usual moves of the task, which `Story` does not write down."""
         return (
             f"It was submitted, or tried again, at {self.created_at:.6f}, ready at "
             f"{self.ready_at:.6f}, sent to worker {self.sent_to} as {self.seq} at "
@@ -194,7 +194,7 @@ class Task(Tracked):
 
     @property
     def cancel_outcome(self) -> CancelOutcome:
-        """What those are told who ask to cancel it when it is done."""
+        """What those are told who ask to cancel the task when it is done."""
         if self.cancellation is None:
             return CancelOutcome.FINISHED_FIRST
         return self.cancellation.outcome
@@ -293,7 +293,7 @@ class Worker(Tracked):
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the worker is called in a story."""
         return f"worker {self.id}"
 
     def __repr__(self) -> str:
@@ -346,7 +346,7 @@ class SupervisedActor(Tracked):
         payload: Any = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """Begin unborn.
+        """Begin with an actor that is not made yet.
 
         key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
         lanes: how many calls may run at once in each concurrency group, the default one first.
@@ -385,7 +385,7 @@ class SupervisedActor(Tracked):
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the actor is called in a story."""
         return f"the actor of task {self.creation.number}"
 
     def __repr__(self) -> str:

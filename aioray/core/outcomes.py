@@ -104,7 +104,7 @@ class AttemptTimes(NamedTuple):
 
     @classmethod
     def of(cls, task: Any) -> AttemptTimes:
-        """That of the current attempt of a `Task`, which is on a worker."""
+        """Copy the times of the current attempt of a `Task`, which is on a worker."""
         return cls(task.created_at, task.ready_at, task.sent_at, task.seq)
 
 

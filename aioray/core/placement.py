@@ -50,7 +50,7 @@ class Placement:
         pool: WorkerPool,
         supervisor: ActorSupervisor,
     ) -> None:
-        """Begin with none."""
+        """Begin with no groups."""
         self._turn = turn
         self._move = turn.story.move
         self._resources = resources

@@ -55,7 +55,7 @@ class WorkerPool:
         *,
         kept: int,
     ) -> None:
-        """Begin with none. kept: how many idle ones stay."""
+        """Begin with no workers. kept: how many idle ones stay."""
         self._turn = turn
         self._resources = resources
         self.kept = kept
@@ -81,13 +81,13 @@ class WorkerPool:
         self._turn.out.append(StartWorker(worker.id, environment))
 
     def room(self) -> int:
-        """How many more workers there may be."""
+        """Count how many more workers there may be."""
         # An actor was asked for, and may live for ever: it must not take a task's place.
         actors = self.housed
         return MAX_WORKERS + self._resources.blocked_workers + actors - len(self.workers)
 
     def _find_idle(self, idle: Sequence[Worker], cls: SchedulingClass) -> Worker | None:
-        """The idle worker that is to have the next lease of this class; there must be room for it.
+        """Find the idle worker for the next lease of this class; there must be room for that.
 
         It was shown the same devices before, or none yet: a library that has looked for devices
         once, or has found that there are none, stays with that for as long as its process lives.
@@ -116,7 +116,7 @@ class WorkerPool:
         return worker
 
     def has_idle(self, cls: SchedulingClass) -> bool:
-        """Whether an idle worker could take this class, for which there is room."""
+        """Tell whether an idle worker could take this class, for which there is room."""
         idle = self.idle.get(cls.environment)
         if not idle:
             return False
@@ -166,7 +166,7 @@ class WorkerPool:
             self.idle_count -= 1
 
     def longest_idle(self) -> list[Worker]:
-        """All idle workers, the one that is idle longest first."""
+        """Return all idle workers, the one that is idle longest first."""
         return sorted(
             (worker for idle in self.idle.values() for worker in idle),
             key=lambda worker: (worker.idle_since, worker.id),
@@ -214,7 +214,7 @@ class WorkerPool:
             self._turn.out.append(KillWorker(worker.id))
 
     def is_lying(self, worker: Worker) -> bool:
-        """Whether nothing counts that a worker says from now on.
+        """Tell whether a worker lies, and if so order that it is discarded: nothing it says counts.
 
         It has answered for an attempt that it does not have, which no worker does; but a shutdown
         gives attempts up that run.
@@ -239,12 +239,12 @@ class WorkerPool:
         self.drop_idle(worker)
 
     def task_in_flight(self, worker_id: int, seq: int) -> Task | None:
-        """The task whose attempt this is, if it has no outcome yet."""
+        """Return the task whose attempt this is, if it has no outcome yet."""
         worker = self.workers.get(worker_id)
         return None if worker is None else worker.in_flight.get(seq)
 
     def submitter(self, worker_id: int, seq: int) -> Task | None:
-        """The task that asks under this seq: 0 is a thread of an actor that belongs to no call.
+        """Return the task that asks under a seq: 0 is a thread of an actor that belongs to no call.
 
         That has come with the actor's creation. None: a thread that a finished task has left.
         """
@@ -256,12 +256,12 @@ class WorkerPool:
         return worker.in_flight.get(seq)
 
     def tasks_in_flight(self, workers: Iterable[int]) -> list[Task]:
-        """The tasks that these workers have been given."""
+        """Return the tasks that these workers have been given."""
         found = [self.workers[worker] for worker in workers if worker in self.workers]
         return [task for worker in found for task in worker.in_flight.values()]
 
     def expects(self, worker_id: int, seq: int) -> bool:
-        """Whether this worker may answer for this attempt."""
+        """Tell whether this worker may answer for this attempt."""
         worker = self.workers.get(worker_id)
         closing = self._turn.life.state is not Phase.OPEN
         return worker is None or closing or seq in worker.in_flight or seq in worker.given_up
@@ -292,7 +292,7 @@ class WorkerPool:
         self.housed += 1
 
     def vacate(self, worker: Worker) -> None:
-        """Take it back: the actor was not made there, and it is as any other again."""
+        """Take a worker back from an actor that was not made there: it is as any other again."""
         actor = worker.actor
         assert actor is not None
         actor.worker = worker.actor = None

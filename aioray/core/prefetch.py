@@ -56,7 +56,7 @@ class Prefetch:
         self.stalled: dict[Worker, None] = {}
 
     def target(self, function: Function) -> int:
-        """How many attempts of this function one worker may have in flight."""
+        """Return how many attempts of this function one worker may have in flight."""
         mean = function.mean_seconds
         if mean is None:
             return 1
@@ -65,7 +65,7 @@ class Prefetch:
         return 1 + int(PREFETCH_SECONDS / mean)
 
     def outranked(self, cls: SchedulingClass, own: Rank) -> bool:
-        """Whether a class that waits longer could make use of a lease of this one."""
+        """Tell whether a class that waits longer could make use of a lease of this one."""
         held = {name for demand in cls.demands for name, _ in demand}
         for other in self._backlog.waiting:
             if other is cls or rank(other.queue[0]) >= own:

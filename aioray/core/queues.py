@@ -33,7 +33,7 @@ class Queued(Protocol):
 
 
 def rank(task: Queued) -> Rank:
-    """The place of a task among all that wait: the lowest goes first.
+    """Return the place of a task among all that wait: the lowest goes first.
 
     A priority makes it as if the task had been queued so much earlier. As everything ages alike,
     the order of two tasks never changes while they wait. Tasks of one family have the same place
@@ -49,7 +49,7 @@ class RankedQueue:
     __slots__ = ("_entries", "_heap")
 
     def __init__(self, tasks: Iterable[Queued]) -> None:
-        """Take over what waits."""
+        """Take over the tasks that wait."""
         self._heap: list[_Entry] = []
         self._entries: dict[int, _Entry] = {}  # by number, of what is still there
         for task in tasks:
@@ -64,20 +64,20 @@ class RankedQueue:
     appendleft = append
 
     def popleft(self) -> Any:
-        """Take out the first."""
+        """Take out the first task."""
         task = self[0]
         self.remove(task)
         return task
 
     def remove(self, task: Queued) -> None:
-        """Take out this one, which must be there."""
+        """Take out this task, which must be there."""
         self._entries.pop(task.number)[2] = None
         heap = self._heap
         while heap and heap[0][2] is None:  # others go when they come to the front
             heapq.heappop(heap)
 
     def __getitem__(self, index: int) -> Any:
-        """The first, which is the only one whose place is known."""
+        """Return the first task, the only one whose place is known."""
         assert index == 0
         return self._heap[0][2]
 

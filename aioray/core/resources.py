@@ -65,13 +65,13 @@ class Resources:
     # ------------------------------------------------------------ what fits
 
     def free_leases(self, cls: SchedulingClass) -> int:
-        """How many more workers could hold what this class takes now."""
+        """Count how many more workers could hold what this class takes now."""
         if len(cls.demands) == 1:
             return self._room_for(cls.demands[0])
         return min(MAX_ROOM, sum(map(self._room_for, cls.demands)))  # each of another bundle
 
     def _room_for(self, demand: Demand) -> int:
-        """How often this demand fits into what is free and not saved for others."""
+        """Count how often this demand fits into what is free and not saved for others."""
         free = MAX_ROOM
         for name, amount in demand:
             devices = self.devices.get(name)
@@ -83,13 +83,13 @@ class Resources:
         return max(0, free)
 
     def _next_demand(self, cls: SchedulingClass) -> Demand:
-        """What the next lease of a class takes. There must be room: see `free_leases`."""
+        """Return what the next lease of a class takes. There must be room: see `free_leases`."""
         if len(cls.demands) == 1:
             return cls.demands[0]
         return next(each for each in cls.demands if self._room_for(each))
 
     def shown_next(self, cls: SchedulingClass) -> tuple[str, ...]:
-        """The devices that the next lease of a class will see. There must be room."""
+        """Return the devices that the next lease of a class will see. There must be room."""
         shown: tuple[str, ...] = ()
         for name, amount in self._next_demand(cls):
             devices = self.devices.get(name)
@@ -98,7 +98,7 @@ class Resources:
         return shown
 
     def suits(self, worker: Worker, cls: SchedulingClass) -> bool:
-        """Whether what a worker was shown may, at some time, be what this class is to see."""
+        """Tell whether what a worker was shown may, at some time, be what this class is to see."""
         shown = worker.shown
         if not shown or len(shown) != cls.devices_wanted:
             return shown is None or len(shown) == cls.devices_wanted
@@ -110,7 +110,7 @@ class Resources:
         )
 
     def shortage(self, cls: SchedulingClass) -> set[str]:
-        """Of what too little is free for this class, whoever it may be saved for."""
+        """Name the resources that are too scarce for this class, whoever they may be saved for."""
         lacking: set[str] = set()
         for demand in cls.demands:
             short = [name for name, amount in demand if not self._is_free(name, amount, cls)]
@@ -126,7 +126,7 @@ class Resources:
         return devices.fits(*_parts(cls, amount))
 
     def never_fits(self, cls: SchedulingClass) -> bool:
-        """Whether a class asks for more than there is, or its group is not placed yet."""
+        """Tell whether a class asks for more than there is, or its group is not placed yet."""
         group = cls.reserves
         if group is not None and group.nodes_wanted > 1:
             return True
@@ -139,7 +139,7 @@ class Resources:
         total: Mapping[str, int],
         kept: Mapping[str, Sequence[Shares]],
     ) -> bool:
-        """Whether there is room in `total`, if no more than `kept` of the GPUs is given out."""
+        """Tell whether there is room in `total` if no more than `kept` of the GPUs is given out."""
         for name, amount in demand:
             if amount > total.get(name, 0):
                 return False
@@ -153,7 +153,7 @@ class Resources:
     def _left_beside(
         self, groups: Iterable[Group], workers: Iterable[Worker]
     ) -> tuple[dict[str, int], dict[str, list[Shares]]]:
-        """What there is beside what these keep, and the GPUs that they keep.
+        """Return what there is beside what these keep, and the GPUs that they keep.
 
         A blocked worker has given its CPUs away, maybe to some that need what is left.
         """
@@ -172,7 +172,7 @@ class Resources:
     def short_beside(
         self, cls: SchedulingClass, groups: Iterable[Group], workers: Iterable[Worker]
     ) -> set[str]:
-        """Of what too little would be left for a class if only these had anything."""
+        """Name the resources that would not suffice for a class if only these had anything."""
         total, kept = self._left_beside(groups, workers)
         if any(self._would_fit(cls, demand, total, kept) for demand in cls.demands):
             return set()
@@ -292,7 +292,7 @@ class Resources:
                 self._give_back(name, amount)
 
     def take_cpus_back(self, worker: Worker) -> None:
-        """Give it its CPUs again, whether they are free or not."""
+        """Give a worker its CPUs again, whether they are free or not."""
         worker.blocked = False
         self.blocked_workers -= 1
         for name, amount in worker.held:
@@ -356,17 +356,17 @@ class Resources:
 
 
 def kept_by(worker: Worker) -> Demand:
-    """What a worker keeps while its task waits for others, or its actor lives."""
+    """Return what a worker keeps while its task waits for others, or its actor lives."""
     if not worker.blocked:
         return worker.held
     return tuple(item for item in worker.held if not _is_cpu(item[0]))
 
 
 def _is_cpu(name: str) -> bool:
-    """Whether a worker whose task waits for others gives this resource back."""
+    """Tell whether a worker whose task waits for others gives this resource back."""
     return name == "CPU" or name.startswith("CPU_group_")  # those of a bundle, see `groups`
 
 
 def _parts(cls: SchedulingClass, amount: int) -> Sequence[int]:
-    """The pieces in which a class takes its GPUs: a group has some for each bundle."""
+    """Return the pieces in which a class takes its GPUs: a group has some for each bundle."""
     return (amount,) if cls.reserves is None else cls.reserves.devices_wanted

@@ -177,5 +177,5 @@ class Scheduler:
         return self.resources.blocked_workers
 
     def unfinished_tasks(self) -> tuple[Task, ...]:
-        """The tasks that have no outcome yet."""
+        """Return the tasks that have no outcome yet."""
         return tuple(self.table.unfinished.values())

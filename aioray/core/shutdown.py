@@ -50,7 +50,7 @@ class Shutdown:
         supervisor: ActorSupervisor,
         waits: Waits,
     ) -> None:
-        """Take the parts below; nobody has asked yet."""
+        """Take the parts below; nobody has asked for the end yet."""
         self._turn = turn
         self._move = turn.story.move
         self._table = table
@@ -116,7 +116,7 @@ class Shutdown:
             self._table.fail(task, failure)
 
     def end_workers(self, now: float) -> None:
-        """Every task is resolved: end the workers, and say so when the last is reaped."""
+        """End the workers, as every task is resolved, and say so when the last is reaped."""
         self._supervisor.end()
         if not self._pool.workers:
             self._turn.timers.clear()

@@ -60,7 +60,7 @@ class Starts:
         *,
         start_intensity: tuple[int, float] = (3, 10.0),
     ) -> None:
-        """start_intensity: failed starts tolerated, within how many seconds."""
+        """Begin with no starts. start_intensity: failed ones tolerated, within how many seconds."""
         self._turn = turn
         self._resources = resources
         self._backlog = backlog
@@ -92,7 +92,7 @@ class Starts:
             self._pool.start(environment)
 
     def _is_served(self, cls: SchedulingClass) -> bool:
-        """Whether a worker is there, or on its way, that can take what waits in this queue."""
+        """Tell whether a worker is there, or on its way, that can take what waits in this queue."""
         return any(
             worker.environment == cls.environment
             and worker.state not in LEAVING

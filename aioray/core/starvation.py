@@ -100,7 +100,7 @@ class Starvation:
             self._plan(min(later))
 
     def _holders_for_life(self) -> list[Worker]:
-        """The workers that keep what they hold however many tasks end.
+        """Return the workers that keep what they hold however many tasks end.
 
         Those are the ones of actors. If no task can go on, it is also those whose tasks wait.
         """

@@ -253,11 +253,11 @@ class Tracked:
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the record is called in a story."""
         return repr(self)
 
     def account(self) -> str:
-        """What it tells of itself, as sentences, or nothing."""
+        """Tell of the record what its moves do not, as sentences, or nothing."""
         return ""
 
 
@@ -267,7 +267,7 @@ class Story:
     __slots__ = ("events", "moves")
 
     def __init__(self) -> None:
-        """Begin with nothing told."""
+        """Begin with no events and no moves."""
         self.events: deque[tuple[float, str, int | None]] = deque(maxlen=64)  # type, worker id
         self.moves: deque[tuple[float, str, State, State]] = deque(maxlen=64)
 
@@ -297,7 +297,7 @@ class Story:
 
 
 def diagram(moves: Mapping[State, Mapping[State, str]]) -> str:
-    """A state machine as Mermaid draws it."""
+    """Describe a state machine for Mermaid to draw."""
     lines = ["stateDiagram-v2", f"    [*] --> {next(iter(moves)).name}"]
     for before, following in moves.items():
         lines += [f"    {before.name} --> {after.name}: {why}" for after, why in following.items()]

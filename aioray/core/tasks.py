@@ -52,7 +52,7 @@ class TaskTable:
     __slots__ = ("_backlog", "_lanes", "_move", "_turn", "newest", "unfinished")
 
     def __init__(self, turn: Turn, backlog: Backlog, lanes: Lanes) -> None:
-        """Begin with none."""
+        """Begin with no tasks."""
         self._turn = turn
         self._move = turn.story.move
         self._backlog = backlog

@@ -38,20 +38,20 @@ class Timers:
     __slots__ = ("_cancelled", "_heap", "_last")
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin with no timers."""
         self._heap: list[Timer] = []
         self._last = 0
         self._cancelled: set[int] = set()  # numbers of those that are still in the heap
 
     def set(self, when: float, fact: Fact) -> Timer:
-        """Have this told at that time."""
+        """Have a fact told at the time `when`."""
         self._last += 1
         timer = Timer(when, self._last, fact)
         heapq.heappush(self._heap, timer)
         return timer
 
     def cancel(self, timer: Timer) -> None:
-        """Have it not told, which must not have happened yet."""
+        """Cancel a timer whose fact was not told yet."""
         self._cancelled.add(timer.number)
         self._drop_cancelled()
 
@@ -61,18 +61,18 @@ class Timers:
             self._cancelled.discard(heapq.heappop(heap).number)
 
     def next(self) -> float | None:
-        """When the next one is due; None: there is none."""
+        """Return when the next timer is due; None: there is none."""
         return self._heap[0].when if self._heap else None
 
     def due(self, now: float) -> Iterator[Fact]:
-        """Take out what is due, one by one; what is set meanwhile may be due at once."""
+        """Take out the facts that are due, one by one; what is set meanwhile may be due at once."""
         while self._heap and self._heap[0].when <= now:
             fact = heapq.heappop(self._heap).fact
             self._drop_cancelled()
             yield fact
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all timers."""
         self._heap.clear()
         self._cancelled.clear()
 
@@ -86,12 +86,12 @@ class Life(Tracked):
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        """Begin open."""
+        """Begin with an engine that is open."""
         self.state = Phase.OPEN
 
     @property
     def identity(self) -> str:
-        """What it is called in a story."""
+        """What the engine is called in a story."""
         return "the engine"
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ class Turn:
         self.story.events.append((now, event, worker_id))
 
     def end(self) -> list[Command]:
-        """Hand over the commands."""
+        """Hand over the commands that follow from the event."""
         commands = self.out.copy()
         self.out.clear()
         return commands

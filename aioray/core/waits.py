@@ -32,7 +32,7 @@ class Waits:
     __slots__ = ("_pool", "_table", "_turn", "blocked")
 
     def __init__(self, turn: Turn, table: TaskTable, pool: WorkerPool) -> None:
-        """Begin with none."""
+        """Begin with no attempts that block."""
         self._turn = turn
         self._table = table
         self._pool = pool
