@@ -226,17 +226,17 @@ class LocalEngine:
 
     @property
     def closed(self) -> bool:
-        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        """Whether the engine can do nothing more: shut down, its loop closed, or a fork's copy."""
         return self._mailbox.closed
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has closed its descriptors: then `forget_all` is its end."""
+        """Whether somebody has closed the engine's descriptors: then `forget_all` is its end."""
         return self._mailbox.lost
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop that it was started on."""
+        """The loop that the engine was started on."""
         return self._mailbox.loop
 
     def between_runs(self) -> bool:
@@ -257,7 +257,7 @@ class LocalEngine:
         _open.pop(self.client, None)
 
     def _after_fork_in_child(self) -> None:
-        """Become closed, and let the parent's things alone: this is a copy in a forked process."""
+        """Become closed and leave the parent's things alone: this is a forked process's copy."""
         self._mailbox.ended = self._mailbox.forgotten = True
         _open.pop(self.client, None)
         if isinstance(self._processes, WorkerProcesses):

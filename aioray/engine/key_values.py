@@ -22,7 +22,7 @@ class KeyValues:
     def __call__(
         self, verb: str, namespace: bytes, key: bytes, value: bytes = b"", decides: bool = False
     ) -> Any:
-        """Do `verb`, which is one of these.
+        """Do with the keys of a namespace what `verb` says.
 
         "put": set it, whether or not it is there if `decides`, and say whether it was there.
         "get": its value, or None. "list": the keys that begin with `key`. "delete": it, or if

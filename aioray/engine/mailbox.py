@@ -213,7 +213,7 @@ class Mailbox:
             self.backoff.cancel()
 
     def _set_timer(self, deadline: float) -> None:
-        """Have the backoff coroutine wake then, and not before."""
+        """Have the backoff coroutine wake at the deadline, and not before."""
         if self._timer is not None:
             self._timer.cancel()
         if self.loop is not None and not self.loop.is_closed():
@@ -334,20 +334,20 @@ class Mailbox:
 
     @property
     def closed(self) -> bool:
-        """Whether it can do nothing more: shut down, its loop closed, or copied by a fork."""
+        """Whether the engine can do nothing more: shut down, its loop closed, or a fork's copy."""
         if self.is_lost and not self.forgotten:
             return False  # it still tells every caller why
         return self.ended or (self.loop is not None and self.loop.is_closed())
 
     @property
     def lost(self) -> bool:
-        """Whether somebody has closed its descriptors: then `forget_all` is its end."""
+        """Whether somebody has closed the engine's descriptors: then `forget_all` is its end."""
         if self.is_lost:
             return True
         return not (self.ended or self.sentinel is None or self.sentinel.is_intact())
 
     def _park_if_lost(self) -> None:
-        """Fail everything, if it is lost, before libuv is in control again, which would abort.
+        """Fail everything, if descriptors are lost, before libuv is in control again and aborts.
 
         The canary comes only when the loop sleeps.
         """

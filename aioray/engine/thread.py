@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop loop, or the standard one where uvloop is not installed."""
+    """Make a uvloop loop, or a standard one where uvloop is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -32,7 +32,7 @@ class LoopThread:
     """A thread that runs one event loop until `close`."""
 
     def __init__(self, on_broken: Callable[[], None]) -> None:
-        """Start it. on_broken: called in the thread if the loop may not be able to go on."""
+        """Start the thread. on_broken: called in it if the loop may not be able to go on."""
         self.loop = new_loop()
         self._on_broken = on_broken
         self.loop.set_exception_handler(self._callback_failed)
@@ -60,7 +60,7 @@ class LoopThread:
         loop.default_exception_handler(context)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine there and wait for its result."""
+        """Run a coroutine in the thread and wait for its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
     def close(self) -> None:

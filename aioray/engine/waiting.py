@@ -97,7 +97,7 @@ class Countdown:
                 self._loop.stop()
 
     def wait(self, timeout: float | None) -> bool:
-        """Block until all have been counted; False if the time is over. Ctrl-C gets through."""
+        """Block until all entries are counted; False if the time is over. Ctrl-C gets through."""
         limit = -1 if timeout is None else min(timeout, LONGEST_WAIT)
         if self._loop is not None:
             self._run(self._loop, limit)
@@ -176,7 +176,7 @@ class CancelRequests:
     """The requests to cancel that have no outcome yet."""
 
     def __init__(self, client: Client, mailbox: Mailbox) -> None:
-        """Begin with none. client: who cancels."""
+        """Begin with no requests. client: who cancels."""
         self._client = client
         self._mailbox = mailbox
         self._request_ids = itertools.count(1)
@@ -219,7 +219,7 @@ class CancelRequests:
             request.resolve(command.outcome)
 
     def end(self) -> None:
-        """Resolve all that are left: the engine has ended, and so has what they were about."""
+        """Resolve the requests left: the engine has ended, and so has what they were about."""
         for request in self._requests.values():
             request.resolve(CancelOutcome.KILLED)
         self._requests.clear()

@@ -47,7 +47,7 @@ class _FreeList:
         self._insert(offset, size)
 
     def take(self, size: int) -> int | None:
-        """Cut `size` bytes from the smallest range that has so many; its offset."""
+        """Cut `size` bytes from the smallest range that has so many; return their offset."""
         at = bisect.bisect_left(self._by_size, (size, 0))
         if at == len(self._by_size):
             return None
@@ -69,7 +69,7 @@ class _FreeList:
         return Range(offset, size)
 
     def ranges(self) -> list[Range]:
-        """All ranges, by offset."""
+        """Return all ranges, by offset."""
         return [Range(*item) for item in sorted(self._size_at.items())]
 
     def _insert(self, offset: int, size: int) -> None:
@@ -88,8 +88,10 @@ class Allocator:
     """The books of one arena."""
 
     def __init__(self, limit: int, space: int) -> None:
-        """limit: bytes that may be in memory at once. space: size of the address space,
-        in whole pages.
+        """Begin with all memory free and cold.
+
+        limit: bytes that may be in memory at once. space: size of the address space, in
+        whole pages.
 
         The larger the space is compared with the limit, the less can it be in pieces too small.
         """
@@ -108,7 +110,7 @@ class Allocator:
 
     @staticmethod
     def rounded(size: int) -> int:
-        """How much a value of `size` bytes takes up."""
+        """Return how many bytes a value of `size` bytes takes up."""
         return max(PAGE, -(-size // PAGE) * PAGE)
 
     def take(self, size: int) -> tuple[int, list[Range], bool] | None:
@@ -138,13 +140,13 @@ class Allocator:
         return offset, returned, warm
 
     def give(self, offset: int, size: int) -> None:
-        """Take back what was given out."""
+        """Take back `size` bytes that were given out."""
         size = self.rounded(size)
         self.used -= size
         self._warm.add(offset, size)
 
     def trim(self, most: int) -> list[Range]:
-        """Turn up to `most` free warm bytes cold; the ranges to be given back to the system."""
+        """Turn up to `most` free warm bytes cold; return the ranges to give back to the system."""
         returned: list[Range] = []
         while most > 0 and self._warm.total:
             found = self._warm.take_largest(self.rounded(most))

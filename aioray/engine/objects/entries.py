@@ -37,7 +37,7 @@ class Entries:
     """The entries of one engine."""
 
     def __init__(self, client: Client, mailbox: Mailbox, streams: Mapping[bytes, Stream]) -> None:
-        """Begin with none. client: whose they are. streams: of generator tasks, by id of those."""
+        """Begin with no entries. client: whose they are. streams: of generator tasks, by id."""
         self.objects: ObjectTable | None = None  # as soon as the engine is started
         self.pinned: set[ObjectEntry] = set()
         self._client = client

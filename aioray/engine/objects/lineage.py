@@ -32,7 +32,7 @@ REF_NOT_FOUND = "REF_NOT_FOUND"
 
 
 def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
-    """The entries of a task's results. One that is gone is made again, as lost."""
+    """Return the entries of a task's results. One that is gone is made again, as lost."""
     returns = task.returns
     if type(returns) is ObjectEntry:
         return [returns]
@@ -54,7 +54,7 @@ def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
 
 
 def _entry_of(task: Task, index: int, client: Client) -> ObjectEntry:
-    """The entry of one result. If it is gone it is made again, as lost."""
+    """Return the entry of one result. If it is gone it is made again, as lost."""
     if task.stream is None or index < FIRST_ITEM:
         return entries_of(task, client)[index - 1]
     entry: ObjectEntry | None = task.stream.items.get(index - FIRST_ITEM)
@@ -78,7 +78,7 @@ class _Origin:
         self.value = outcome if type(outcome) is bytes else None  # small: it lives with the driver
 
     def find(self, client: Client, say_lost: Callable[[Task], None]) -> ObjectEntry:
-        """The entry, made again if it is gone."""
+        """Return the entry of the ref, made again if it is gone."""
         entry = self.entry()
         if entry is not None:
             return entry
@@ -123,7 +123,7 @@ class Lineage:
         self.size += sum(len(origin.value or b"") for origin in (*self._entries, *self._held))
 
     def give_up(self) -> None:
-        """Forget all: the task can not be run again."""
+        """Forget all arguments: the task can not be run again."""
         self.given_up = True
         self._payload = None
         self._entries, self._held = [], []

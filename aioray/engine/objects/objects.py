@@ -80,7 +80,7 @@ class ObjectTable:
         self._fetching.clear()
 
     def disown(self) -> None:
-        """This is a copy in a forked process: leave alone what belongs to the parent."""
+        """Leave alone what belongs to the parent: this table is a copy in a forked process."""
         self._closed = True
         self.store.disown()
 
@@ -91,7 +91,7 @@ class ObjectTable:
         return data if isinstance(data, bytes) else self.store.keep(data)
 
     def finished(self, task: Task, *, recoverable: bool) -> None:
-        """The task's results are in their entries; recoverable: and one of them could be lost."""
+        """Keep of a finished task what is still needed. recoverable: a result could be lost."""
         if not recoverable:
             task.returns = None  # the entries hold the task, and not the other way round any more
             task.drop_arguments()  # not before: refs inside a value may have lived in them
@@ -152,7 +152,7 @@ class ObjectTable:
     # ------------------------------------------------------------ housekeeping
 
     def _told(self) -> None:
-        """Memory was freed, or runs short; called in any thread, by finalizers too."""
+        """Have the store settle soon: memory was freed, or runs short. For finalizers too."""
         if not self._closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed: soon all will be freed
                 self._post(self._settle)
@@ -221,7 +221,7 @@ class ObjectTable:
         return None
 
     def lose(self, entry: ObjectEntry) -> None:
-        """A stored value is gone."""
+        """Mark an entry whose stored value is gone as lost, or failed if it cannot come back."""
         if not isinstance(entry.outcome, Stored):
             return
         entry.contains = None
@@ -236,7 +236,7 @@ class ObjectTable:
             self._feed(ResultLost(task))
 
     def has_value(self, entry: ObjectEntry) -> bool:
-        """Whether the value is where it should be; notes it as lost if not."""
+        """Tell whether an entry's value is where it should be; if not, note it as lost."""
         stored = entry.outcome
         if isinstance(stored, Stored) and not _is_there(stored):
             self.lose(entry)

@@ -31,7 +31,7 @@ class SpillFolder:
     """The spill files of one session. All methods may be called from any thread."""
 
     def __init__(self, session: SessionFolder, capacity_threshold: float) -> None:
-        """Nothing is created yet.
+        """Name the folder, which is not created yet.
 
         session: it is closed together with this. capacity_threshold: share of the disk that may be
         in use.
@@ -48,7 +48,7 @@ class SpillFolder:
         return path
 
     def reserve(self, serial: int, size: int) -> str:
-        """The path for a file of this size; it is not made.
+        """Return the path for a file of this size; it is not made.
 
         Raises OutOfDiskError if the disk is full, or would be fuller than it may be;
         ObjectStoreFullError if there can be no file for another reason.
@@ -67,7 +67,7 @@ class SpillFolder:
             os.unlink(path)
 
     def size(self) -> int:
-        """Bytes of all files."""
+        """Return the bytes of all files."""
         try:
             with os.scandir(self.path) as entries:
                 return sum(entry.stat().st_size for entry in entries)
@@ -81,7 +81,7 @@ class SpillFolder:
         self._session.close()
 
     def disown(self) -> None:
-        """This is a copy in a forked process: the folder is the parent's."""
+        """Leave the folder to the parent: this object is a copy in a forked process."""
         self._made = False
         self._session.disown()
 

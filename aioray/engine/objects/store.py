@@ -183,7 +183,7 @@ class Store:
         self.arena.give_back(offset, size)
 
     def _settle(self) -> None:
-        """Act on what finalizers have noted."""
+        """Act on what finalizers have noted, with the lock."""
         notes = self._notes
         while notes.values:
             found = notes.values.popleft()
@@ -262,7 +262,7 @@ class Store:
             return future
 
     def settle(self) -> None:
-        """Act on what was told; never blocks. For the owner's thread."""
+        """Act on what finalizers have noted; never blocks. For the owner's thread."""
         notes = self._notes
         notes.told = False  # before looking: whatever comes from now on tells again
         if self.closed:
@@ -329,7 +329,7 @@ class Store:
         return True
 
     def trim(self) -> bool:
-        """Return some free memory to the system; whether there is more."""
+        """Return some free memory to the system; tell whether there is more."""
         with self._room:
             self._settle()
             if not self.closed:

@@ -37,7 +37,7 @@ class Stream:
     """The items of one generator task."""
 
     def __init__(self, client: Client, task: Task, backpressure: int, *, dynamic: bool) -> None:
-        """backpressure: items that may wait to be read; 0: any number.
+        """Begin with no items. backpressure: how many may wait to be read; 0: any number.
 
         dynamic: its items are read only when it has ended, from its value.
         """
@@ -62,11 +62,11 @@ class Stream:
         return self._task()
 
     def has(self, number: int) -> bool:
-        """Whether it is known by now if there is such an item."""
+        """Tell whether it is known by now if there is such an item."""
         return number < self.produced or self.ended
 
     def add(self, number: int, store: Callable[[ObjectEntry], None]) -> None:
-        """An item was yielded. store: gives its entry the value, if that has none."""
+        """Take in an item that was yielded. store: gives its entry the value, if that has none."""
         if number < self.produced:
             entry = self.items.get(number)
             if entry is not None:  # one that was lost, or has its value from an earlier attempt
@@ -79,7 +79,7 @@ class Stream:
         self._append(entry)
 
     def new_entry(self, number: int) -> ObjectEntry:
-        """An entry for an item."""
+        """Make an entry for an item."""
         entry = ObjectEntry(self._client, self.label, ids.FIRST_ITEM + number, self._task())
         self.items[number] = entry
         self._client.export(entry)
@@ -96,11 +96,11 @@ class Stream:
 
     @property
     def is_short(self) -> bool:
-        """Whether `finish` will have an error, because of too few items."""
+        """Whether `finish` will return an error, because of too few items."""
         return self.last_count < self.produced and not self.ended
 
     def finish(self) -> StoredFailure | None:
-        """An attempt has come to its end; an error if after too few items."""
+        """Take the end of an attempt; return an error if it has yielded too few items."""
         if self.last_count >= self.produced:
             self._end()
             return None
@@ -115,7 +115,7 @@ class Stream:
         return failure
 
     def fail(self, failure: StoredFailure, *, raised: bool = False) -> list[ObjectEntry]:
-        """The task has failed for good: that is the last item. All that there are, if dynamic.
+        """End with the failure of the task as the last item; return all items if it is dynamic.
 
         raised: by the function. Else it is no item of a dynamic one, but the value of the task.
         """
@@ -140,7 +140,7 @@ class Stream:
             self._unread.clear()  # its value holds them now, if it has one
 
     def signal(self, number: int, entry: ObjectEntry) -> None:
-        """Somebody wants to know of this item."""
+        """Resolve the entry that signals whether there is this item, as soon as that is known."""
         if number < self.produced:
             _resolve(entry, ITEM)
         elif self.ended:
@@ -149,26 +149,26 @@ class Stream:
             self._signals[number] = entry
 
     def consume(self, count: int) -> None:
-        """So many items have been read; refs to them keep them from now on."""
+        """Count items as read, `count` in all; refs to them keep them from now on."""
         for number in range(self.consumed, count):
             self._unread.pop(number, None)
         self.consumed = max(self.consumed, count)
         self._go_on()
 
     def abandon(self) -> None:
-        """Nobody will read any more: what is unread is freed, and nothing holds the producer."""
+        """Free what is unread, and hold the producer no more: nobody will read."""
         self.abandoned = True
         self._unread.clear()
         self._go_on()
 
     def may_yield(self, count: int) -> bool:
-        """Whether the attempt that has yielded so many items may yield another one."""
+        """Tell whether the attempt that has yielded so many items may yield another one."""
         if not self.backpressure or self.abandoned or self.dynamic:
             return True
         return count < self.consumed + self.backpressure or count < self.produced
 
     def pause(self, count: int, go_on: Callable[[], None]) -> None:
-        """Call back when it may yield again."""
+        """Call back when the attempt that has yielded so many items may yield another one."""
         self._paused = lambda: go_on() if self.may_yield(count) else self.pause(count, go_on)
 
     def _go_on(self) -> None:

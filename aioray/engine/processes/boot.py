@@ -36,7 +36,7 @@ class TemplateLauncher:
     """
 
     def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
-        """Start it, with `env_vars` added to this process's. Raises OSError if that fails."""
+        """Start the template, `env_vars` added to this process's. Raises OSError if that fails."""
         linux.fill_standard_descriptors()  # which the template is to have too
         self.env_vars = env_vars
         environ = {**os.environ, **dict(env_vars)}
@@ -80,7 +80,7 @@ class TemplateLauncher:
             stack.pop_all()
 
     def abandon(self) -> None:
-        """End it, unless somebody has taken it over: the engine that it is for did not start."""
+        """End the template, unless somebody has taken it over: its engine did not start."""
         if self.taken:
             return
         self.taken = True
@@ -106,7 +106,7 @@ def _start(
 
 
 def _interpreter_flags() -> list[str]:
-    """The flags of this interpreter that its children should have too."""
+    """Return the flags of this interpreter that its children should have too."""
     flags = [f"-W{option}" for option in sys.warnoptions]
     for option, value in sys._xoptions.items():
         if option not in ("frozen_modules", "importtime", "perf"):

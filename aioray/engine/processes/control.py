@@ -82,7 +82,7 @@ class StackFile:
 
     @staticmethod
     def create_file() -> int:
-        """Create such a file. Raises OSError."""
+        """Create the memory file for stacks. Raises OSError."""
         fd = os.memfd_create("aioray-stacks")
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)  # the worker's end is the same file
         return fd

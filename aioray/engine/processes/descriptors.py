@@ -56,7 +56,7 @@ class Sentinel:
         os.lseek(fd, self._position, os.SEEK_SET)
 
     def is_intact(self) -> bool:
-        """Whether nobody has closed it, or put another file in its place."""
+        """Tell whether nobody has closed the memory file, or put another file in its place."""
         try:
             return _lseek(self._fd, 0, _HERE) == self._position
         except OSError:
@@ -64,7 +64,7 @@ class Sentinel:
 
 
 def leak(*things: object) -> None:
-    """See to it that these are never freed, nor what they refer to."""
+    """See to it that these objects are never freed, nor what they refer to."""
     for thing in things:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 

@@ -49,7 +49,10 @@ class LineFolder:
         never: re.Pattern[str] | None = None,
         drop: re.Pattern[str] | None = None,
     ) -> None:
-        """window: seconds, 0 folds nothing. never: lines that are not folded, drop: nor printed."""
+        """Begin with no lines. window: seconds, 0 folds nothing.
+
+        never: lines that are not folded. drop: lines that are not printed either.
+        """
         self._window = window
         self._never = never
         self._drop = drop
@@ -60,7 +63,10 @@ class LineFolder:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> LineFolder:
-        """One as Ray's variables RAY_DEDUP_LOGS… ask for. Raises ValueError if they are wrong."""
+        """Make a folder as Ray's variables RAY_DEDUP_LOGS… ask for.
+
+        Raises ValueError if they are wrong.
+        """
         name = "RAY_DEDUP_LOGS_AGG_WINDOW_S"
         text = environ.get(name, "") or str(WINDOW_SECONDS)
         try:
@@ -105,7 +111,7 @@ class LineFolder:
         return out
 
     def deadline(self) -> float | None:
-        """When `due` is to be called; None: nothing is held back."""
+        """Return when `due` is to be called; None: nothing is held back."""
         return next(iter(self._seen.values())).until if self._held else None
 
     def due(self, now: float) -> list[tuple[str, bool]]:

@@ -111,7 +111,7 @@ class Loans:
     # ------------------------------------------------------------ writing
 
     def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> list[Location]:
-        """Let the worker write one value of `size` bytes to each of these; say where they lie."""
+        """Let the worker write one value of `size` bytes to each of `rooms`; say where they lie."""
         places: list[Location] = []
         for room in rooms:
             if isinstance(room, Extent):
@@ -142,7 +142,7 @@ class Loans:
         return payload
 
     def value(self, payload: bytes) -> bytes | Stored:
-        """Return the same where it can be one value only, or none."""
+        """Return a result as `result` does, where it can be one value only, or none."""
         mark = payload[:1]
         if mark == _MARK:
             return self._stored(payload)

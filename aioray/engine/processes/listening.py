@@ -43,7 +43,7 @@ class Listener:
         greeted: Callable[[WorkerHandle, Answer | Item], None],
         discard: Callable[[WorkerHandle, str], None],
     ) -> None:
-        """workers: those that there are. greeted: takes the first word of each.
+        """Listen to nobody yet. workers: those there are. greeted: takes the first word of each.
 
         discard: kills a worker that cannot be worked with, and says why.
         """
@@ -71,7 +71,7 @@ class Listener:
             self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more at what workers do not announce."""
         if self._look is not None:
             self._look.cancel()
             self._look = None

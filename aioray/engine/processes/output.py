@@ -85,7 +85,7 @@ class Printer:
             self._do(functools.partial(display.update, bar))
 
     def end_progress(self, pid: int) -> None:
-        """This worker draws no more."""
+        """Finish the bars of a worker that draws no more."""
         if pid in self._with_bars:
             self._with_bars.remove(pid)
             self._do(functools.partial(display.finish, pid))
@@ -201,7 +201,7 @@ class LineReader:
         loop.add_reader(fd, self.read)
 
     def read(self) -> None:
-        """Take what there is now."""
+        """Take the output that there is now."""
         try:
             data = os.read(self.fd, READ_SIZE)
         except BlockingIOError:
@@ -213,7 +213,7 @@ class LineReader:
         self._take(data)
 
     def finish(self) -> None:
-        """Take everything that there is, and stop listening: the worker is dead."""
+        """Take all output that there is, and stop listening: the worker is dead."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.fd, READ_SIZE):
                 self._take(data)
@@ -328,7 +328,7 @@ class LineReader:
 
 
 def _begun_mark(data: bytes, start: int) -> int:
-    """How many bytes at the end of `data`, of those from `start` on, may begin a mark."""
+    """Count the bytes at the end of `data`, of those from `start` on, that may begin a mark."""
     for size in range(min(len(OUTPUT_MARK) - 1, len(data) - start), 0, -1):
         if data.endswith(OUTPUT_MARK[:size]):
             return size

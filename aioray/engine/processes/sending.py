@@ -54,7 +54,7 @@ class Sender:
         requests: Requests,
         discard: Callable[[WorkerHandle, str], None],
     ) -> None:
-        """discard: kills a worker that cannot be worked with, and says why."""
+        """Wait for nothing. discard: kills a worker that cannot be worked with, and says why."""
         self._loop = loop
         self._feed = feed
         self._requests = requests

@@ -38,12 +38,12 @@ class Setup:
         return self.late or bool(self.error)
 
     def begin(self, loop: asyncio.AbstractEventLoop, handle: WorkerHandle) -> None:
-        """The process is there: its time runs."""
+        """Let the time of the set-up run: the process is there."""
         if self.seconds is not None:
             self._timer = loop.call_later(self.seconds, self._time_is_over, loop, handle)
 
     def end(self) -> None:
-        """It has ended, one way or another."""
+        """Stop the timer: the set-up has ended, one way or another."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -53,7 +53,7 @@ class Setup:
         self._timer = loop.call_later(ABORT_SECONDS, handle.kill)
 
     def explain(self, death: DeathReport) -> StartReport:
-        """Why the worker, which is dead now, could not be set up."""
+        """Explain why the worker, which is dead now, could not be set up."""
         if self.error:
             return StartReport("The set-up raised an exception:", death.stderr_tail, self.error)
         if self.late:

@@ -104,7 +104,7 @@ class TemplateProcess:
                 enclosure.close()
 
     def tail(self) -> str:
-        """The last lines that it printed."""
+        """Return the last lines that the template printed."""
         return self._tail.decode(errors="replace").strip()
 
     def _readable(self) -> None:
@@ -159,7 +159,7 @@ class TemplateProcess:
             self.loop.add_reader(self._own_pidfd, self._all_has_ended)
 
     def _one_has_ended(self) -> None:
-        """The other is about to; it may have been stopped, and must not be waited for for ever."""
+        """Continue the other process, which may be stopped, and kill it if it does not end soon."""
         if self._patience is None and self._left is None and not self._ended:
             self._signal_both(signal.SIGCONT)
             self._patience = self.loop.call_later(REAP_SECONDS, self._signal_both, signal.SIGKILL)
@@ -177,7 +177,7 @@ class TemplateProcess:
                     signal.pidfd_send_signal(fd, number)
 
     async def leave(self) -> None:
-        """Tell it to end with all that it forked, and wait for that without blocking the loop."""
+        """Tell the template to end with all that it forked, and wait without blocking the loop."""
         if self._ended or self._left is not None:
             return
         self._left = self.loop.create_future()
@@ -191,7 +191,7 @@ class TemplateProcess:
             self._say({"leave": True})
 
     def close(self) -> None:
-        """End it with all that it forked, and reap it; a matter of milliseconds."""
+        """End the template with all that it forked, and reap it; a matter of milliseconds."""
         if self._ended:
             return
         self._ended = True
@@ -222,11 +222,11 @@ class TemplateProcess:
             os.close(fd)
 
     def disown(self) -> None:
-        """This is a copy in a forked process, which may live on when the canary is to be heard."""
+        """Close the canary in a forked process, which may live on when it is to be heard."""
         os.close(self._canary_writer)
 
     def death(self) -> str:
-        """How it ended, in words."""
+        """Say how the template ended."""
         code = self.process.returncode
         how = (
             f"was killed by signal {-code}"
@@ -238,7 +238,7 @@ class TemplateProcess:
 
 
 def _has_ended(pidfd: int, seconds: float = 0.0) -> bool:
-    """Whether a process has ended, or does so in time."""
+    """Tell whether a process has ended, or does so in time."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

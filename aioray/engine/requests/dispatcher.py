@@ -67,7 +67,7 @@ class Requests:
         submitter: Callable[[int, int], Task | None],
         expects: Callable[[int, int], bool],
     ) -> None:
-        """feed: takes what the scheduler is to know, or what is to be done after that.
+        """Begin with no workers. feed: takes what the scheduler is to know, or what to do next.
 
         running: the task whose attempt, by worker id and seq, is in flight. submitter: the one
         that has submitted what is asked for so. expects: whether there may be an answer of that.

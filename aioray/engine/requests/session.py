@@ -64,7 +64,7 @@ class WorkerSession:
         client: DriverClient,
         wait_for_socket: Callable[[WorkerHandle], None],
     ) -> None:
-        """wait_for_socket: sees to it that what could not be sent to the worker yet will be."""
+        """Begin with no requests. wait_for_socket: has what could not be sent yet sent later."""
         self.handle = handle
         self._client = client
         self.wait_for_socket = wait_for_socket

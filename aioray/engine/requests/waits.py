@@ -168,7 +168,7 @@ class WaitRequests:
             self._feed(WorkerUnblocked(session.handle.id, question.seq))
 
     def _value(self, session: WorkerSession, request: int, entry: ObjectEntry) -> Any:
-        """Return what a reply says of one: the value, where it lies, the error, or nothing yet."""
+        """Return what a reply says of an entry: value, where that lies, error, or nothing yet."""
         outcome = entry.outcome
         if type(outcome) is bytes:
             return outcome

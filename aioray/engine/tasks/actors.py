@@ -62,7 +62,10 @@ class ActorRecord:
         label: bytes,
         group: str,
     ) -> None:
-        """namespace: the session's. label: of its creation. group: in which it lives."""
+        """Describe an actor.
+
+        namespace: the session's. label: of its creation. group: in which it lives.
+        """
         self.definition = definition
         self.facts = ActorFacts(
             label[8:].hex(),
@@ -84,7 +87,7 @@ class ActorRecord:
         self.made: dict[int, int] = {}  # by caller: calls, if they are limited
 
     def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> Binding:
-        """What calls of this method are. keys: of functions."""
+        """Prepare what calls of this method have in common. keys: of functions."""
         definition = self.definition
         function = self.functions.get(method.method)
         if function is None:
@@ -113,7 +116,7 @@ class ActorRecord:
         )
 
     def spec(self, *, restores: bool = False) -> TaskSpec:
-        """What attempts to make it have in common. restores: they get its saved state."""
+        """Make what all attempts to make the actor share. restores: they get its saved state."""
         definition, facts = self.definition, self.facts
         title = f"{facts.class_name}.__init__"
         creation = Creation(
@@ -146,8 +149,9 @@ class Actors:
         post: Callable[[Callable[[], None]], None],
         name_of: Callable[[int], WorkerName | None],
     ) -> None:
-        """feed: takes what the scheduler is to know. post: has something done on its thread.
+        """Begin with no actors. feed: takes what the scheduler is to know.
 
+        post: has something done on its thread.
         name_of: how a worker of the scheduler is called outside.
         """
         self._client = client
@@ -163,7 +167,7 @@ class Actors:
     def describe(
         self, definition: ActorDefinition, namespace: str, label: bytes, group: str
     ) -> ActorRecord:
-        """What is known of a new actor before there is its creation. namespace: the session's."""
+        """Describe a new actor before there is its creation. namespace: the session's."""
         return ActorRecord(definition, namespace, label, group)
 
     def add(self, known: ActorRecord, creation: Task) -> ObjectEntry:
@@ -207,7 +211,7 @@ class Actors:
         return entry
 
     def _unreachable(self, known: ActorRecord) -> None:
-        """No handle is left, and the name is free. In whatever thread, for finalizers."""
+        """Free the name of an actor without a handle and have it ended. For finalizers too."""
         self._free_name(known)
         with contextlib.suppress(RuntimeError):  # the loop is closed, and so is the engine
             self._post(lambda: self._released(known))
@@ -219,15 +223,15 @@ class Actors:
     # ------------------------------------------------------------ finding
 
     def exist(self) -> bool:
-        """Whether there are any."""
+        """Tell whether there are any actors."""
         return bool(self._known)
 
     def find(self, ref: bytes) -> ActorRecord | None:
-        """The actor with this ref; None if it is not known, or was forgotten."""
+        """Return the actor with this ref; None if it is not known, or was forgotten."""
         return self._known.get(ref[: ids.TASK_ID_SIZE])
 
     def get(self, ref: bytes) -> ActorRecord:
-        """The actor with this ref. Raises ActorHandleNotFoundError."""
+        """Return the actor with this ref. Raises ActorHandleNotFoundError."""
         known = self.find(ref)
         if known is None:
             raise ActorHandleNotFoundError(
@@ -237,7 +241,7 @@ class Actors:
         return known
 
     def named(self, name: str, namespace: str) -> tuple[ObjectRef[Any], bytes] | None:
-        """The ref and the meta of the living actor of this name."""
+        """Return the ref and the meta of the living actor of this name."""
         with self._lock:
             known = self._named.get((namespace, name))
         entry = None if known is None else known.entry()
@@ -246,25 +250,25 @@ class Actors:
         return ObjectRef(entry), known.definition.meta
 
     def names(self) -> list[tuple[str, str]]:
-        """Namespace and name of every living actor that has a name."""
+        """Return namespace and name of every living actor that has a name."""
         with self._lock:
             return list(self._named)
 
     def pending_calls(self, ref: bytes, caller: int) -> int:
-        """How many of the calls that this caller has made have no outcome yet."""
+        """Count the calls that this caller has made and that have no outcome yet."""
         known = self.find(ref)
         if known is None:
             return 0
         return known.made.get(caller, 0) - known.actor.done.get(caller, 0)
 
     def count_call(self, known: ActorRecord, caller: int) -> None:
-        """A call was made."""
+        """Count a call of the actor, if those that are pending are limited."""
         if known.definition.max_pending_calls >= 0:
             with self._lock:
                 known.made[caller] = known.made.get(caller, 0) + 1
 
     def lives_in(self, ref: bytes, worker_id: int) -> bool:
-        """Whether the actor with this ref runs in this worker: a handle to itself keeps nobody."""
+        """Tell whether an actor runs in this worker: a handle to itself keeps nobody."""
         known = self.find(ref)
         worker = None if known is None else known.actor.worker
         return worker is not None and worker.id == worker_id
@@ -285,7 +289,7 @@ class Actors:
                 del self._named[key]
 
     def changed(self, actor: SupervisedActor) -> None:
-        """The scheduler says that the state of an actor has changed."""
+        """Act on a new state of an actor: bring back what it saved, free what it needs no more."""
         known: ActorRecord = actor.payload
         creation = actor.creation
         if actor.worker is not None:
@@ -316,7 +320,7 @@ class Actors:
                 logger.error("%s", printable(known.end.notice(), LINES))
 
     def told(self, detail: Any) -> Any:
-        """The detail of a failure, as `reports` knows it."""
+        """Return the detail of a failure, as `actor_reports` knows it."""
         if isinstance(detail, ActorDeath):
             return self.end_of(detail)
         if isinstance(detail, Circle):
@@ -328,7 +332,7 @@ class Actors:
         return detail
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
-        """What is known of this end, which holds no actor, so that old errors keep nothing."""
+        """Return what is known of this end; it holds no actor, so that old errors keep nothing."""
         known: ActorRecord = death.actor.payload
         if known.end is not None and death is death.actor.death:
             return known.end
@@ -354,7 +358,7 @@ class Actors:
     def save(
         self, actor: SupervisedActor, value: bytes | Stored, contains: list[ObjectRef[Any]]
     ) -> None:
-        """A call was answered, and this is the state of the actor after it."""
+        """Keep the state of an actor after a call that was answered, if it may restart."""
         known: ActorRecord = actor.payload
         if not actor.max_restarts or actor.state is ActorStatus.DEAD:
             return
@@ -365,7 +369,7 @@ class Actors:
         known.saved = entry
 
     def close(self) -> None:
-        """The engine has ended."""
+        """Forget all actors: the engine has ended."""
         with self._lock:
             self._named.clear()
             for known in self._known.values():
@@ -374,7 +378,7 @@ class Actors:
 
 
 def held_by(definition: ActorDefinition) -> Demand:
-    """What an actor holds while it lives."""
+    """Return what an actor holds while it lives."""
     if definition.keeps_cpus:
         return definition.demand
     return tuple(item for item in definition.demand if item[0] != "CPU")

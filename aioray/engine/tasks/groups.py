@@ -80,11 +80,11 @@ class Groups:
             self._known[identifier] = _GroupRecord(group, name, strategy, ready)
 
     def find(self, identifier: bytes) -> Group:
-        """The group of this id. Raises ValueError if there is none."""
+        """Return the group of this id. Raises ValueError if there is none."""
         return self._find(identifier).group
 
     def ready(self, identifier: bytes) -> ObjectRef[Any]:
-        """The ref that was made when the group was added. Raises ValueError if there is none."""
+        """Return the ref that was made with the group. Raises ValueError if there is no group."""
         return self._find(identifier).ready
 
     def _find(self, identifier: bytes) -> _GroupRecord:
@@ -97,7 +97,7 @@ class Groups:
         return known
 
     def named(self, name: str) -> bytes | None:
-        """The id of the group of this name that was not removed."""
+        """Return the id of the group of this name that was not removed; None: there is none."""
         for identifier, known in tuple(self._known.items()):
             if known.name == name and known.group.state is not GroupStatus.REMOVED:
                 return identifier
@@ -110,11 +110,11 @@ class Groups:
             del self._known[identifier]
 
     def table(self) -> dict[str, dict[str, Any]]:
-        """All groups by id, as `placement_group_table` describes them."""
+        """Return all groups by id, as `placement_group_table` describes them."""
         return {i.hex(): self._row(known) for i, known in tuple(self._known.items())}
 
     def described(self, group: Group) -> dict[str, Any]:
-        """The group as Ray's state API describes it."""
+        """Return the group as Ray's state API describes it."""
         known = self._find(bytes.fromhex(group.key))
         placed = self._node_id if group.state is GroupStatus.CREATED else None
         return {
@@ -138,7 +138,7 @@ class Groups:
         }
 
     def title(self, group: Group) -> str:
-        """What to call the group in a message."""
+        """Return what to call the group in a message."""
         return (
             f"placement group {printable(self._find(bytes.fromhex(group.key)).name or group.key)}"
         )
@@ -164,7 +164,7 @@ class Groups:
     def class_for(
         self, definition: Definition | ActorDefinition, depth: int, refusal: str | None
     ) -> tuple[SchedulingClass, str]:
-        """The scheduling class of a function with these options, and the key of its group, or "".
+        """Return the scheduling class for these options, and the key of its group, or "".
 
         depth: see `SchedulingClass`. refusal: why it can run nowhere, if that is known already.
         Raises ValueError for a group or bundle that does not exist, and for what fits into no
@@ -189,7 +189,7 @@ class Groups:
     def _find_bundle(
         self, definition: Definition | ActorDefinition
     ) -> tuple[Group | None, int | None]:
-        """The group and the index of the bundle that are asked for; None: any."""
+        """Return the group and the index of the bundle that are asked for; None: any."""
         where, demand = definition.where, definition.demand
         if not where.group:
             return None, None
@@ -223,7 +223,7 @@ class Groups:
         return group, bundle
 
     def _refusal(self, definition: Definition | ActorDefinition) -> str | None:
-        """Why this node is not where the task may run; None if it is."""
+        """Say why this node is not where the task may run; None if it is."""
         strategy = definition.where.strategy
         kind = type(strategy).__name__
         if kind == "NodeAffinitySchedulingStrategy":

@@ -115,7 +115,7 @@ class Submission:
     def make(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Task, Any]:
-        """The task, and what `.remote()` returns: a ref, a list of refs, or None."""
+        """Make the task of a call, and what `.remote()` returns: a ref, a list of refs, or None."""
         client = self._client
         binding: Binding = call.binding if call.client is client else self._bind(call)
         held, known = binding.held, binding.known
@@ -194,7 +194,7 @@ class Submission:
     def make_reservation(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> tuple[Task, ObjectRef[Any]]:
-        """The task that stands for a placement group, and the ref to it; value: what that gives."""
+        """Make the task that stands for a placement group, and the ref that gives `value`."""
         label = next(self._labels)
         binding = Binding(_RESERVATION, TaskSpec(name), scheduling_class)
         task = self.create_task(binding, label, 0, value)
@@ -213,7 +213,7 @@ class Submission:
         return binding
 
     def _code_of(self, call: Call) -> tuple[Function, Any]:
-        """The function, or class, and the refs that it has captured. With the lock."""
+        """Return the function, or class, and the refs that it has captured. With the lock."""
         known = self._functions.get(call.code)
         if known is None:
             code, captured = export(call)
@@ -224,7 +224,7 @@ class Submission:
     def make_actor(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str
     ) -> tuple[Task, ObjectRef[Any]]:
-        """The creation of an actor, and its ref. namespace: the session's.
+        """Make the creation of an actor, and its ref. namespace: the session's.
 
         Raises ActorAlreadyExistsError, and what `make` raises.
         """
@@ -264,7 +264,7 @@ class Submission:
         held: Any,
         trace: Trace = (),
     ) -> tuple[Task, ObjectEntry]:
-        """The same for a task that makes an actor. function: the class, and captured refs."""
+        """Make the creation of an actor for a task. function: the class, and captured refs."""
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
         try:
             scheduling = self.class_for(definition, depth, None)
@@ -298,7 +298,7 @@ class Submission:
         arguments: list[ObjectEntry] | None,
         held: Any,
     ) -> tuple[Task, ObjectEntry]:
-        """The creation of an actor, to be submitted, and the entry behind its ref.
+        """Make the creation of an actor, to be submitted, and the entry behind its ref.
 
         scheduling: its class, and the placement group. Raises ActorAlreadyExistsError.
         """
@@ -310,7 +310,7 @@ class Submission:
         return creation, self.actors.add(known, creation)
 
     def bind_method(self, ref: bytes, definition: MethodDefinition) -> Binding:
-        """What calls of a method of the actor with this ref have in common.
+        """Return what calls of a method of the actor with this ref have in common.
 
         Raises ActorHandleNotFoundError if there is no such actor in this session.
         """
@@ -318,7 +318,7 @@ class Submission:
         return self.actors.get(ref).bind(definition, self._keys)
 
     def _function(self, name: str, code: bytes) -> Function:
-        """The function with this code: one, whoever has sent it."""
+        """Return the function with this code: one, whoever has sent it."""
         digest = hashlib.sha256(code).digest()
         function = self._function_by_digest.get(digest)
         if function is None:
@@ -339,7 +339,7 @@ class Submission:
         depth: int,
         refusal: str | None = None,
     ) -> Binding:
-        """What calls of this function with these options have in common.
+        """Prepare what calls of this function with these options have in common.
 
         refusal: why they can run nowhere. Raises what `groups.Groups.class_for` raises.
         """
@@ -367,7 +367,7 @@ class Submission:
     # ------------------------------------------------------------ calls of tasks
 
     def function(self, name: str, code: bytes) -> Function:
-        """The function with this code, which a worker has sent."""
+        """Return the function with this code, which a worker has sent."""
         with self._lock:
             return self._function(name, code)
 
@@ -384,7 +384,7 @@ class Submission:
         caller: int = 0,
         trace: Trace = (),
     ) -> tuple[Task, list[ObjectEntry]]:
-        """The task of a call made by the task `parent`, and its entries.
+        """Make the task of a call made by the task `parent`, and its entries.
 
         The task does not keep its entries alive: it goes on also if nobody wants its values.
         held: refs inside the arguments. caller: see `Task.caller`. trace: of the calling code.
@@ -408,7 +408,7 @@ class Submission:
 
 
 def unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:
-    """The tasks that have to finish, or have failed, before these have all their values."""
+    """Return the tasks that have to finish, or have failed, before these have all their values."""
     return tuple(
         [
             entry.task
@@ -420,7 +420,7 @@ def unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:
 
 
 def values_of(entries: list[ObjectEntry]) -> list[bytes | Stored] | None:
-    """The values of a task's arguments, as they are kept; None if one was lost meanwhile."""
+    """Return the values of a task's arguments, as they are kept; None if one was lost meanwhile."""
     values: list[bytes | Stored] = []
     for entry in entries:
         outcome = entry.outcome

@@ -90,7 +90,7 @@ def list_objects(
 
 
 def _known_to_collector(client: Client) -> tuple[list[ObjectEntry], list[ObjectRef[Any]]]:
-    """The entries of this client, and the refs to them."""
+    """Return the entries of this client, and the refs to them."""
     entries: list[ObjectEntry] = []
     refs: list[ObjectRef[Any]] = []
     for thing in gc.get_objects():
@@ -103,7 +103,7 @@ def _known_to_collector(client: Client) -> tuple[list[ObjectEntry], list[ObjectR
 
 
 def _count(holders: Counter[int], held: Iterable[Any]) -> set[int]:
-    """Count the refs in there, and return which entries are. Binds no ref for longer."""
+    """Count the refs in what is held, and return whose entries are. Binds no ref for longer."""
     found: set[int] = set()
     for some in held:
         for entry, ref in _held_in(some):
@@ -113,7 +113,7 @@ def _count(holders: Counter[int], held: Iterable[Any]) -> set[int]:
 
 
 def _held_by_others(refs: list[ObjectRef[Any]], holders: Counter[int]) -> Counter[int]:
-    """By entry: how many of these refs somebody else has than the engine's tasks and values."""
+    """Count by entry the refs that somebody else has than the engine's tasks and values."""
     known = [*refs, ObjectRef(refs[0]._entry)] if refs else []  # the last is only in here
     refs.clear()
     references = [getrefcount(ref) for ref in known]

@@ -42,7 +42,7 @@ class Live:
         job: bytes,
         unix_offset: float,
     ) -> None:
-        """workers, actors: the rows of those that have not ended, which a recorder keeps."""
+        """Take over rows that a recorder keeps. workers, actors: of those that have not ended."""
         self._kinds = kinds
         self._workers = workers
         self._actors = actors

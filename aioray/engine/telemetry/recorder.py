@@ -75,7 +75,7 @@ class Recorder:
         row_of_group: Callable[[Group], dict[str, Any]],
         sites: Sites,
     ) -> None:
-        """row_of_group: a placement group as Ray's state API describes it."""
+        """Note nothing yet. row_of_group: a placement group as Ray's state API describes it."""
         self.writer = writer
         self._row_of_group = row_of_group
         self._sites = sites

@@ -27,7 +27,7 @@ UNKNOWN = "<unknown>"
 
 
 class Sites:
-    """What is known. Calls may come from any thread."""
+    """What is known of where things were made. Calls may come from any thread."""
 
     def __init__(self) -> None:
         self.known = False  # some are
@@ -36,28 +36,28 @@ class Sites:
         self._of_values: weakref.WeakKeyDictionary[ObjectEntry, str] = weakref.WeakKeyDictionary()
 
     def note(self, task: Task, site: Site) -> None:
-        """The task was asked for there."""
+        """Note where the task was asked for."""
         self.known = True
         self._of_tasks[task] = site
         self._has_places = self._has_places or bool(site[1])
 
     def note_put(self, entry: ObjectEntry, site: Site) -> None:
-        """The value was put there."""
+        """Note where the value was put."""
         if site[1]:
             self._has_places = True
             self._of_values[entry] = site[1]
 
     def note_actor(self, creation: Task, entry: ObjectEntry, site: Site) -> None:
-        """The actor with this creation and this ref was asked for there."""
+        """Note where the actor with this creation and this ref was asked for."""
         self.note(creation, site)
         self.note_put(entry, site)
 
     def stack(self, task: Task) -> str | None:
-        """The stack of the call; None: not known."""
+        """Return the stack of the call of a task; None: not known."""
         return self._of_tasks.get(task, ("", ""))[0] or None
 
     def place(self, entry: ObjectEntry) -> str:
-        """Where the value was put, or the call that gives it; an actor's ref: the actor."""
+        """Return where the value was put, or the call that gives it; an actor's ref: the actor."""
         if not self._has_places:
             return DISABLED
         found = self._of_values.get(entry)

@@ -51,7 +51,7 @@ class Snapshot:
         sites: Sites,
         capacity: int,
     ) -> None:
-        """pinned: what the engine keeps for the session. capacity: bytes that the store may use."""
+        """Look at these parts. pinned: kept for the session. capacity: bytes of the store."""
         self._client = client
         self._core = core
         self._processes = processes
@@ -127,7 +127,7 @@ class Snapshot:
                 yield
 
     def _tell_stacks(self, done: Callable[[Answer], None], *, at_once: bool) -> None:
-        """What each worker runs, and its stacks, see `stacks`."""
+        """Tell what each worker runs, and its stacks, see `stacks`."""
         if at_once:
             done({"error": "the stacks of workers come only while the loop runs"})
             return
@@ -154,7 +154,7 @@ class Snapshot:
         )
 
     def figures(self) -> dict[str, Mapping[tuple[str, ...], float]]:
-        """What `aioray.state.write.metering` says of now."""
+        """Return what `aioray.state.write.metering` says of now."""
         client, store = self._client, self._store
         found = self._recorder.live.figures(
             self._core.unfinished_tasks(), self._processes.running()

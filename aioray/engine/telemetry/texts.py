@@ -46,7 +46,7 @@ def text_of(record: AttemptRecord) -> str:
 
 
 def text_of_error(build: Callable[[], BaseException]) -> str:
-    """Return the text of the error that this makes."""
+    """Return the text of the error that `build` makes."""
     return _shown(build())
 
 

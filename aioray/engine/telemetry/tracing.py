@@ -50,7 +50,7 @@ class Tracer:
         unix_offset: float,
         name_of: Callable[[int], WorkerName | None],
     ) -> None:
-        """unix_offset: what turns monotonic seconds into Unix seconds.
+        """Begin with no spans. unix_offset: turns monotonic seconds into Unix seconds.
 
         name_of: what a worker is called outside.
         """
@@ -62,12 +62,12 @@ class Tracer:
 
     @_log_instead_of_raising
     def begin(self, task: Task) -> None:
-        """The driver has called it, just now, in this thread and context."""
+        """Begin the span of a task that the driver calls now, in this thread and context."""
         self._begin(task, None)
 
     @_log_instead_of_raising
     def adopt(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
-        """A worker has called it. surroundings: see `wire.Attempt.trace`."""
+        """Begin the span of a task that a worker calls. surroundings: see `wire.Attempt.trace`."""
         self._begin(task, propagate.extract(dict(surroundings), Context()))
 
     def _begin(self, task: Task, context: Context | None) -> None:
@@ -84,7 +84,7 @@ class Tracer:
 
     @_log_instead_of_raising
     def finished(self, results: Sequence[tuple[Task, Any]]) -> None:
-        """These have their values."""
+        """End the spans of tasks that have their values."""
         for task, _ in results:
             span = self._spans.pop(task.number, None)
             if span is not None:
@@ -96,7 +96,7 @@ class Tracer:
 
     @_log_instead_of_raising
     def failed(self, task: Task, failure: Failure, stored: StoredFailure) -> None:
-        """This one has failed. stored: makes its error."""
+        """End the span of a task that has failed. stored: makes its error."""
         span = self._spans.pop(task.number, None)
         if span is None:
             return
@@ -114,14 +114,14 @@ class Tracer:
 
     @_log_instead_of_raising
     def close(self) -> None:
-        """The engine has ended; what is open now was never submitted."""
+        """End the open spans as failed: their tasks were not submitted before the engine ended."""
         while self._spans:
             _, span = self._spans.popitem()
             span.set_status(trace.StatusCode.ERROR, "the session was shut down")
             span.end()
 
     def _tell(self, span: Span, records: Iterable[AttemptRecord]) -> None:
-        """Of attempts that have failed."""
+        """Add attempts that have failed to a span."""
         for record in records:
             facts = self._facts(record.number, record.worker_id, record.duration)
             span.set_attributes(facts)
@@ -132,7 +132,7 @@ class Tracer:
     def _facts(
         self, number: int, worker_id: int | None, seconds: float | None
     ) -> dict[str, str | int | float]:
-        """What is told of an attempt, and in the end of the last one as attributes of the span."""
+        """Return what is told of an attempt, and of the last one by the attributes of its span."""
         facts: dict[str, str | int | float] = {"aioray.attempt": number}
         worker = None if worker_id is None else self._name_of(worker_id)
         if worker is not None and worker.pid is not None:
@@ -142,5 +142,5 @@ class Tracer:
         return facts
 
     def _unix_ns(self, monotonic: float | None) -> int:
-        """The time of an attempt that began then; None, or 0: it never did."""
+        """Return the Unix time, in ns, of an attempt that began then; None, or 0: it never did."""
         return int((monotonic + self._unix_offset if monotonic else time.time()) * 1e9)
