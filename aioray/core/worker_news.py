@@ -157,7 +157,7 @@ class WorkerNews:
         self._turn.dirty = True
 
     def reclaim(self, event: AttemptsReclaimed, now: float) -> None:
-        """Take what has come back, and climb on with what has not."""
+        """Take attempts that have come back, and go on cancelling those that have not."""
         worker = self._pool.workers.get(event.worker_id)
         if worker is None:
             return

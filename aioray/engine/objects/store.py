@@ -129,7 +129,7 @@ class Store:
         return stored
 
     def set_expendable(self, stored: Stored, *, expendable: bool) -> None:
-        """Say whether it may be lost when memory is short. One that is in a file will not be."""
+        """Say whether a value may be lost when memory is short. One in a file will not be."""
         with self._room:
             if stored.shelf in (self._unsaved, self._expendable):
                 (self._expendable if expendable else self._unsaved).put(stored)

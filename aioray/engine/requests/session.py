@@ -49,7 +49,7 @@ class OpenQuestion:
         self.hits: list[tuple[ObjectEntry, Callable[[], None]]] = []  # waiters, to be dropped
 
     def stop(self) -> None:
-        """Let nothing that was waited for answer this any more."""
+        """Let nothing that was waited for answer the question any more."""
         for entry, hit in self.hits:
             entry.drop_waiter(hit)
         self.hits.clear()
@@ -93,7 +93,7 @@ class WorkerSession:
         return [ObjectRef(self._client.adopt(each)) for each in found]
 
     def hold(self, identifier: bytes, entry: ObjectEntry) -> None:
-        """Note that the worker has one ref more to this."""
+        """Note that the worker has one ref more to this object."""
         held = self.refs.get(identifier)
         if held is None:
             self.refs[identifier] = [entry, 1]
@@ -101,7 +101,7 @@ class WorkerSession:
             held[1] += 1
 
     def let_go(self, identifier: bytes) -> None:
-        """Note that the worker has one ref less to this."""
+        """Note that the worker has one ref less to this object."""
         held = self.refs.get(identifier)
         if held is not None:
             held[1] -= 1

@@ -43,13 +43,13 @@ class NewTasks:
         self._tasks: list[Task] = []
 
     def add(self, task: Task) -> None:
-        """Submit a task with the next ones."""
+        """Add a task to those that are submitted next."""
         self._tasks.append(task)
 
     def take_in(
         self, session: WorkerSession, task: Task, entries: list[ObjectEntry], label: bytes
     ) -> None:
-        """Submit what a task has called; its worker holds the refs."""
+        """Take in a call that a task has made, to be submitted; its worker holds the refs."""
         for entry in entries:
             self._client.export(entry)
             session.hold(entry.binary(), entry)
@@ -58,7 +58,7 @@ class NewTasks:
         self._tasks.append(task)
 
     def submit(self) -> None:
-        """Submit what there is."""
+        """Submit the tasks that have come together."""
         if self._tasks:
             new, self._tasks = self._tasks, []
             self._feed(TasksSubmitted(new))
