@@ -55,7 +55,7 @@ _SORTS = {stat.S_IFDIR: "folder", stat.S_IFREG: "plain file", stat.S_IFSOCK: "so
 
 
 def check_ours(path: str, sort: int) -> os.stat_result:
-    """Raise unless this is a `stat.S_IFDIR`, `S_IFREG` or `S_IFSOCK` that is this user's alone.
+    """Raise unless `path` is a `stat.S_IFDIR`, `S_IFREG` or `S_IFSOCK` of this user's alone.
 
     No link is followed. Returns what is known of it. Raises FileNotFoundError if it is not there,
     and PermissionError, which says what to do, if it is something else, belongs to somebody else,
@@ -77,14 +77,14 @@ def _checked(found: os.stat_result, path: str, sort: int) -> os.stat_result:
 
 
 def root_folder(temp_dir: str | None = None, environ: Mapping[str, str] | None = None) -> str:
-    """The folder in which the sessions of this user have theirs."""
+    """Return the folder in which the sessions of this user have theirs."""
     environ = os.environ if environ is None else environ
     parent = temp_dir or environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     return os.path.join(parent, f"aioray-{os.getuid()}")
 
 
 def new_name() -> str:
-    """A name for a session of this process, in the form of Ray's."""
+    """Make up a name for a session of this process, in the form of Ray's."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     day = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(seconds))
     return f"session_{day}_{nanoseconds // 1000:06}_{os.getpid()}"
@@ -94,7 +94,7 @@ class SessionFolder:
     """The folder of a session of this process. All methods may be called from any thread."""
 
     def __init__(self, root: str, name: str) -> None:
-        """Nothing is made yet."""
+        """Note which folder in `root` is meant, and make nothing yet."""
         self.root = root
         self.path = os.path.join(root, name)
         self._lock_fd: int | None = None
@@ -102,7 +102,7 @@ class SessionFolder:
         self._mutex = threading.Lock()
 
     def make(self) -> None:
-        """Make it, unless that was done before.
+        """Make the folder and lock it, unless that was done before.
 
         Raises OSError; PermissionError if somebody else could write to the folder above.
         """
@@ -118,7 +118,7 @@ class SessionFolder:
             self._lock_fd = fd
 
     def close(self) -> None:
-        """Remove what is not to stay, and the folder too if nothing does."""
+        """Remove what of the session is not to stay, and the folder too if nothing does."""
         with self._mutex:
             self._closed = True
             fd, self._lock_fd = self._lock_fd, None
@@ -129,7 +129,7 @@ class SessionFolder:
                 os.rmdir(self.root)
 
     def disown(self) -> None:
-        """This is a copy in a forked process: the folder is the parent's."""
+        """Let go of the folder, in a copy of this in a forked process: it is the parent's."""
         self._closed = True
         self._lock_fd = None
         self._mutex = threading.Lock()  # the other may be held by a thread that is not here
@@ -144,7 +144,7 @@ class Found(NamedTuple):
 
     @property
     def pid(self) -> int:
-        """Of its driver."""
+        """The pid of the session's driver."""
         return int(self.name.rpartition("_")[2])
 
 
@@ -156,7 +156,7 @@ def make_folder(path: str) -> None:
 
 
 def found_sessions(root: str) -> list[Found]:
-    """The sessions in this folder, the newest first.
+    """List the sessions in this folder, the newest first.
 
     Raises PermissionError if it is not this user's alone. What is not in it is no session.
     """
@@ -177,7 +177,7 @@ def found_sessions(root: str) -> list[Found]:
 
 
 def sessions_above() -> list[Found]:
-    """The living sessions of the processes that this one descends from, the nearest first.
+    """List the living sessions of the processes that this one descends from, nearest first.
 
     They are found by the locks that those processes hold, wherever the folders are.
     """
@@ -234,7 +234,7 @@ def sweep(root: str) -> None:
 
 
 def _may_be_new(found: Found) -> bool:
-    """Whether it may be about to be made: the folder is there before it is locked."""
+    """Tell whether a session may be about to be made: its folder is there before its lock."""
     if not os.path.exists(f"/proc/{found.pid}"):
         return False
     with contextlib.suppress(OSError):
@@ -264,7 +264,7 @@ def _is_session(name: str) -> bool:
 
 
 def is_alive(path: str) -> bool | None:
-    """Whether somebody holds the lock of this session; None if there is none of this user."""
+    """Tell whether somebody holds the lock of this session; None if this user has no such one."""
     try:
         check_ours(path, stat.S_IFDIR)
         fd = _open_lock(path)
@@ -284,7 +284,7 @@ def _size(path: str) -> int:
 
 
 def _open_lock(folder: str, flags: int = 0) -> int:
-    """The lock's file, open. Raises OSError, as `check_ours` does; waits for nobody."""
+    """Open the lock's file. Raises OSError, as `check_ours` does; waits for nobody."""
     path = os.path.join(folder, _LOCK)
     flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     fd = os.open(path, flags, 0o600)

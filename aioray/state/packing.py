@@ -31,7 +31,7 @@ _EACH = {_INTS: 8, _FLOATS: 8, _IDS: ids.TASK_ID_SIZE}  # bytes
 
 
 def dump(rows: Rows) -> bytes:
-    """The bytes of up to `ROWS_AT_ONCE` rows of int, float, bytes and None."""
+    """Pack up to `ROWS_AT_ONCE` rows of int, float, bytes and None."""
     parts = [_COUNT.pack(len(rows))]
     for column in zip(*rows, strict=True):
         sort, data = _dump_column(column)
@@ -57,7 +57,7 @@ def _dump_column(column: tuple[Any, ...]) -> tuple[bytes, bytes]:
 
 
 def load(data: bytes, columns: int) -> list[tuple[Any, ...]]:
-    """The rows, of so many columns. Raises ValueError for what `dump` has not made."""
+    """Unpack rows of so many columns. Raises ValueError for what `dump` has not made."""
     try:
         (count,) = _COUNT.unpack_from(data)
         if not 0 < count <= ROWS_AT_ONCE:

@@ -36,7 +36,7 @@ _REQUIRED: Any = object()  # without it the thing is unknown
 
 
 def parsed(text: Any) -> Any:
-    """What a JSON text says; None if it is none."""
+    """Return what a JSON text says; None if it is none."""
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -44,7 +44,7 @@ def parsed(text: Any) -> Any:
 
 
 def checked(facts: Any, fields: Fields) -> tuple[dict[str, Any] | None, bool]:
-    """The facts with all `fields`, None if they are not to be used; and whether all was whole.
+    """Return the facts with all `fields`, or None if they are useless; and whether all was whole.
 
     What may be missing gets its default, and that is no damage.
     """

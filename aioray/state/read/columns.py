@@ -94,7 +94,7 @@ _BYTES_IN_RESOURCES = ("memory", "object_store_memory")
 
 
 def _time(ms: int | None) -> str | None:
-    """Local time, as `2026-11-25 16:57:08.787000`."""
+    """Write a moment in local time, as `2026-11-25 16:57:08.787000`."""
     if ms is None:
         return None
     at = dt.datetime.fromtimestamp(ms // 1000)  # noqa: DTZ006 - the reader's own clock
@@ -102,7 +102,7 @@ def _time(ms: int | None) -> str | None:
 
 
 def _end(ms: int | None) -> str | None:
-    """The same, of what has not ended if it is 0."""
+    """Write the moment of an end as `_time` does; return None for 0: it has not come."""
     return _time(ms or None)
 
 
@@ -157,7 +157,7 @@ class Column:
 
     @classmethod
     def of(cls, schema: type[StateSchema]) -> tuple[Column, ...]:
-        """The columns of a row's class."""
+        """Return the columns of a row's class."""
         return tuple(cls._of_field(item) for item in fields(schema))
 
     @classmethod
@@ -185,32 +185,32 @@ class StateSchema:
 
     @classmethod
     def list_columns(cls, detail: bool = True) -> list[str]:
-        """The names of the columns, in order. detail: also those told only with detail."""
+        """List the names of the columns, in order. detail: also those told only with detail."""
         return [item.name for item in fields(cls) if detail or not item.metadata["detail"]]
 
     @classmethod
     def columns(cls) -> set[str]:
-        """The names of all columns."""
+        """Return the names of all columns."""
         return set(cls.list_columns(detail=True))
 
     @classmethod
     def base_columns(cls) -> set[str]:
-        """The names of the columns that are told without detail."""
+        """Return the names of the columns that are told without detail."""
         return set(cls.list_columns(detail=False))
 
     @classmethod
     def detail_columns(cls) -> set[str]:
-        """The names of the columns that are told with detail, which are all."""
+        """Return the names of the columns that are told with detail, which are all."""
         return set(cls.list_columns(detail=True))
 
     @classmethod
     def filterable_columns(cls) -> set[str]:
-        """The names of the columns that a filter may name."""
+        """Return the names of the columns that a filter may name."""
         return {item.name for item in fields(cls) if item.metadata["filterable"]}
 
     @classmethod
     def humanify(cls, state: Mapping[str, Any]) -> dict[str, Any]:
-        """A row as a dict, with local times and sizes with units."""
+        """Return a row as a dict, with local times and sizes with units."""
         shown = {item.name: item.metadata["format_fn"] for item in fields(cls)}
         return {
             key: value if (say := shown.get(key)) is None else say(value)
@@ -218,14 +218,14 @@ class StateSchema:
         }
 
     def asdict(self) -> dict[str, Any]:
-        """The row as a dict, in the order of the columns."""
+        """Return the row as a dict, in the order of the columns."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of the column `key`, or `default` if there is none of that name."""
+        """Return the value of the column `key`, or `default` if there is none of that name."""
         return getattr(self, key, default)
 
 
@@ -411,11 +411,11 @@ class Resource:
 
     @property
     def command(self) -> str:
-        """The name on the command line."""
+        """The name of the resource on the command line."""
         return self.name.replace("_", "-")
 
     def column(self, name: str) -> Column | None:
-        """The column of this name, in small or capital letters; None: there is none."""
+        """Return the column of this name, in small or capital letters; None: there is none."""
         return next((column for column in self.columns if column.name == name.lower()), None)
 
 

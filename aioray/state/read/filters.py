@@ -170,7 +170,7 @@ def check_id(column: str, text: str) -> None:
 
 
 def contradiction(filters: list[Filter]) -> str | None:
-    """What is wrong if two `=` ask for different values of one column, so that no row can match."""
+    """Explain that no row can match if two `=` want different values of a column; else None."""
     wanted: dict[str, Any] = {}
     for key, predicate, value in filters:
         if predicate != "=":
@@ -185,7 +185,7 @@ def contradiction(filters: list[Filter]) -> str | None:
 
 
 def matcher(predicate: str, wanted: Any) -> Callable[[Any], bool]:
-    """A function that says whether a value of the column is what the filter wants."""
+    """Make a function that tells whether a value of the column is what the filter wants."""
     folded = _folded(wanted)
     if predicate == "=":
         return lambda value: value is not None and _folded(value) == folded
@@ -209,5 +209,5 @@ def check_limit(limit: int) -> None:
 
 
 def max_limit() -> int:
-    """How many rows may be asked for: RAY_MAX_LIMIT_FROM_API_SERVER, 10,000 by default."""
+    """Return how many rows may be asked for: RAY_MAX_LIMIT_FROM_API_SERVER, 10,000 by default."""
     return int(os.environ.get("RAY_MAX_LIMIT_FROM_API_SERVER", "10000"))

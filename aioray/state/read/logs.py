@@ -81,7 +81,7 @@ class LogChunk(NamedTuple):
 
 
 def of_task(view: View, task_id: str, attempt: int | None = None) -> list[Part]:
-    """The attempts of a task, or one of them. Raises NoSuchLogError."""
+    """Select the attempts of a task, or one of them. Raises NoSuchLogError."""
     wanted = _id(task_id, _TASK_DIGITS, "task", "tasks")
     found = sorted(_records(view, wanted), key=lambda record: record.attempt)
     if not found:
@@ -101,7 +101,7 @@ def of_task(view: View, task_id: str, attempt: int | None = None) -> list[Part]:
 
 
 def of_actor(view: View, actor: str = "", *, pid: int | None = None) -> list[Part]:
-    """The processes that have been this actor, one after the other. Raises NoSuchLogError.
+    """Select the processes that have been this actor, in order. Raises NoSuchLogError.
 
     actor: its id, or its name; of several actors of one name, the newest. pid: of a process that
     is or was an actor.
@@ -140,7 +140,7 @@ def of_actor(view: View, actor: str = "", *, pid: int | None = None) -> list[Par
 
 
 def of_worker(view: View, worker: str) -> list[Part]:
-    """What a worker has printed, whatever ran in it. Raises NoSuchLogError.
+    """Select what a worker has printed, whatever ran in it. Raises NoSuchLogError.
 
     worker: its id, or its pid; there may have been several with one pid.
     """
@@ -160,7 +160,7 @@ def of_worker(view: View, worker: str) -> list[Part]:
 
 
 def of_file(view: View, name: str) -> list[Part]:
-    """The worker whose output Ray would keep in a file of this name. Raises NoSuchLogError."""
+    """Select the worker whose output Ray would keep in file `name`. Raises NoSuchLogError."""
     for facts in _workers(view):
         if name in _file_names(view, facts):
             return [_worker_part(facts, "worker")]
@@ -170,7 +170,7 @@ def of_file(view: View, name: str) -> list[Part]:
 
 
 def files(view: View, pattern: str = "*") -> dict[str, list[str]]:
-    """The names, as Ray would call its files, that match a shell pattern, in Ray's groups."""
+    """List the names, as Ray would call its files, that match a shell pattern, in Ray's groups."""
     groups: dict[str, list[str]] = {}
     for facts in _workers(view):
         for suffix, name in zip(STREAMS, _file_names(view, facts), strict=False):
@@ -191,7 +191,7 @@ def _workers(view: View) -> list[dict[str, Any]]:
 
 
 def _records(view: View, wanted: bytes) -> Iterator[Record]:
-    """The attempts of a task. Ids are computed for those only that it may be."""
+    """Yield the attempts of a task; compute ids for those only that it may be."""
     kinds = set()
     for number, facts in view.kinds.items():
         creation = facts["creation"]
@@ -262,7 +262,7 @@ def _name(view: View) -> str:
 
 
 def is_incomplete(view: View, part: Part) -> bool:
-    """Whether some of it may have been dropped: a session keeps a limited amount of output."""
+    """Tell whether output of `part` may have been dropped: a session keeps a limited amount."""
     if not view.meta.get("output_dropped"):
         return False
     oldest = view.connection.execute(
@@ -273,7 +273,7 @@ def is_incomplete(view: View, part: Part) -> bool:
 
 
 def has_output(view: View, part: Part, stream: int) -> bool:
-    """Whether anything went to this stream."""
+    """Tell whether the part has written anything to this stream."""
     return next(_rows(view, part, (stream,), 0), None) is not None
 
 
@@ -332,7 +332,7 @@ def _first(
     tail: int,
     known: dict[tuple[int | None, int | None], int],
 ) -> Iterator[LogChunk]:
-    """The beginning of a part: its title, and the last lines if only those are wanted."""
+    """Yield the beginning of a part: its title, and the last lines if only those are wanted."""
     rows: list[tuple[int, int, bytes]] = []
     is_cut = False
     if tail >= 0:
@@ -347,7 +347,7 @@ def _first(
 def _rows(
     view: View, part: Part, streams: tuple[int, ...], after: int, order: str = "ASC"
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Row, stream and bytes of what the part has written."""
+    """Select the pieces that the part has written: row, stream and bytes of each."""
     condition, seq = "worker = ? AND (seq >= ? OR seq = 0)", part.since
     if part.seq is not None:
         condition, seq = "worker = ? AND seq = ?", part.seq
@@ -363,7 +363,7 @@ def _rows(
 def _last_lines(
     rows: Iterator[tuple[int, int, bytes]], lines: int
 ) -> tuple[list[tuple[int, int, bytes]], bool]:
-    """The last lines, in order, and whether there was anything before them. rows: newest first."""
+    """Find the last lines, in order, and whether any were before them. rows: newest first."""
     found: list[tuple[int, int, bytes]] = []
     for row, stream, data in rows:
         end = len(data)

@@ -94,7 +94,7 @@ def _cut(shown: int, total: int) -> str:
 
 
 def get_rows(view: View, resource: str, identifier: str) -> list[dict[str, Any]]:
-    """All there is of the thing with this id: attempts of a task, references to an object.
+    """Return all there is of the thing with this id: attempts of a task, references to an object.
 
     Raises QueryError for what cannot be an id.
     """

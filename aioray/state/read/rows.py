@@ -48,7 +48,7 @@ class Source(Generic[T]):
 
 
 def source_of(view: View, resource: str) -> Source[Any]:
-    """The source of a resource, by Ray's name of it."""
+    """Return the source of a resource, by Ray's name of it."""
     return _SOURCES[resource](view)
 
 
@@ -56,7 +56,7 @@ def source_of(view: View, resource: str) -> Source[Any]:
 
 
 def attempt_id(view: View) -> Callable[[Record], bytes]:
-    """A function that tells the task id of an attempt."""
+    """Make a function that tells the task id of an attempt."""
     job = view.job
     creations = {
         number: bytes.fromhex(facts["creation"]) if facts.get("creation") else None
@@ -114,7 +114,7 @@ def _tasks(view: View) -> Source[Record]:
 
 
 def driver_row(view: View) -> dict[str, Any]:
-    """The row of the driver itself, which is told only to those who ask for it."""
+    """Make the row of the driver itself, which is told only to those who ask for it."""
     facts = view.workers.get(_DRIVER, {})
     identifier = ids.driver_task_id(view.job).hex()
     started, ended = _ms(view.meta.get("started_at")), _ms(view.meta.get("ended_at"))
@@ -160,7 +160,7 @@ def _none(_: object) -> None:
 
 
 def _of_kind(view: View, tell: Callable[[dict[str, Any]], Any]) -> Callable[[Record], Any]:
-    """A column that all attempts of a kind share."""
+    """Make the function of a column that all attempts of a kind share."""
     kinds = view.kinds
 
     @cache
@@ -171,7 +171,7 @@ def _of_kind(view: View, tell: Callable[[dict[str, Any]], Any]) -> Callable[[Rec
 
 
 def _place_of(record: Record) -> int | None:
-    """The number of the process where the attempt came to its end, or is.
+    """Return the number of the process where the attempt came to its end, or is.
 
     One whose argument had failed ended in the driver, as its error says, which names a pid too.
     """
@@ -218,7 +218,7 @@ def _events_of(view: View) -> Callable[[Record], list[dict[str, Any]]]:
     kinds = view.kinds
 
     def events(record: Record) -> list[dict[str, Any]]:
-        """The states that the attempt has reached, and when."""
+        """List the states that the attempt has reached, and when."""
         calls = kinds[record.kind]["type"] == "ACTOR_TASK"
         reached = [
             ("PENDING_ARGS_AVAIL", record.created),
@@ -263,7 +263,7 @@ def _profile_of(
 def _log_of(
     view: View, workers: Mapping[int, dict[str, Any]]
 ) -> Callable[[Record], dict[str, Any] | None]:
-    """Where in its worker's output an attempt's own begins and ends, in bytes."""
+    """Make a function that tells where in its worker's output an attempt's own lies, in bytes."""
 
     @cache
     def spans() -> dict[tuple[int, int, int], list[int]]:
@@ -304,7 +304,7 @@ def _log_of(
 
 
 def _of_dicts(items: Iterable[dict[str, Any]], columns: Iterable[str], *key: str) -> Source[Any]:
-    """A source of items that have the columns already."""
+    """Make a source of items that have the columns already."""
     return Source(
         items=items,
         values={name: partial(_get, name) for name in columns},
@@ -337,7 +337,7 @@ def _actor_row(view: View, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _death_of(view: View, facts: dict[str, Any]) -> dict[str, Any]:
-    """Why an actor is dead, in Ray's form. One of which nobody knows has ended with its driver."""
+    """Say in Ray's form why an actor is dead: with its driver, if nothing else is known."""
     cause = facts["death_cause"] or _LOST
     reason = _DEATHS.get(cause["reason"], cause["reason"])
     if reason == "ACTOR_CREATION_FAILED":
@@ -433,7 +433,7 @@ def _placement_groups(view: View) -> Source[Any]:
 
 
 def _runtime_envs(view: View) -> Source[Any]:
-    """Each environment that something asked for, once."""
+    """Make the source of the environments that something asked for, each once."""
     texts = {
         number: json.dumps(facts["runtime_env"], sort_keys=True)
         for number, facts in view.kinds.items()

@@ -72,9 +72,10 @@ class Session:
         pid: int,
         ask: Callable[[dict[str, Any], float], dict[str, Any]] | None = None,
     ) -> None:
-        """pid: of its driver. ask: answers a request within so many seconds; None: by the socket.
+        """Describe a session, and look at nothing of it yet.
 
-        The former raises what `connect` raises.
+        pid: of its driver. ask: answers a request within so many seconds, and raises what `connect`
+        raises; None: the session is asked by its socket.
         """
         self._ask_engine = ask or (lambda request, timeout: connect(folder, request, timeout))
         self.name = name
@@ -89,7 +90,7 @@ class Session:
 
     @contextlib.contextmanager
     def view(self, want: tuple[str, ...] = (), timeout: float = 30.0) -> Iterator[View]:
-        """What it can tell.
+        """Open a view of what the session can tell.
 
         want: of what is going on, more than its tasks: "objects". timeout: seconds to wait for a
         session that is busy. Raises SessionError.
@@ -118,7 +119,7 @@ class Session:
         )
 
     def ask(self, what: str, timeout: float = 30.0) -> Any:
-        """One thing that only a living session can tell, such as "stacks". Raises SessionError."""
+        """Ask for what only a living session can tell, such as "stacks". Raises SessionError."""
         if not self.alive:
             raise NoSessionError(f"The session {self.name} has ended.")
         return self._ask([what], timeout).get(what)
@@ -147,7 +148,7 @@ class Session:
         return answer
 
     def _answer(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """What the engine answers; if the session is just beginning, as soon as it can."""
+        """Return the engine's answer; wait a moment for a session that is just beginning."""
         begun = time.monotonic()
         while True:
             try:
@@ -182,7 +183,7 @@ class Session:
 
 
 def sessions(temp_dir: str | None = None) -> list[Session]:
-    """All sessions of this user, the newest first.
+    """List all sessions of this user, the newest first.
 
     temp_dir: what the programs gave to init as `_temp_dir`; None: RAY_TMPDIR, or the system's
     folder for temporary files. Raises SessionError if that is not this user's alone.
@@ -202,7 +203,7 @@ def _session_of(found: Found) -> Session:
 
 
 def find_session(name: str | None = None, temp_dir: str | None = None) -> Session:
-    """The session of this name, or with these last digits.
+    """Find the session of this name, or of the driver with this pid.
 
     None: that of the driver from which this process descends; else the newest that is alive; else
     the newest. Raises NoSessionError, and what `sessions` does.
@@ -241,13 +242,13 @@ def find_session(name: str | None = None, temp_dir: str | None = None) -> Sessio
 def open_view(
     session: Session | None = None, *, want: tuple[str, ...] = (), timeout: float = 30.0
 ) -> Iterator[View]:
-    """What a session can tell; None: see `find_session`. Raises SessionError."""
+    """Open a view of what a session can tell; None: see `find_session`. Raises SessionError."""
     with (session or find_session()).view(want, timeout) as view:
         yield view
 
 
 def meta_of(session: Session) -> dict[str, Any]:
-    """What the history says of a session as a whole; empty if it cannot be read."""
+    """Return what the history says of a session as a whole; empty if it cannot be read."""
     path = os.path.join(session.folder, FILE)
     with (
         contextlib.suppress(*DAMAGE, OSError),

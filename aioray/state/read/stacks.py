@@ -29,7 +29,7 @@ _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<fu
 
 
 def parse(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Threads and waiting calls in what a worker has written."""
+    """Read threads and waiting calls from what a worker has written."""
     threads: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     frames: list[Frame] = []
@@ -57,7 +57,7 @@ def parse(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def own_stacks() -> dict[str, Any]:
-    """A row for this process. For any thread; the asking one is left out."""
+    """Make a row for this process. For any thread; the asking one is left out."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     threads = []
     for ident, frame in sys._current_frames().items():
@@ -79,7 +79,7 @@ def own_stacks() -> dict[str, Any]:
 
 
 def trim(frames: list[Frame]) -> list[Frame]:
-    """Without what lies below the user's code, and above it but for what that has called.
+    """Leave out what lies below the user's code, and above it but for what that has called.
 
     Nothing is left of a thread or call that runs no code of the user's.
     """
@@ -101,7 +101,7 @@ def _is_own(frame: Frame) -> bool:
 
 
 def _is_scaffold(frame: Frame) -> bool:
-    """Whether it belongs to what runs threads and loops."""
+    """Tell whether a frame belongs to what runs threads and loops."""
     file: str = frame[0]
     if not file.startswith(f"{_LIBRARY}/"):
         return False

@@ -35,7 +35,7 @@ _GOOD, _BAD, _UNFINISHED = "good", "terrible", "thread_state_running"  # the for
 
 
 def trace(view: View) -> list[dict[str, Any]]:
-    """The events of a session, in no particular order.
+    """Make the events of a session's timeline, in no particular order.
 
     Attempts that still run end at the moment of asking.
     """
@@ -84,7 +84,7 @@ def _running(view: View, records: Iterable[Record], now: float) -> Iterator[dict
 
 
 def _side_by_side(records: Iterable[Record], now: float) -> Iterator[tuple[int, Record]]:
-    """Give each of these, ordered by their starts, the lowest row that is free then."""
+    """Give each record, ordered by their starts, the lowest row that is free then."""
     free: list[int] = []
     busy: list[tuple[float, int]] = []  # until when, row
     rows = 0
@@ -167,7 +167,7 @@ def _sorted(what: str, process: int, row: int) -> dict[str, Any]:
 def _waiting(
     title: str, task: str, number: int, record: Record, now: float
 ) -> Iterator[dict[str, Any]]:
-    """The time before the attempt ran, and inside of it its phases if there are several."""
+    """Yield the time before the attempt ran, and inside of it its phases if there are several."""
     until = _first(record.started, record.ended, now)
     moments = [record.created, _first(record.ready, until), _first(record.sent, until), until]
     phases = [
@@ -185,7 +185,7 @@ def _waiting(
 
 
 def _first(*moments: float | None) -> float:
-    """The first of these that there is; the last one is there."""
+    """Return the first of `moments` that is known; the last one always is."""
     return next(moment for moment in moments if moment is not None)
 
 

@@ -57,7 +57,10 @@ class View:
     def __init__(
         self, session: Session | None, connection: sqlite3.Connection, live: dict[str, Any]
     ) -> None:
-        """session: whose; None: made up. live: the session's answer; empty: it has ended."""
+        """Join a session's history, which `connection` reads, and its answer.
+
+        session: whose; None: made up. live: the session's answer; empty: it has ended.
+        """
         self.session = session
         self.connection = connection
         self.live = live
@@ -115,13 +118,13 @@ class View:
 
     @cached_property
     def events(self) -> list[tuple[float, str, str, str]]:
-        """What was told of, in its order: when, severity, source, message."""
+        """The session's events, in their order: when, severity, source, message."""
         found = self.connection.execute(_SELECT_EVENTS).fetchall()
         self._expect("events", len(found))
         return found
 
     def records(self) -> Iterator[Record]:
-        """All attempts: those that have ended, in that order, then those that have not."""
+        """Yield all attempts: those that have ended, in that order, then those that have not."""
         unfinished = self.live.get("tasks", ())
         keys = {_key(label, attempt) for _, label, attempt, *_ in unfinished}
         kinds, count = self.kinds, 0
@@ -140,7 +143,7 @@ class View:
             yield from self._killed()
 
     def glance(self, after: int = 0) -> Counts:
-        """Look at all attempts at once.
+        """Count the attempts that have ended, and list those that have not.
 
         after: the `mark` of an earlier glance; what had ended by then is not counted again.
         """
@@ -179,11 +182,11 @@ class View:
                 yield Record._make((*row[:-3], None, "OWNER_DIED", _KILLED, "FAILED"))
 
     def task_id(self, record: Record) -> str:
-        """The id of the task, in hexadecimal digits."""
+        """Return the id of the attempt's task, in hexadecimal digits."""
         return self.identify(record.label, record.kind)
 
     def identify(self, label: int | bytes, kind: int) -> str:
-        """The id of a task by its label and kind."""
+        """Return the id of a task by its label and kind, in hexadecimal digits."""
         if isinstance(label, bytes):
             return label.hex()
         creation = self.kinds[kind]["creation"]
@@ -204,7 +207,7 @@ class View:
         return found
 
     def _expect(self, table: str, count: int) -> None:
-        """Note whether there are more rows than so many."""
+        """Note damage if the table has more rows than so many."""
         (there,) = self.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
         self.damaged |= there > count
 

@@ -55,7 +55,7 @@ def insert_failed(connection: sqlite3.Connection, rows: Rows, unix_offset: float
 
 
 def pack(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None:
-    """Store what `insert_done` takes for later."""
+    """Store rows, as `insert_done` takes them, for later."""
     for start in range(0, len(rows), packing.ROWS_AT_ONCE):
         some = rows[start : start + packing.ROWS_AT_ONCE]
         data = packing.dump(some)
@@ -66,18 +66,18 @@ def pack(connection: sqlite3.Connection, rows: Rows, unix_offset: float) -> None
 
 
 def has_packed(connection: sqlite3.Connection) -> bool:
-    """Whether attempts are packed."""
+    """Tell whether attempts are packed."""
     return connection.execute("SELECT 1 FROM packed LIMIT 1").fetchone() is not None
 
 
 def packed_count(connection: sqlite3.Connection) -> int:
-    """How many attempts are packed."""
+    """Count the attempts that are packed."""
     (count,) = connection.execute("SELECT COALESCE(SUM(count), 0) FROM packed").fetchone()
     return int(count)
 
 
 def drop_packed(connection: sqlite3.Connection, kept: int) -> int:
-    """Drop the oldest blobs without which there are `kept` still; how many are there then."""
+    """Drop the oldest blobs without which `kept` attempts remain; return how many do remain."""
     count = packed_count(connection)
     while True:
         first = connection.execute("SELECT rowid, count FROM packed ORDER BY rowid").fetchone()
@@ -116,7 +116,7 @@ _SELECT_PACKED = (
 
 
 def _unpacked(count: Any, unix_offset: Any, checksum: Any, data: Any) -> tuple[float, Rows]:
-    """Offset and rows of a blob. Raises sqlite3.DatabaseError if it is damaged."""
+    """Read offset and rows from a blob. Raises sqlite3.DatabaseError if it is damaged."""
     try:
         if not isinstance(data, bytes) or zlib.crc32(data) != checksum:
             raise ValueError("its checksum is another one")
@@ -149,7 +149,7 @@ def _insert(
 
 @lru_cache(maxsize=2 * len(_SIZES))
 def _statement(columns: tuple[str, ...], count: int, *, runs: bool) -> str:
-    """Its last parameter is what makes Unix seconds of times.
+    """Write the INSERT of `count` rows, whose last parameter makes Unix seconds of times.
 
     runs: the seconds that an attempt ran stand in the place of its end.
     """

@@ -68,7 +68,7 @@ class Batch:
         output: Sequence[tuple[int, int, int, float, bytes]] = (),
         meta: dict[str, Any] | None = None,
     ) -> None:
-        """Times of attempts are monotonic here.
+        """Collect what is to be written. Times of attempts are monotonic here.
 
         done: attempts that have their value, without the columns that tell of errors, and with the
         seconds that it ran instead of the end. failed: the others, whole. old_kinds: up to
@@ -84,7 +84,7 @@ class Batch:
         self.meta = meta or {}
 
     def apart(self) -> Iterator[Batch]:
-        """A batch for each of its parts, what others speak of first."""
+        """Yield a batch for each part of this one, what others speak of first."""
         for part in ("meta", "kinds", "things", "done", "failed", "events", "output", "old_kinds"):
             if value := getattr(self, part):
                 yield Batch(**{part: value})
@@ -109,11 +109,11 @@ class History:
 
     @property
     def path(self) -> str | None:
-        """Where the file is; None: all is in memory."""
+        """The path of the file; None: all is in memory."""
         return self._path
 
     def write(self, batch: Batch) -> None:
-        """Add a batch."""
+        """Add a batch to the history."""
         try:
             self._write(batch)
         except DAMAGE as error:
@@ -123,7 +123,7 @@ class History:
             self._write(batch)
 
     def unpack(self, *, all_of_it: bool = True) -> bool:
-        """Make rows of what is packed, or of a part of it; whether something is left."""
+        """Make rows of what is packed, or of a part of it; tell whether something is left."""
         if not self.packed:
             return False
         connection = self._connection
@@ -144,7 +144,7 @@ class History:
         _keep_newest(self._connection, "attempts", max(0, self._attempts_kept - self.packed))
 
     def write_running(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """These attempts are running now. Times are Unix seconds."""
+        """Note which attempts are running now. Times are Unix seconds."""
         marks = ",".join("?" * len(ATTEMPT_COLUMNS))
         try:
             self._connection.execute("BEGIN")
@@ -156,11 +156,11 @@ class History:
                 self._connection.execute("ROLLBACK")
 
     def image(self) -> bytes:
-        """The whole database, as `sqlite3.Connection.deserialize` takes it."""
+        """Return the whole database, as `sqlite3.Connection.deserialize` takes it."""
         return self._connection.serialize()
 
     def finish(self) -> None:
-        """The session is over: nothing runs any more, and all are to find rows."""
+        """End the history with the session: nothing runs any more, and all are to find rows."""
         try:
             self.unpack()
             self.write_running(())
@@ -328,13 +328,13 @@ def _text(data: bytes) -> str:
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """Of the tables, see `schema`. Raises sqlite3.Error."""
+    """Return the version of the tables, see `schema`. Raises sqlite3.Error."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def _storable(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """With texts that SQLite takes: it knows no halves of surrogate pairs."""
+    """Make texts of a row such that SQLite takes them: it knows no halves of surrogate pairs."""
     return tuple(
         value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
         for value in row
@@ -373,7 +373,7 @@ def _create(path: str) -> sqlite3.Connection:
 
 
 def _check_descriptors() -> None:
-    """Raise OSError if it is for want of them that SQLite, which does not say, opens no file."""
+    """Raise OSError if SQLite, which does not say why, lacks descriptors to open a file."""
     fds = []
     try:
         for _ in range(FILES):

@@ -86,7 +86,7 @@ class Metering:
                 self.board.add_all(self._crashes, (("cause", cause),), [1])
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
-        """Nothing. See `writer.HistoryListener`."""
+        """Count nothing. See `writer.HistoryListener`."""
 
 
 def _of(kind: Mapping[str, Any], **more: str) -> tuple[tuple[str, str], ...]:

@@ -77,7 +77,7 @@ class StateServer:
         selector: selectors.BaseSelector,
         answer: Callable[[Answer, Callable[[Answer], None]], None],
     ) -> None:
-        """Listen. Raises OSError.
+        """Listen for callers. Raises OSError.
 
         answer: takes a request and calls back once, in this thread, whatever happens.
         """
@@ -106,7 +106,7 @@ class StateServer:
         self._listen()
 
     def shortest_wait(self, wait: float) -> float:
-        """The seconds to the next time-out, if that comes before `wait` seconds."""
+        """Return the seconds to the next time-out, but at most `wait`."""
         moments = [self._due(caller) for caller in self._callers]
         if self._paused_until is not None:
             moments.append(self._paused_until)
@@ -115,7 +115,7 @@ class StateServer:
         return min(wait, max(0.0, min(moments) - time.monotonic()))
 
     def time_out(self, now: float) -> None:
-        """End what takes too long."""
+        """Refuse or drop callers who take too long, and accept others again after a pause."""
         if self._paused_until is not None and self._paused_until <= now:
             self._paused_until = None
             self._listen()
@@ -128,13 +128,13 @@ class StateServer:
                 self._reply(caller, {"error": "too many others ask and do not take their answers"})
 
     def _due(self, caller: _Caller) -> float:
-        """When its time is over: sooner if it says nothing, and keeps others out."""
+        """Tell when a caller's time is over: sooner if it says nothing, and keeps others out."""
         if caller.request is None and len(self._callers) >= CALLERS:
             return min(caller.due, caller.since + SILENT_SECONDS)
         return caller.due
 
     def close(self) -> None:
-        """Give the answers that are ready, and stop."""
+        """Drop the callers that are left, and stop listening."""
         for caller in tuple(self._callers):
             self._drop(caller)
         self._deafen()
@@ -185,7 +185,7 @@ class StateServer:
     # ------------------------------------------------------------ requests
 
     def _guard(self, caller: _Caller, serve: Callable[[_Caller], None]) -> None:
-        """Serve a caller; one with whom something goes wrong is one no more."""
+        """Serve a caller, and drop it if something goes wrong."""
         try:
             serve(caller)
         except BaseException:
@@ -220,7 +220,7 @@ class StateServer:
         self._ask_next()
 
     def _ask_next(self) -> None:
-        """Have those answered whose turn it is."""
+        """Have the engine answer the callers whose turn it is."""
         while self._waiting and self._asked < ANSWERED_AT_ONCE:
             if sum(len(each.unsent) for each in self._callers) >= UNTAKEN_BYTES:
                 return
@@ -291,7 +291,7 @@ class StateServer:
 
 
 def _read(line: bytes) -> tuple[Answer, float]:
-    """The request that this is, and how many seconds the caller has for it.
+    """Read a request from a line, and how many seconds the caller has for it.
 
     Raises _RequestError.
     """
@@ -314,14 +314,14 @@ def _read(line: bytes) -> tuple[Answer, float]:
 
 
 def _uid_behind(connection: socket.socket) -> int:
-    """Who has connected, or has been listening when this was connected to it."""
+    """Return the uid of who has connected, or was listening when this was connected to it."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(credentials)
     return int(uid)
 
 
 def connect(folder: str, request: Answer, timeout: float) -> Answer:
-    """Ask the session in this folder.
+    """Ask the session in this folder, and return its answer.
 
     Raises OSError if nobody answers: FileNotFoundError or ConnectionError if it has ended,
     TimeoutError after `timeout` seconds, PermissionError if it is somebody else's; ValueError for
@@ -357,7 +357,7 @@ def connect(folder: str, request: Answer, timeout: float) -> Answer:
 
 @contextlib.contextmanager
 def _short(path: str) -> Any:
-    """The same path in few characters: the address of a socket may have 107."""
+    """Yield the same path in few characters: the address of a socket may have 107."""
     fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}/{os.path.basename(path)}"

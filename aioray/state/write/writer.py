@@ -53,18 +53,18 @@ class HistoryListener(Protocol):
         rows: Sequence[tuple[Any, ...]],
         retried: Sequence[tuple[Any, ...]],
     ) -> None:
-        """These attempts have ended. Rows are as in `schema.ATTEMPT_COLUMNS`, times monotonic.
+        """Take attempts that have ended. Rows are as in `schema.ATTEMPT_COLUMNS`, times monotonic.
 
-        rows: with them their tasks have. retried: these have failed, and others follow.
+        rows: their tasks have ended with them. retried: these have failed, and others follow.
         """
         ...
 
     def things(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
-        """This has changed. rows: as in `schema`, with facts as they are."""
+        """Take changes of things. rows: as in `schema`, with facts as they are."""
         ...
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
-        """This was told of."""
+        """Take events that the engine has told of. rows: as in `schema`."""
         ...
 
 
@@ -82,7 +82,7 @@ class HistoryWriter:
         attempts_kept: int,
         unix_offset: float,
     ) -> None:
-        """Nothing is started yet.
+        """Prepare the deques and the thread, and start nothing yet.
 
         folder: where file and socket go; None: there are none. ask: has the engine answer a
         request, from any thread, and calls back with the answer on its own. attempts_kept,
@@ -153,12 +153,12 @@ class HistoryWriter:
         self.wake()
 
     def add_kind(self, number: int, facts: dict[str, Any]) -> None:
-        """There are attempts of this kind from now on, see `schema`."""
+        """Note that there are attempts of this kind from now on, see `schema`."""
         self.kinds[number] = facts
         self._new_kinds.append((number, facts))
 
     def forget_kinds(self, newest: int) -> None:
-        """Kinds up to this number have no attempts but those that are written already."""
+        """Note that kinds up to this number have no attempts but those that are written already."""
         self._old_kinds = newest
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class HistoryWriter:
                     os.close(self._doorbell)
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have something done by the thread, or not at all if it has ended. From any thread."""
+        """Have the thread do a job, or nobody if it has ended. From any thread."""
         with self._ending:
             if not self._ended:
                 self._needed.set()
@@ -217,7 +217,7 @@ class HistoryWriter:
             self._do_safely("end", step)
 
     def _do_safely(self, what: str, do: Callable[..., object], *args: Any) -> bool:
-        """Do something, and tell once if that goes wrong; whether it has gone well.
+        """Do something, and tell once if that goes wrong; return whether it has gone well.
 
         Nothing may end the thread, not even a SystemExit that a class of the user's raises.
         """
@@ -304,7 +304,7 @@ class HistoryWriter:
             self._do_safely("answer", self._jobs.popleft())
 
     def _serve(self) -> None:
-        """Listen to callers, or try to again a little later if there is no descriptor for that."""
+        """Listen to callers, or try again a little later if there is no descriptor for that."""
         from .server import StateServer
 
         assert self._folder is not None
@@ -382,7 +382,7 @@ class HistoryWriter:
                     del self.kinds[number]
 
     def _finished(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The rows with their texts; without one of which that cannot be made."""
+        """Give the rows their texts; leave out one of which that cannot be made."""
         found: list[tuple[Any, ...]] = []
         for row in rows:
             self._do_safely("tell of an error", lambda row: found.append(self.finish_row(row)), row)
@@ -400,7 +400,7 @@ class HistoryWriter:
             raise
 
     def _ask_for_running(self) -> None:
-        """Note what is running, in case that the driver is killed."""
+        """Have the history note what is running, in case the driver is killed."""
 
         def note(answer: dict[str, Any]) -> None:
             self._asked_for_running = False
@@ -459,5 +459,5 @@ def _tell(what: str, error: BaseException) -> None:
 
 
 def _taken(items: deque[Any]) -> list[Any]:
-    """What is in there now, taken out; others may append meanwhile."""
+    """Take out what is in a deque now; others may append meanwhile."""
     return [items.popleft() for _ in range(len(items))]
