@@ -32,7 +32,7 @@ class Answers:
     """Puts the answers of one worker into its pipe."""
 
     def __init__(self, channel: Channel, objects: LocalObjects, actor: Callable[[], Any]) -> None:
-        """actor: the instance that this process is, or None."""
+        """Prepare to answer. actor: returns the instance that this process is, or None."""
         self.write = channel.write  # puts them into the pipe
         self._objects = objects
         self._actor = actor
@@ -91,7 +91,7 @@ class Answers:
         self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
 
     def this_actor(self) -> tuple[str, str] | None:
-        """The id and the repr of the actor that this is."""
+        """Return the id and the repr of the actor that this process is; None: it is none."""
         actor = place.actor
         if actor is None:
             return None
@@ -103,7 +103,7 @@ class Answers:
         return actor.actor_id, shown
 
     def judge(self, error: BaseException, attempt: Attempt) -> tuple[Status, float]:
-        """What the error means for retrying, and the delay that it asks for."""
+        """Judge what the error means for retrying, and which delay it asks for."""
         from ..exceptions import DoNotRetry, RayTaskError, RetryTask, TaskCancelledError
 
         if isinstance(error, KeyboardInterrupt):
@@ -120,7 +120,7 @@ class Answers:
         return (Status.RAISED_RETRYABLE if retryable else Status.RAISED), 0.0
 
     def may_retry(self, error: BaseException, attempt: Attempt) -> bool:
-        """Whether `retry_exceptions` allows another attempt after this error."""
+        """Tell whether `retry_exceptions` allows another attempt after this error."""
         from ..exceptions import RayTaskError
 
         rule = attempt.retry_rule
@@ -142,7 +142,7 @@ class Answers:
 
 
 def hidden_files() -> frozenset[str]:
-    """The files whose frames users need not see in a traceback: aioray's own, and what it runs."""
+    """List the files whose frames users need not see in a traceback: aioray's, and what it runs."""
     files = {cloudpickle.cloudpickle.__file__}
     for name, module in tuple(sys.modules.items()):
         if name.startswith("aioray.") and not name.startswith("aioray.examples"):

@@ -88,7 +88,7 @@ class Asking:
         return False
 
     def between_runs(self) -> bool:
-        """Return False, likewise."""
+        """Return False: there is no engine here whose loop somebody could run."""
         return False
 
     def after_fork_in_child(self) -> None:
@@ -159,7 +159,7 @@ class Asking:
     # ------------------------------------------------------------ requests
 
     def _keep(self, data: bytes | Pieces) -> bytes:
-        """Return a value as it is sent: if it is large, it is written to the store."""
+        """Return a value as it is sent; write it to the store if it is large."""
         if isinstance(data, bytes):
             return data
         return self._objects.keep(data)
@@ -171,7 +171,7 @@ class Asking:
         timeout: float | None,
         take: Callable[[int, Any], None] | None = None,
     ) -> Any:
-        """Return the reply, or what can be said after `timeout`. take: see `Channel.finish`."""
+        """Wait for the reply, or what can be said after `timeout`. take: see `Channel.finish`."""
         channel = self.channel
         if timeout is not None:
             try:
@@ -206,5 +206,5 @@ def _trace(_sort: str) -> tuple[Any, ...]:
 
 
 def _trace_and_site(site: Callable[[str], Site], sort: str) -> tuple[Any, ...]:
-    """Return that span, and the site of the call, which makes something of this sort."""
+    """Return the span that surrounds a call, and its site. sort: what the call makes."""
     return *(_trace(sort) or ((),)), site(sort)

@@ -147,7 +147,7 @@ class Channel:
         self._refs.append(identifier)
 
     def let_go(self, identifier: bytes) -> None:
-        """Note that such a ref, or one of an object that was made here, is gone. For finalizers."""
+        """Note that a ref to an object, found or made here, is gone. For finalizers."""
         self._refs.append(identifier)
         self.tell_soon()
 
@@ -165,7 +165,7 @@ class Channel:
         self._later.append(make)
 
     def tell_soon(self) -> None:
-        """Say what has ended."""
+        """Tell the driver now what finalizers have noted, unless another thread is writing."""
         held = self._interrupts.hold()
         try:
             # If somebody writes, that one says it, or the next one.
@@ -179,7 +179,7 @@ class Channel:
             self._interrupts.release(held)
 
     def tell_news(self) -> None:
-        """Say what has ended, if there is something."""
+        """Tell the driver what finalizers have noted, if there is something."""
         if self._refs or self._released or self._later:
             with self._writing:
                 self._write_news()
@@ -209,7 +209,7 @@ class Channel:
             self._interrupts.release(held)
 
     def begin(self, seq: int, ask: Ask, watcher: Any = None) -> int:
-        """Ask for something, and go on; the number of the request.
+        """Ask for something, and go on; return the number of the request.
 
         watcher: called with the number and the reply, in whatever thread; None: `finish` takes it.
         """
@@ -235,7 +235,7 @@ class Channel:
         deadline: float | None = None,
         take: Callable[[int, Any], None] | None = None,
     ) -> Any:
-        """Wait for the reply. Raises TimeIsOver: then it can be waited for again.
+        """Wait for the reply to a request. Raises TimeIsOver: then it can be waited for again.
 
         take: called with the number and the reply, before anything can interrupt.
         """
@@ -274,7 +274,7 @@ class Channel:
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
-        """Take several steps as one."""
+        """Hold off interrupts, so that several steps are one."""
         held = self._interrupts.hold()
         try:
             yield
@@ -325,7 +325,7 @@ class Channel:
                 self._pump(lambda: bool(queue), deadline, 0)
 
     def _pump(self, done: Callable[[], bool], deadline: float | None, held: int) -> bool:
-        """Read packets, or let another thread do it, until `done`; False if the time is over.
+        """Read packets, or let another thread do it, until `done`; return False if time is over.
 
         held: what may be interrupted while this thread sleeps, see `Interrupts.hold`.
         """
@@ -366,7 +366,7 @@ class Channel:
                 self._stop_reading()
 
     def read_if_free(self) -> bool:
-        """Read a packet if there is one, unless another thread is about to; whether it did.
+        """Read a packet if there is one, unless another thread is about to; tell if one was read.
 
         Never blocks: that thread may have read what was there, and have ended, just now.
         """
@@ -398,7 +398,7 @@ class Channel:
         return seq in self.cancelled
 
     def make_room(self) -> None:
-        """Read all that is there, unless another thread is about to."""
+        """Read all packets that are there, unless another thread is about to."""
         with self.uninterrupted():
             while self.read_if_free():
                 pass
@@ -436,7 +436,7 @@ class Channel:
             self._bundle(codes, attempts, area)
 
     def _take_news(self, news: list[int] | int) -> None:
-        """Functions are not needed any more, or a call is cancelled."""
+        """Forget functions that are not needed any more, or note that a call is cancelled."""
         if isinstance(news, int):
             self.cancelled.add(news)
             if self.cancel is not None:

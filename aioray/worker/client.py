@@ -136,7 +136,7 @@ class Connection(Asking):
         return definition, packed, self._send_function(call, context) if key is None else key
 
     def _send_function(self, call: Call, context: Context) -> int:
-        """Tell the driver of a function; the key under which it is known from now on."""
+        """Tell the driver of a function; return the key under which it is known from now on."""
         with self._exporting:  # not the other lock: pickling may come upon refs
             key = self._functions.get(call.code)
             if key is None:
@@ -163,7 +163,7 @@ class Connection(Asking):
     def create_actor(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ObjectRef[Any]:
-        """Take an actor. See `aioray.client.protocol.Client`."""
+        """Create an actor. See `aioray.client.protocol.Client`."""
         context = self._asking()
         definition: ActorDefinition
         definition, packed, key = self._prepare(call, context, define_actor)
@@ -239,7 +239,7 @@ class Connection(Asking):
         self.channel.tell(self._asking().seq, asks.Pin(entry.binary()))
 
     def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value."""
+        """Store a value, and return a ref to it."""
         context = self._asking()
         data, refs = serialize(value, "value", "the value given to put()")
         identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
@@ -300,7 +300,7 @@ class Connection(Asking):
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout: float | None
     ) -> list[bool]:
-        """Block until `num_returns` are ready or the time is over; which ones are."""
+        """Block until `num_returns` are ready or the time is over; return which ones are."""
         seq = self._asking().seq
         look = timeout is not None and timeout <= 0
         named = [ref.binary() for ref in refs]
@@ -310,7 +310,7 @@ class Connection(Asking):
         return found
 
     def look(self, entry: ObjectEntry) -> bool:
-        """Return whether the driver has an outcome by now."""
+        """Tell whether the driver has an outcome of the entry by now."""
         ask = asks.Wait([entry.binary()], 1, look=True)
         found: list[bool] = self.channel.ask(self._asking().seq, ask)
         return found[0]
@@ -334,7 +334,7 @@ class Connection(Asking):
             self._watches.pop(key, None)
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
-        """Take a callback back."""
+        """Take back a callback that `when_ready` was given."""
         found = self._watches.pop((entry, callback), None)
         if found is not None:
             self.channel.forget(*found)
@@ -354,7 +354,7 @@ class Connection(Asking):
     def create_placement_group(
         self, identifier: bytes, bundles: Sequence[Demand], strategy: str, name: str, value: bytes
     ) -> None:
-        """Take a placement group. See `aioray.client.protocol.Client`."""
+        """Create a placement group. See `aioray.client.protocol.Client`."""
         seq = self._asking().seq
         self._ask(seq, asks.AddGroup(identifier, list(bundles), strategy, name, value))
 
@@ -390,17 +390,17 @@ class Connection(Asking):
         return self.channel.ask(self._asking().seq, ask)
 
     def cluster_resources(self) -> dict[str, float]:
-        """Return what there is in total, by name."""
+        """Return which resources there are in total, by name."""
         found: dict[str, float] = self._info("cluster_resources")
         return found
 
     def available_resources(self) -> dict[str, float]:
-        """Return what is free, by name."""
+        """Return which resources are free, by name."""
         found: dict[str, float] = self._info("available_resources")
         return found
 
     def own_session(self) -> Session:
-        """Return the session that it belongs to, to be looked at."""
+        """Return the session that this worker belongs to, to be looked at."""
         from ..state.read.sessions import Session
 
         return Session(self.session, place.folder, alive=True, pid=int(self.session.split("_")[-1]))

@@ -29,7 +29,7 @@ def run(coroutine: Coroutine[Any, Any, Any], interrupts: Interrupts) -> Any:
 
 
 def iterate(items: AsyncGenerator[Any, None], interrupts: Interrupts) -> Iterator[Any]:
-    """What an asynchronous generator yields, as a plain generator."""
+    """Yield what an asynchronous generator yields, as a plain generator."""
     with asyncio.Runner() as runner:
         try:
             while True:

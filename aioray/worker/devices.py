@@ -35,7 +35,7 @@ class VisibleDevices:
             self._set(self._without)
 
     def show(self, names: tuple[str, ...]) -> None:
-        """Let these be seen from now on."""
+        """Let the devices of these names be seen from now on."""
         self.names = names
         self._set(",".join(names) if names else self._without)
 

@@ -37,7 +37,7 @@ _EXTENSIONS = tuple(EXTENSION_SUFFIXES)
 
 
 def note_own_modules() -> None:
-    """Tell what is loaded now from what user code will load. Called by the template."""
+    """Note which modules are there before any of the user's. Called by the template."""
     global _own
     _own = frozenset(sys.modules)
 
@@ -62,7 +62,7 @@ def end(server: WorkerLoop, reason: SystemExit) -> NoReturn:
 
 
 def _users_modules() -> dict[str, ModuleType] | None:
-    """The modules that user code has loaded; None: not all of them are Python."""
+    """Find the modules that user code has loaded; None: not all of them are Python."""
     modules: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         if name in _own or _is_own(name):
@@ -84,7 +84,7 @@ def _is_own(name: str) -> bool:
 
 
 def _status(reason: SystemExit) -> int:
-    """The exit status, as the interpreter finds it."""
+    """Find the exit status as the interpreter does; write what is no number to stderr."""
     code: Any = reason.code
     if code is None:
         return 0

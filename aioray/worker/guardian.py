@@ -73,7 +73,7 @@ def clear_folders(folders: list[str]) -> None:
 
 
 def _guard(template: int, driver: int, folders: int) -> NoReturn:
-    """Wait for the end of either, and end everything."""
+    """Wait for the end of the template or the driver, and end everything."""
     status = 1
     try:
         setproctitle.setproctitle("aioray::guardian")

@@ -65,7 +65,7 @@ class Interrupts:
         sys.unraisablehook = self._unraisable
 
     def handle(self, _signum: int, frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Handle the signal: interrupt the attempt inside user code, if that is wanted."""
         current = self.current
         if current:
             for _ in range(_DEPTH):
@@ -87,7 +87,7 @@ class Interrupts:
         self.instead()
 
     def hold(self) -> int:
-        """Let nothing be interrupted in this thread; what to `release` afterwards."""
+        """Let nothing be interrupted in this thread; return what to `release` afterwards."""
         if threading.get_ident() != self._main:
             return 0
         held = self.current
@@ -95,18 +95,18 @@ class Interrupts:
         return held
 
     def release(self, held: int) -> None:
-        """Let it be interrupted again, at once if that was wanted meanwhile."""
+        """Let this thread be interrupted again, at once if that was wanted meanwhile."""
         if held:
             self.current = held
             self._deliver(held)
 
     def requested(self, seq: int) -> bool:
-        """Whether the driver wants this attempt interrupted."""
+        """Tell whether the driver wants this attempt interrupted."""
         wanted: int = PAGE.unpack_from(self.page, PAGE_INTERRUPT)[0]
         return wanted == seq
 
     def restore(self) -> None:
-        """Take SIGINT again if user code has taken it. Nothing outside of the main thread."""
+        """Take SIGINT again if user code has taken it; do nothing outside of the main thread."""
         if _getsignal(_SIGINT) != self._handler and threading.get_ident() == self._main:
             signal.signal(signal.SIGINT, self._handler)
 

@@ -89,7 +89,7 @@ class WorkerLoop:
         self.threads: str | None = None  # what this process has set; None: it is the user's
 
     def disown(self) -> None:
-        """This is a copy in a process that a task has forked: the channels are the parent's."""
+        """Give up the channels, in a copy of this in a process that a task has forked."""
         self.channel.disown()
         registry.after_fork_in_child()
 
@@ -209,7 +209,7 @@ class WorkerLoop:
                 instance.become_host(self, attempt)
 
     def _becomes_host(self, attempt: Attempt) -> bool:
-        """Make an actor; whether another thread does it, on an event loop."""
+        """Make this process an actor; tell whether a thread with a loop makes it."""
         from .actor import instance
 
         return instance.become(self, attempt)
@@ -221,7 +221,7 @@ class WorkerLoop:
     # -- telling and asking the driver
 
     def want_room(self, size: int) -> list[Location] | bytes:
-        """Ask the driver for room in the store, and wait until it has some."""
+        """Ask the driver for room in the store, wait until it has some, and return it."""
         from ..shared.asks import Allocate
 
         attempt = place.attempt
@@ -232,7 +232,7 @@ class WorkerLoop:
         return places
 
     def tell_stacks(self, file: int) -> None:
-        """Write all stacks there whenever the driver sends STACK_SIGNAL.
+        """Write all stacks to `file` whenever the driver sends STACK_SIGNAL.
 
         faulthandler does it in the signal handler itself, so also if this process is stuck, and has
         the kernel begin system calls again that the signal has interrupted.
@@ -248,9 +248,9 @@ class WorkerLoop:
         os.write(file, b"\n")
 
     def tell_calls_too(self) -> None:
-        """After the stacks, let the host tell of calls that are in no thread.
+        """Let the host tell, after the stacks, of calls that are in no thread.
 
-        That handler runs in the main thread, which runs no user code then.
+        The handler for that runs in the main thread, which runs no user code then.
         """
         faulthandler.unregister(STACK_SIGNAL)
         faulthandler.register(STACK_SIGNAL, file=self.stacks, all_threads=True, chain=True)

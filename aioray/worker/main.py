@@ -35,14 +35,14 @@ def prepare() -> None:
 
 
 def connect(server: WorkerLoop) -> Client:
-    """The client that tasks use to call others."""
+    """Make the client that tasks use to call others."""
     from .client import Connection  # few tasks do, and it needs more modules than they
 
     return Connection(server.channel, server.objects)
 
 
 def measure(server: WorkerLoop) -> None:
-    """From now on the driver is told what user code measures here."""
+    """Tell the driver from now on what user code measures here."""
     from .metering import MeterSender  # few tasks do
 
     MeterSender(server.channel).begin()

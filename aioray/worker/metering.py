@@ -39,14 +39,14 @@ class MeterSender:
         self._changed = False  # since it looked
 
     def begin(self) -> None:
-        """Send from now on."""
+        """Send what user code measures from now on."""
         registry.measure = None
         board.on_change = self._on_change
         atexit.register(self._channel.tell_soon)
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """This is a copy in a process that a task has forked, and is heard by nobody."""
+        """Send nothing, in a copy of this in a process that a task has forked."""
         board.on_change = None
         atexit.unregister(self._channel.tell_soon)
 

@@ -67,7 +67,9 @@ class LocalObjects:
     def __init__(
         self, arena_fd: int, channel: Channel, ask: Callable[[int], list[Location] | bytes]
     ) -> None:
-        """ask: wants room of so many bytes from the driver, and waits for the grant: one place or
+        """Prepare to look into the store, and to write there.
+
+        ask: wants room of so many bytes from the driver, and waits for the grant: one place or
         more, or a pickled exception.
         """
         self._arena = Arena(arena_fd, os.fstat(arena_fd).st_size)
@@ -80,7 +82,7 @@ class LocalObjects:
         self.kept: set[int] = set()  # numbers of views that the driver was told of
 
     def open(self, place: Location, use: AttemptHandles) -> memoryview:
-        """An argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
+        """Open an argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
         view = self._look_at(place)
         if place[0] == IN_MEMORY:
             assert isinstance(place[1], int)
@@ -88,7 +90,7 @@ class LocalObjects:
         return memoryview(view).cast("B").toreadonly()
 
     def open_got(self, request: int, place: Location) -> Any:
-        """What a reply has given: an object with the buffer interface. Raises as `open` does."""
+        """Open what a reply has given, with the buffer interface. Raises as `open` does."""
         view = self._look_at(place)
         if place[0] == IN_MEMORY:
             number = view.owner[0].number
@@ -115,7 +117,7 @@ class LocalObjects:
 
     @protected
     def view_ended(self, number: int) -> None:
-        """For finalizers: nothing that could block, this may run anywhere, at any moment."""
+        """Tell of a view's end. For finalizers: never blocks, may run anywhere, at any moment."""
         try:
             self.kept.remove(number)
         except KeyError:
@@ -142,14 +144,14 @@ class LocalObjects:
             view = None
 
     def keep_result(self, pieces: Pieces, use: AttemptHandles) -> bytes:
-        """Do what `keep` does for a result of this attempt."""
+        """Write a result as `keep` does a value, and note it as one of this attempt's."""
         with self._channel.uninterrupted():  # an item is written while its generator runs
             place = self._write(pieces)
             use.written.append(place)
         return _packed(place, pieces.size)
 
     def keep(self, pieces: Pieces) -> bytes:
-        """Write a value where the driver has granted room; what stands for it in messages.
+        """Write a value where the driver has granted room; return what stands for it in messages.
 
         Not to be interrupted before the driver is told of it.
         Raises ObjectStoreFullError, OutOfDiskError.
@@ -187,12 +189,12 @@ class LocalObjects:
             self.spare += places
 
     def failed(self, use: AttemptHandles) -> None:
-        """The attempt has failed in the end: what was written is not its result."""
+        """Take back the room of what a failed attempt has written: it is not its result."""
         self._spare(use.written)
         use.written = []
 
     def take_unused(self) -> bytes:
-        """Room that is not needed now, as the driver wants to know it."""
+        """Take the room that is not needed now; return it as the driver wants to know it."""
         with self._lock:
             spare, self.spare = self.spare, []
         return b"".join([PAIR.pack(place[0], _number(place)) for place in spare])
@@ -203,6 +205,6 @@ def _packed(place: Location, size: int) -> bytes:
 
 
 def _number(place: Location) -> int:
-    """What the driver knows a place by: the offset, or the name of the file."""
+    """Return what the driver knows a place by: the offset, or the name of the file."""
     where = place[1]
     return where if isinstance(where, int) else int(os.path.basename(where))

@@ -61,7 +61,7 @@ class Family:
         self._looking = threading.Lock()
 
     def disown(self) -> None:
-        """This is a copy in a process that a task has forked, which inherits nothing."""
+        """Begin anew, in a process that a task has forked, which inherits nothing."""
         self.__init__()  # type: ignore[misc]
 
     # -- starting
@@ -69,7 +69,7 @@ class Family:
     def starts(
         self, function: Callable[..., Any], pid_of: Callable[[Any], int]
     ) -> Callable[..., Any]:
-        """The same function, with what it starts noted."""
+        """Wrap a function such that what it starts is noted."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             starting = self._starting
@@ -89,7 +89,7 @@ class Family:
         return wrapper
 
     def may_start(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, which waits itself for what it starts."""
+        """Wrap a function that waits itself for what it starts; orphans are looked for then."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
@@ -108,12 +108,12 @@ class Family:
     # -- looking
 
     def look_again(self) -> None:
-        """Look, unless somebody just has."""
+        """Look for orphans, unless somebody just has."""
         if time.monotonic() >= self._next_look:
             self.look()
 
     def look(self) -> float | None:
-        """Reap orphans; after how many seconds to look again, None: when something is started."""
+        """Reap orphans; return after how many seconds to look again, None: if something starts."""
         if not self.has_begun:
             return None
         if not self._looking.acquire(blocking=False):
@@ -144,7 +144,7 @@ class Family:
 
     @staticmethod
     def _has_ended(pid: int) -> bool | None:
-        """Whether this child is a zombie; None if it is no child, or no longer."""
+        """Tell whether this child is a zombie; None if it is no child, or no longer."""
         try:
             return _waitid(os.P_PID, pid, _ENDED) is not None
         except ChildProcessError:
@@ -158,7 +158,7 @@ class Family:
     # -- waiting for any child
 
     def next_ended(self, options: int) -> int:
-        """Wait for the end of a child that was started here: its pid.
+        """Wait for the end of a child that was started here; return its pid.
 
         0: none has ended, and `options` say not to wait. -1: this cannot say. ChildProcessError.
         """
@@ -182,7 +182,7 @@ class Family:
 
 
 def _patience(pid: int) -> float:
-    """How long a zombie is left alone."""
+    """Return how many seconds a zombie is left alone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             flags = int(file.read().rpartition(b")")[2].split()[6])
@@ -195,7 +195,7 @@ family = Family()
 
 
 def wrap(functions: Replacements) -> None:
-    """Have what starts processes note them, and what waits for any of them tell them apart."""
+    """Have functions that start processes note these, and those that wait for any skip orphans."""
     for name in ("fork", "posix_spawn", "posix_spawnp"):
         functions.wrap("os", name, functools.partial(family.starts, pid_of=lambda pid: pid))
     functions.wrap("os", "forkpty", functools.partial(family.starts, pid_of=lambda pair: pair[0]))

@@ -35,11 +35,11 @@ class Got:
 
     @property
     def at_hand(self) -> bool:
-        """Whether `view` gives it."""
+        """Whether `view` gives the value."""
         return self._view is not None or (self._weak is not None and self._weak() is not None)
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """The serialized value. Raises NotAtHand if it has to be asked for again."""
+        """Return the serialized value. Raises NotAtHand if it has to be asked for again."""
         del from_disk  # if it is there, the driver has read it from there
         view, self._view = self._view, None
         if view is None and self._weak is not None:
@@ -81,7 +81,7 @@ class AskedCancel(CancelRequest):
 
 
 def failure(pickled: bytes) -> StoredFailure:
-    """The error of a task, of which a reply has told."""
+    """Wrap the error of a task, of which a reply has told."""
     found = StoredFailure(lambda: load(pickled))
     found.seen = True  # the driver minds those that nobody looks at
     return found

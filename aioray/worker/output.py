@@ -75,7 +75,7 @@ class MarkedFile(io.FileIO):
         return view.nbytes
 
     def describe(self, seq: int, name: str, view: memoryview) -> None:
-        """Write all of it in pieces that nobody's can tear, with a mark each."""
+        """Write all of `view` in pieces that nobody's can tear, with a mark each."""
         if not self._is_ours():
             _write_all(self.fd, view)
             return
@@ -101,7 +101,7 @@ class MarkedFile(io.FileIO):
             _write_all(self.fd, b"%b%b;%b%b" % (OUTPUT_MARK, PROGRESS, state, OUTPUT_MARK_END))
 
     def _is_ours(self) -> bool:
-        """Whether the descriptor still is the pipe: user code may put a file in its place."""
+        """Tell whether the descriptor still is the pipe: user code may put a file in its place."""
         return self._pipe is not None and _identity(self.fd) == self._pipe
 
 
@@ -110,14 +110,14 @@ class _Text(io.TextIOWrapper):
 
 
 class _SharedText(_Text):
-    """The same where several attempts run: each has its own unfinished line."""
+    """A stream of Python's own where several attempts run: each has its own unfinished line."""
 
     raw: MarkedFile
     held: dict[tuple[int, int], str]  # by thread and seq
 
     @property
     def buffer(self) -> Any:
-        """Takes bytes, and holds none back: it would not know whose they are."""
+        """The file for bytes, which holds none back: it would not know whose they are."""
         return self.raw
 
     def write(self, text: str, /) -> int:
@@ -157,7 +157,7 @@ def _seq() -> int:
 
 
 def _name() -> str:
-    """What stands before the lines."""
+    """Return the name that stands before the lines."""
     if place.actor is not None:
         return place.actor.shown
     attempt = place.attempt
@@ -170,7 +170,7 @@ def _mark(seq: int, name: str, sort: bytes = b"") -> bytes:
 
 
 def _identity(fd: int) -> tuple[int, int] | None:
-    """What the descriptor stands for; None: nothing."""
+    """Identify the file behind a descriptor; None: there is none."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -226,7 +226,7 @@ def install() -> None:
 
 
 def share() -> None:
-    """From now on several attempts run at a time, and each may write."""
+    """Let several attempts, which run at a time from now on, write side by side."""
     global _is_shared
     _is_shared = True
     for stream, raw in ((sys.__stdout__, _stdout), (sys.__stderr__, _stderr)):
@@ -269,7 +269,7 @@ def _writev_announced(fd: int, buffers: Sequence[ReadableBuffer], /) -> int:
 
 
 def _become_a_copy() -> None:
-    """In a process that an attempt has forked: the worker goes on to others meanwhile."""
+    """Mark every piece, in a process that an attempt has forked: the worker goes on to others."""
     global _is_shared, _is_copy
     _is_shared = _is_copy = True
 

@@ -84,7 +84,7 @@ class Template:
             packets.send(self.control, packet, enclosure, fds)
 
     def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next message with its descriptors; None at the end."""
+        """Receive the next message with its descriptors; None at the end."""
         try:
             message, fds, _ = packets.receive(self.control, len(WorkerFds._fields))
         except packets.Cut as cut:  # a request for a fork: no other has descriptors
@@ -215,7 +215,7 @@ class Template:
         self.send({"failed": worker_id, "reason": reason, "errno": error.errno})
 
     def become_worker(self, request: dict[str, Any], fds: WorkerFds) -> NoReturn:
-        """In the forked child: let go of all that is the template's, then work."""
+        """Let go of all that is the template's, in the forked child, then work."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, self.on_hangup)
@@ -239,7 +239,7 @@ class Template:
         worker.main(fds, self.settings, request["worker_id"], env, request["hook"])
 
     def reap(self) -> None:
-        """Collect whoever has ended; take what a dead worker leaves along."""
+        """Reap whoever has ended, and kill what a dead worker leaves."""
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
@@ -261,7 +261,7 @@ class Template:
         linux.kill_children(spare=self.worker_by_pid)  # what dead workers have left
 
     def folders(self) -> list[str]:
-        """What is to be cleared if the driver cannot."""
+        """List the folders to be cleared if the driver cannot."""
         return list({self.settings["folder"], os.path.dirname(self.settings["objects"])})
 
     def end(self) -> None:
@@ -277,7 +277,7 @@ class Template:
 
 
 def _number_of(request: Any) -> int:
-    """The worker that a request was for which has lost its descriptors."""
+    """Return the worker that a request was for which has lost its descriptors."""
     number: int = request["fork"] if type(request) is dict else request
     return number
 

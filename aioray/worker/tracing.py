@@ -31,12 +31,12 @@ def enter(trace: Sequence[tuple[str, str]]) -> None:
 
 
 def leave() -> None:
-    """The attempt has ended; for the main thread, which runs one after the other."""
+    """Leave an attempt's span at its end; for the main thread, which runs one after the other."""
     context.detach(_tokens.pop())  # type: ignore[arg-type]  # Token is opaque
 
 
 def current() -> list[tuple[str, str]]:
-    """The span that surrounds whoever asks, in the form of `wire.Attempt.trace`."""
+    """Return the span that surrounds whoever asks, in the form of `wire.Attempt.trace`."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return list(carrier.items())

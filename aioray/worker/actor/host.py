@@ -47,7 +47,7 @@ class Host:
     """The calls of one actor that run now."""
 
     def __init__(self, server: WorkerLoop, lanes: tuple[tuple[str, int], ...]) -> None:
-        """lanes: see `wire.Creation`."""
+        """Make the lanes, and let only the main thread read packets. lanes: see `wire.Creation`."""
         self.server = server
         # Of the actor, with what its `__init__` has set: each call runs in a copy.
         self.context = copy_context()
@@ -65,7 +65,7 @@ class Host:
         output.share()
 
     def make_lane(self, name: str, limit: int) -> Lane:
-        """A lane for calls of this group, of which `limit` run at once."""
+        """Make a lane for calls of this group, of which `limit` run at once."""
         raise NotImplementedError
 
     # -- the main thread
@@ -104,7 +104,7 @@ class Host:
             raise self._reason
 
     def start(self, attempt: Attempt) -> None:
-        """Have a call executed."""
+        """Have a call executed on its lane."""
         self._running.add(attempt.seq)
         self.server.show(attempt.name)
         self.lanes[attempt.role[_LANE]].start(attempt)
@@ -116,11 +116,11 @@ class Host:
         coroutines.run(coroutine, self.server.interrupts)
 
     def stacks(self) -> str:
-        """Where calls are that wait, and so are in no thread, as faulthandler would write it."""
+        """Tell where calls wait that are in no thread, as faulthandler would write it."""
         return ""
 
     def cancel(self, seq: int) -> None:
-        """The driver says that this call is cancelled, and the channel remembers it."""
+        """Act on a cancel that the channel has noted: forget that of a call that has just ended."""
         channel = self.server.channel
         if seq not in self._running and all(each.seq != seq for each in channel.queue):
             channel.cancelled.discard(seq)  # it has just ended
@@ -130,7 +130,7 @@ class Host:
     def prepare(
         self, attempt: Attempt, use: AttemptHandles
     ) -> tuple[Callable[..., Any], list[Any]] | None:
-        """What is to be called, and with what; None: that was cancelled or failed, and answered."""
+        """Find what to call, and with what; None: that was cancelled or failed, and answered."""
         server = self.server
         started = time.monotonic()
         if attempt.seq in server.channel.cancelled:
@@ -139,7 +139,7 @@ class Host:
         return server.execution.prepare(attempt, use, started)
 
     def ended(self, attempt: Attempt) -> None:
-        """A call was answered."""
+        """Note that a call was answered."""
         server = self.server
         self._running.discard(attempt.seq)
         server.channel.cancelled.discard(attempt.seq)
@@ -154,7 +154,7 @@ class Host:
         self._look()
 
     def _look(self) -> None:
-        """Have the main thread look."""
+        """Wake the main thread: to leave, or to look for orphans."""
         os.eventfd_write(self._wake, 1)
 
     def _write(self, frame: bytes) -> None:

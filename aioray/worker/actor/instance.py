@@ -59,7 +59,7 @@ LET_GO_SECONDS = 0.2  # that threads have to let go of an actor that ends, for i
 
 
 def become(server: WorkerLoop, attempt: Attempt) -> bool:
-    """This process is an actor from now on; whether another thread makes it, on an event loop."""
+    """Make this process an actor from now on; tell whether a thread with a loop makes it."""
     creation = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")])
     place.actor = ThisActor(
         creation.actor_id,
@@ -84,7 +84,7 @@ def become(server: WorkerLoop, attempt: Attempt) -> bool:
 
 
 def become_host(server: WorkerLoop, attempt: Attempt) -> None:
-    """The actor was made, unless that has failed; its calls may have to run side by side."""
+    """Let threads run the calls from now on, if the actor was made and allows several at once."""
     lanes = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")]).lanes
     if server.instance is not None and (len(lanes) > 1 or lanes[0][1] > 1):
         from .threads import Threads
@@ -93,7 +93,7 @@ def become_host(server: WorkerLoop, attempt: Attempt) -> None:
 
 
 def find(server: WorkerLoop, attempt: Attempt, use: AttemptHandles) -> Callable[..., Any]:
-    """What the attempt calls: a method, which is remembered, or what makes the actor."""
+    """Find what the attempt calls: a method, which is remembered, or what makes the actor."""
     role = ActorCallInfo._make(attempt.role)
     if role.creation is not None:
         return _maker(server, attempt, Creation._make(role.creation), use)
@@ -126,7 +126,7 @@ def _maker(
         return _made(instance)
 
     def _made(instance: Any) -> str:
-        """What the class calls its instance: the value of the creation, for the state API."""
+        """Keep the instance; return what it calls itself for the state API, empty: as its class."""
         shown = actor.shown = _shown(instance, creation.class_name)
         server.saves_every = creation.saves_every
         server.instance = instance
@@ -136,7 +136,7 @@ def _maker(
 
 
 def _shown(instance: Any, class_name: str) -> str:
-    """What stands before the lines that the actor prints."""
+    """Return what stands before the lines that the actor prints."""
     cls: Any = type(instance)
     if cls.__repr__ is object.__repr__:
         return class_name
@@ -224,7 +224,7 @@ def _tell(error: BaseException) -> None:
 
 
 def is_due(server: WorkerLoop, attempt: Attempt, error: BaseException | None) -> bool:
-    """Whether the state is to be saved after this call, which ends now, maybe with an error."""
+    """Count a call that ends now, maybe with an error; tell whether to save the state then."""
     creation = attempt.role[ActorCallInfo._fields.index("creation")]
     if creation is not None or isinstance(error, (KeyboardInterrupt, SystemExit)):
         return False
@@ -233,7 +233,7 @@ def is_due(server: WorkerLoop, attempt: Attempt, error: BaseException | None) ->
 
 
 def save(server: WorkerLoop) -> SavedState:
-    """The state, from the hook that the class has for that. Raises nothing."""
+    """Get the state from the hook that the class has for that. Raises nothing."""
     from ...client.arguments import serialize  # few actors do, and it needs more than they
 
     try:

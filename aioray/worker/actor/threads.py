@@ -25,11 +25,11 @@ class Threads(Host):
     """The calls of a threaded actor."""
 
     def make_lane(self, name: str, limit: int) -> _Lane:
-        """The threads of a concurrency group."""
+        """Make a lane of up to `limit` threads for a concurrency group."""
         return _Lane(self, name or "default", limit)
 
     def execute(self, attempt: Attempt) -> BaseException | None:
-        """Run one call and answer, in a thread and a context of its own; why to end the process."""
+        """Run one call in a context of its own and answer; return why to end the process."""
         server = self.server
         running.set(Running(attempt))
         use = AttemptHandles()
@@ -56,7 +56,7 @@ class _Lane:
         self._idle = threading.Semaphore(0)  # threads that wait for an attempt
 
     def start(self, attempt: Attempt) -> None:
-        """Have a thread run it: one that waits, or a new one, or the next that is through."""
+        """Have a thread run the attempt: one that waits, a new one, or the next that is through."""
         self._attempts.put(attempt)
         if not self._idle.acquire(blocking=False) and self._count < self._limit:
             self._count += 1
