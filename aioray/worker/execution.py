@@ -62,7 +62,7 @@ class Execution:
     def prepare(
         self, attempt: Attempt, use: AttemptHandles, started: float
     ) -> tuple[Callable[..., Any], list[Any]] | None:
-        """What is to be called, and with what; None: that has failed, and was answered."""
+        """Return what is to be called, and with what; None: that has failed, and was answered."""
         if attempt.resources != self._server.resources:
             self._server.set_threads(attempt.resources)
         if attempt.devices != self._server.devices.names:
@@ -165,7 +165,7 @@ class Execution:
         self.settle(attempt, value, error, None, started, duration, use)
 
     def _saved(self, attempt: Attempt, error: BaseException | None) -> SavedState | None:
-        """The state of the actor after this call, if it is to be saved now."""
+        """Return the state of the actor after this call, if it is to be saved now."""
         from .actor import instance
 
         due = instance.is_due(self._server, attempt, error)
@@ -232,7 +232,7 @@ class Execution:
             self.answers.answer_error(attempt, error, status, started, use, duration, delay, state)
 
     def load_arguments(self, attempt: Attempt, use: AttemptHandles) -> list[Any]:
-        """The positional and keyword arguments, with a value of its own in place of each ref."""
+        """Return positional and keyword arguments, with a value of its own in place of each ref."""
         if not attempt.payload:
             return [(), {}]
         args, kwargs = self.load(attempt.payload, use)
@@ -250,7 +250,7 @@ class Execution:
         return load(self.objects.open(value, use) if type(value) is tuple else value)
 
     def load_function(self, attempt: Attempt, use: AttemptHandles) -> Callable[..., Any]:
-        """What the attempt calls, on the first use: a function, a method, or what makes an actor.
+        """Load what the attempt calls, at its first use: a function, a method, or an actor's maker.
 
         Raises what unpickling raises, AttributeError for a method that there is not.
         """
@@ -278,5 +278,5 @@ class Execution:
 
 
 def _is_wished(error: SystemExit) -> bool:
-    """Whether the actor means to end; else it has crashed. Source: Ray; None is no 0 there."""
+    """Tell whether the actor means to end; else it has crashed. Source: Ray; None is no 0 there."""
     return isinstance(error.code, int) and error.code == 0

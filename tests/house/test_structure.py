@@ -313,6 +313,26 @@ def test_module_opens_with_a_docstring(name: str) -> None:
     assert len(docstring.splitlines()[0]) <= 100
 
 
+NO_VERBS = frozenset(
+    "the what whether a an how it this that which who all of those one these none nothing some "
+    "where when same from for as in by such something if only there they each every both no".split()
+)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_docstrings_of_functions_begin_with_a_verb(name: str) -> None:
+    """Properties are nouns. ruff's D401 knows some other verbs that are no imperatives."""
+    found = {
+        node.name: docstring
+        for node in ast.walk(ast.parse(PATHS[name].read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any("property" in ast.dump(decorator) for decorator in node.decorator_list)
+        and (docstring := ast.get_docstring(node))
+        and docstring.split()[0].strip(",").lower() in NO_VERBS
+    }
+    assert found == {}
+
+
 @pytest.mark.parametrize("name", PATHS)
 def test_module_names_its_room(name: str) -> None:
     docstring = ast.get_docstring(ast.parse(PATHS[name].read_text())) or ""

@@ -147,7 +147,7 @@ class Stored:
         return memoryview(view).cast("B").toreadonly()
 
     def contained_ids(self) -> list[bytes]:
-        """Return the ids of refs inside the value, none if that is lost. Neither maps nor reads all."""
+        """Return the ids of refs inside the value, none if it is lost. Neither maps nor reads all."""
         start, size = span_of_ids(self._read(0, HEAD_SIZE))
         return split_ids(self._read(start, size)) if size else []
 

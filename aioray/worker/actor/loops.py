@@ -35,7 +35,7 @@ class Loops(Host):
     """The calls of an asynchronous actor."""
 
     def make_lane(self, name: str, limit: int) -> _Lane:
-        """The loop of a concurrency group."""
+        """Return the loop of a concurrency group."""
         del limit  # the driver minds it
         return _Lane(self, name or "default")
 
@@ -68,7 +68,7 @@ class Loops(Host):
 
 
 def _frames_of(waiting: Any) -> list[FrameType]:
-    """The frames of a coroutine and of what it awaits, outermost first."""
+    """Return the frames of a coroutine and of what it awaits, outermost first."""
     frames: list[FrameType] = []
     while waiting is not None and len(frames) < MOST_FRAMES:
         kind = next((k for k in ("cr", "gi", "ag") if hasattr(waiting, f"{k}_frame")), None)
@@ -119,7 +119,7 @@ class _Lane:
             self._loop.call_soon_threadsafe(self._begin)
 
     def calls(self) -> list[tuple[int, _Call]]:
-        """Those that run, by seq; for any thread."""
+        """List the calls that run, by seq; for any thread."""
         return list(self._calls.copy().items())
 
     def cancel(self, seq: int) -> None:
