@@ -473,7 +473,7 @@ def own_handle() -> ActorHandle[Any]:
 
     actor = place.actor
     assert actor is not None
-    return ActorHandle(ObjectRef(client_for_call().adopt(actor.ref)), actor.meta)
+    return ActorHandle(ObjectRef(client_for_call().entry_of(actor.ref)), actor.meta)
 
 
 def exit_actor() -> NoReturn:

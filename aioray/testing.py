@@ -23,6 +23,6 @@ def lose(ref: ObjectRef[Any]) -> None:
     """
     if not isinstance(ref, ObjectRef):
         raise TypeError(f"lose() takes an ObjectRef, got {ref!r} of type {type(ref).__name__}.")
-    why = ref._entry.owner().lose(ref._entry)
+    why = ref.entry.owner().lose(ref.entry)
     if why is not None:
         raise ValueError(f"{ref!r} cannot be lost: {why}.")

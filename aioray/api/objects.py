@@ -103,10 +103,10 @@ def _check_refs(refs: list[Any]) -> None:
 
 
 def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
-    from ..client.refs import NotAtHand, StoredFailure
+    from ..client.refs import NotInMemory, StoredFailure
 
     _wait_for(refs, deadline)
-    entries = [ref._entry for ref in refs]
+    entries = [ref.entry for ref in refs]
     if any(entry.outcome is None for entry in entries):
         # One may have failed: raise that, whatever stands before it in the list.
         for entry in entries:
@@ -117,9 +117,9 @@ def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[A
         try:
             for entry in entries[len(values) :]:
                 values.append(entry.value())  # noqa: PERF401 - it may stop, and go on from there
-        except NotAtHand:  # on disk, or lost again
+        except NotInMemory:  # on disk, or lost again
             late = refs[len(values)]
-            late._entry.owner().get([late], _left(deadline), at_hand=True)
+            late.entry.owner().get([late], _left(deadline), in_memory=True)
     return values
 
 
@@ -129,13 +129,13 @@ def _left(deadline: float | None) -> float | None:
 
 def _wait_for(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> None:
     """Block until every ref is ready or one has failed, whichever engines they belong to."""
-    clients = {ref._entry.client for ref in refs}
+    clients = {ref.entry.client for ref in refs}
     if not refs:
         client_for_call()
     for client in clients:
-        mine = refs if len(clients) == 1 else [ref for ref in refs if ref._entry.client is client]
+        mine = refs if len(clients) == 1 else [ref for ref in refs if ref.entry.client is client]
         if client is None:
-            mine[0]._entry.owner()  # raises
+            mine[0].entry.owner()  # raises
             continue
         client.get(mine, _left(deadline))
 
@@ -200,7 +200,7 @@ def wait(
         waited_for = [ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in either]
     if not object_refs:
         return [], []
-    if len({ref._entry for ref in waited_for}) != len(waited_for):
+    if len({ref.entry for ref in waited_for}) != len(waited_for):
         raise ValueError("wait() requires a list of unique object refs.")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
         raise TypeError(f"num_returns must be an int, got {num_returns!r}")
@@ -212,12 +212,12 @@ def wait(
             f"{num_returns} > {len(object_refs)}"
         )
     limit = None if timeout is None else check_seconds("timeout", timeout)
-    owners = {ref._entry.client for ref in waited_for}
+    owners = {ref.entry.client for ref in waited_for}
     if None in owners or len(owners) > 1:
         for ref in waited_for:
-            ref._entry.owner()  # raises if it has none
+            ref.entry.owner()  # raises if it has none
         raise ValueError("wait() takes refs of one engine at a time.")
-    found = waited_for[0]._entry.owner().wait(waited_for, num_returns, limit)
+    found = waited_for[0].entry.owner().wait(waited_for, num_returns, limit)
     # Where refs are waited for one by one, most of this is for those that go on waiting: no loop.
     places = itertools.compress(itertools.count(1), found)
     end = next(itertools.islice(places, num_returns - 1, None), len(found))
@@ -274,7 +274,7 @@ def cancel(
     """
     if is_over():
         target: Any = getattr(object_ref, "_completed", object_ref)
-        entry = target._entry
+        entry = target.entry
         ended: CancelRequest = entry.owner().cancel(entry, force=False, recursive=True, grace=None)
         return ended
     from ..client.refs import ObjectRef
@@ -289,7 +289,7 @@ def cancel(
         )
     if grace is not None:
         grace = check_seconds("grace", grace)
-    entry = object_ref._entry
+    entry = object_ref.entry
     if (force or grace is not None) and _is_actor_call(entry.binary()):
         what = "force=True" if force else "grace"
         raise ValueError(

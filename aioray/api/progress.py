@@ -169,7 +169,7 @@ class Progress(Generic[T]):
         refs = self._refs
         some = [refs.completed()] if isinstance(refs, ObjectRefGenerator) else refs[:1]
         for ref in some:
-            client = ref._entry.owner()
+            client = ref.entry.owner()
             refuse_to_block(client, "Iterating over progress()", "`async for`", runs_loop=True)
 
     def _value(self, ref: ObjectRef[Any]) -> Any:
@@ -189,7 +189,7 @@ class Progress(Generic[T]):
             for ref in refs:
                 bar.count(ref)
                 yield ref
-        elif place.job or any(ref._entry.owner().between_runs() for ref in refs[:1]):
+        elif place.job or any(ref.entry.owner().between_runs() for ref in refs[:1]):
             yield from _ready_by_waiting(refs, bar)
         else:
             yield from _ready_in_driver(refs, bar)
@@ -240,7 +240,7 @@ class Progress(Generic[T]):
                 async for ref in ready:
                     found.append(ref)
                     if not (self._yield_refs or self._return_exceptions):
-                        error = ref._entry.error()
+                        error = ref.entry.error()
                         if error is not None:
                             raise error
         finally:
@@ -257,9 +257,9 @@ def _ready_in_driver(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRe
             if ref.done():
                 arrived.put(at)
                 continue
-            client = ref._entry.owner()
+            client = ref.entry.owner()
             waiters[at] = lambda at=at: arrived.put(at)  # type: ignore[misc]
-            client.when_ready(ref._entry, waiters[at])
+            client.when_ready(ref.entry, waiters[at])
         known: list[int] = []  # ready, newest first
         for _ in refs:
             while not known:
@@ -277,7 +277,7 @@ def _ready_in_driver(refs: list[ObjectRef[Any]], bar: _Bar) -> Iterator[ObjectRe
             yield refs[known.pop()]
     finally:
         for at, waiter in waiters.items():
-            entry = refs[at]._entry
+            entry = refs[at].entry
             entry.owner().forget(entry, waiter)
 
 
@@ -353,7 +353,7 @@ class _Bar:
         *,
         disable: bool,
     ) -> None:
-        self._tasks = {id(ref._entry.task): ref._entry.task for ref in refs if ref._entry.task}
+        self._tasks = {id(ref.entry.task): ref.entry.task for ref in refs if ref.entry.task}
         self._total, self._desc, self._unit = total, desc or "", unit
         self._disabled = disable
         number = next(_Bar._numbers)
@@ -368,7 +368,7 @@ class _Bar:
 
     def count(self, ref: ObjectRef[Any]) -> None:
         """Count a ref that is ready."""
-        entry = ref._entry
+        entry = ref.entry
         self._done += 1
         self._failed += isinstance(entry.outcome, StoredFailure)
         task = self._tasks.get(id(entry.task))

@@ -244,7 +244,7 @@ def check_interruptible(name: str, options: MethodOptions, meta: ActorMeta) -> N
 
 def client_of(ref: ObjectRef[Any]) -> Client:
     """Return the client of an actor. Raises ActorHandleNotFoundError if the client has ended."""
-    client = ref._entry.client
+    client = ref.entry.client
     if client is None or client.closed:
         raise ActorHandleNotFoundError(
             "ActorHandle objects are not valid across sessions: the session in which this actor "

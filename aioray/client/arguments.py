@@ -91,7 +91,7 @@ def _fill_slots(
     def slot(value: Any) -> Any:
         if type(value) is not ObjectRef:
             return value
-        entry = value._entry
+        entry = value.entry
         if entry.owner() is not client:
             raise ValueError(
                 f"{value!r} belongs to another engine. Get its value there and pass that."

@@ -10,7 +10,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .refs import NotAtHand, wake_elsewhere
+from .refs import NotInMemory, wake_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class ValueFuture(asyncio.Future[T]):
         if not self.done():
             try:
                 self.set_result(self.entry.value())
-            except NotAtHand:
+            except NotInMemory:
                 self.wait(self.get_loop())
             except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
                 self.set_exception(_settable(error))

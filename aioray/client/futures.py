@@ -29,7 +29,7 @@ class RefFuture(concurrent.futures.Future[T]):
 
     def __init__(self, entry: ObjectEntry) -> None:
         super().__init__()
-        self._entry = entry
+        self.entry = entry
         self._waiters = _Waiters(self)
 
     def result(self, timeout: float | None = None) -> T:
@@ -44,7 +44,7 @@ class RefFuture(concurrent.futures.Future[T]):
 
     def refuse_to_block(self, what: str, timeout: float | None = None) -> None:
         """Raise RuntimeError if `what`, which waits `timeout` seconds, would block the engine."""
-        client = self._entry.client
+        client = self.entry.client
         if client is not None and (timeout is None or timeout > 0) and not self.done():
             refuse_to_block(client, what, "`await ref`, or `await asyncio.wrap_future(future)`")
 

@@ -37,8 +37,8 @@ class ObjectRefGenerator(Generic[T]):
         if not isinstance(completed, ObjectRef):
             raise TypeError("ObjectRefGenerators are made by calling remote generator functions.")
         self._completed = completed
-        self._client = completed._entry.owner()
-        self._task = completed._entry.binary()[: ids.TASK_ID_SIZE]
+        self._client = completed.entry.owner()
+        self._task = completed.entry.binary()[: ids.TASK_ID_SIZE]
         self._read = 0  # items read
         self._signal: ObjectRef[bool] | None = None  # of the next one
         self._ended = False  # and all items were read
@@ -49,7 +49,7 @@ class ObjectRefGenerator(Generic[T]):
         return self._signal
 
     def _ref(self, index: int) -> ObjectRef[Any]:
-        return ObjectRef(self._client.adopt(ids.object_id(self._task, index)))
+        return ObjectRef(self._client.entry_of(ids.object_id(self._task, index)))
 
     def _take(self, *, is_there: bool) -> ObjectRef[T] | None:
         """Return the ref to the next item, whose signal has come; None if the items have ended."""
@@ -68,8 +68,8 @@ class ObjectRefGenerator(Generic[T]):
     def __next__(self) -> ObjectRef[T]:
         if not self._ended:
             signal = self._next_signal()
-            self._client.get([signal], None, at_hand=True)
-            ref = self._take(is_there=signal._entry.value())
+            self._client.get([signal], None, in_memory=True)
+            ref = self._take(is_there=signal.entry.value())
             if ref is not None:
                 return ref
         raise StopIteration
@@ -80,7 +80,7 @@ class ObjectRefGenerator(Generic[T]):
 
         if not self._ended:
             try:
-                self._client.get([self._next_signal()], timeout_s, at_hand=True)
+                self._client.get([self._next_signal()], timeout_s, in_memory=True)
             except GetTimeoutError:
                 return ObjectRef.nil()
         return next(self)
@@ -117,7 +117,7 @@ class ObjectRefGenerator(Generic[T]):
 
     async def aclose(self) -> None:
         """Cancel the task, wait until that has taken hold, and free what was not read."""
-        entry = self._completed._entry
+        entry = self._completed.entry
         await self._client.cancel(entry, force=False, recursive=True, grace=None)
         self._ended = True
         self._signal = None

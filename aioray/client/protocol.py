@@ -70,12 +70,12 @@ class StoredValue(Protocol):
     """A value that lies in the store, as seen by refs."""
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """Whether `view` need not wait for the disk."""
         ...
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """Return the serialized value; raise refs.NotAtHand if it has to be waited for again.
+        """Return the serialized value; raise refs.NotInMemory if it has to be waited for again.
 
         from_disk: read the value from there if need be.
         """
@@ -146,11 +146,11 @@ class Client(Protocol):
         ...
 
     def get(
-        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, in_memory: bool = False
     ) -> None:
         """Block until all refs have an outcome, or one has failed; GetTimeoutError after `timeout`.
 
-        at_hand: and have come from the disk.
+        in_memory: and have come from the disk.
         """
         ...
 
@@ -197,7 +197,7 @@ class Client(Protocol):
         """Say that nobody reads the items of this generator task any more. For finalizers too."""
         ...
 
-    def adopt(self, identifier: bytes) -> ObjectEntry:
+    def entry_of(self, identifier: bytes) -> ObjectEntry:
         """Return the entry behind an id that came back from a pickle."""
         ...
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .protocol import Client, StoredValue
 
 __all__ = [
-    "NotAtHand",
+    "NotInMemory",
     "ObjectEntry",
     "ObjectRef",
     "StoredFailure",
@@ -49,7 +49,7 @@ T_co = TypeVar("T_co", covariant=True)
 logger = logging.getLogger("aioray")
 
 
-class NotAtHand(Exception):  # noqa: N818  # no error: the answer is to wait
+class NotInMemory(Exception):  # noqa: N818  # no error: the answer is to wait
     """A value is not in memory: it is on disk, or lost. Wait for it again. Never leaves aioray."""
 
 
@@ -57,7 +57,7 @@ class StoredFailure:
     """The failure that stands where a value should: makes a new exception each time."""
 
     __slots__ = ("build", "seen")
-    at_hand = True
+    in_memory = True
 
     def __init__(self, build: Callable[[], BaseException]) -> None:
         self.build = build
@@ -126,21 +126,21 @@ class ObjectEntry:
         return client
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """Whether there is an outcome that needs no waiting, not even for the disk."""
         outcome = self.outcome
-        return type(outcome) is bytes or (outcome is not None and outcome.at_hand)  # type: ignore[union-attr]
+        return type(outcome) is bytes or (outcome is not None and outcome.in_memory)  # type: ignore[union-attr]
 
     def value(self) -> Any:
         """Return the value, deserialized anew, or raise the task's error.
 
-        Raises NotAtHand if there is none, or it went to disk: wait for it again.
+        Raises NotInMemory if there is none, or it went to disk: wait for it again.
         """
         outcome = self.outcome
         if type(outcome) is bytes:
             return load(outcome)
         if outcome is None:
-            raise NotAtHand
+            raise NotInMemory
         if isinstance(outcome, StoredFailure):
             raise outcome.exception()
         return load(outcome.view())  # type: ignore[union-attr]
@@ -155,17 +155,17 @@ class ObjectEntry:
             if outcome is None or outcome.__class__ in (bytes, StoredFailure):
                 return self.value()
             return load(outcome.view(from_disk=True))  # type: ignore[union-attr]
-        except NotAtHand:
+        except NotInMemory:
             client = self.owner()
             ref: ObjectRef[Any] = ObjectRef(self)
             if not client.look(self):
                 raise _not_ready(ref) from None
-        client.get([ref], None, at_hand=True)
+        client.get([ref], None, in_memory=True)
         return self.value()
 
     def add_waiter(self, callback: Callable[[], None]) -> None:
         """Call back when the outcome is at hand, at once if it is. Engine's thread only."""
-        if self.outcome is not None and self.at_hand:
+        if self.outcome is not None and self.in_memory:
             callback()
             return
         if self.waiters is None:
@@ -226,7 +226,7 @@ class ObjectRef(Generic[T_co]):
     Source: Ray API reference, ray.ObjectRef; where asyncio's functions accept it, ray#31606.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_entry")
+    __slots__ = ("__weakref__", "_callbacks", "entry")
 
     def __init__(self, id: ObjectEntry | bytes) -> None:  # noqa: A002 - Ray's name
         """Take the 28 bytes of an id, as `binary` gives them; aioray itself gives the entry.
@@ -234,7 +234,7 @@ class ObjectRef(Generic[T_co]):
         Its value can be had as long as there is another ref to it. Raises TypeError or ValueError
         for what is no id.
         """
-        self._entry = id if isinstance(id, ObjectEntry) else _entry_of(_checked_id(id))
+        self.entry = id if isinstance(id, ObjectEntry) else _entry_of(_checked_id(id))
         self._callbacks: dict[Callable[[ObjectRef[Any]], object], Callable[[], None]] | None = None
 
     # -- identity
@@ -266,7 +266,7 @@ class ObjectRef(Generic[T_co]):
 
     def binary(self) -> bytes:
         """Return the id as 28 bytes, of which `ObjectRef` makes a ref to the same object."""
-        entry = self._entry
+        entry = self.entry
         if entry.client is not None:
             entry.client.export(entry)
         return entry.binary()
@@ -277,30 +277,30 @@ class ObjectRef(Generic[T_co]):
 
     def is_nil(self) -> bool:
         """Tell whether this is the ref to no object."""
-        return self._entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
+        return self.entry.identifier == b"\xff" * ids.OBJECT_ID_SIZE
 
     def task_id(self) -> TaskID:
         """Return the id of the task whose value this is."""
         from ..shared.id_classes import TaskID
 
-        return TaskID(self._entry.binary()[: ids.TASK_ID_SIZE])
+        return TaskID(self.entry.binary()[: ids.TASK_ID_SIZE])
 
     def job_id(self) -> JobID:
         """Return the id of the job that this ref belongs to."""
         from ..shared.id_classes import JobID
 
-        return JobID(ids.job_of(self._entry.binary()))
+        return JobID(ids.job_of(self.entry.binary()))
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.hex()})"
 
     def __hash__(self) -> int:
-        return hash(self._entry.binary())
+        return hash(self.entry.binary())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ObjectRef):
             return NotImplemented
-        mine, theirs = self._entry, other._entry
+        mine, theirs = self.entry, other.entry
         return mine is theirs or (mine.client is theirs.client and mine.binary() == theirs.binary())
 
     def __iter__(self) -> NoReturn:
@@ -310,7 +310,7 @@ class ObjectRef(Generic[T_co]):
         )
 
     def __reduce__(self) -> tuple[Callable[[bytes], ObjectRef[Any]], tuple[bytes]]:
-        entry = self._entry
+        entry = self.entry
         noted = note_ref(self)
         client = entry.client
         if client is not None:
@@ -323,9 +323,9 @@ class ObjectRef(Generic[T_co]):
     # -- awaiting
 
     def __await__(self) -> Generator[Any, None, T_co]:
-        entry = self._entry
+        entry = self.entry
         while True:
-            if entry.outcome is None or not entry.at_hand:
+            if entry.outcome is None or not entry.in_memory:
                 client = entry.owner()
                 loop = (_awaiting or _load_awaiting()).get_running_loop()
                 future: asyncio.Future[None] = loop.create_future()
@@ -342,7 +342,7 @@ class ObjectRef(Generic[T_co]):
                     raise
             try:
                 value: T_co = entry.value()
-            except NotAtHand:
+            except NotInMemory:
                 continue
             return value
 
@@ -354,8 +354,8 @@ class ObjectRef(Generic[T_co]):
         """
         from .futures import RefFuture
 
-        future: RefFuture[T_co] = RefFuture(self._entry)
-        resolve_into(future, self._entry)
+        future: RefFuture[T_co] = RefFuture(self.entry)
+        resolve_into(future, self.entry)
         return future
 
     def as_future(self) -> asyncio.Future[T_co]:
@@ -366,10 +366,10 @@ class ObjectRef(Generic[T_co]):
         """
         awaiting = _awaiting or _load_awaiting()
         loop = awaiting.current_loop()
-        entry = self._entry
+        entry = self.entry
         future: ValueFuture[T_co] = awaiting.ValueFuture(loop=loop)
         future.entry = entry
-        if entry.outcome is not None and entry.at_hand:
+        if entry.outcome is not None and entry.in_memory:
             future.resolve()
         else:
             future.wait(loop)
@@ -379,7 +379,7 @@ class ObjectRef(Generic[T_co]):
 
     def done(self) -> bool:
         """Tell whether the value, or the failure, is there; the value may be on disk."""
-        entry = self._entry
+        entry = self.entry
         return entry.outcome is not None or (entry.client is not None and entry.client.look(entry))
 
     def cancelled(self) -> bool:
@@ -388,21 +388,21 @@ class ObjectRef(Generic[T_co]):
 
     def result(self) -> T_co:
         """Return the value if it is there; raise the task's error, or asyncio.InvalidStateError."""
-        value: T_co = self._entry.value_now()
+        value: T_co = self.entry.value_now()
         return value
 
     def exception(self) -> BaseException | None:
         """Return the task's error, or None; asyncio.InvalidStateError if there is no outcome."""
         if not self.done():
             raise _not_ready(self)
-        return self._entry.error()
+        return self.entry.error()
 
     def add_done_callback(
         self, callback: Callable[[ObjectRef[Any]], object], *, context: Context | None = None
     ) -> None:
         """Call `callback(ref)` soon on the running loop once the ref is ready."""
         loop = (_awaiting or _load_awaiting()).get_running_loop()
-        entry = self._entry
+        entry = self.entry
 
         def announce() -> None:
             try:
@@ -417,7 +417,7 @@ class ObjectRef(Generic[T_co]):
         if self._callbacks is None:
             self._callbacks = {}
         self._callbacks[callback] = announce
-        if entry.at_hand:
+        if entry.in_memory:
             announce()
         else:
             entry.owner().when_ready(entry, announce)
@@ -427,8 +427,8 @@ class ObjectRef(Generic[T_co]):
         announce = None if self._callbacks is None else self._callbacks.pop(callback, None)
         if announce is None:
             return 0
-        if not self._entry.at_hand:
-            self._entry.owner().forget(self._entry, announce)
+        if not self.entry.in_memory:
+            self.entry.owner().forget(self.entry, announce)
         return 1
 
 
@@ -446,12 +446,12 @@ def resolve_into(future: concurrent.futures.Future[Any], entry: ObjectEntry) -> 
             return
         try:
             future.set_result(entry.value())
-        except NotAtHand:
+        except NotInMemory:
             entry.owner().when_ready(entry, resolve)
         except BaseException as error:  # noqa: BLE001 - the caller's, whatever it is
             future.set_exception(error)
 
-    if entry.at_hand:
+    if entry.in_memory:
         resolve()
     else:
         entry.owner().when_ready(entry, resolve)
@@ -477,7 +477,7 @@ def _entry_of(identifier: bytes) -> ObjectEntry:
     """Return the entry with this id: as it was, if its owner is in this process."""
     client = registry.of_job(ids.job_of(identifier))
     if client is not None:
-        return client.adopt(identifier)
+        return client.entry_of(identifier)
     entry = ObjectEntry(None, 0, 0)
     entry.identifier = identifier
     return entry

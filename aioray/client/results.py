@@ -44,14 +44,14 @@ def returned(refs: list[ObjectRef[Any]], num_returns: int) -> Any:
     return refs[0] if len(refs) == 1 else refs or None
 
 
-def entries_to_get(refs: Sequence[ObjectRef[Any]], *, at_hand: bool) -> list[ObjectEntry]:
+def entries_to_get(refs: Sequence[ObjectRef[Any]], *, in_memory: bool) -> list[ObjectEntry]:
     """List each entry once that `get` has to wait for.
 
-    at_hand: also those whose value has to come from the disk, or from the driver, first.
+    in_memory: also those whose value has to come from the disk, or from the driver, first.
     """
-    if at_hand:
-        return list({ref._entry: None for ref in refs if not ref._entry.at_hand})
-    return list({ref._entry: None for ref in refs if ref._entry.outcome is None})
+    if in_memory:
+        return list({ref.entry: None for ref in refs if not ref.entry.in_memory})
+    return list({ref.entry: None for ref in refs if ref.entry.outcome is None})
 
 
 def has_failed(entries: Iterable[ObjectEntry]) -> bool:

@@ -103,11 +103,11 @@ def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:
             ), worker
             assert worker.shown == (worker.devices if resources.apart else None), worker
         assert tuple(name for name, _ in worker.shares) == worker.devices, worker
-    available, owed = resources.available, resources.owed
+    available, oversubscribed = resources.available, resources.oversubscribed
     for name, total in resources.total.items():
-        assert available[name] == total - held[name] + owed[name], name
-        assert min(available[name], owed[name]) == 0 <= available[name], name
-    assert available.keys() == owed.keys() == resources.total.keys()
+        assert available[name] == total - held[name] + oversubscribed[name], name
+        assert min(available[name], oversubscribed[name]) == 0 <= available[name], name
+    assert available.keys() == oversubscribed.keys() == resources.total.keys()
     assert not resources.reserved
     assert resources.blocked_workers == sum(worker.blocked for worker in workers)
     _check_devices(resources, workers)
@@ -129,7 +129,7 @@ def _check_devices(resources: Resources, workers: Sequence[Worker]) -> None:
                 assert pools[group.devices_name(index)].free[device] == amount - held, group
     for name, devices in pools.items():
         assert sum(devices.free.values()) == resources.available.get(name, 0), name
-        assert not resources.owed.get(name), name
+        assert not resources.oversubscribed.get(name), name
         assert all(0 <= left <= UNIT for left in devices.free.values()), name
     for device, left in pools["GPU"].free.items():
         assert left == UNIT - used.get(("GPU", device), 0), device

@@ -5,8 +5,8 @@ the bundles of placed groups (see `groups`), gives them to workers as leases, an
 decides nothing about whose turn it is.
 
 A worker whose task waits for others lends its CPUs (`lend_cpus`), and has them again the moment it
-goes on: if they are in use by then, they are *owed* to it, and the next ones to be freed pay for
-that. So `available` is never negative, and what runs can exceed the total for a while, as in Ray.
+goes on: if they are in use by then, they are *oversubscribed*, and the next ones to be freed pay
+for that. So `available` is never negative, and what runs can exceed the total for a while, as in Ray.
 
 GPUs are handed out one by one, see `devices`. If there are some, workers are kept `apart` by those
 that they were shown. A removed group gives back what it has with the last of its workers.
@@ -40,7 +40,7 @@ class Resources:
         "blocked_workers",
         "devices",
         "groups",
-        "owed",
+        "oversubscribed",
         "reserved",
         "total",
     )
@@ -53,7 +53,7 @@ class Resources:
         """
         self.total: dict[str, int] = dict(resources)
         self.available: dict[str, int] = dict(resources)
-        self.owed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
+        self.oversubscribed: dict[str, int] = dict.fromkeys(resources, 0)  # in use beyond the total
         if devices is None:
             devices = [str(number) for number in range(self.total.get("GPU", 0) // UNIT)]
         self.devices: dict[str, Devices] = {"GPU": Devices(dict.fromkeys(devices, UNIT))}
@@ -275,11 +275,11 @@ class Resources:
         worker.lease.leases -= 1  # type: ignore[union-attr]  # it has one
 
     def _give_back(self, name: str, amount: int) -> None:
-        """Free some of a resource; what is owed of it is paid first."""
-        owed = self.owed[name]
-        if owed:
-            paid = min(owed, amount)
-            self.owed[name] = owed - paid
+        """Free some of a resource; what is oversubscribed of it is paid first."""
+        oversubscribed = self.oversubscribed[name]
+        if oversubscribed:
+            paid = min(oversubscribed, amount)
+            self.oversubscribed[name] = oversubscribed - paid
             amount -= paid
         self.available[name] += amount
 
@@ -299,7 +299,7 @@ class Resources:
             if _is_cpu(name):
                 taken = min(self.available[name], amount)
                 self.available[name] -= taken
-                self.owed[name] += amount - taken
+                self.oversubscribed[name] += amount - taken
 
     # ------------------------------------------------------------ groups
 
@@ -332,7 +332,7 @@ class Resources:
         supply = group.supply()
         self.total |= supply
         self.available |= supply
-        self.owed |= dict.fromkeys(supply, 0)
+        self.oversubscribed |= dict.fromkeys(supply, 0)
         for index, share in enumerate(shares):
             if share:
                 self.devices[group.devices_name(index)] = Devices(dict(share))
@@ -346,7 +346,7 @@ class Resources:
             return
         del self.groups[group.key]
         for name in group.supply():
-            del self.total[name], self.available[name], self.owed[name]
+            del self.total[name], self.available[name], self.oversubscribed[name]
             self.devices.pop(name, None)
         for name, amount in group.demand:
             self._give_back(name, amount)

@@ -140,7 +140,11 @@ class Scheduler:
             facts.ShutdownGraceEnded: shutdown.end_grace,
         }
         # What the shell asks; it changes nothing.
-        self.total, self.available, self.owed = ledger.total, ledger.available, ledger.owed
+        self.total, self.available, self.oversubscribed = (
+            ledger.total,
+            ledger.available,
+            ledger.oversubscribed,
+        )
         self.scheduling_class = backlog.scheduling_class
         self.reservation_class = backlog.reservation_class
         self.demands = backlog.demands

@@ -90,7 +90,7 @@ class DriverClient:
         entries = self.entries
         self.put, self.fetch, self.lose = entries.put, entries.fetch, entries.lose
         self.export, self.pin, self.new_entry = entries.export, entries.pin, entries.new_entry
-        self.adopt, self.look = entries.entry_of, entries.has_signal
+        self.entry_of, self.look = entries.entry_of, entries.has_signal
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
         waits = ObjectWaits(self, mailbox, entries.has_signal)
         self.get, self.wait = waits.get, waits.wait
@@ -148,7 +148,7 @@ class DriverClient:
         """Take a task. See `aioray.client.protocol.Client`."""
         if self._mailbox.ended:
             self._mailbox.refuse_ended()
-        task, returned = self.submission.make(call, args, kwargs)
+        task, returned = self.submission.create_task_for_driver(call, args, kwargs)
         self._post(task)
         return returned
 
@@ -167,7 +167,7 @@ class DriverClient:
     ) -> ObjectRef[Any]:
         """Take an actor. See `aioray.client.protocol.Client`."""
         self._mailbox.refuse_ended()
-        creation, ref = self.submission.make_actor(call, args, kwargs, self.namespace)
+        creation, ref = self.submission.create_actor_for_driver(call, args, kwargs, self.namespace)
         self._post(creation)
         return ref
 
@@ -208,7 +208,7 @@ class DriverClient:
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> ObjectRef[Any]:
         """Submit the task that stands for a placement group, and return the ref to it."""
-        task, ref = self.submission.make_reservation(scheduling_class, name, value)
+        task, ref = self.submission.create_reservation(scheduling_class, name, value)
         self._post(task)
         return ref
 

@@ -261,11 +261,11 @@ class LocalEngine:
         self._mailbox.ended = self._mailbox.forgotten = True
         _open.pop(self.client, None)
         if isinstance(self._processes, WorkerProcesses):
-            self._processes.disown()
+            self._processes.after_fork_in_child()
         self.client.recorder = None
-        self._folder.disown()
+        self._folder.after_fork_in_child()
         if self._objects is not None:
-            self._objects.disown()
+            self._objects.after_fork_in_child()
 
     async def shutdown(self, drain: float = 0.0) -> None:
         """End everything. Idempotent.

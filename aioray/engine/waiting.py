@@ -250,7 +250,7 @@ class ObjectWaits:
         self._watches = threading.local()  # of each thread, one Watch
 
     def get(
-        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, in_memory: bool = False
     ) -> None:
         """Block until all refs have an outcome, or one has failed.
 
@@ -259,10 +259,10 @@ class ObjectWaits:
         refuse_to_block(
             self._client, "get()", "`await ref`, or `await asyncio.gather(*refs)`", runs_loop=True
         )
-        pending = entries_to_get(refs, at_hand=at_hand)
+        pending = entries_to_get(refs, in_memory=in_memory)
         if (
             pending
-            and not has_failed(ref._entry for ref in refs)
+            and not has_failed(ref.entry for ref in refs)
             and not self._block(pending, len(pending), timeout, stop_on_failure=True)
         ):
             raise get_timed_out()
@@ -272,7 +272,7 @@ class ObjectWaits:
     ) -> list[bool]:
         """Block until `num_returns` refs are ready or the time is over; return which ones are."""
         refuse_to_block(self._client, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
-        entries = [ref._entry for ref in refs]
+        entries = [ref.entry for ref in refs]
         pending = [entry for entry in entries if entry.outcome is None]
         missing = num_returns - (len(entries) - len(pending))
         if missing > 0 and (timeout is None or timeout > 0):

@@ -128,7 +128,7 @@ class SessionFolder:
             with contextlib.suppress(OSError):  # others have sessions, or it is not ours alone
                 os.rmdir(self.root)
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Let go of the folder, in a copy of this in a forked process: it is the parent's."""
         self._closed = True
         self._lock_fd = None

@@ -46,7 +46,7 @@ class _TaskFuture(RefFuture[T]):
     """The future of a task; cancelling it cancels the task."""
 
     def __init__(self, ref: ObjectRef[T]) -> None:
-        super().__init__(ref._entry)
+        super().__init__(ref.entry)
         self._ref = [ref]
 
     def cancel(self) -> bool:
@@ -117,7 +117,7 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             self._pending.add(future)
         future.add_done_callback(self._forget)
-        resolve_into(future, ref._entry)
+        resolve_into(future, ref.entry)
         return future
 
     def _forget(self, future: concurrent.futures.Future[Any]) -> None:

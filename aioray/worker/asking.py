@@ -121,7 +121,7 @@ class Asking:
 
     # ------------------------------------------------------------ entries
 
-    def adopt(self, identifier: bytes) -> ObjectEntry:
+    def entry_of(self, identifier: bytes) -> ObjectEntry:
         """Return the entry behind an id that came out of a pickle."""
         # The driver would keep what it is told of and nobody here has, if that were interrupted.
         with self.channel.uninterrupted(), self._lock:

@@ -88,18 +88,18 @@ class Channel:
         self._refs: deque[bytes] = deque()  # HELD or LET_GO, and the id
         self._released: deque[int] = deque()  # views
         self._later: deque[Callable[[], bytes]] = deque()  # each makes a frame, or nothing
-        self._disowned = False  # this is a copy in a forked process
+        self._is_forked_copy = False  # this is a copy in a forked process
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Be silent from now on, in a copy of this in a process that a task has forked."""
-        self._disowned = True
+        self._is_forked_copy = True
         self._writing = threading.Lock()  # the other may be held by a thread that is not here
 
     # ------------------------------------------------------------ saying
 
     def write(self, frame: bytes) -> None:
         """Put a frame into the answers pipe, where it is safe; the doorbell comes later."""
-        if self._disowned:
+        if self._is_forked_copy:
             raise RuntimeError(
                 "A process that a task has forked cannot use aioray: it shares the channels of its "
                 "parent. Submit a task instead, or start an interpreter of its own (spawn)."
@@ -169,7 +169,7 @@ class Channel:
         held = self._interrupts.hold()
         try:
             # If somebody writes, that one says it, or the next one.
-            if not self._disowned and self._writing.acquire(blocking=False):
+            if not self._is_forked_copy and self._writing.acquire(blocking=False):
                 try:
                     self._write_news()
                     self.ring()

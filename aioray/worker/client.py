@@ -190,7 +190,7 @@ class Connection(Asking):
         def take(_request: int, body: Any) -> None:
             if isinstance(body, tuple):  # it is held there until this is said
                 identifier, meta = body
-                found.append((ObjectRef(self.adopt(identifier)), meta))
+                found.append((ObjectRef(self.entry_of(identifier)), meta))
                 self.channel.let_go(LET_GO + identifier)
 
         self._ask(self._asking().seq, asks.GetActor(name, namespace), take=take)
@@ -252,12 +252,12 @@ class Connection(Asking):
         return ref
 
     def get(
-        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, at_hand: bool = False
+        self, refs: Sequence[ObjectRef[Any]], timeout: float | None, *, in_memory: bool = False
     ) -> None:
         """Block until all refs have an outcome here, or one has failed."""
-        del at_hand  # what has an outcome here is at hand, or asked for again
-        wanted = entries_to_get(refs, at_hand=True)
-        failed = has_failed(ref._entry for ref in refs)
+        del in_memory  # what has an outcome here is at hand, or asked for again
+        wanted = entries_to_get(refs, in_memory=True)
+        failed = has_failed(ref.entry for ref in refs)
         seq = self._asking().seq
         deadline = None if timeout is None else time.monotonic() + timeout
         while wanted and not failed:
@@ -317,7 +317,7 @@ class Connection(Asking):
 
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Call back, in some thread, when the entry has its outcome here."""
-        if entry.at_hand:
+        if entry.in_memory:
             callback()
             return
         seq = self._asking().seq
@@ -330,7 +330,7 @@ class Connection(Asking):
 
         request = self.channel.begin(seq, asks.Get([entry.binary()], look=False), watcher=found)
         self._watches[key] = seq, request
-        if entry.at_hand:  # it came before that line
+        if entry.in_memory:  # it came before that line
             self._watches.pop(key, None)
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
@@ -369,7 +369,7 @@ class Connection(Asking):
 
         def take(_request: int, body: Any) -> None:
             if isinstance(body, bytes):  # it is held there until this is said
-                found.append(ObjectRef(self.adopt(body)))
+                found.append(ObjectRef(self.entry_of(body)))
                 self.channel.let_go(LET_GO + body)
 
         self._ask(seq, asks.GroupReady(identifier), take=take)

@@ -88,9 +88,9 @@ class WorkerLoop:
         self.stacks = -1  # file for `tell_stacks`
         self.threads: str | None = None  # what this process has set; None: it is the user's
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Give up the channels, in a copy of this in a process that a task has forked."""
-        self.channel.disown()
+        self.channel.after_fork_in_child()
         registry.after_fork_in_child()
 
     # -- the environment

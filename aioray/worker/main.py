@@ -79,7 +79,7 @@ def main(
     place.worker_id = worker_id
     place.env, place.hook = env, hook
     server = WorkerLoop(fds, page)
-    os.register_at_fork(after_in_child=server.disown)
+    os.register_at_fork(after_in_child=server.after_fork_in_child)
     server.interrupts.install()
     server.tell_stacks(fds.stacks)
     server.show("IDLE")

@@ -60,7 +60,7 @@ class Family:
         self._pause = PAUSE
         self._looking = threading.Lock()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Begin anew, in a process that a task has forked, which inherits nothing."""
         self.__init__()  # type: ignore[misc]
 
@@ -209,7 +209,7 @@ def wrap(functions: Replacements) -> None:
 
 def install() -> None:
     """Inherit nothing in processes that tasks fork."""
-    os.register_at_fork(after_in_child=family.disown)
+    os.register_at_fork(after_in_child=family.after_fork_in_child)
 
 
 def _instead(function: Callable[..., Any], _: Callable[..., Any]) -> Callable[..., Any]:

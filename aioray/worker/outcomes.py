@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import NotAtHand, StoredFailure
+from ..client.refs import NotInMemory, StoredFailure
 from ..client.results import CancelRequest
 from ..shared.serialization import load
 from .channel import TimeIsOver
@@ -34,18 +34,18 @@ class Got:
         self._weak = None if isinstance(view, memoryview) else weakref.ref(view)
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """Whether `view` gives the value."""
         return self._view is not None or (self._weak is not None and self._weak() is not None)
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """Return the serialized value. Raises NotAtHand if it has to be asked for again."""
+        """Return the serialized value. Raises NotInMemory if it has to be asked for again."""
         del from_disk  # if it is there, the driver has read it from there
         view, self._view = self._view, None
         if view is None and self._weak is not None:
             view = self._weak()
         if view is None:
-            raise NotAtHand
+            raise NotInMemory
         return memoryview(view).cast("B").toreadonly()
 
 

@@ -266,7 +266,7 @@ class Results:
         task = ids.task_id(place.job, attempt.label)
         return DynamicObjectRefGenerator(
             [
-                ObjectRef(client.adopt(ids.object_id(task, ids.FIRST_ITEM + number)))
+                ObjectRef(client.entry_of(ids.object_id(task, ids.FIRST_ITEM + number)))
                 for number in range(count)
             ]
         )

@@ -64,9 +64,9 @@ class NotingClient:
         )
 
     def ref(self, task: bytes) -> ObjectRef[Any]:
-        return ObjectRef(self.adopt(ids.object_id(task, 1)))
+        return ObjectRef(self.entry_of(ids.object_id(task, 1)))
 
-    def adopt(self, identifier: bytes) -> ObjectEntry:
+    def entry_of(self, identifier: bytes) -> ObjectEntry:
         entry = self.entries.get(identifier)
         if entry is None:
             entry = ObjectEntry(self, identifier[: ids.TASK_ID_SIZE], ids.index_of(identifier))
@@ -74,7 +74,7 @@ class NotingClient:
         return entry
 
     def export(self, entry: ObjectEntry) -> None:
-        assert entry is self.adopt(entry.binary())
+        assert entry is self.entry_of(entry.binary())
 
     def pin(self, entry: ObjectEntry) -> None:
         raise AssertionError("nothing here is pickled by hand")
@@ -383,7 +383,7 @@ def test_handle_is_gone_with_its_last_reference(client: NotingClient) -> None:
     gc.disable()
     try:
         handle = Counter.remote(1)
-        entry = weakref.ref(handle._aioray_ref._entry)
+        entry = weakref.ref(handle._aioray_ref.entry)
         handle.add.remote(1)
         client.submitted.clear()
         client.created.clear()
@@ -748,12 +748,12 @@ def test_calls_of_actors_cannot_be_cancelled_by_force(
     assert client.cancelled == []
     aioray.cancel(ref)
     put: ObjectRef[Any] = ObjectRef(
-        client.adopt(ids.object_id(ref.binary()[: ids.TASK_ID_SIZE], ids.PUT_INDEX + 1))
+        client.entry_of(ids.object_id(ref.binary()[: ids.TASK_ID_SIZE], ids.PUT_INDEX + 1))
     )
     aioray.cancel(put, force=True)
     task = aioray.remote(lambda: None).remote()
     aioray.cancel(task, force=True, grace=1)
-    assert [entry for entry, _ in client.cancelled] == [each._entry for each in (ref, put, task)]
+    assert [entry for entry, _ in client.cancelled] == [each.entry for each in (ref, put, task)]
 
 
 def test_handle_cannot_be_cancelled(handle: ActorHandle) -> None:

@@ -159,9 +159,9 @@ def test_lent_cpus_are_owed_if_they_are_in_use_when_their_owner_goes_on():
     resources.lend_cpus(first)
     resources.acquire(second, parts.cls())
     resources.take_cpus_back(first)
-    assert (resources.available["CPU"], resources.owed["CPU"]) == (0, UNIT)
+    assert (resources.available["CPU"], resources.oversubscribed["CPU"]) == (0, UNIT)
     resources.release(second)
-    assert (resources.available["CPU"], resources.owed["CPU"]) == (0, 0)
+    assert (resources.available["CPU"], resources.oversubscribed["CPU"]) == (0, 0)
     resources.release(first)
     assert resources.available["CPU"] == UNIT
 

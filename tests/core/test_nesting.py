@@ -53,9 +53,9 @@ def test_worker_goes_on_at_once_and_the_next_cpu_freed_pays_for_it():
     core.submit(waiting)
     assert core(WorkerUnblocked(1, parent.seq)) == []
     assert core.scheduler.available == {"CPU": 0}
-    assert core.scheduler.owed == {"CPU": UNIT}
+    assert core.scheduler.oversubscribed == {"CPU": UNIT}
     assert core.answer(2, answer(other)) == [ResolveValues([(other, "value")])]
-    assert core.scheduler.available == core.scheduler.owed == {"CPU": 0}
+    assert core.scheduler.available == core.scheduler.oversubscribed == {"CPU": 0}
     assert core.answer(1, answer(parent))[1:] == [SendAttempts(1, [waiting])]
 
 
@@ -66,10 +66,10 @@ def test_worker_takes_what_is_free_and_is_owed_the_rest():
     core.running()
     core(WorkerUnblocked(1, parent.seq))
     assert core.scheduler.available == {"CPU": 0}
-    assert core.scheduler.owed == {"CPU": UNIT}
+    assert core.scheduler.oversubscribed == {"CPU": UNIT}
     core.answer(1, answer(parent))
     assert core.scheduler.available == {"CPU": UNIT}
-    assert core.scheduler.owed == {"CPU": 0}
+    assert core.scheduler.oversubscribed == {"CPU": 0}
 
 
 def test_blocked_worker_keeps_everything_but_its_cpus():

@@ -458,9 +458,9 @@ def test_task_that_waits_gives_the_cpu_of_its_bundle_to_its_child():
     assert waiting.worker is None
     name = f"CPU_group_0_{group.key}"
     core(WorkerUnblocked(parent.worker.id, parent.seq))
-    assert (core.scheduler.available[name], core.scheduler.owed[name]) == (0, UNIT)
+    assert (core.scheduler.available[name], core.scheduler.oversubscribed[name]) == (0, UNIT)
     core.end(child)
-    assert (core.scheduler.available[name], core.scheduler.owed[name]) == (0, 0)
+    assert (core.scheduler.available[name], core.scheduler.oversubscribed[name]) == (0, 0)
     core.end(parent)
     assert core.scheduler.available[name] == UNIT
 
@@ -481,7 +481,7 @@ def test_group_removed_while_a_task_in_it_waits_leaves_the_books_right(goes_on):
         assert core.free() == 0
         core.exited(worker)
     assert core.scheduler.total == core.scheduler.available == {"CPU": UNIT}
-    assert core.scheduler.owed == {"CPU": 0}
+    assert core.scheduler.oversubscribed == {"CPU": 0}
 
 
 def test_cpu_that_a_removed_group_gives_back_pays_what_is_owed():
@@ -491,9 +491,9 @@ def test_cpu_that_a_removed_group_gives_back_pays_what_is_owed():
     core(WorkerBlocked(parent.worker.id, parent.seq))
     group, _ = core.request(ONE_CPU)
     core(WorkerUnblocked(parent.worker.id, parent.seq))
-    assert core.scheduler.owed["CPU"] == UNIT
+    assert core.scheduler.oversubscribed["CPU"] == UNIT
     core(GroupRemoved(group))
-    assert core.scheduler.owed == core.scheduler.available == {"CPU": 0}
+    assert core.scheduler.oversubscribed == core.scheduler.available == {"CPU": 0}
 
 
 def test_gpu_of_a_task_that_waits_stays_with_it():

@@ -676,8 +676,9 @@ class World:
 
     def _check_workers(self) -> None:
         held: Counter[str] = Counter()
-        owed = self.scheduler.owed
-        assert all(name.startswith("CPU") for name in owed if owed[name]), owed
+        oversubscribed = self.scheduler.oversubscribed
+        for name, amount in oversubscribed.items():
+            assert not amount or name.startswith("CPU"), oversubscribed
         for group in self.groups:
             if self._is_placed(group):
                 held.update(dict(group.demand))
@@ -688,13 +689,13 @@ class World:
                         bundles.update(self._held_by(worker))
                 for name in bundles:
                     names = [f"{name}_group_{i}_{group.key}" for i in range(len(group.bundles))]
-                    beyond = sum(owed.get(each, 0) for each in names)
+                    beyond = sum(oversubscribed.get(each, 0) for each in names)
                     assert bundles[name] <= dict(group.demand)[name] + beyond
         for worker in self.workers.values():
             cls = self._class_used(worker)
             if cls is not None and cls.group is None:
                 held.update(self._held_by(worker))
-        assert all(held[name] <= TOTAL[name] + owed[name] for name in held), held
+        assert all(held[name] <= TOTAL[name] + oversubscribed[name] for name in held), held
         for number in range(TOTAL["GPU"] // CPU):
             assert self._used(str(number), in_groups=False) <= CPU
             assert self._used(str(number), in_groups=True) <= CPU
@@ -1342,7 +1343,7 @@ class World:
         self._check_counts()
         assert self.reports.keys() == self.cancels.keys()
         assert self.scheduler.available == self.scheduler.total
-        assert not any(self.scheduler.owed.values())
+        assert not any(self.scheduler.oversubscribed.values())
         assert not self.workers
         assert self.stopped == 1
         assert self.scheduler.next_deadline() is None
@@ -1371,7 +1372,7 @@ class World:
                 held.update(dict(cls.demand))
         for name, total in TOTAL.items():
             # It can be owed to an actor for long, if another got its CPUs while it waited.
-            free = self.scheduler.available[name] - self.scheduler.owed[name]
+            free = self.scheduler.available[name] - self.scheduler.oversubscribed[name]
             assert free == total - held[name], name
 
     def lose_and_want(self) -> None:

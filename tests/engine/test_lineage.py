@@ -18,7 +18,7 @@ from aioray.shared import ids
 class FakeStored:
     """A large value, of which only the size counts here."""
 
-    at_hand = True
+    in_memory = True
 
     def __init__(self, size):
         self.size = size
@@ -217,7 +217,7 @@ def test_payload_comes_back_as_it_was(ledger, client):
     got, entries, held = revived(lineage, client, nobody)
     assert got is args
     assert [id(entry) for entry in entries] == [id(entry) for entry in arguments]
-    assert [ref._entry for ref in held] == [captured._entry, inside._entry]
+    assert [ref.entry for ref in held] == [captured.entry, inside.entry]
     assert not lineage.given_up
 
 
@@ -329,7 +329,7 @@ def test_small_values_are_part_of_the_lineage(ledger, client):
     assert lineage.size == OVERHEAD + len(b"argsof a taskput")
     del small, entries
     _, found, held = revived(lineage, client, nobody)
-    found.append(held[0]._entry)
+    found.append(held[0].entry)
     assert [entry.outcome for entry in found] == [b"of a task", b"put", b""]
     assert [entry.binary() for entry in found] == names
     assert not any(entry.lost for entry in found)
@@ -358,7 +358,7 @@ def test_result_that_was_not_yet_there_and_is_gone_is_a_failure(ledger, client):
     del pending
     (ref,) = revived(lineage, client, nobody)[2]
     assert ref.binary() == identifier
-    assert reason_of(ref._entry) == "OBJECT_UNRECONSTRUCTABLE_REF_NOT_FOUND"
+    assert reason_of(ref.entry) == "OBJECT_UNRECONSTRUCTABLE_REF_NOT_FOUND"
 
 
 def test_refs_inside_arguments_are_exported_under_their_old_ids(ledger, client):
@@ -372,11 +372,11 @@ def test_refs_inside_arguments_are_exported_under_their_old_ids(ledger, client):
     lost = []
     refs = revived(lineage, client, lost.append)[2]
     assert [ref.binary() for ref in refs] == names
-    assert client.exported == {ref.binary(): ref._entry for ref in refs}
-    assert refs[0]._entry.lost
-    assert refs[2]._entry is alive
+    assert client.exported == {ref.binary(): ref.entry for ref in refs}
+    assert refs[0].entry.lost
+    assert refs[2].entry is alive
     assert lost == [producer]
-    assert reason_of(refs[1]._entry) == "OBJECT_UNRECONSTRUCTABLE_PUT"
+    assert reason_of(refs[1].entry) == "OBJECT_UNRECONSTRUCTABLE_PUT"
 
 
 def test_whole_chains_are_said_to_be_lost_one_by_one(ledger, client):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioray.client.refs import NotAtHand
+from aioray.client.refs import NotInMemory
 from aioray.engine.objects import store as module
 from aioray.engine.objects.spill import SpillFolder
 from aioray.engine.objects.store import Store
@@ -169,7 +169,7 @@ def hold_writes(monkeypatch, box):
 
 def test_value_is_read_where_it_lies_and_frees_its_pages_when_it_dies(box):
     stored = box.keep(1, 3)
-    assert stored.at_hand
+    assert stored.in_memory
     assert box.used() == 3
     one, two = stored.view(), stored.view()
     assert bytes(one) == content(1, 3)
@@ -281,8 +281,8 @@ def test_value_that_was_used_least_recently_goes_first(box):
 def test_view_of_a_value_on_disk_is_not_at_hand_unless_it_may_be_copied(box):
     stored = box.keep(1, 40)
     other = box.keep(2, 40)
-    assert not stored.at_hand
-    with pytest.raises(NotAtHand):
+    assert not stored.in_memory
+    with pytest.raises(NotInMemory):
         stored.view()
     copy = stored.view(from_disk=True)
     assert copy == content(1, 40)
@@ -342,7 +342,7 @@ def test_all_is_looked_at_so_the_next_goes_to_a_file_at_once(box):
     views = [value.view() for value in values]
     stored = box.keep(4, 16)
     assert stored.extent is None
-    assert stored.at_hand
+    assert stored.in_memory
     assert in_memory(values) == [True] * 4
     assert box.files() == [1]
     assert [bytes(view) for view in views] == [content(number, 16) for number in range(4)]
@@ -357,13 +357,13 @@ def test_value_larger_than_memory_goes_to_a_file_and_moves_nobody(box):
     stored = box.keep(2, PAGES + 1)
     assert in_memory([*values, stored]) == [True, True, False]
     assert on_disk([*values, stored]) == [False, False, True]
-    assert stored.at_hand
+    assert stored.in_memory
     assert holds(stored, 2, PAGES + 1)
     assert box.used() == 60
     os.unlink(stored.path)
-    with pytest.raises(NotAtHand):
+    with pytest.raises(NotInMemory):
         stored.view()
-    assert not stored.at_hand
+    assert not stored.in_memory
 
 
 def test_value_as_large_as_memory_finds_room(box):
@@ -409,7 +409,7 @@ def test_file_that_somebody_wrote_becomes_a_value(box):
         file.write(b"abc")
     stored = box.store.adopt_file(3, room)
     del room
-    assert stored.at_hand
+    assert stored.in_memory
     assert stored.view() == b"abc"
     assert box.store.restore(stored)
     assert stored.extent is not None
@@ -423,7 +423,7 @@ def test_extent_that_somebody_wrote_becomes_a_value(box):
     extent = box.store.allocate(5000)
     assert box.used() == 2
     box.store.arena.write(extent.offset, [b"x" * 5000])
-    stored = box.store.adopt(5000, extent)
+    stored = box.store.take_over(5000, extent)
     del extent
     assert stored.view() == b"x" * 5000
     other = box.keep(2, PAGES)
@@ -449,9 +449,9 @@ def test_expendable_values_are_dropped_before_anything_is_written(box):
     values.append(box.keep(4, 16))
     assert in_memory(values) == [True, True, False, True, True]  # in the order of becoming so
     assert box.files() == []
-    assert not values[2].at_hand
+    assert not values[2].in_memory
     for from_disk in (False, True):
-        with pytest.raises(NotAtHand):
+        with pytest.raises(NotInMemory):
             values[2].view(from_disk=from_disk)
     assert not box.store.restore(values[2])
     values.append(box.keep(5, 20))
@@ -629,7 +629,7 @@ def test_restored_value_is_in_memory_and_keeps_its_file(box):
     written = os.stat(path)
     assert box.store.restore(stored) is True
     assert in_memory([stored, other]) == [True, False]
-    assert stored.at_hand
+    assert stored.in_memory
     assert holds(stored, 1, 40)
     third = box.keep(3, 40)
     assert in_memory([stored, other, third]) == [False, False, True]
@@ -685,7 +685,7 @@ def test_new_value_is_the_one_used_last_whoever_had_its_number(box):
     extent = box.store.allocate(16 * PAGE)
     number = id(values[0])
     del values[0]
-    values.append(box.store.adopt(16 * PAGE, extent))
+    values.append(box.store.take_over(16 * PAGE, extent))
     assert id(values[-1]) == number, "this allocator needs another test"
     del extent
     shelves(box)
@@ -699,7 +699,7 @@ def test_without_room_readers_of_a_restored_value_make_copies(box):
     view = other.view()
     assert box.store.restore(stored) is True
     assert stored.extent is None
-    assert stored.at_hand
+    assert stored.in_memory
     assert holds(stored, 1, 40)
     assert bytes(view) == content(2, 40)
     del view
@@ -723,9 +723,9 @@ def test_value_whose_file_is_gone_is_lost(box, harm):
     other = box.keep(2, 40)
     harm(stored.path)
     assert box.store.restore(stored) is False
-    assert not stored.at_hand
+    assert not stored.in_memory
     for from_disk in (False, True):
-        with pytest.raises(NotAtHand):
+        with pytest.raises(NotInMemory):
             stored.view(from_disk=from_disk)
     assert holds(other, 2, 40)
     del stored
@@ -737,7 +737,7 @@ def test_value_whose_file_is_cut_while_it_is_restored_is_lost(box, monkeypatch):
     monkeypatch.setattr(arena, "CHUNK", PAGE)
     stored = box.keep(1, 40)
     box.keep(2, 40)  # it is gone at once, with its memory
-    assert not stored.at_hand
+    assert not stored.in_memory
     read = os.preadv
 
     def cut(fd, into, at):
@@ -746,14 +746,14 @@ def test_value_whose_file_is_cut_while_it_is_restored_is_lost(box, monkeypatch):
 
     monkeypatch.setattr(os, "preadv", cut)
     assert box.store.restore(stored) is False
-    assert not stored.at_hand
+    assert not stored.in_memory
     assert box.used() == 0
 
 
 def test_file_that_cannot_be_read_now_is_read_by_those_who_look(box, monkeypatch):
     stored = box.keep(1, 40)
     box.keep(2, 40)  # it is gone at once, with its memory
-    assert not stored.at_hand
+    assert not stored.in_memory
 
     def refuse(fd, into, at):
         raise OSError(5, "Input/output error")
@@ -761,7 +761,7 @@ def test_file_that_cannot_be_read_now_is_read_by_those_who_look(box, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", refuse)
         assert box.store.restore(stored) is True
-        assert stored.at_hand
+        assert stored.in_memory
         with pytest.raises(OSError, match="Input/output"):
             stored.view()
     assert holds(stored, 1, 40)
@@ -867,7 +867,7 @@ def test_many_threads_keep_read_and_drop_values(make_box, seed):
             if rng.random() < 0.2:
                 box.store.restore(rng.choice(mine)[2])
             key, pages, stored = rng.choice(mine)
-            with contextlib.suppress(NotAtHand):
+            with contextlib.suppress(NotInMemory):
                 assert holds(stored, key, pages)
             if len(mine) > 6:
                 del mine[rng.randrange(len(mine))]
@@ -1193,7 +1193,7 @@ def test_forked_copy_leaves_memory_and_files_to_its_parent(box):
     if pid == 0:
         status = 1
         try:
-            box.store.disown()
+            box.store.after_fork_in_child()
             with contextlib.suppress(RuntimeError):
                 box.keep(9)
                 os._exit(2)
@@ -1222,7 +1222,7 @@ def test_disowned_store_does_not_wait_for_a_lock_that_nobody_will_release(make_b
 
     holder = run_in_thread(hold)
     assert taken.wait(GUARD)
-    box.store.disown()
+    box.store.after_fork_in_child()
     with pytest.raises(RuntimeError, match="shut down"):
         run_in_thread(box.keep, 1)()
     assert run_in_thread(box.used)() == 0
@@ -1264,7 +1264,7 @@ def test_any_sequence_of_operations_keeps_all_values(box, seed):
             del values[key]
         elif act == "look":
             pages, stored = values[key]
-            with contextlib.suppress(NotAtHand):
+            with contextlib.suppress(NotInMemory):
                 views[number] = (content(key, pages), stored.view())
         elif act == "look away":
             data, view = views.pop(key)
@@ -1347,7 +1347,7 @@ def test_disowned_folder_stays(make_folder, tmp_path):
     folder = make_folder()
     path = folder.write(1, [b"x"], 1)
     fd = folder._session._lock_fd
-    folder.disown()
+    folder.after_fork_in_child()
     folder.close()
     assert os.path.exists(path)
     os.close(fd)

@@ -244,7 +244,7 @@ def test_refs_are_watched_once_by_a_thread_that_waits_for_them_again_and_again(
     for _ in range(3):
         assert aioray.wait(refs, timeout=0.01) == ([], refs)
     on_engine_thread(lambda: None)
-    assert {len(ref._entry.waiters) for ref in refs} == {1}
+    assert {len(ref.entry.waiters) for ref in refs} == {1}
     left = list(refs)
     seen = []
     for number in range(MANY):
@@ -252,7 +252,7 @@ def test_refs_are_watched_once_by_a_thread_that_waits_for_them_again_and_again(
         ready, left = aioray.wait(left)
         seen += ready
         if len(left) >= MANY_ENTRIES:
-            assert on_engine_thread(lambda: max(len(ref._entry.waiters or ()) for ref in refs)) == 1
+            assert on_engine_thread(lambda: max(len(ref.entry.waiters or ()) for ref in refs)) == 1
     assert sorted(seen, key=refs.index) == refs
     aioray.get(refs)
 
@@ -300,7 +300,7 @@ def test_watches_of_threads_that_have_ended_do_not_pile_up(session, started, gat
         thread = threading.Thread(target=aioray.wait, args=(refs,), kwargs={"timeout": 0.001})
         thread.start()
         thread.join()
-    assert on_engine_thread(lambda: max(len(ref._entry.waiters) for ref in refs)) <= 10
+    assert on_engine_thread(lambda: max(len(ref.entry.waiters) for ref in refs)) <= 10
     for _ in refs:
         gate.tell()
     aioray.get(refs)

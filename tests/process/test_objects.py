@@ -358,7 +358,7 @@ async def test_ten_times_the_memory_goes_through_without_the_disk(spill_folder):
 @everywhere
 async def test_value_lives_as_long_as_a_ref():
     ref = aioray.put(jobs.numbers(COUNT))
-    again = aioray.ObjectRef(ref._entry)
+    again = aioray.ObjectRef(ref.entry)
     result = numbers.remote(COUNT)
     await result
     assert await settled(2 * PAGES) == 2 * PAGES

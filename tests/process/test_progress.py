@@ -104,9 +104,9 @@ async def test_breaking_off_leaves_nobody_waiting(shown, started, gate):
         refs = [same.remote(1), hold.remote(started.path, gate.path)]
         iterator = aiter(aioray.progress(refs))
         assert await anext(iterator) == 1
-        assert refs[1]._entry.waiters
+        assert refs[1].entry.waiters
         await iterator.aclose()
-        assert not refs[1]._entry.waiters
+        assert not refs[1].entry.waiters
         assert shown[-1].closed
         gate.tell("unharmed")
         assert await refs[1] == "unharmed"
@@ -183,7 +183,7 @@ def test_breaking_off_leaves_nobody_waiting_in_a_script(session, shown, started,
     assert shown[-1].closed
     gate.tell()
     aioray.get(refs)
-    assert not refs[1]._entry.waiters
+    assert not refs[1].entry.waiters
 
 
 def test_items_of_a_generator_in_a_script(session, shown):

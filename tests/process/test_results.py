@@ -247,7 +247,7 @@ async def test_ref_inside_a_result_keeps_the_object():
 @everywhere
 async def test_object_is_freed_with_its_last_ref():
     ref = aioray.put("short-lived")
-    entry = weakref.ref(ref._entry)
+    entry = weakref.ref(ref.entry)
     assert await same.remote(ref) == "short-lived"
     del ref
     gc.collect()

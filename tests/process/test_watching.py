@@ -158,11 +158,11 @@ async def test_objects_are_listed_with_whoever_holds_them(started, gate):
     async with aioray.Engine(num_cpus=1) as engine:
         small, large = aioray.put(1), aioray.put(b"x" * 200_000)
         again = aioray.put([small])
-        size = len(small._entry.outcome)
+        size = len(small.entry.outcome)
         assert await objects_of(engine) == {
             small.hex(): [("DRIVER", "LOCAL_REFERENCE", size, "inline", 1)],
-            large.hex(): [("DRIVER", "LOCAL_REFERENCE", large._entry.outcome.size, "memory", 1)],
-            again.hex(): [("DRIVER", "LOCAL_REFERENCE", len(again._entry.outcome), "inline", 1)],
+            large.hex(): [("DRIVER", "LOCAL_REFERENCE", large.entry.outcome.size, "memory", 1)],
+            again.hex(): [("DRIVER", "LOCAL_REFERENCE", len(again.entry.outcome), "inline", 1)],
         }
         name = small.hex()
         del small
@@ -182,7 +182,7 @@ async def test_arguments_of_a_running_task_are_used_and_pinned(started, gate):
         waiting = job.remote(started.path, gate.path, [small])
         await started.heard()
         found = await objects_of(engine)
-        size = large._entry.outcome.size
+        size = large.entry.outcome.size
         assert found[large.hex()] == [
             ("WORKER", "PINNED_IN_MEMORY", size, "memory", 0),
             ("DRIVER", "USED_BY_PENDING_TASK", size, "memory", 1),
@@ -203,7 +203,7 @@ async def test_refs_of_workers_and_handles_of_actors_are_listed():
         actor = aioray.remote(troupe.Chorus).options(num_cpus=0).remote()
         await actor.pid.remote()
         found = await objects_of(engine)
-        size = len(small._entry.outcome)
+        size = len(small.entry.outcome)
         assert found.pop(small.hex()) == [
             ("WORKER", "LOCAL_REFERENCE", size, "inline", 1),
             ("DRIVER", "LOCAL_REFERENCE", size, "inline", 1),

@@ -96,7 +96,7 @@ def test_news_of_refs_go_before_the_next_frame_and_in_order(ends):
 
 def test_copy_in_a_forked_process_is_silent_and_says_why_it_cannot_ask(ends):
     channel, _, reader = ends
-    channel.disown()
+    channel.after_fork_in_child()
     channel.let_go(b"-" + b"a" * 28)
     channel.release(1)
     with pytest.raises(RuntimeError, match="has forked cannot use aioray"):

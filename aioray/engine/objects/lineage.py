@@ -117,7 +117,7 @@ class Lineage:
     def __init__(self, task: Task) -> None:
         self._payload = task.payload
         self._entries = [_Origin(entry) for entry in task.arguments or ()]
-        self._held = [_Origin(ref._entry) for ref in _refs_in(task.held)]
+        self._held = [_Origin(ref.entry) for ref in _refs_in(task.held)]
         self.given_up = False
         self.size = OVERHEAD + _size(self._payload)
         self.size += sum(len(origin.value or b"") for origin in (*self._entries, *self._held))
@@ -135,7 +135,7 @@ class Lineage:
             ObjectRef(origin.find(client, say_lost)) for origin in self._held
         ]
         for ref in held:
-            client.export(ref._entry)  # the pickled arguments know it by its id
+            client.export(ref.entry)  # the pickled arguments know it by its id
         task.payload, task.arguments, task.held = self._payload, entries or None, held
 
 

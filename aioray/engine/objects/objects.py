@@ -79,10 +79,10 @@ class ObjectTable:
             entry.wake_waiters()  # they find that the store is closed
         self._fetching.clear()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Leave alone what belongs to the parent: this table is a copy in a forked process."""
         self._closed = True
-        self.store.disown()
+        self.store.after_fork_in_child()
 
     # ------------------------------------------------------------ keeping
 
@@ -201,7 +201,7 @@ class ObjectTable:
             return
         if entry.outcome is stored and not future.result():
             self.lose(entry)
-        if entry.at_hand:
+        if entry.in_memory:
             entry.wake_waiters()
         elif entry.waiters:
             self.fetch(entry)

@@ -80,10 +80,10 @@ class SpillFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         self._session.close()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Leave the folder to the parent: this object is a copy in a forked process."""
         self._made = False
-        self._session.disown()
+        self._session.after_fork_in_child()
 
     def _make(self) -> None:
         self._session.make()

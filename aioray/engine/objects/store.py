@@ -109,7 +109,7 @@ class Store:
             self._mapped[extent.offset] = max(pieces.size, self._mapped.get(extent.offset, 0))
         else:
             self.arena.write(extent.offset, pieces.buffers)
-        return self.adopt(pieces.size, extent)
+        return self.take_over(pieces.size, extent)
 
     def reserve_file(self, size: int) -> SpillFile:
         """Reserve a file to which somebody may write a value that has no place in memory."""
@@ -121,7 +121,7 @@ class Store:
         stored.read_through = True
         return stored
 
-    def adopt(self, size: int, extent: Extent) -> Stored:
+    def take_over(self, size: int, extent: Extent) -> Stored:
         """Make a value of what has been written to this extent."""
         stored = Stored(self, size, extent, None)
         with self._room:
@@ -351,9 +351,9 @@ class Store:
         self.arena.close()
         self._folder.close()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Let go of everything, in a copy of this in a forked process: it is the parent's."""
         self.closed = True
         self._disk = None
         self._room = threading.Condition()  # the other may be held by a thread that is not here
-        self._folder.disown()
+        self._folder.after_fork_in_child()

@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import NotAtHand
+from ...client.refs import NotInMemory
 from ...exceptions import EngineShutdownError
 from ...shared.arena import read_file
 from ...shared.serialization import HEAD_SIZE, span_of_ids, split_ids
@@ -111,7 +111,7 @@ class Stored:
         return None if self.file is None else self.file.path
 
     @property
-    def at_hand(self) -> bool:
+    def in_memory(self) -> bool:
         """Return whether `view` needs no disk, or would not be faster after waiting."""
         return self.extent is not None or self.read_through or self._store.closed
 
@@ -125,7 +125,7 @@ class Stored:
     def view(self, *, from_disk: bool = False) -> memoryview:
         """Return the serialized value, read-only; its memory stays while a buffer of it lives.
 
-        from_disk: make a copy of its file if it is only there. Raises NotAtHand if it is not in
+        from_disk: make a copy of its file if it is only there. Raises NotInMemory if it is not in
         memory, and should be fetched into it first, or is lost; EngineShutdownError if the engine
         is shut down.
         """
@@ -138,7 +138,7 @@ class Stored:
                 if copy is not None:
                     return copy
             self.read_through = False
-            raise NotAtHand
+            raise NotInMemory
         view = None if self._view is None else self._view()
         if view is None:
             view = self._store.arena.view(extent.offset, self.size, extent)
@@ -147,7 +147,7 @@ class Stored:
         return memoryview(view).cast("B").toreadonly()
 
     def contained_ids(self) -> list[bytes]:
-        """Return the ids of refs inside the value, none if it is lost. Neither maps nor reads all."""
+        """Return the ids of refs inside the value, none if it is lost. Does not read all of it."""
         start, size = span_of_ids(self._read(0, HEAD_SIZE))
         return split_ids(self._read(start, size)) if size else []
 

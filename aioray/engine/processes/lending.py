@@ -156,7 +156,7 @@ class Loans:
         if isinstance(room, Extent):
             if size > room.size:
                 raise Garbage("a value that is larger than the room for it")
-            return self._store.adopt(size, room)
+            return self._store.take_over(size, room)
         if room is None:
             raise Garbage("a value in a place that was not granted")
         return self._store.adopt_file(size, room)

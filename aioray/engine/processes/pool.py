@@ -158,10 +158,10 @@ class WorkerProcesses:
         if self._template is not None:
             await self._template.leave()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Leave the template alone, in a copy of this in a forked process."""
         if self._template is not None:
-            self._template.disown()
+            self._template.after_fork_in_child()
 
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""

@@ -221,7 +221,7 @@ class TemplateProcess:
         for fd in (self._output, self.pidfd, self._canary, self._canary_writer):
             os.close(fd)
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Close the canary in a forked process, which may live on when it is to be heard."""
         os.close(self._canary_writer)
 

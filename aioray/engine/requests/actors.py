@@ -53,7 +53,7 @@ class ActorRequests:
         """Make an actor; its worker holds the ref."""
         value = session.handle.loans.result(ask.payload)
         try:
-            task, entry = self._submission.adopt_actor(
+            task, entry = self._submission.create_actor_for_worker(
                 pickle.loads(ask.definition),
                 session.functions[ask.key],
                 ask.label,
@@ -87,7 +87,7 @@ class ActorRequests:
         entry = known.entry()
         if entry is not None:  # as long as the call is not finished
             held.append(ObjectRef(entry))
-        task, entries = self._submission.adopt(
+        task, entries = self._submission.create_task_for_worker(
             binding,
             parent=self._submitter(session.handle.id, asked.seq),
             label=ask.label,
@@ -129,7 +129,7 @@ class ActorRequests:
             session.reply(asked.request, None)
             return
         ref, meta = found
-        session.hold(ref.binary(), ref._entry)
+        session.hold(ref.binary(), ref.entry)
         session.reply(asked.request, (ref.binary(), meta))
 
     def pending_calls(self, session: WorkerSession, ask: PendingCalls, asked: Asked) -> None:

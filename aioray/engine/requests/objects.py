@@ -40,7 +40,7 @@ class ObjectRequests:
             if ids.is_actor(identifier) and self._actors.lives_in(identifier, session.handle.id):
                 continue
             if changes[at : at + 1] == HELD:
-                session.hold(identifier, self._client.adopt(identifier))
+                session.hold(identifier, self._client.entry_of(identifier))
             else:
                 session.let_go(identifier)
 

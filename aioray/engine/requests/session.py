@@ -84,13 +84,13 @@ class WorkerSession:
     def entry(self, identifier: bytes) -> ObjectEntry:
         """Return the entry of an object that the worker names."""
         held = self.refs.get(identifier)
-        entry: ObjectEntry = self._client.adopt(identifier) if held is None else held[0]
+        entry: ObjectEntry = self._client.entry_of(identifier) if held is None else held[0]
         return entry
 
     def contained(self, value: bytes | Stored) -> list[ObjectRef[Any]]:
         """Return refs to what a serialized value contains refs to."""
         found = contained_ids(value) if isinstance(value, bytes) else value.contained_ids()
-        return [ObjectRef(self._client.adopt(each)) for each in found]
+        return [ObjectRef(self._client.entry_of(each)) for each in found]
 
     def hold(self, identifier: bytes, entry: ObjectEntry) -> None:
         """Note that the worker has one ref more to this object."""

@@ -96,7 +96,7 @@ class TaskRequests:
             if len(session.bindings) > BINDINGS_KEPT:
                 session.bindings.popitem(last=False)
         value = session.handle.loans.result(ask.payload)
-        task, entries = self._submission.adopt(
+        task, entries = self._submission.create_task_for_worker(
             binding,
             parent=parent,
             label=ask.label,
@@ -113,7 +113,7 @@ class TaskRequests:
     def define_function(self, session: WorkerSession, ask: DefineFunction, _asked: Asked) -> None:
         """Remember a function, or class, by the key that its worker has given it."""
         refs: list[ObjectRef[Any]] = [
-            ObjectRef(self._client.adopt(found)) for found in ask.captured
+            ObjectRef(self._client.entry_of(found)) for found in ask.captured
         ]
         session.functions[ask.key] = self._submission.function(ask.name, ask.code), refs
 

@@ -62,7 +62,7 @@ class WaitRequests:
         holds: bool,
     ) -> None:
         """Answer with values, as soon as all are at hand, one has failed, or with `look` now."""
-        pending = [entry for entry in entries if not entry.at_hand]
+        pending = [entry for entry in entries if not entry.in_memory]
         failed = any(isinstance(entry.outcome, StoredFailure) for entry in entries)
         if look or failed or not pending:
             body = [self._value(session, request, entry) for entry in entries]
@@ -174,6 +174,6 @@ class WaitRequests:
             return outcome
         if isinstance(outcome, StoredFailure):
             return [pickled(outcome.exception())]
-        if isinstance(outcome, Stored) and outcome.at_hand:
+        if isinstance(outcome, Stored) and outcome.in_memory:
             return session.handle.loans.lend_to_reply(request, outcome)
         return None

@@ -1,8 +1,9 @@
 """From a call to a task: what is prepared once per function and options, and what each call adds.
 
-Room: engine. `make` is for the driver's own calls and runs in the caller's thread, before anything
-reaches the event loop. `adopt` makes the task of a call that a worker has prepared, on the engine's
-thread. Knows the scheduler only as the giver of scheduling classes.
+Room: engine. `create_task_for_driver` is for the driver's own calls and runs in the caller's
+thread, before anything reaches the event loop. `create_task_for_worker` makes the task of a call
+that a worker has prepared, on the engine's thread. Knows the scheduler only as the giver of
+scheduling classes.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Submission:
 
     # ------------------------------------------------------------ calls of the driver
 
-    def make(
+    def create_task_for_driver(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Task, Any]:
         """Make the task of a call, and what `.remote()` returns: a ref, a list of refs, or None."""
@@ -191,7 +192,7 @@ class Submission:
         stream = task.stream = Stream(self._client, task, task.spec.backpressure, dynamic=dynamic)
         self.streams[ids.task_id(self._client.job, task.label)] = stream
 
-    def make_reservation(
+    def create_reservation(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> tuple[Task, ObjectRef[Any]]:
         """Make the task that stands for a placement group, and the ref that gives `value`."""
@@ -221,12 +222,12 @@ class Submission:
             known = self._functions[call.code] = function, captured
         return known
 
-    def make_actor(
+    def create_actor_for_driver(
         self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str
     ) -> tuple[Task, ObjectRef[Any]]:
         """Make the creation of an actor, and its ref. namespace: the session's.
 
-        Raises ActorAlreadyExistsError, and what `make` raises.
+        Raises ActorAlreadyExistsError, and what `create_task_for_driver` raises.
         """
         assert self.actors is not None
         with self._lock:
@@ -251,7 +252,7 @@ class Submission:
             self.tracer.begin(creation)
         return creation, ObjectRef(entry)
 
-    def adopt_actor(
+    def create_actor_for_worker(
         self,
         definition: ActorDefinition,
         function: tuple[Function, Any],
@@ -283,7 +284,7 @@ class Submission:
             (captured, held),
         )
         if self.tracer is not None:
-            self.tracer.adopt(creation, trace)
+            self.tracer.begin_for_worker(creation, trace)
         return creation, entry
 
     def _create_actor(
@@ -371,7 +372,7 @@ class Submission:
         with self._lock:
             return self._function(name, code)
 
-    def adopt(
+    def create_task_for_worker(
         self,
         binding: Binding,
         *,
@@ -395,7 +396,7 @@ class Submission:
             binding, label, max_retries, payload, entries, (binding.held, held), parent, caller
         )
         if self.tracer is not None:
-            self.tracer.adopt(task, trace)
+            self.tracer.begin_for_worker(task, trace)
         num_returns = task.spec.num_returns
         mine = [
             ObjectEntry(self._client, label, index + 1, task)

@@ -114,14 +114,14 @@ def _count(holders: Counter[int], held: Iterable[Any]) -> set[int]:
 
 def _held_by_others(refs: list[ObjectRef[Any]], holders: Counter[int]) -> Counter[int]:
     """Count by entry the refs that somebody else has than the engine's tasks and values."""
-    known = [*refs, ObjectRef(refs[0]._entry)] if refs else []  # the last is only in here
+    known = [*refs, ObjectRef(refs[0].entry)] if refs else []  # the last is only in here
     refs.clear()
     references = [getrefcount(ref) for ref in known]
     unheld = references.pop() if references else 0
     counts: Counter[int] = Counter()
     for ref, count in zip(known, references, strict=False):
         if count > unheld + holders[id(ref)]:
-            counts[id(ref._entry)] += 1
+            counts[id(ref.entry)] += 1
     return counts
 
 
@@ -129,7 +129,7 @@ def _held_in(held: Any) -> Iterator[tuple[ObjectEntry, ObjectRef[Any] | None]]:
     if isinstance(held, ObjectEntry):
         yield held, None
     elif isinstance(held, ObjectRef):
-        yield held._entry, held
+        yield held.entry, held
     elif isinstance(held, list | tuple):
         for item in held:
             yield from _held_in(item)

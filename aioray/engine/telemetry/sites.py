@@ -70,7 +70,8 @@ def watch(
     client: DriverClient, submission: Submission, sites: Sites, site: Callable[[str], Site]
 ) -> None:
     """Note the sites of the driver's own calls. site: see `call_sites.recorder`."""
-    make, make_actor, put = submission.make, submission.make_actor, client.put
+    make, put = submission.create_task_for_driver, client.put
+    make_actor = submission.create_actor_for_driver
 
     def make_noted(
         call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -83,14 +84,14 @@ def watch(
         call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], namespace: str
     ) -> tuple[Task, ObjectRef[Any]]:
         creation, ref = make_actor(call, args, kwargs, namespace)
-        sites.note_actor(creation, ref._entry, site("actor call"))
+        sites.note_actor(creation, ref.entry, site("actor call"))
         return creation, ref
 
     def put_noted(value: Any) -> ObjectRef[Any]:
         ref = put(value)
-        sites.note_put(ref._entry, site("put object"))
+        sites.note_put(ref.entry, site("put object"))
         return ref
 
-    submission.make = make_noted  # type: ignore[method-assign]
-    submission.make_actor = make_actor_noted  # type: ignore[method-assign]
+    submission.create_task_for_driver = make_noted  # type: ignore[method-assign]
+    submission.create_actor_for_driver = make_actor_noted  # type: ignore[method-assign]
     client.put = put_noted

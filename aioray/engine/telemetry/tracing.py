@@ -66,7 +66,7 @@ class Tracer:
         self._begin(task, None)
 
     @_log_instead_of_raising
-    def adopt(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
+    def begin_for_worker(self, task: Task, surroundings: Iterable[tuple[str, str]]) -> None:
         """Begin the span of a task that a worker calls. surroundings: see `wire.Attempt.trace`."""
         self._begin(task, propagate.extract(dict(surroundings), Context()))
 

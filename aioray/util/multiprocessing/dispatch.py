@@ -187,7 +187,7 @@ class PoolDispatcher:
                 chunk.job.failed(chunk, error)
                 continue
             self._running[chunk] = ref
-            entry = ref._entry
+            entry = ref.entry
             entry.owner().when_ready(entry, partial(self._inbox.put, partial(self._finish, chunk)))
 
     def _finish(self, chunk: PoolChunk) -> None:
