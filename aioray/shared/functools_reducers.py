@@ -66,7 +66,7 @@ def _reduce_dispatching_method(method: functools.singledispatchmethod[Any]) -> t
 
 
 def is_dispatcher(function: FunctionType) -> bool:
-    """Tell whether `functools.singledispatch` has made it, and it cannot be found by its name."""
+    """Tell whether `functools.singledispatch` made a function that is not found by its name."""
     return (
         type(function.__dict__.get("registry")) is MappingProxyType
         and function.__globals__ is vars(functools)
