@@ -304,7 +304,7 @@ def test_it_listens_when_there_are_descriptors(start, monkeypatch, caplog):  # n
         return honest(*arguments)
 
     honest = server_module.StateServer
-    monkeypatch.setattr(server_module, "Server", server)
+    monkeypatch.setattr(server_module, "StateServer", server)
     _, session = start()
     reached(session)
     assert len(tries) == 4
