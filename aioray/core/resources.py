@@ -6,7 +6,8 @@ decides nothing about whose turn it is.
 
 A worker whose task waits for others lends its CPUs (`lend_cpus`), and has them again the moment it
 goes on: if they are in use by then, they are *oversubscribed*, and the next ones to be freed pay
-for that. So `available` is never negative, and what runs can exceed the total for a while, as in Ray.
+for that. So `available` is never negative, and what runs can exceed the total for a while, as in
+Ray.
 
 GPUs are handed out one by one, see `devices`. If there are some, workers are kept `apart` by those
 that they were shown. A removed group gives back what it has with the last of its workers.
