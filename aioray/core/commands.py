@@ -7,8 +7,9 @@ are named by their id, attempts by their `seq`, as in `events`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .message import message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class StartWorker:
     """Start a process for this new worker id; answer WorkerReady or WorkerStartFailed."""
 
@@ -51,7 +52,7 @@ class StartWorker:
     environment: Environment
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SendAttempts:
     """Give these attempts to the worker, in this order. Each task's `seq` names its attempt."""
 
@@ -59,7 +60,7 @@ class SendAttempts:
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReclaimAttempts:
     """Take back at once what the worker has not claimed.
 
@@ -70,14 +71,14 @@ class ReclaimAttempts:
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class PollWorker:
     """Read the worker's answers now: it may be busy and unable to announce them."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class InterruptWorker:
     """SIGINT for this attempt only, unless the worker says that it was delivered already."""
 
@@ -85,7 +86,7 @@ class InterruptWorker:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CancelCall:
     """Tell an actor that this call, which it is running, is cancelled."""
 
@@ -93,7 +94,7 @@ class CancelCall:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class DiscardWorker:
     """The worker has answered for an attempt that it does not have, so it cannot be trusted:
     SIGKILL, and its exit counts as a crash.
@@ -102,28 +103,28 @@ class DiscardWorker:
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class KillWorker:
     """SIGKILL; WorkerExited will follow."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class StopWorker:
     """Let the worker end politely; WorkerExited will follow."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ResolveValues:
     """These tasks have their values."""
 
     results: Sequence[tuple[Task, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ResolveFailure:
     """This task has failed for good."""
 
@@ -131,7 +132,7 @@ class ResolveFailure:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Revive:
     """Make this task ready to run again, and find out which of its arguments are missing.
 
@@ -141,7 +142,7 @@ class Revive:
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportCancel:
     """Tell the caller of this cancel request what became of it."""
 
@@ -149,7 +150,7 @@ class ReportCancel:
     outcome: CancelOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportRetry:
     """Tell the user that an attempt failed and another will follow."""
 
@@ -159,21 +160,21 @@ class ReportRetry:
     delay: float  # seconds until the next attempt may start
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportOrphans:
     """The attempt that has submitted these, still unfinished, tasks died with its worker."""
 
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportActor:
     """The state of this actor has changed."""
 
     actor: SupervisedActor
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportInfeasible:
     """Tell the user that this task, or group, asks for more than there is and cannot run."""
 
@@ -187,7 +188,7 @@ class Holding(NamedTuple):
     amounts: Demand  # by their plain names, also those of a bundle
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ReportStarved:
     """Tell the user that these, of one class, have waited long for what others keep."""
 
@@ -195,7 +196,7 @@ class ReportStarved:
     holdings: Sequence[Holding]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Stopped:
     """Every worker is reaped and every task resolved: the shell may close."""
 

@@ -10,8 +10,9 @@ Times are monotonic seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .message import message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +46,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class TasksSubmitted:
     """The callers of one loop tick want these tasks run."""
 
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AnswersReceived:
     """These answers were read from one worker, in the order it wrote them."""
 
@@ -60,7 +61,7 @@ class AnswersReceived:
     answers: Sequence[Answer]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AttemptsNotSent:
     """The system had no room for sending these attempts; each fails with the error that says so."""
 
@@ -68,7 +69,7 @@ class AttemptsNotSent:
     answers: Sequence[Answer]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AttemptsReclaimed:
     """The worker had not yet claimed these attempts, and now it never can."""
 
@@ -76,14 +77,14 @@ class AttemptsReclaimed:
     seqs: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerReady:
     """The worker has said that it can take attempts."""
 
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerStartFailed:
     """No process came up for this worker; nothing has to be reaped any more."""
 
@@ -93,7 +94,7 @@ class WorkerStartFailed:
     scarce: bool = False  # the system is: it has no descriptor, process or memory left for now
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerDied:
     """The worker's process is dead: give it nothing more. WorkerExited will follow.
 
@@ -104,7 +105,7 @@ class WorkerDied:
     worker_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerExited:
     """The worker's process has been reaped. What it had claimed and not answered died with it."""
 
@@ -113,7 +114,7 @@ class WorkerExited:
     started_at: float | None = None  # of the attempt that it was running, if known
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerBlocked:
     """What the worker runs waits for other tasks, and needs no CPU meanwhile."""
 
@@ -121,7 +122,7 @@ class WorkerBlocked:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WorkerUnblocked:
     """What the worker runs goes on, whether CPUs are free for it or not."""
 
@@ -129,7 +130,7 @@ class WorkerUnblocked:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class AttemptWaits:
     """An attempt cannot go on before these tasks have ended; none: it goes on.
 
@@ -141,7 +142,7 @@ class AttemptWaits:
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CancelRequested:
     """Somebody wants the task to stop."""
 
@@ -152,21 +153,21 @@ class CancelRequested:
     recursive: bool = False  # and what it has submitted, and will submit
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ResultLost:
     """A value of this finished task is gone. Nothing is done about it until it is wanted."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ResultWanted:
     """Somebody waits for a value of this task that was lost."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Revived:
     """The answer to Revive: the task can run again once these others have given their values."""
 
@@ -175,21 +176,21 @@ class Revived:
     forbidden: Any = None  # not None: it cannot run again, and this says why; opaque here
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class GroupRemoved:
     """Nobody wants this placement group any more: end what runs in it, fail what waits for it."""
 
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ActorReleased:
     """No handle to this actor is left, so nobody can call it any more."""
 
     actor: SupervisedActor
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ActorKilled:
     """Somebody wants this actor to end at once."""
 
@@ -197,12 +198,12 @@ class ActorKilled:
     no_restart: bool  # False: it is as if it had crashed
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class TimerFired:
     """`next_deadline()` has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ShutdownRequested:
     """Take no more tasks, but those that others need to finish while they may; finish or give up
     what there is, then end every worker.

@@ -7,8 +7,9 @@ carries the fact that is told when it is due. Whatever can be a plain call downw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .message import message
 
 if TYPE_CHECKING:
     from .model import SupervisedActor, Task, Worker
@@ -32,14 +33,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CreationWaits:
     """The creation of this actor waits for arguments, or for a worker."""
 
     actor: SupervisedActor
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CreationFailed:
     """This actor cannot be made."""
 
@@ -50,21 +51,21 @@ class CreationFailed:
 # ---------------------------------------------------------------- of timers
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class BackoffEnded:
     """The next attempt of this task is due, if it still waits for that."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class GraceEnded:
     """An interrupt of this task has had its time: kill it, if it still runs."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class InterruptUnanswered:
     """The interrupt may have vanished: repeat it, if the task is still in this worker."""
 
@@ -72,14 +73,14 @@ class InterruptUnanswered:
     worker: Worker
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class StopOverdue:
     """This worker was asked to end some time ago."""
 
     worker: Worker
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ProgressOverdue:
     """This worker may have stalled, unless an earlier look was planned, and taken."""
 
@@ -87,22 +88,22 @@ class ProgressOverdue:
     planned: float
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SurplusLookDue:
     """Some idle workers may have been idle for long."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class PauseEnded:
     """Workers of some environment may be started again."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class StarvationLookDue:
     """Something may have waited for long."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class PatienceEnded:
     """Calls may have waited too long for this restart of an actor."""
 
@@ -111,12 +112,12 @@ class PatienceEnded:
     since: float  # when it began
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class DrainEnded:
     """What may finish on its own has had its time."""
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class ShutdownGraceEnded:
     """What the shutdown has interrupted has had its time."""
 

@@ -173,3 +173,10 @@ def test_records_show_what_matters():
     assert repr(task) == "<Task 1 t1 attempt 0 SUBMITTED_TO_WORKER>"
     assert repr(task.worker) == "<Worker 1 READY 1 in flight>"
     assert repr(Worker(7, ())) == "<Worker 7 STARTING 0 in flight>"
+
+
+def test_dropped_arguments_are_let_go_with_what_is_held_for_them():
+    task = Core().task()
+    task.payload, task.arguments, task.held = b"payload", [object()], object()
+    task.drop_arguments()
+    assert (task.payload, task.arguments, task.held) == (None, None, None)

@@ -22,6 +22,7 @@ ORDER = (
     "states",
     "devices",
     "functions",
+    "message",
     "outcomes",
     "queues",
     "retries",
