@@ -1473,6 +1473,12 @@ def _intensity(making: Making) -> int:
     return making.policy.intensity
 
 
+def with_other(event: Any, **fields: Any) -> Any:
+    """The same event about another record."""
+    values = {name: getattr(event, name) for name in type(event).__slots__}
+    return type(event)(**(values | fields))
+
+
 def make_actor(key: int, creation: Task, order: Order) -> SupervisedActor:
     """The actor that is ordered."""
     making = order.makes
@@ -1542,11 +1548,11 @@ def replay(world: World, seed: int) -> list[str]:
                     actors.append(make_actor(len(actors), tasks[task.number], order))
             event = TasksSubmitted([tasks[task.number] for task in seen.tasks])
         elif isinstance(seen, CancelRequested):
-            event = replace(seen, task=tasks[seen.task.number])
+            event = with_other(seen, task=tasks[seen.task.number])
         elif isinstance(seen, GroupRemoved):
             event = GroupRemoved(groups[seen.group.key])
         elif isinstance(seen, ActorReleased | ActorKilled):
-            event = replace(seen, actor=actors[seen.actor.key])
+            event = with_other(seen, actor=actors[seen.actor.key])
         elif isinstance(seen, Revived):
             upstream = [tasks[task.number] for task in seen.dependencies]
             event = Revived(tasks[seen.task.number], upstream, seen.forbidden)

@@ -152,13 +152,13 @@ def test_start_that_fails_for_want_of_descriptors_leaves_none_open(drive, how):
     [
         ("threading", "Thread.start"),
         ("aioray.engine.objects.store", "Store.__init__"),
-        ("aioray.engine.processes.pool", "Crew.__init__"),
+        ("aioray.engine.processes.pool", "WorkerProcesses.__init__"),
         ("aioray.engine.processes.template", "TemplateProcess.__init__"),
-        ("aioray.state.write.writer", "Keeper.__init__"),
-        ("aioray.state.write.writer", "Keeper.start"),
-        ("aioray.engine.telemetry.snapshot", "Outlook.__init__"),
+        ("aioray.state.write.writer", "HistoryWriter.__init__"),
+        ("aioray.state.write.writer", "HistoryWriter.start"),
+        ("aioray.engine.telemetry.snapshot", "Snapshot.__init__"),
         ("aioray.engine.telemetry.recorder", "Recorder.begin"),
-        ("aioray.engine.processes.boot", "Boot.__init__"),
+        ("aioray.engine.processes.boot", "TemplateLauncher.__init__"),
     ],
 )
 def test_start_that_fails_at_any_step_leaves_nothing(monkeypatch, module, name):
