@@ -103,7 +103,7 @@ def _check_refs(refs: list[Any]) -> None:
 
 
 def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
-    from ..client.refs import NotInMemory, StoredFailure
+    from ..client.entry import NotInMemory, StoredFailure
 
     _wait_for(refs, deadline)
     entries = [ref.entry for ref in refs]

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from aioray.api.notebook import kernel_shell
 from aioray.api.objects import get, wait
 from aioray.client.current import place
+from aioray.client.entry import StoredFailure
 from aioray.client.generators import ObjectRefGenerator
 from aioray.client.protocol import refuse_to_block
-from aioray.client.refs import ObjectRef, StoredFailure
+from aioray.client.refs import ObjectRef
 from aioray.experimental import tqdm_ray
 
 if TYPE_CHECKING:

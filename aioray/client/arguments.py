@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..shared.serialization import Pieces
+    from .entry import ObjectEntry
     from .protocol import Call, Client
-    from .refs import ObjectEntry
 
 __all__ = ["export", "serialize", "serialize_call"]
 

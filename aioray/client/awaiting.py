@@ -10,12 +10,13 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .refs import NotInMemory, wake_elsewhere
+from .entry import NotInMemory
+from .refs import wake_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .refs import ObjectEntry
+    from .entry import ObjectEntry
 
 __all__ = ["ValueFuture", "current_loop", "get_running_loop"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .protocol import refuse_to_block
 
 if TYPE_CHECKING:
-    from .refs import ObjectEntry
+    from .entry import ObjectEntry
 
 __all__ = ["RefFuture"]
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ..shared.options import ActorOptions, MethodOptions, TaskOptions
     from ..state.read.sessions import Session
-    from .refs import ObjectEntry, ObjectRef
+    from .entry import ObjectEntry
+    from .refs import ObjectRef
 
     Demand = tuple[tuple[str, int], ...]
 
@@ -75,7 +76,7 @@ class StoredValue(Protocol):
         ...
 
     def view(self, *, from_disk: bool = False) -> memoryview:
-        """Return the serialized value; raise refs.NotInMemory if it has to be waited for again.
+        """Return the serialized value; raise entry.NotInMemory if it has to be waited for again.
 
         from_disk: read the value from there if need be.
         """

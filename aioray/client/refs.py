@@ -1,11 +1,7 @@
-"""`ObjectRef`, the handle to a value that may not exist yet, and the entry behind it.
+"""`ObjectRef`, the handle to a value that may not exist yet.
 
-Room: client, also imported by workers (refs travel inside values), so light. An `ObjectEntry` is
-the state of one object in the driver: pending, a small value's bytes, a large value's place in the
-store, or a failure. Refs, tasks that need it and values that contain its ref hold it by ordinary
-references; when the last is gone, so is the value. Entries change on the engine's thread only;
-reading `outcome` is safe from anywhere. It is assigned when all else is in place, and becomes None
-again if a stored value is lost; then whoever waits for it has it computed again.
+Room: client, also imported by workers (refs travel inside values), so light. A ref is a face of its
+`entry`, which has the value, see `client.entry`.
 
 A ref can be awaited on any loop and taken by `asyncio.wait`, `gather`, `as_completed`, `wait_for`
 and `timeout`. It is deliberately no asyncio future: `gather` and `wait_for` cancel the futures they
@@ -17,12 +13,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ..shared import ids
-from ..shared.printable import LINES, printable
 from ..shared.serialization import load, note_ref
+from .entry import NotInMemory, ObjectEntry, StoredFailure
 from .protocol import registry
 
 if TYPE_CHECKING:
@@ -33,13 +28,9 @@ if TYPE_CHECKING:
 
     from ..shared.id_classes import JobID, TaskID
     from .awaiting import ValueFuture
-    from .protocol import Client, StoredValue
 
 __all__ = [
-    "NotInMemory",
-    "ObjectEntry",
     "ObjectRef",
-    "StoredFailure",
     "resolve_into",
     "wake_elsewhere",
 ]
@@ -47,152 +38,6 @@ __all__ = [
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 logger = logging.getLogger("aioray")
-
-
-class NotInMemory(Exception):  # noqa: N818  # no error: the answer is to wait
-    """A value is not in memory: it is on disk, or lost. Wait for it again. Never leaves aioray."""
-
-
-class StoredFailure:
-    """The failure that stands where a value should: makes a new exception each time."""
-
-    __slots__ = ("build", "seen")
-    in_memory = True
-
-    def __init__(self, build: Callable[[], BaseException]) -> None:
-        self.build = build
-        self.seen = False
-
-    def exception(self) -> BaseException:
-        """Build a new instance of the error; the failure counts as seen."""
-        self.seen = True
-        return self.build()
-
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if self.seen or _is_finalizing():
-            return
-        if os.environ.get("RAY_IGNORE_UNHANDLED_ERRORS", "0") in ("", "0"):
-            logger.error(
-                "Unhandled error (suppress with RAY_IGNORE_UNHANDLED_ERRORS=1): %s",
-                printable(str(self.build()), LINES),
-            )
-
-
-class ObjectEntry:
-    """The state of one object, shared by all refs to it."""
-
-    __slots__ = (
-        "__weakref__",
-        "client",
-        "contains",
-        "identifier",
-        "index",
-        "label",
-        "lost",
-        "outcome",
-        "task",
-        "waiters",
-    )
-
-    def __init__(
-        self, client: Client | None, label: ids.Label, index: int, task: Any = None
-    ) -> None:
-        self.client = client  # None: it belongs to a driver that this process cannot reach
-        self.label = label  # of its task, see ids.task_id; 0 for objects of the driver's `put`
-        self.index = index  # of the return value, from 1, or of the object put
-        self.task = task  # the engine's; None for objects of `put`
-        self.outcome: bytes | StoredValue | StoredFailure | None = None
-        self.lost = False  # there was a value; there will be one again if somebody waits for it
-        self.waiters: list[Callable[[], None]] | None = None  # engine's thread only
-        self.contains: Any = None  # entries whose refs lie inside the value
-        self.identifier: bytes | None = None
-
-    def binary(self) -> bytes:
-        """Return the id of the object, made at the first call."""
-        if self.identifier is None:
-            job = self.owner().job
-            task = ids.task_id(job, self.label) if self.label else ids.driver_task_id(job)
-            self.identifier = ids.object_id(task, self.index)
-        return self.identifier
-
-    def owner(self) -> Client:
-        """Return the client that this object belongs to. Raises ValueError if that is gone."""
-        client = self.client
-        if client is None:
-            raise ValueError(
-                "This ObjectRef has an unknown owner: it belongs to a session that has ended, or "
-                "was made in another process. Refs are valid from init() to shutdown()."
-            )
-        return client
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether there is an outcome that needs no waiting, not even for the disk."""
-        outcome = self.outcome
-        return type(outcome) is bytes or (outcome is not None and outcome.in_memory)  # type: ignore[union-attr]
-
-    def value(self) -> Any:
-        """Return the value, deserialized anew, or raise the task's error.
-
-        Raises NotInMemory if there is none, or it went to disk: wait for it again.
-        """
-        outcome = self.outcome
-        if type(outcome) is bytes:
-            return load(outcome)
-        if outcome is None:
-            raise NotInMemory
-        if isinstance(outcome, StoredFailure):
-            raise outcome.exception()
-        return load(outcome.view())  # type: ignore[union-attr]
-
-    def value_now(self) -> Any:
-        """Return the value, or raise the error, waiting for nothing but the disk.
-
-        Raises asyncio.InvalidStateError if there is no outcome.
-        """
-        try:
-            outcome = self.outcome
-            if outcome is None or outcome.__class__ in (bytes, StoredFailure):
-                return self.value()
-            return load(outcome.view(from_disk=True))  # type: ignore[union-attr]
-        except NotInMemory:
-            client = self.owner()
-            ref: ObjectRef[Any] = ObjectRef(self)
-            if not client.look(self):
-                raise _not_ready(ref) from None
-        client.get([ref], None, in_memory=True)
-        return self.value()
-
-    def add_waiter(self, callback: Callable[[], None]) -> None:
-        """Call back when the outcome is at hand, at once if it is. Engine's thread only."""
-        if self.outcome is not None and self.in_memory:
-            callback()
-            return
-        if self.waiters is None:
-            self.waiters = [callback]
-        else:
-            self.waiters.append(callback)
-        if self.lost or self.outcome is not None:
-            self.owner().fetch(self)
-
-    def wake_waiters(self) -> None:
-        """Call those who wait for the outcome, which is at hand. Engine's thread only."""
-        waiters = self.waiters
-        if waiters is not None:
-            self.waiters = None
-            for waiter in waiters:
-                waiter()
-
-    def drop_waiter(self, callback: Callable[[], None]) -> None:
-        """Take a callback of `add_waiter` back, if it is still there. Engine's thread only."""
-        if self.waiters is not None and callback in self.waiters:
-            self.waiters.remove(callback)
-
-    def error(self) -> BaseException | None:
-        """Return the exception that `value` would raise, or None."""
-        outcome = self.outcome
-        return outcome.exception() if isinstance(outcome, StoredFailure) else None
-
 
 _awaiting: Any = None  # the module: a worker can do without asyncio as long as nobody awaits
 
@@ -388,8 +233,7 @@ class ObjectRef(Generic[T_co]):
 
     def result(self) -> T_co:
         """Return the value if it is there; raise the task's error, or asyncio.InvalidStateError."""
-        value: T_co = self.entry.value_now()
-        return value
+        return _value_now(self)
 
     def exception(self) -> BaseException | None:
         """Return the task's error, or None; asyncio.InvalidStateError if there is no outcome."""
@@ -436,6 +280,30 @@ def _not_ready(ref: ObjectRef[Any]) -> Exception:
     from asyncio import InvalidStateError
 
     return InvalidStateError(f"{ref!r} is not ready.")
+
+
+def _value_now(ref: ObjectRef[T]) -> T:
+    """Return the value of a ref, or raise its error, waiting for nothing but the disk.
+
+    Raises asyncio.InvalidStateError if there is no outcome.
+    """
+    entry = ref.entry
+    value: T
+    try:
+        outcome = entry.outcome
+        if outcome is None or outcome.__class__ in (bytes, StoredFailure):
+            value = entry.value()
+        else:
+            value = load(outcome.view(from_disk=True))  # type: ignore[union-attr]
+    except NotInMemory:
+        client = entry.owner()
+        if not client.look(entry):
+            raise _not_ready(ref) from None
+    else:
+        return value
+    client.get([ref], None, in_memory=True)
+    value = entry.value()
+    return value
 
 
 def resolve_into(future: concurrent.futures.Future[Any], entry: ObjectEntry) -> None:

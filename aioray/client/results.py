@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import GetTimeoutError
 from ..shared.wire import STREAMING
+from .entry import StoredFailure
 from .generators import ObjectRefGenerator
-from .refs import StoredFailure
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from ..core.outcomes import CancelOutcome
-    from .refs import ObjectEntry, ObjectRef
+    from .entry import ObjectEntry
+    from .refs import ObjectRef
 
 __all__ = ["CancelRequest", "entries_to_get", "get_timed_out", "has_failed", "returned"]
 

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..client.entry import ObjectEntry
     from ..client.protocol import Call
-    from ..client.refs import ObjectEntry, ObjectRef
+    from ..client.refs import ObjectRef
     from ..core.devices import Demand
     from ..core.model import SchedulingClass
     from ..core.scheduler import Scheduler

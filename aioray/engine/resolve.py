@@ -15,8 +15,9 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..client.entry import ObjectEntry, StoredFailure
 from ..client.generators import DynamicObjectRefGenerator
-from ..client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ..client.refs import ObjectRef
 from ..core.commands import (
     ReportActor,
     ReportInfeasible,

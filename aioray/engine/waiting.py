@@ -19,8 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..client.entry import ObjectEntry, StoredFailure
 from ..client.protocol import refuse_to_block
-from ..client.refs import ObjectEntry, StoredFailure
 from ..client.results import CancelRequest, entries_to_get, get_timed_out, has_failed
 from ..core.events import CancelRequested
 from ..core.outcomes import CancelOutcome

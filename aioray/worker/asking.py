@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.call_sites import recorder
 from ..client.current import place, running
+from ..client.entry import ObjectEntry
 from ..client.environments import WorkerEnvironment
 from ..client.protocol import registry
-from ..client.refs import ObjectEntry, ObjectRef
+from ..client.refs import ObjectRef
 from ..shared import ids
 from ..shared.asks import AnswerNow, Info
 from ..shared.serialization import Pieces, load

@@ -34,7 +34,7 @@ from ..client.definitions import (
 )
 from ..client.generators import ObjectRefGenerator
 from ..client.placement import ANYWHERE
-from ..client.refs import ObjectEntry, ObjectRef
+from ..client.refs import ObjectRef
 from ..client.results import entries_to_get, get_timed_out, has_failed, returned
 from ..shared import asks, ids
 from ..shared.wire import LET_GO
@@ -46,6 +46,7 @@ from .outcomes import AskedCancel, Got, failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..client.entry import ObjectEntry
     from ..client.protocol import Call, Demand
     from ..state.read.sessions import Session
     from .asking import Context

@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.refs import NotInMemory, StoredFailure
+from ..client.entry import NotInMemory, StoredFailure
 from ..client.results import CancelRequest
 from ..shared.serialization import load
 from .channel import TimeIsOver

@@ -23,10 +23,11 @@ from aioray.actor import (
 from aioray.client import arguments
 from aioray.client import definitions as calls
 from aioray.client.current import place
+from aioray.client.entry import ObjectEntry
 from aioray.client.environments import WorkerEnvironment
 from aioray.client.placement import ANYWHERE
 from aioray.client.protocol import Call, activate, registry
-from aioray.client.refs import ObjectEntry, ObjectRef
+from aioray.client.refs import ObjectRef
 from aioray.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from aioray.client.refs import ObjectEntry, ObjectRef, StoredFailure
+from aioray.client.entry import ObjectEntry, StoredFailure
+from aioray.client.refs import ObjectRef
 from aioray.engine.objects.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
 from aioray.shared import ids

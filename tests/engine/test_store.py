@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aioray.client.refs import NotInMemory
+from aioray.client.entry import NotInMemory
 from aioray.engine.objects import store as module
 from aioray.engine.objects.spill import SpillFolder
 from aioray.engine.objects.store import Store

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aioray.client.refs import ObjectEntry, StoredFailure
+from aioray.client.entry import ObjectEntry, StoredFailure
 from aioray.engine.objects.streams import END, ITEM, Stream
 from aioray.exceptions import StreamingGeneratorReplayInconsistentError
 

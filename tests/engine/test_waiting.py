@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aioray.client.refs import ObjectEntry, ObjectRef, StoredFailure
+from aioray.client.entry import ObjectEntry, StoredFailure
+from aioray.client.refs import ObjectRef
 from aioray.core.commands import ReportCancel
 from aioray.core.events import CancelRequested
 from aioray.core.functions import Function

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from aioray.cli import memory, stack, status, top
-from aioray.client.refs import StoredFailure
+from aioray.client.entry import StoredFailure
 from aioray.core.commands import Holding, ReportStarved
 from aioray.core.outcomes import DeathCause
 from aioray.engine.processes.output import LineReader, Printer

@@ -16,7 +16,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...client.arguments import serialize
-from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
+from ...client.refs import ObjectRef
 from ...exceptions import RaySystemError, ReferenceCountingAssertionError
 from ...shared import ids
 from ...shared.serialization import contained_ids

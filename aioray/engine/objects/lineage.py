@@ -12,7 +12,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
+from ...client.refs import ObjectRef
 from ...shared.ids import FIRST_ITEM
 from ..telemetry.errors import unreconstructable
 

@@ -12,7 +12,7 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
 from ...core.events import ResultLost, ResultWanted, Revived
 from ...shared.arena import is_whole
 from ..processes.descriptors import Sentinel

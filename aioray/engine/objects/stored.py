@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import NotInMemory
+from ...client.entry import NotInMemory
 from ...exceptions import EngineShutdownError
 from ...shared.arena import read_file
 from ...shared.serialization import HEAD_SIZE, span_of_ids, split_ids

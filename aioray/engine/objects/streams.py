@@ -17,7 +17,7 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING
 
-from ...client.refs import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
 from ...exceptions import StreamingGeneratorReplayInconsistentError
 from ...shared import ids
 

@@ -9,7 +9,8 @@ import functools
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
+from ...client.refs import ObjectRef
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..telemetry.actor_reports import forgotten_actor
 from .session import WorkerSession, pickled

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef
+from ...client.refs import ObjectRef
 from ...exceptions import RaySystemError
 from ...shared.serialization import contained_ids, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...client.entry import ObjectEntry
     from ...core.functions import Function
     from ..client import DriverClient
     from ..objects.stored import Stored

@@ -9,7 +9,7 @@ import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef
+from ...client.refs import ObjectRef
 from ...core.events import (
     TasksSubmitted,
 )
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...client.definitions import Definition
+    from ...client.entry import ObjectEntry
     from ...core.events import Event
     from ...core.model import Task
     from ...shared.asks import Cancel, DefineFunction, Submit, UnloadFunction

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
 from ...core.events import (
     AttemptWaits,
     WorkerBlocked,

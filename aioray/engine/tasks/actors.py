@@ -15,7 +15,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef
+from ...client.entry import ObjectEntry
+from ...client.refs import ObjectRef
 from ...core.events import ActorKilled, ActorReleased
 from ...core.functions import CallTraits, Function
 from ...core.model import STOP_SECONDS, SupervisedActor

@@ -24,8 +24,9 @@ from ...client.definitions import (
     define_method,
     max_retries_now,
 )
+from ...client.entry import ObjectEntry, StoredFailure
 from ...client.environments import WorkerEnvironment, extend
-from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.refs import ObjectRef
 from ...client.results import returned
 from ...core.functions import Function
 from ...core.model import Task

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import StoredFailure
+from ...client.entry import StoredFailure
 from ...core.outcomes import Failure, FailureKind
 from ...exceptions import (
     AttemptInfo,

@@ -19,7 +19,8 @@ from collections import Counter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from ...client.refs import ObjectEntry, ObjectRef, StoredFailure
+from ...client.entry import ObjectEntry, StoredFailure
+from ...client.refs import ObjectRef
 from ...shared import ids
 from ..objects.stored import Stored
 from .reports import NODE_IP

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Mapping, Sequence
 
-    from ...client.refs import StoredFailure
+    from ...client.entry import StoredFailure
     from ...core.groups import Group
     from ...core.model import SupervisedActor, Task
     from ...core.outcomes import AttemptRecord, Failure

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ...client.call_sites import Site
+    from ...client.entry import ObjectEntry
     from ...client.protocol import Call
-    from ...client.refs import ObjectEntry, ObjectRef
+    from ...client.refs import ObjectRef
     from ...core.model import Task
     from ..client import DriverClient
     from ..tasks.submission import Submission

@@ -19,7 +19,7 @@ from .inventory import list_objects
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from ...client.refs import ObjectEntry
+    from ...client.entry import ObjectEntry
     from ...core.scheduler import Scheduler
     from ..client import DriverClient
     from ..objects.store import Store

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from ...client.refs import StoredFailure
+    from ...client.entry import StoredFailure
     from ...core.model import Task
     from ...core.outcomes import AttemptRecord, Failure
     from .reports import WorkerName
