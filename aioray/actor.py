@@ -46,16 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Generic, ParamSpec, Unpack
 
-    from .api.call_types import (
-        ActorClassCalls,
-        Arguments,
-        Calls,
-        Given_co,
-        MethodCalls,
-        OfClass,
-        S_co,
-        Value_co,
-    )
+    from .api.actor_types import ActorClassCalls, MethodCalls
+    from .api.call_types import Arguments, Calls, Given_co, OfClass, S_co, Value_co
     from .client.actor_meta import ActorMeta, MethodMeta
     from .dag import ClassMethodNode, ClassNode
     from .options.types import ActorKeywords

@@ -23,16 +23,12 @@ if TYPE_CHECKING:
     from typing import Never, ParamSpec, Unpack
 
     from .actor import ActorClass
+    from .api.actor_types import ActorT, ClassForMypy, ClassForPyright, Makes, MakesActorClasses
     from .api.call_types import (
-        ActorT,
         AnyKind,
         Calls,
-        ClassForMypy,
-        ClassForPyright,
         FunctionCalls,
         Given_co,
-        Makes,
-        MakesActorClasses,
         MakesDynamicGenerators,
         MakesFunctions,
         MakesFunctionsOfNothing,

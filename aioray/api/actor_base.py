@@ -10,7 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from .call_types import Actor
+    from .actor_types import Actor
 else:
 
     class Actor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..client.generators import ObjectRefGenerator
     from ..client.refs import ObjectRef
     from ..options.types import MethodKeywords
-    from .call_types import (
+    from .actor_types import (
         MakesDynamicMethods,
         MakesMethods,
         MakesMethodsOfNothing,
