@@ -7,7 +7,7 @@ Who is served first. Classes by the rank of their head: when it was submitted, o
 for a second retry or a later one, so that a task which always fails starves nobody; less what its
 priority is worth, which no stream of more urgent tasks can outrun for ever. A lease is not topped
 up while a longer waiting class needs what it holds; and for a class of which nothing runs, because
-it asks for more than is free at any one time, resources are saved up after `PATIENCE_SECONDS`.
+it asks for more than is free at any one time, resources are saved up after `STARVATION_SECONDS`.
 
 What tasks submit queues apart from what their like have submitted, with the rank of the task that
 it comes from, so that parents do not pile up before their children; the deeper goes first. A worker
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 MAX_BUNDLE = 64  # attempts per SendAttempts
-PATIENCE_SECONDS = 1.0  # after which resources are saved for a class that others overtake
+STARVATION_SECONDS = 1.0  # after which resources are saved for a class that others overtake
 
 _RETIRING = WorkerStatus.RETIRING  # members are slow to look up
 _READY = WorkerStatus.READY
@@ -120,7 +120,7 @@ class Dispatcher:
             if self._placement.place(cls, cls.reserves):
                 self._placed = True
             else:
-                self._pass_over(cls, now)
+                self._mark_starved(cls, now)
             return
         queue = cls.queue
         idle = self._pool.idle.get(cls.environment)
@@ -156,9 +156,9 @@ class Dispatcher:
         if not queue:
             self._backlog.emptied(cls)
         elif not free:
-            self._pass_over(cls, now)
+            self._mark_starved(cls, now)
 
-    def _pass_over(self, cls: SchedulingClass, now: float) -> None:
+    def _mark_starved(self, cls: SchedulingClass, now: float) -> None:
         """Let later classes go ahead of one for which too little is free, but not for ever."""
         if self._resources.never_fits(cls):
             del self._backlog.waiting[
@@ -170,7 +170,7 @@ class Dispatcher:
         elif not cls.leases:
             if cls.passed_over_since is None:
                 cls.passed_over_since = now
-            elif now >= cls.passed_over_since + PATIENCE_SECONDS:
+            elif now >= cls.passed_over_since + STARVATION_SECONDS:
                 some = self._resources.blocked_workers or self._supervisor.living
                 self._resources.reserve_for(cls, self._pool.workers.values() if some else ())
             self._starvation.watch(cls.passed_over_since)

@@ -25,7 +25,7 @@ from aioray.core.commands import (
     StopWorker,
 )
 from aioray.core.devices import UNIT
-from aioray.core.dispatch import PATIENCE_SECONDS
+from aioray.core.dispatch import STARVATION_SECONDS
 from aioray.core.events import (
     AttemptsReclaimed,
     GroupRemoved,
@@ -1128,10 +1128,10 @@ def test_nothing_is_saved_up_that_living_actors_keep():
     wide = core.task(demand=TWO_CPUS)
     core.submit(wide)
     core.submit(core.task(demand=HALF_CPU))
-    core.timer(PATIENCE_SECONDS + 0.1)
+    core.timer(STARVATION_SECONDS + 0.1)
     small = core.task(demand=ONE_CPU)
-    core.submit(small, now=PATIENCE_SECONDS + 0.2)
-    commands = core(WorkerReady(2), PATIENCE_SECONDS + 0.3)
+    core.submit(small, now=STARVATION_SECONDS + 0.2)
+    commands = core(WorkerReady(2), STARVATION_SECONDS + 0.3)
     assert wide not in sent(commands)
     assert len(sent(commands)) == 1
     assert not core.scheduler.resources.reserved
@@ -1143,7 +1143,7 @@ def test_a_creation_is_saved_for_as_a_task_is():
     second = core.running(function="long")
     wide = core.actor(demand=TWO_CPUS, keeps_cpus=True)
     core.submit(wide.creation, *core.tasks(3, function="long"))
-    core.answer(1, answer(first), now=PATIENCE_SECONDS + 0.1)
+    core.answer(1, answer(first), now=STARVATION_SECONDS + 0.1)
     core.answer(1, *(answer(t) for t in core.scheduler.pool.workers[1].in_flight.values()), now=2.5)
     commands = core.answer(2, answer(second), now=2.6)
     assert sent(commands) == [wide.creation]

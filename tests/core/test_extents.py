@@ -19,15 +19,15 @@ class Books(Allocator):
 
     def want(self, pages):
         """The page where it begins and what is returned before, in pages; None: not to be had."""
-        taken = self.take(pages * PAGE)
+        taken = self.allocate(pages * PAGE)
         self.check()
         if taken is None:
             return None
         offset, returned, _warm = taken
         return offset // PAGE, in_pages(returned)
 
-    def free(self, page, pages):
-        self.give(page * PAGE, pages * PAGE)
+    def release(self, page, pages):
+        self.free(page * PAGE, pages * PAGE)
         self.check()
 
     def cool(self, pages):
@@ -46,9 +46,9 @@ def in_pages(ranges):
 def test_sizes_are_rounded_up_to_whole_pages_and_nothing_takes_one(size, pages):
     assert Allocator.rounded(size) == pages * PAGE
     books = Allocator(10 * PAGE, 20 * PAGE)
-    assert books.take(size) == (0, [], False)
+    assert books.allocate(size) == (0, [], False)
     assert books.used == pages * PAGE
-    books.give(0, size)
+    books.free(0, size)
     assert (books.used, books.warm) == (0, pages * PAGE)
     books.check()
 
@@ -79,7 +79,7 @@ def test_refusal_for_the_limit_makes_nothing_cold():
     books = Books(4, 20)
     books.want(2)
     books.want(2)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.want(3) is None
     assert books.warm == 2 * PAGE
 
@@ -88,7 +88,7 @@ def test_warm_memory_is_used_first():
     books = Books(10, 20)
     books.want(2)
     books.want(1)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.want(2) == (0, [])
     assert books.warm == 0
 
@@ -97,9 +97,9 @@ def test_smallest_warm_piece_that_is_large_enough_is_used_and_the_rest_stays_war
     books = Books(20, 40)
     for pages in (4, 1, 2, 1, 3, 1):
         books.want(pages)
-    books.free(0, 4)
-    books.free(5, 2)
-    books.free(8, 3)
+    books.release(0, 4)
+    books.release(5, 2)
+    books.release(8, 3)
     assert books.want(2) == (5, [])
     assert books.want(2) == (8, [])
     assert books.want(1) == (10, [])
@@ -111,7 +111,7 @@ def test_of_warm_pieces_that_fit_alike_the_first_is_used():
     for _ in range(5):
         books.want(1)
     for page in (3, 1):
-        books.free(page, 1)
+        books.release(page, 1)
     assert books.want(1) == (1, [])
 
 
@@ -119,9 +119,9 @@ def test_warm_neighbours_become_one_piece():
     books = Books(20, 40)
     for pages in (1, 2, 3, 1):
         books.want(pages)
-    books.free(0, 1)
-    books.free(3, 3)
-    books.free(1, 2)  # touches both
+    books.release(0, 1)
+    books.release(3, 3)
+    books.release(1, 2)  # touches both
     assert books.want(6) == (0, [])
 
 
@@ -129,7 +129,7 @@ def test_new_pages_are_used_while_they_are_within_the_limit():
     books = Books(10, 20)
     books.want(2)
     books.want(1)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.want(3) == (3, [])
     assert books.warm == 2 * PAGE
 
@@ -139,8 +139,8 @@ def test_warm_memory_that_fits_nothing_is_returned_only_as_far_as_the_limit_asks
     books = Books(10, 40)
     for pages in (3, 1, 2, 3):
         books.want(pages)
-    books.free(0, 3)
-    books.free(4, 2)
+    books.release(0, 3)
+    books.release(4, 2)
     assert books.want(4) == (9, [(0, 3)])
     assert (books.used, books.warm) == (8 * PAGE, 2 * PAGE)
 
@@ -149,8 +149,8 @@ def test_what_is_returned_comes_from_the_largest_piece():
     books = Books(10, 40)
     for pages in (1, 1, 4, 1, 3):
         books.want(pages)
-    books.free(0, 1)
-    books.free(2, 4)
+    books.release(0, 1)
+    books.release(2, 4)
     assert books.want(5) == (10, [(2, 4), (0, 1)])
 
 
@@ -159,9 +159,9 @@ def test_everything_warm_is_returned_if_only_that_makes_one_piece():
     books = Books(12, 6)
     for pages in (2, 2, 2):
         books.want(pages)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.cool(2) == [(0, 2)]
-    books.free(2, 2)
+    books.release(2, 2)
     assert books.want(3) == (0, [(2, 2)])
     assert books.warm == 0
 
@@ -171,8 +171,8 @@ def test_what_a_refusal_made_cold_is_told_when_something_is_given_out():
     books = Books(12, 6)
     for pages in (2, 1, 2, 1):
         books.want(pages)
-    books.free(0, 2)
-    books.free(3, 2)
+    books.release(0, 2)
+    books.release(3, 2)
     assert books.want(3) is None
     assert (books.used, books.warm) == (2 * PAGE, 0)
     page, returned = books.want(1)
@@ -185,10 +185,10 @@ def test_what_a_refusal_made_cold_is_told_also_to_one_who_gets_warm_memory():
     books = Books(14, 7)
     for pages in (2, 1, 2, 1, 1):
         books.want(pages)
-    books.free(0, 2)
-    books.free(3, 2)
+    books.release(0, 2)
+    books.release(3, 2)
     assert books.want(3) is None
-    books.free(6, 1)
+    books.release(6, 1)
     page, returned = books.want(1)
     assert page == 6
     assert sorted(returned) == [(0, 2), (3, 2)]
@@ -198,15 +198,15 @@ def test_two_refusals_are_told_together_and_once():
     books = Books(8, 8)
     for _ in range(8):
         books.want(1)
-    books.free(1, 1)
-    books.free(3, 1)
+    books.release(1, 1)
+    books.release(3, 1)
     assert books.want(2) is None
-    books.free(5, 1)
+    books.release(5, 1)
     assert books.want(2) is None
     page, returned = books.want(1)
     assert page == 1
     assert sorted(returned) == [(1, 1), (3, 1), (5, 1)]
-    books.free(1, 1)
+    books.release(1, 1)
     assert books.want(1) == (1, [])
 
 
@@ -214,8 +214,8 @@ def test_trim_returns_as_much_as_asked_for_from_the_largest_piece():
     books = Books(10, 20)
     for pages in (2, 1, 4):
         books.want(pages)
-    books.free(0, 2)
-    books.free(3, 4)
+    books.release(0, 2)
+    books.release(3, 4)
     assert books.cool(3) == [(3, 3)]
     assert books.cool(100) == [(0, 2), (6, 1)]
     assert books.cool(1) == []
@@ -225,7 +225,7 @@ def test_trim_returns_as_much_as_asked_for_from_the_largest_piece():
 def test_trim_of_nothing_returns_nothing(most):
     books = Books(10, 20)
     books.want(2)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.trim(most) == []
     assert books.warm == 2 * PAGE
 
@@ -233,17 +233,17 @@ def test_trim_of_nothing_returns_nothing(most):
 def test_trim_rounds_up_to_whole_pages():
     books = Books(10, 20)
     books.want(2)
-    books.free(0, 2)
+    books.release(0, 2)
     assert books.trim(1) == [Range(0, PAGE)]
     books.check()
 
 
 def test_limit_need_not_be_whole_pages():
     books = Allocator(3 * PAGE + 1, 20 * PAGE)
-    assert books.take(2 * PAGE) == (0, [], False)
-    assert books.take(2 * PAGE) is None
-    books.give(0, 2 * PAGE)
-    assert books.take(3 * PAGE) == (0, [Range(0, 2 * PAGE)], False)
+    assert books.allocate(2 * PAGE) == (0, [], False)
+    assert books.allocate(2 * PAGE) is None
+    books.free(0, 2 * PAGE)
+    assert books.allocate(3 * PAGE) == (0, [Range(0, 2 * PAGE)], False)
     books.check()
 
 
@@ -298,7 +298,7 @@ class Arena(RuleBasedStateMachine):
         need = Allocator.rounded(size)
         used, warm = books.used, {*map(tuple, books._warm.ranges())}
         fitting = [free for free in warm if free[1] >= need]
-        taken = books.take(size)
+        taken = books.allocate(size)
         if taken is None:
             assert books.used == used
             cold = {page for extent in books._cold.ranges() for page in self.pages(*extent)}
@@ -330,7 +330,7 @@ class Arena(RuleBasedStateMachine):
         offset = sorted(self.held)[pick % len(self.held)]
         warm = self.books.warm
         size = self.held.pop(offset)
-        self.books.give(offset, size)
+        self.books.free(offset, size)
         assert self.books.warm == warm + Allocator.rounded(size)
 
     @rule(most=st.integers(-1, 12 * PAGE))
@@ -348,7 +348,7 @@ class Arena(RuleBasedStateMachine):
     def free_everything(self):
         """Then one piece as large as all can be had."""
         for offset, size in self.held.items():
-            self.books.give(offset, size)
+            self.books.free(offset, size)
         self.held.clear()
         whole = min(self.books.limit, self.books.space) // PAGE * PAGE
         if whole:
@@ -384,5 +384,5 @@ def test_everything_freed_in_any_order_is_one_warm_piece(sizes, order):
     held = [(books.want(pages)[0], pages) for pages in sizes]
     order.shuffle(held)
     for page, pages in held:
-        books.free(page, pages)
+        books.release(page, pages)
     assert books.want(total) == (0, [])

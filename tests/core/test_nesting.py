@@ -15,7 +15,7 @@ from aioray.core.commands import (
     StartWorker,
 )
 from aioray.core.devices import UNIT
-from aioray.core.dispatch import PATIENCE_SECONDS
+from aioray.core.dispatch import STARVATION_SECONDS
 from aioray.core.events import ShutdownRequested, WorkerBlocked, WorkerUnblocked
 from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
 from aioray.core.states import TaskStatus
@@ -270,7 +270,7 @@ def test_nothing_is_saved_up_that_needs_the_end_of_a_task_that_waits_for_others(
     parent = core.running(demand=(("CPU", UNIT), ("GPU", UNIT)))
     large = core.task(demand=(("CPU", 2 * UNIT), ("GPU", UNIT)), priority=1)
     core.submit(large)
-    now = PATIENCE_SECONDS + 0.1
+    now = STARVATION_SECONDS + 0.1
     assert core.submit(core.task(), now=now) == []  # what is free is saved for the large one
     core(WorkerBlocked(1, parent.seq), now)
     assert core.scheduler.available == {"CPU": 2 * UNIT, "GPU": 0}

@@ -63,7 +63,7 @@ class Box:
 
     def used(self):
         assert self.store.used % PAGE == 0
-        self.store._extents.check()
+        self.store._allocator.check()
         return self.store.used // PAGE
 
     def blocks(self):

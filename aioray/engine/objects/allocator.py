@@ -101,7 +101,7 @@ class Allocator:
         self._warm = _FreeList()
         self._cold = _FreeList()
         self._cold.add(0, space)
-        self._untold: list[Range] = []  # trimmed by a `take` that failed then
+        self._untold: list[Range] = []  # trimmed by an `allocate` that failed then
 
     @property
     def warm(self) -> int:
@@ -113,7 +113,7 @@ class Allocator:
         """Return how many bytes a value of `size` bytes takes up."""
         return max(PAGE, -(-size // PAGE) * PAGE)
 
-    def take(self, size: int) -> tuple[int, list[Range], bool] | None:
+    def allocate(self, size: int) -> tuple[int, list[Range], bool] | None:
         """Give out `size` bytes; None if they do not fit under the limit, or in one piece.
 
         Returns the offset, what has to be given back to the system before it is written to, and
@@ -139,7 +139,7 @@ class Allocator:
         self.used += size
         return offset, returned, warm
 
-    def give(self, offset: int, size: int) -> None:
+    def free(self, offset: int, size: int) -> None:
         """Take back `size` bytes that were given out."""
         size = self.rounded(size)
         self.used -= size

@@ -57,7 +57,7 @@ class Store:
         if largest is not None:
             space = max(self.limit, min(space, largest - largest % mmap.PAGESIZE))
         self.arena = Arena.create(space)
-        self._extents = Allocator(self.limit, space)
+        self._allocator = Allocator(self.limit, space)
         self._notes = Notes(tell)
         self._folder = folder
         self._room = threading.Condition()
@@ -85,12 +85,12 @@ class Store:
         """Return the bytes of shared memory in use, in whole pages."""
         with self._room:
             self._settle()
-            return self._extents.used
+            return self._allocator.used
 
     @property
     def warm(self) -> int:
         """Return the bytes of shared memory that are free and not returned to the system."""
-        return self._extents.warm
+        return self._allocator.warm
 
     # ------------------------------------------------------------ values
 
@@ -156,7 +156,7 @@ class Store:
                 if extent is None:
                     break
                 found.append(extent)
-                if self._extents.used > self.limit // 2:
+                if self._allocator.used > self.limit // 2:
                     break
         return found
 
@@ -164,7 +164,7 @@ class Store:
         self._settle()
         if self.closed:
             raise RuntimeError("This engine is shut down. Start another one.")
-        found = self._extents.take(size)
+        found = self._allocator.allocate(size)
         if found is None:
             return None
         offset, returned, warm = found
@@ -190,7 +190,7 @@ class Store:
             for shelf in (self._unsaved, self._saved, self._expendable):
                 shelf.drop_dead(found)
         while notes.extents:
-            self._extents.give(*notes.extents.popleft())
+            self._allocator.free(*notes.extents.popleft())
 
     def make_room(self, size: int) -> Extent | None:
         """Allocate `size` bytes, by spilling what was not used for longest; blocks for the disk.
@@ -207,7 +207,7 @@ class Store:
                     extent = self._allocate(size)
                 if extent is not None:
                     return extent
-                missing = self._extents.used + Allocator.rounded(size) - self.limit
+                missing = self._allocator.used + Allocator.rounded(size) - self.limit
                 victims = self._unsaved.pick(max(1, missing), self._being_spilled)
                 if not victims:
                     if not self._being_spilled:
@@ -281,7 +281,7 @@ class Store:
     def _excess(self) -> int:
         """Return how many bytes more than the threshold are neither free nor to be had at once."""
         at_once = self._saved.bytes + self._expendable.bytes
-        return self._extents.used - at_once - int(SPILL_THRESHOLD * self.limit)
+        return self._allocator.used - at_once - int(SPILL_THRESHOLD * self.limit)
 
     def _remove_files(self) -> None:
         files = self._notes.files
@@ -333,9 +333,9 @@ class Store:
         with self._room:
             self._settle()
             if not self.closed:
-                for piece in self._extents.trim(TRIM_STEP):
+                for piece in self._allocator.trim(TRIM_STEP):
                     self._give_back(*piece)
-            return self._extents.warm > 0
+            return self._allocator.warm > 0
 
     # ------------------------------------------------------------ end
 
