@@ -10,9 +10,7 @@ import itertools
 import logging
 from typing import TYPE_CHECKING
 
-from ...core.events import (
-    AnswersReceived,
-)
+from ...core.events import AnswersReceived
 from ...core.outcomes import Answer
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ...core.events import (
-    AttemptsNotSent,
-)
+from ...core.events import AttemptsNotSent
 from ...core.outcomes import Answer, Ended
 
 if TYPE_CHECKING:

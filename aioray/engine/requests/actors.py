@@ -13,7 +13,7 @@ from ...client.entry import ObjectEntry, StoredFailure
 from ...client.refs import ObjectRef
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ..telemetry.actor_reports import forgotten_actor
-from .session import WorkerSession, pickled
+from .session import pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import functools
 import pickle
 from typing import TYPE_CHECKING
 
-from .session import WorkerSession, pickled
+from .session import pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectRef
-from ...core.events import (
-    TasksSubmitted,
-)
+from ...core.events import TasksSubmitted
 
 if TYPE_CHECKING:
     import functools

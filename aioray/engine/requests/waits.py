@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from ...client.entry import ObjectEntry, StoredFailure
+from ...client.results import has_failed
 from ...core.events import (
     AttemptWaits,
     WorkerBlocked,
@@ -63,8 +64,7 @@ class WaitRequests:
     ) -> None:
         """Answer with values, as soon as all are at hand, one has failed, or with `look` now."""
         pending = [entry for entry in entries if not entry.in_memory]
-        failed = any(isinstance(entry.outcome, StoredFailure) for entry in entries)
-        if look or failed or not pending:
+        if look or has_failed(entries) or not pending:
             body = [self._value(session, request, entry) for entry in entries]
             session.reply(request, body)
             return

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.outcomes import FailureKind
 from ...shared.failures import rebuild
 from .actor_reports import ActorEnd
-from .reports import (
-    describe,
-)
+from .reports import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
