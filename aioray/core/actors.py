@@ -20,22 +20,22 @@ gone (`ActorReleased`), the actor is asked to leave.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import circles
 from .commands import ReportActor, ReportOrphans
 from .facts import BackoffEnded, PatienceEnded
 from .outcomes import ActorDeath, CancelOutcome, DeathCause, Failure, FailureKind, Overdue
+from .records import replace
 from .states import ActorStatus, Phase, TaskStatus, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .attempts import Attempts
+    from .call_queues import CallQueues
     from .events import ActorKilled, ActorReleased, WorkerExited
     from .facts import CreationFailed, CreationWaits
-    from .lanes import Lanes
     from .model import SupervisedActor, Task, Worker
     from .pool import WorkerPool
     from .resources import Resources
@@ -50,7 +50,7 @@ class ActorSupervisor:
 
     __slots__ = (
         "_attempts",
-        "_lanes",
+        "_call_queues",
         "_move",
         "_pool",
         "_resources",
@@ -64,7 +64,7 @@ class ActorSupervisor:
         self,
         turn: Turn,
         resources: Resources,
-        lanes: Lanes,
+        call_queues: CallQueues,
         table: TaskTable,
         pool: WorkerPool,
         attempts: Attempts,
@@ -73,7 +73,7 @@ class ActorSupervisor:
         self._turn = turn
         self._move = turn.story.move
         self._resources = resources
-        self._lanes = lanes
+        self._call_queues = call_queues
         self._table = table
         self._pool = pool
         self._attempts = attempts
@@ -133,9 +133,10 @@ class ActorSupervisor:
         if actor.state is ActorStatus.DEAD:
             return
         self._move(actor, ActorStatus.ALIVE)
+        self._table.met_deadline(actor.creation)
         self._report(actor)
         self._resources.keep_only(worker, cpus=actor.keeps_cpus)
-        self._lanes.calling[actor] = None
+        self._call_queues.calling[actor] = None
         if actor.released:
             self.die(actor, DeathCause.OUT_OF_SCOPE)
 
@@ -209,12 +210,12 @@ class ActorSupervisor:
         self._move(actor, ActorStatus.DEAD)
         actor.death = ActorDeath(actor, cause, detail)
         self.living.pop(actor, None)
-        self._lanes.calling.pop(actor, None)
+        self._call_queues.calling.pop(actor, None)
         self._report(actor)
         kind = FailureKind.SHUTDOWN if cause is DeathCause.SHUTDOWN else FailureKind.ACTOR_DIED
         failure = Failure(kind, actor.death)
-        for lane in actor.lanes:
-            lane.forbidden = failure
+        for group in actor.concurrency_groups:
+            group.forbidden = failure
         if cause is DeathCause.OUT_OF_SCOPE:  # each holds a handle: only a lost result can be
             waiting = circles.standing(actor)
         else:
@@ -229,7 +230,7 @@ class ActorSupervisor:
 
     def fail_dead(self, actor: SupervisedActor, task: Task) -> None:
         """Fail a call of an actor that is no more, or its creation, with the reason."""
-        failure = actor.lanes[0].forbidden
+        failure = actor.concurrency_groups[0].forbidden
         assert failure is not None
         self._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))
 
@@ -250,21 +251,53 @@ class ActorSupervisor:
             if task.children:
                 self._turn.out.append(ReportOrphans(tuple(task.children.values())))
         if actor.state is not ActorStatus.DEAD:
-            delay = self._next_start(actor, event.report, now)
-            if delay is not None:
-                self._restart(actor, harmed, event, worker, delay, now)
+            self._born_or_dead(actor, harmed, event, worker, now)
         for task in reversed(harmed):  # so that those which go back to the front keep their order
             if task.actor is None:
                 self._harmed(task, actor, worker, event, now)
             elif actor.state is ActorStatus.DEAD:
                 self.fail_dead(actor, task)
 
-    def _next_start(self, actor: SupervisedActor, report: Any, now: float) -> float | None:
-        """Return the seconds until an actor is to be made again; None: it is dead now."""
+    def _born_or_dead(
+        self,
+        actor: SupervisedActor,
+        harmed: Sequence[Task],
+        event: WorkerExited,
+        worker: Worker,
+        now: float,
+    ) -> None:
+        """Arrange that an actor which has lost its worker is made again, or mark it dead."""
+        creation, failure, record = actor.creation, None, None
+        if creation in harmed:
+            kind = self._attempts.kind_of_death(creation, worker)
+            record = self._attempts.record_of_crash(creation, worker, event, kind, now)
+            overrun = self._table.forgive(creation)
+            if overrun is not None:
+                record = replace(record, kind=FailureKind.TIMEOUT, detail=overrun)
+                attempts = (*(creation.failures or ()), record)
+                failure = Failure(FailureKind.TIMEOUT, overrun, attempts=attempts)
+                if overrun.is_final:
+                    self.die(actor, DeathCause.CREATION_FAILED, failure)
+                    return
+        delay = self._next_start(actor, event.report, failure, now)
+        if delay is not None:
+            if record is not None:
+                self._attempts.record(creation, record)
+            self._restart(actor, delay, now)
+
+    def _next_start(
+        self, actor: SupervisedActor, report: Any, failure: Failure | None, now: float
+    ) -> float | None:
+        """Return the seconds until an actor is to be made again; None: it is dead now.
+
+        failure: of its constructor, which took too long.
+        """
         if self._turn.life.state not in (Phase.OPEN, Phase.DRAINING):
             self.die(actor, DeathCause.SHUTDOWN)
         elif actor.released:
             self.die(actor, DeathCause.OUT_OF_SCOPE)
+        elif not actor.restarts_left and failure is not None:
+            self.die(actor, DeathCause.CREATION_FAILED, failure)
         elif not actor.restarts_left:
             self.die(actor, DeathCause.WORKER_DIED, report)
         else:
@@ -274,30 +307,17 @@ class ActorSupervisor:
             self.die(actor, DeathCause.TOO_OFTEN, report)
         return None
 
-    def _restart(
-        self,
-        actor: SupervisedActor,
-        harmed: Sequence[Task],
-        event: WorkerExited,
-        worker: Worker,
-        delay: float,
-        now: float,
-    ) -> None:
+    def _restart(self, actor: SupervisedActor, delay: float, now: float) -> None:
         creation = actor.creation
         if actor.restarts_left > 0:
             actor.restarts_left -= 1
         actor.num_restarts += 1
         self._move(actor, ActorStatus.RESTARTING)
         self._report(actor)
-        if creation in harmed:
-            record = self._attempts.record_of_crash(
-                creation, worker, event, FailureKind.WORKER_DIED, now
-            )
-            self._attempts.record(creation, record)
         self._table.next_attempt(creation)
         self._table.unfinished[creation.number] = creation
-        if creation.parent is not None:
-            self._table.join(creation.parent, creation)
+        if (parent := creation.parent) is not None:
+            self._table.join(parent, creation)
         if delay <= 0.0:
             self._table.enqueue(creation, front=True)
         else:
@@ -333,8 +353,12 @@ class ActorSupervisor:
         self, task: Task, actor: SupervisedActor, worker: Worker, event: WorkerExited, now: float
     ) -> None:
         """Judge a call that was running when the worker of its actor died."""
-        lane = task.scheduling_class
-        lane.leases -= 1
+        group = task.scheduling_class
+        group.leases -= 1
+        if self._attempts.overrun_of(task):
+            record = self._attempts.record_of_crash(task, worker, event, FailureKind.TIMEOUT, now)
+            self._attempts.overran(task, record, now)
+            return
         if task.cancellation is not None:
             kind = self._table.cancelled_kind(task)
             self._attempts.record(
@@ -342,12 +366,14 @@ class ActorSupervisor:
             )
             self._table.fail_cancelled(task, CancelOutcome.KILLED)
             return
-        failure = lane.forbidden
-        if failure is None:
+        failure, excess = group.forbidden, None
+        if self._attempts.kind_of_death(task, worker) is FailureKind.OUT_OF_MEMORY:
+            failure, excess = Failure(FailureKind.OUT_OF_MEMORY, event.report), worker.excess
+        elif failure is None:
             death = ActorDeath(actor, DeathCause.WORKER_DIED, event.report)
             failure = Failure(FailureKind.ACTOR_UNAVAILABLE, death)
         record = self._attempts.record_of_crash(task, worker, event, failure.kind, now)
-        if self._attempts.retry(task, record, 0.0, now):
+        if self._attempts.retry(task, record, 0.0, now, excess):
             return
         self._attempts.record(task, record)
         self._table.fail(task, replace(failure, attempts=tuple(task.failures or ())))

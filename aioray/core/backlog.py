@@ -3,7 +3,7 @@
 Room: core. A ready task stands in the queue of its scheduling class (same resources, environment,
 depth). `waiting` holds the classes that have something in their queues and may be served some day;
 the dispatcher takes out those that cannot, and puts them back by `wake`. Classes are served by the
-rank of their heads, see `queues`. Calls of actors do not stand here but in `lanes`.
+rank of their heads, see `queues`. Calls of actors do not stand here but in `call_queues`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .devices import Demand
     from .groups import Group
+    from .limiters import StartLimiter
     from .model import Environment, Task
 
 __all__ = ["Backlog"]
@@ -29,12 +30,13 @@ __all__ = ["Backlog"]
 class Backlog:
     """All scheduling classes, and which of them wait."""
 
-    __slots__ = ("classes", "waiting")
+    __slots__ = ("classes", "limited", "waiting")
 
     def __init__(self) -> None:
         """Begin with an empty backlog."""
         self.classes: dict[Any, SchedulingClass] = {}
         self.waiting: dict[SchedulingClass, None] = {}  # classes with a non-empty queue
+        self.limited: dict[StartLimiter, None] = {}  # those for which some wait, see `permits`
 
     def scheduling_class(
         self,
@@ -46,21 +48,28 @@ class Backlog:
         bundle: int | None = None,
         refusal: str | None = None,
         creates: bool = False,
+        limiter: StartLimiter | None = None,
     ) -> SchedulingClass:
         """Return the one class of tasks that need this, submitted by tasks so many levels down.
 
         group: on whose bundles they draw; the demand must fit into one: see `Group.demands`.
         bundle: index of the one that it has to be; None: any. refusal: why they cannot run at all.
-        creates: they make actors.
+        creates: they make actors. limiter: whose permits they need.
         """
         place = None if group is None else group.key
-        key = (demand, environment, depth, place, bundle, refusal, creates)
+        key = (demand, environment, depth, place, bundle, refusal, creates, limiter)
         found = self.classes.get(key)
         if found is not None:
             return found
         demands = None if group is None else group.demands(demand, bundle)
         found = SchedulingClass(
-            demand, environment, depth, demands=demands, group=group, creates=creates
+            demand,
+            environment,
+            depth,
+            demands=demands,
+            group=group,
+            creates=creates,
+            limiter=limiter,
         )
         if refusal is not None:
             found.forbidden = Failure(FailureKind.UNSCHEDULABLE, refusal)
@@ -80,7 +89,7 @@ class Backlog:
 
     def put(self, task: Task) -> None:
         """Queue a task behind the others, or where its rank says in a class with priorities."""
-        cls = task.scheduling_class
+        cls = task.kind.scheduling_class
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
         cls.queue.append(task)
@@ -88,7 +97,7 @@ class Backlog:
 
     def put_first(self, task: Task) -> None:
         """Queue a task before the others, unless ranks count."""
-        cls = task.scheduling_class
+        cls = task.kind.scheduling_class
         if task.priority and type(cls.queue) is deque:
             cls.queue = RankedQueue(cls.queue)
         cls.queue.appendleft(task)
@@ -96,7 +105,7 @@ class Backlog:
 
     def remove(self, task: Task) -> None:
         """Take a task out of its queue. Rare and linear: only for cancels and shutdown."""
-        cls = task.scheduling_class
+        cls = task.kind.scheduling_class
         cls.queue.remove(task)
         if not cls.queue:
             self.emptied(cls)

@@ -72,8 +72,8 @@ def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
     if task.actor is not None:
         yield from standing(task.actor)
         return
-    lane = task.scheduling_class
-    actor = lane.actor
+    group = task.scheduling_class
+    actor = group.actor
     if actor is None:
         return
     worker = task.worker
@@ -83,11 +83,11 @@ def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
             yield from (each for each in line if each is not task)
     elif actor.asynchronous:
         if task.seq not in blocked:
-            return  # the loop of its lane goes on
+            return  # the loop of its concurrency group goes on
         yield from (
             each
-            for each in (*worker.in_flight.values(), *lane.queue)
-            if each is not task and each.scheduling_class is lane
+            for each in (*worker.in_flight.values(), *group.queue)
+            if each is not task and each.scheduling_class is group
         )
     elif actor.ahead and next(iter(worker.in_flight.values())) is task:
         yield from (each for each in worker.in_flight.values() if each is not task)
@@ -96,5 +96,8 @@ def _behind(task: Task, blocked: Blocked) -> Iterator[Task]:
 
 def standing(actor: SupervisedActor) -> list[Task]:
     """Return the calls in the queues and lines of an actor."""
-    queues = (*(lane.queue for lane in actor.lanes), *actor.lines.values())
+    queues = (
+        *(group.queue for group in actor.concurrency_groups),
+        *actor.lines.values(),
+    )
     return [task for queue in queues for task in queue]

@@ -7,9 +7,10 @@ are named by their id, attempts by their `seq`, as in `events`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .message import message
+from .records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from .devices import Demand
     from .groups import Group
     from .model import Environment, SupervisedActor, Task
-    from .outcomes import AttemptRecord, CancelOutcome, Failure
+    from .outcomes import (
+        AttemptRecord,
+        CancelOutcome,
+        Excess,
+        Failure,
+        OpenCircuit,
+        Overrun,
+        Shortage,
+    )
+    from .states import BreakerStatus
 
 __all__ = [
     "CancelCall",
@@ -26,11 +36,15 @@ __all__ = [
     "Holding",
     "InterruptWorker",
     "KillWorker",
+    "LocateAttempt",
+    "LookAtAttempt",
     "PollWorker",
     "ReclaimAttempts",
     "ReportActor",
+    "ReportBreaker",
     "ReportCancel",
     "ReportInfeasible",
+    "ReportMemoryShort",
     "ReportOrphans",
     "ReportRetry",
     "ReportStarved",
@@ -79,6 +93,26 @@ class PollWorker:
 
 
 @message
+class LookAtAttempt:
+    """Find out how long this attempt has run; answer AttemptSeen at once, unless it is over."""
+
+    worker_id: int
+    seq: int
+
+
+@message
+class LocateAttempt:
+    """Find out where this attempt is, which takes too long, and whether it may be retried.
+
+    Answer AttemptLocated before long, whatever was found.
+    """
+
+    worker_id: int
+    task: Task
+    overrun: Overrun
+
+
+@message
 class InterruptWorker:
     """SIGINT for this attempt only, unless the worker says that it was delivered already."""
 
@@ -108,6 +142,8 @@ class KillWorker:
     """SIGKILL; WorkerExited will follow."""
 
     worker_id: int
+    reason: str = ""  # of who is told that the worker is dead; empty: somebody's wish
+    excess: Excess | None = None  # the reason, if that is memory
 
 
 @message
@@ -175,6 +211,14 @@ class ReportActor:
 
 
 @message
+class ReportBreaker:
+    """Tell the user what a breaker lets through from now on."""
+
+    state: BreakerStatus
+    circuit: OpenCircuit
+
+
+@message
 class ReportInfeasible:
     """Tell the user that this task, or group, asks for more than there is and cannot run."""
 
@@ -197,6 +241,13 @@ class ReportStarved:
 
 
 @message
+class ReportMemoryShort:
+    """Tell the user that memory runs short, and no worker has any that it could give back."""
+
+    shortage: Shortage
+
+
+@message
 class Stopped:
     """Every worker is reaped and every task resolved: the shell may close."""
 
@@ -206,6 +257,8 @@ Command = (
     | SendAttempts
     | ReclaimAttempts
     | PollWorker
+    | LookAtAttempt
+    | LocateAttempt
     | InterruptWorker
     | CancelCall
     | KillWorker
@@ -218,7 +271,9 @@ Command = (
     | ReportRetry
     | ReportOrphans
     | ReportActor
+    | ReportBreaker
     | ReportInfeasible
     | ReportStarved
+    | ReportMemoryShort
     | Stopped
 )

@@ -46,7 +46,7 @@ class Devices:
 
     def fits(self, *amounts: int) -> bool:
         """Tell whether there is room for all of these amounts, also on what is held back."""
-        return Devices(self.free).take_all(amounts) is not None
+        return Devices(self.free).allocate_all(amounts) is not None
 
     def next(self, amount: int) -> Shares:
         """Return what `take` would give out. There must be room: see `count`."""
@@ -54,13 +54,13 @@ class Devices:
         assert shares is not None, (amount, self.free)
         return shares
 
-    def take(self, amount: int) -> Shares:
+    def allocate(self, amount: int) -> Shares:
         """Give out this amount. There must be room: see `count`."""
         shares = self.next(amount)
         self._deduct(shares)
         return shares
 
-    def take_all(self, amounts: Sequence[int]) -> list[Shares] | None:
+    def allocate_all(self, amounts: Sequence[int]) -> list[Shares] | None:
         """Give out all of these amounts, or nothing and None if they do not fit together.
 
         The largest are placed first. A few mixtures of fractions would fit in another order only,

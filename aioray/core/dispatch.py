@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from .actors import ActorSupervisor
     from .attempts import Attempts
     from .backlog import Backlog
+    from .call_queues import CallQueues
     from .calls import ActorCalls
     from .events import WorkerBlocked, WorkerUnblocked
     from .functions import Function
-    from .lanes import Lanes
     from .model import SchedulingClass, Task, Worker
+    from .permits import Permits
     from .placement import Placement
     from .pool import WorkerPool
     from .prefetch import Prefetch
@@ -55,8 +56,9 @@ class Dispatcher:
     __slots__ = (
         "_attempts",
         "_backlog",
+        "_call_queues",
         "_calls",
-        "_lanes",
+        "_permits",
         "_placed",
         "_placement",
         "_pool",
@@ -73,7 +75,8 @@ class Dispatcher:
         turn: Turn,
         resources: Resources,
         backlog: Backlog,
-        lanes: Lanes,
+        call_queues: CallQueues,
+        permits: Permits,
         pool: WorkerPool,
         starts: Starts,
         attempts: Attempts,
@@ -87,7 +90,8 @@ class Dispatcher:
         self._turn = turn
         self._resources = resources
         self._backlog = backlog
-        self._lanes = lanes
+        self._call_queues = call_queues
+        self._permits = permits
         self._pool = pool
         self._starts = starts
         self._attempts = attempts
@@ -101,8 +105,10 @@ class Dispatcher:
     def run(self, now: float) -> None:
         """Give queued tasks to workers, lowest rank first, and order what is missing."""
         self._turn.dirty = False
-        waiting = self._backlog.waiting
-        if self._lanes.calling:
+        waiting, limited = self._backlog.waiting, self._backlog.limited
+        if limited:
+            self._permits.wake(now)
+        if self._call_queues.calling:
             self._calls.dispatch(now)
         if waiting:
             for cls in self._backlog.in_order():
@@ -112,12 +118,17 @@ class Dispatcher:
                 self._placed = False
                 self.run(now)  # there are more classes now whose tasks can run
                 return
+        if limited and self._permits.wake(now):
+            self.run(now)  # those that were woken first had no use for all permits
+            return
         if self._prefetch.stalled:
             self._prefetch.release_stalled(now)
+        if self._prefetch.supplied and self._pool.idle_count:
+            self._prefetch.share_out(now)
 
     def _dispatch_class(self, cls: SchedulingClass, now: float) -> None:
         if cls.reserves is not None:
-            if self._placement.place(cls, cls.reserves):
+            if self._placement.reserve(cls, cls.reserves):
                 self._placed = True
             else:
                 self._mark_starved(cls, now)
@@ -125,6 +136,14 @@ class Dispatcher:
         queue = cls.queue
         idle = self._pool.idle.get(cls.environment)
         free = self._resources.free_leases(cls)
+        limiter = cls.limiter
+        if limiter is not None:
+            permits = limiter.room(now)
+            if permits <= 0:
+                self._permits.park(cls, limiter)
+                return
+            limiter.parked.pop(cls, None)
+            free = min(free, permits)
         if (
             self._prefetch.stalled
             and queue
@@ -133,9 +152,12 @@ class Dispatcher:
             and self._prefetch.take_back_older(cls)
         ):
             return  # they come back at once, and then they are first
+        alone = cls.creates or limiter is not None  # nothing is sent behind such a task
         while queue and idle and free:
-            # Share what is queued between the workers that could take it.
-            share = 1 if cls.creates else -(-len(queue) // min(len(idle), free))
+            # Share what is queued between the workers that could take it; one each if it is long.
+            share = 1
+            if not alone and self._prefetch.target(queue[0].function) > 2:
+                share = -(-len(queue) // min(len(idle), free))
             worker = self._pool.take_idle(cls)
             if worker is None:
                 break
@@ -145,9 +167,12 @@ class Dispatcher:
             self._fill(worker, cls, share, now)
             if cls.creates:
                 self._supervisor.placed(worker, head)
+        if queue and limiter is not None and limiter.room(now) <= 0:
+            self._permits.park(cls, limiter)
+            return
         if queue and free:
             self._starts.order(cls, min(len(queue), free), now)
-        if queue and not cls.creates and not self._pool.starting.get(cls.environment):
+        if queue and not alone and not self._pool.starting.get(cls.environment):
             for worker in tuple(self._pool.workers.values()):
                 if worker.lease is cls:
                     self._top_up(worker, cls, now)
@@ -189,15 +214,16 @@ class Dispatcher:
         limit = max(1, limit)
         while queue and limit:
             task = queue[0]
-            if task.function is not function:
-                function = task.function
+            if task.kind.function is not function:
+                function = task.kind.function
                 # The smallest so far: nothing goes behind what may run for long.
                 target = min(target, self._prefetch.target(function))
+            alone = task.kind.limits is not None and task.kind.limits.alone
             if in_flight and (
-                len(in_flight) >= target or (not bundle and function.key not in known)
+                alone or len(in_flight) >= target or (not bundle and function.key not in known)
             ):
                 break
-            if task.max_calls:
+            if task.kind.max_calls:
                 self._pool.count_call(worker, task)
             queue.popleft()
             limit -= 1
@@ -206,7 +232,7 @@ class Dispatcher:
             if len(bundle) == MAX_BUNDLE:
                 self._turn.out.append(SendAttempts(worker.id, bundle))
                 bundle = []
-            if worker.state is _RETIRING:
+            if alone or worker.state is _RETIRING:
                 break
         if bundle:
             self._turn.out.append(SendAttempts(worker.id, bundle))
@@ -220,15 +246,19 @@ class Dispatcher:
             return
         in_flight = len(worker.in_flight)
         head = cls.queue[0]
-        target = self._prefetch.target(head.function)
-        if in_flight * 2 > target or head.function.key not in worker.functions:
+        target = self._prefetch.target(head.kind.function)
+        if in_flight * 2 > target or head.kind.function.key not in worker.functions:
             return
         if len(self._backlog.waiting) > 1 and self._prefetch.outranked(cls, rank(head)):
             return  # let the lease end
-        running = next(iter(worker.in_flight.values())).function
-        if running is not head.function and self._prefetch.target(running) <= in_flight:
+        task = next(iter(worker.in_flight.values()))
+        if task.kind.limits is not None and task.kind.limits.alone:
             return
-        self._fill(worker, cls, target - in_flight, now)
+        running = task.kind.function
+        if running is not head.kind.function and self._prefetch.target(running) <= in_flight:
+            return
+        share = -(-len(cls.queue) // max(1, cls.leases))  # others will want some too
+        self._fill(worker, cls, min(target - in_flight, share), now)
 
     def go_on(self, worker: Worker, now: float) -> None:
         """Keep a worker busy that has answered or given back, or let go of what it holds."""
@@ -250,6 +280,8 @@ class Dispatcher:
         self._resources.release(worker)
         if worker.state is _READY:
             self._pool.make_idle(worker, now)
+            if self._prefetch.supplied:
+                self._turn.dirty = True  # it may have use for what waits elsewhere
         elif worker.state is _RETIRING:
             self._pool.stop(worker, now)
 

@@ -18,19 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .groups import Group
-    from .model import SupervisedActor, Task
+    from .model import Environment, SupervisedActor, Task
     from .outcomes import Answer
 
 __all__ = [
     "ActorKilled",
     "ActorReleased",
     "AnswersReceived",
+    "AttemptLocated",
+    "AttemptSeen",
     "AttemptWaits",
     "AttemptsNotSent",
     "AttemptsReclaimed",
     "CancelRequested",
     "Event",
     "GroupRemoved",
+    "MemoryMeasured",
+    "MemoryRanShort",
     "ResultLost",
     "ResultWanted",
     "Revived",
@@ -40,9 +44,11 @@ __all__ = [
     "WorkerBlocked",
     "WorkerDied",
     "WorkerExited",
+    "WorkerOutgrown",
     "WorkerReady",
     "WorkerStartFailed",
     "WorkerUnblocked",
+    "WorkerWanted",
 ]
 
 
@@ -107,11 +113,21 @@ class WorkerDied:
 
 @message
 class WorkerExited:
-    """The worker's process has been reaped. What it had claimed and not answered died with it."""
+    """The worker's process has been reaped. What it had begun and not answered died with it."""
 
     worker_id: int
     report: Any  # death report, opaque here
     started_at: float | None = None  # of the attempt that it was running, if known
+    # Of an asynchronous actor, by concurrency group: the last call that it had begun. All that are
+    # newer had waited for its loop. Of groups that are left out everything was begun.
+    begun: Sequence[int] = ()
+
+
+@message
+class WorkerOutgrown:
+    """The worker keeps more memory than it may, now that it runs nothing. It says so repeatedly."""
+
+    worker_id: int
 
 
 @message
@@ -143,6 +159,26 @@ class AttemptWaits:
 
 
 @message
+class AttemptSeen:
+    """How long an attempt has run, as its worker has noted it."""
+
+    worker_id: int
+    seq: int
+    entered_at: float | None  # None: it was not entered
+    beat_at: float = 0.0  # when it told last that it gets on; inf: it waits, and need not
+
+
+@message
+class AttemptLocated:
+    """Where an attempt is, as far as it could be found out."""
+
+    worker_id: int
+    seq: int
+    report: Any  # opaque here, but that it is not None
+    retries: bool = False  # whoever has submitted it wants another attempt after this error
+
+
+@message
 class CancelRequested:
     """Somebody wants the task to stop."""
 
@@ -151,6 +187,28 @@ class CancelRequested:
     force: bool = False  # kill the worker at once instead of interrupting it
     grace: float | None = None  # seconds between interrupt and kill; None: never kill
     recursive: bool = False  # and what it has submitted, and will submit
+
+
+@message
+class MemoryMeasured:
+    """This attempt was seen to use so much memory beyond what its worker had before.
+
+    That of making an actor may be measured for as long as the actor lives.
+    """
+
+    worker_id: int
+    seq: int
+    used: int  # bytes
+
+
+@message
+class MemoryRanShort:
+    """More of the machine's, or the container's, memory is in use than may be."""
+
+    used: int  # bytes
+    total: int  # bytes
+    allowed: int  # bytes that may be in use
+    measures: Sequence[tuple[int, int]]  # workers, and the bytes that each has for itself
 
 
 @message
@@ -199,6 +257,13 @@ class ActorKilled:
 
 
 @message
+class WorkerWanted:
+    """Somebody wants to know that workers come up, before there is anything for them to do."""
+
+    environment: Environment
+
+
+@message
 class TimerFired:
     """`next_deadline()` has passed."""
 
@@ -222,16 +287,22 @@ Event = (
     | WorkerStartFailed
     | WorkerDied
     | WorkerExited
+    | WorkerOutgrown
     | WorkerBlocked
     | WorkerUnblocked
     | AttemptWaits
+    | AttemptSeen
+    | AttemptLocated
     | CancelRequested
     | ResultLost
     | ResultWanted
     | Revived
+    | MemoryMeasured
+    | MemoryRanShort
     | GroupRemoved
     | ActorReleased
     | ActorKilled
+    | WorkerWanted
     | TimerFired
     | ShutdownRequested
 )

@@ -1,8 +1,8 @@
 """What one part of the core tells those above it, and what a timer is to bring back.
 
 Room: core. Frozen data only. A fact is named in the past. A part that must be heard by parts which
-it does not know says `turn.tell(fact)`, and `Scheduler` routes that at once, by one table; a timer
-carries the fact that is told when it is due. Whatever can be a plain call downward is one.
+it does not know says `turn.announce(fact)`, and `Scheduler` routes that at once, by one table; a
+timer carries the fact that is told when it is due. Whatever can be a plain call downward is one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from .message import message
 
 if TYPE_CHECKING:
-    from .model import SupervisedActor, Task, Worker
+    from .cancels import Cancellation
+    from .limiters import StartLimiter
+    from .model import Environment, SupervisedActor, Task, Worker
     from .outcomes import Failure
 
 __all__ = [
+    "AlarmDue",
     "BackoffEnded",
     "CreationFailed",
     "CreationWaits",
@@ -23,13 +26,17 @@ __all__ = [
     "Fact",
     "GraceEnded",
     "InterruptUnanswered",
+    "OverrunGraceEnded",
     "PatienceEnded",
     "PauseEnded",
+    "PermitsDue",
     "ProgressOverdue",
     "ShutdownGraceEnded",
+    "SpareLookDue",
     "StarvationLookDue",
     "StopOverdue",
     "SurplusLookDue",
+    "WorkerAged",
 ]
 
 
@@ -66,6 +73,19 @@ class GraceEnded:
 
 
 @message
+class AlarmDue:
+    """A task may have taken too long."""
+
+
+@message
+class OverrunGraceEnded:
+    """What was interrupted because it takes too long has had its time, if it still runs."""
+
+    task: Task
+    cancellation: Cancellation  # which may not be the present one of the task
+
+
+@message
 class InterruptUnanswered:
     """The interrupt may have vanished: repeat it, if the task is still in this worker."""
 
@@ -89,13 +109,34 @@ class ProgressOverdue:
 
 
 @message
+class SpareLookDue:
+    """It may be time to start, or to give up, the spare worker of this environment."""
+
+    environment: Environment
+
+
+@message
 class SurplusLookDue:
     """Some idle workers may have been idle for long."""
 
 
 @message
+class WorkerAged:
+    """This worker has lived for as long as one may."""
+
+    worker: Worker
+
+
+@message
 class PauseEnded:
     """Workers of some environment may be started again."""
+
+
+@message
+class PermitsDue:
+    """This limiter allows more starts again."""
+
+    limiter: StartLimiter
 
 
 @message
@@ -127,11 +168,16 @@ Fact = (
     | CreationFailed
     | BackoffEnded
     | GraceEnded
+    | AlarmDue
+    | OverrunGraceEnded
     | InterruptUnanswered
     | StopOverdue
     | ProgressOverdue
+    | SpareLookDue
     | SurplusLookDue
+    | WorkerAged
     | PauseEnded
+    | PermitsDue
     | StarvationLookDue
     | PatienceEnded
     | DrainEnded

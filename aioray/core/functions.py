@@ -5,9 +5,14 @@ Room: core.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-__all__ = ["CallTraits", "Function"]
+from .records import NamedTuple, replace
+
+__all__ = ["CallTraits", "Function", "OfKind"]
+
+T = TypeVar("T")
 
 
 class Function:
@@ -27,3 +32,19 @@ class CallTraits(NamedTuple):
 
     interruptible: bool  # a cancel is an interrupt
     retries_errors: bool  # an error of the method may be followed by another attempt
+
+
+class OfKind(property, Generic[T]):
+    """A field of the kind of a task; to set it gives the task a kind of its own."""
+
+    def __init__(self, name: str) -> None:
+        def give_own(task: Any, value: Any) -> None:
+            task.kind = replace(task.kind, **{name: value})
+
+        super().__init__(attrgetter(f"kind.{name}"), give_own)
+
+    if TYPE_CHECKING:
+
+        def __get__(self, task: Any, owner: Any = None) -> T: ...  # type: ignore[override]
+
+        def __set__(self, task: Any, value: T) -> None: ...

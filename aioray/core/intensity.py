@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
+from .records import record
 from .retries import RetryPolicy
 
 __all__ = ["RestartIntensity", "RestartPolicy"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RestartPolicy:
     """How often an actor may restart within which time, and how long each restart waits.
 

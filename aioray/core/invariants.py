@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .call_queues import actor_of, room_in
 from .calls import MAX_AHEAD
 from .circles import standing
 from .devices import UNIT
-from .lanes import actor_of
+from .outcomes import FailureKind
 from .resources import kept_by
 from .states import ActorStatus, GroupStatus, TaskStatus, WorkerStatus
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .scheduler import Scheduler
     from .tasks import TaskTable
 
-__all__ = ["check", "check_actors", "check_resources", "queued_calls"]
+__all__ = ["check", "check_actors", "check_limits", "check_resources", "queued_calls"]
 
 
 def check(core: Scheduler) -> None:
@@ -48,8 +49,10 @@ def check(core: Scheduler) -> None:
     queued |= {task.number: task for task in calls}
     assert len(calls) == len({task.number for task in calls})
     for cls in core.backlog.classes.values():
-        assert (cls in core.backlog.waiting) == (
-            bool(cls.queue) and not core.resources.never_fits(cls)
+        parked = cls.limiter is not None and cls in cls.limiter.parked
+        waits = cls in core.backlog.waiting
+        assert waits == (bool(cls.queue) and not parked and not core.resources.never_fits(cls)) or (
+            parked and not cls.queue
         ), cls
     idle = [worker for workers in core.pool.idle.values() for worker in workers]
     assert len(idle) == core.pool.idle_count
@@ -69,13 +72,26 @@ def check(core: Scheduler) -> None:
         assert (task.number in queued) == (state is TaskStatus.PENDING_NODE_ASSIGNMENT), task
         assert (task.number in in_flight) == (state is TaskStatus.SUBMITTED_TO_WORKER), task
         if task.actor is None:
-            assert task.max_retries < 0 or task.attempt <= task.max_retries, task
+            apart = [r for r in task.failures or () if r.kind is FailureKind.OUT_OF_MEMORY]
+            assert task.max_retries < 0 or task.attempt - len(apart) <= task.max_retries, task
     assert set(queued) | set(in_flight) <= set(core.table.unfinished)
+    check_limits(core.table)
     for task in core.table.unfinished.values():
         if task.parent is not None:
             assert (task.parent.children or {}).get(task.number) is task, task
         for child in (task.children or {}).values():
             assert child.number in core.table.unfinished, child
+
+
+def check_limits(table: TaskTable) -> None:
+    """Check that no deadline is forgotten, and that nothing is to end which does not run."""
+    deadlines = {task.number for _, task, seq in table.alarms if not seq}
+    for task in table.unfinished.values():
+        cancellation, limits = task.cancellation, task.limits
+        if cancellation is not None and cancellation.overrun is not None:
+            assert task.worker is not None, task
+        if cancellation is None and limits is not None and limits.deadline is not None:
+            assert task.number in deadlines, task
 
 
 def check_resources(resources: Resources, workers: Sequence[Worker]) -> None:
@@ -155,10 +171,11 @@ def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable
             continue
         calls = [task for task in worker.in_flight.values() if task.actor is None]
         assert all(actor_of(task) is inhabitant for task in calls), worker
-        for lane in inhabitant.lanes:
-            count = sum(task.scheduling_class is lane for task in calls)
-            assert lane.leases == count, inhabitant
-            assert count <= (MAX_AHEAD if inhabitant.ahead else lane.limit), inhabitant
+        for group in inhabitant.concurrency_groups:
+            count = sum(task.scheduling_class is group for task in calls)
+            assert group.leases == count, inhabitant
+            assert count <= (MAX_AHEAD if inhabitant.ahead else group.limit), inhabitant
+            assert inhabitant.ahead or room_in(group) >= 0, inhabitant
     for actor in _called(table):
         held = [task.number for line in actor.lines.values() for task in line]
         assert len(held) == len(actor.held) == len(actor.held.intersection(held)), actor
@@ -167,7 +184,7 @@ def check_actors(supervisor: ActorSupervisor, pool: WorkerPool, table: TaskTable
             assert line[0].state is not TaskStatus.PENDING_NODE_ASSIGNMENT, actor
             assert [task.caller for task in line] == [caller] * len(line), actor
         if actor.state is ActorStatus.DEAD:
-            assert not any(lane.queue for lane in actor.lanes), actor
+            assert not any(group.queue for group in actor.concurrency_groups), actor
             assert not held, actor
 
 

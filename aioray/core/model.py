@@ -2,8 +2,7 @@
 
 Room: core. Data; the decisions are in `scheduler`. A `Task` is one object from submission to its
 last ref: the shell hangs its own data on fields that are called the shell's, which the core never
-looks into.
-States change only by `Story.move`, see `states`.
+looks into. States change only by `Story.move`, see `states`.
 
 Resource amounts are integers in 1/10,000 of a unit, so that fractions add up exactly.
 """
@@ -11,29 +10,34 @@ Resource amounts are integers in 1/10,000 of a unit, so that fractions add up ex
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .devices import UNIT
+from .functions import OfKind
 from .intensity import RestartIntensity, RestartPolicy
 from .outcomes import CancelOutcome
-from .states import ActorStatus, CancelStatus, TaskStatus, Tracked, WorkerStatus
+from .records import field, record
+from .states import ActorStatus, TaskStatus, Tracked, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .cancels import Cancellation
     from .devices import Demand, Shares
-    from .functions import CallTraits, Function
+    from .functions import Function
     from .groups import Group
-    from .outcomes import ActorDeath, AttemptRecord, Failure
+    from .limiters import StartLimiter
+    from .limits import TaskLimits
+    from .outcomes import ActorDeath, AttemptRecord, Excess, Failure
     from .queues import RankedQueue
     from .retries import RetryPolicy
 
 __all__ = [
-    "Cancellation",
     "Environment",
+    "Kind",
     "SchedulingClass",
     "SupervisedActor",
     "Task",
@@ -41,28 +45,23 @@ __all__ = [
 ]
 
 STOP_SECONDS = 5.0  # a polite stop that takes longer ends in a kill (as Ray does)
-
 _class_numbers = itertools.count(1)
 
-Environment = Hashable
-"""What a worker process is made for, opaque here: only tasks of an equal one run in it."""
+Environment = Hashable  # what a worker is made for, opaque here: it runs tasks of an equal one
 
 
-@dataclass(slots=True, eq=False)
-class Cancellation(Tracked):
-    """What was asked of one task that is to be cancelled, and how far that has gone."""
+@record(slots=True, eq=False)
+class Kind:
+    """What tasks have in common, one object for all calls: it is not changed but replaced."""
 
-    state: CancelStatus = CancelStatus.REQUESTED
-    request_ids: list[int] = field(default_factory=list)
-    recursive: bool = False  # what the task submits from now on is cancelled too
-    by_shutdown: bool = False  # nobody asked, but the engine has to end
-    force: bool = False  # kill instead of interrupting: as asked, or the grace period is over
-    outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST  # of the failed task: how it came
-
-    @property
-    def identity(self) -> str:
-        """What the cancellation is called in a story."""
-        return "a cancel"
+    name: str
+    function: Function
+    scheduling_class: SchedulingClass
+    policy: RetryPolicy | None = None  # delays between attempts; None: the default ones
+    max_calls: int = 0  # 0: unlimited
+    limits: TaskLimits | None = None  # None: it has none
+    traits: Any = None  # `CallTraits` of calls of an actor
+    spec: Any = None  # the shell's: what is said to workers
 
 
 class Task(Tracked):
@@ -80,78 +79,73 @@ class Task(Tracked):
         "dependencies",
         "dependents",
         "failures",
-        "function",
         "held",
-        "label",
+        "kind",
         "lost",
-        "max_calls",
         "max_retries",
-        "name",
         "number",
-        "parent",
+        "parent_key",
         "payload",
-        "policy",
         "priority",
         "queued_at",
         "rank",
         "ready_at",
         "retries_left",
         "returns",
-        "scheduling_class",
         "seconds",
         "sent_at",
         "sent_to",
         "seq",
-        "spec",
         "started_at",
         "state",
         "stream",
-        "traits",
+        "submitter",
+        "task_key",
         "unready_dependencies",
         "worker",
     )
 
+    # What it has in common with others.
+    name: OfKind[str] = OfKind("name")
+    function: OfKind[Function] = OfKind("function")
+    scheduling_class: OfKind[SchedulingClass] = OfKind("scheduling_class")
+    policy: OfKind[RetryPolicy | None] = OfKind("policy")
+    max_calls: OfKind[int] = OfKind("max_calls")
+    limits: OfKind[TaskLimits | None] = OfKind("limits")
+    traits: OfKind[Any] = OfKind("traits")
+    spec: OfKind[Any] = OfKind("spec")
+
     def __init__(
         self,
         number: int,
-        name: str,
-        function: Function,
-        scheduling_class: SchedulingClass,
+        kind: Kind,
         *,
         dependencies: tuple[Task, ...] = (),
         max_retries: int = 3,
-        policy: RetryPolicy | None = None,
-        max_calls: int = 0,
         parent: Task | None = None,
-        label: Any = None,
+        task_key: Any = None,
         priority: float = 0.0,
-        spec: Any = None,
         payload: Any = None,
         arguments: Any = None,
         held: Any = None,
-        traits: CallTraits | None = None,
         caller: int = 0,
     ) -> None:
         self.actor: SupervisedActor | None = None  # which it makes
-        self.traits: Any = traits  # of a call of an actor
-        self.caller = caller  # of such a call: the worker that made it; 0: the driver
-        self.label = label  # the shell's: what the task's id is made of
+        self.kind = kind
+        self.caller = caller  # of a call of an actor: the worker that made it; 0: the driver
+        self.task_key = task_key  # the shell's: what the task's id is made of
         self.number = number  # submission counter of the engine; never reused
         # What a task submits has its place, or those that wait for it would pile up.
         self.rank: int = number if parent is None else parent.rank  # at equal `queued_at`
         self.queued_at = 0.0  # when it was submitted, or was last put behind all others
         # See `queues.rank`; of what a task submits that of the task, unless it has one of its own.
         self.priority: float = priority or (0.0 if parent is None else parent.priority)
-        self.parent = parent  # the task that submitted it; None: the driver
+        # Not kept: one that has ended may be all that holds its value, and has no say any more.
+        self.submitter = None if parent is None else weakref.ref(parent)  # None: the driver
+        self.parent_key: Any = None if parent is None else parent.task_key
         self.children: dict[int, Task] | None = None  # those that it submitted, while unfinished
-        self.name = name
-        self.function = function
-        self.scheduling_class = scheduling_class
         self.dependencies = dependencies  # until it is submitted; then `dependents` of these
         self.max_retries = max_retries  # -1: unlimited
-        self.policy = policy  # delays between attempts; None: the default ones
-        self.max_calls = max_calls  # 0: unlimited
-        self.spec = spec  # the shell's: what is said to workers, the same for all such calls
         self.payload = payload  # the shell's: the arguments, serialized
         self.arguments = arguments  # the shell's: those that are refs
         self.held = held  # the shell's: what must live as long as the arguments
@@ -180,6 +174,11 @@ class Task(Tracked):
         self.payload = self.arguments = self.held = None
 
     @property
+    def parent(self) -> Task | None:
+        """The task that submitted it, if it is still there; None: that is gone, or the driver."""
+        return None if self.submitter is None else self.submitter()
+
+    @property
     def identity(self) -> str:
         """What the task is called in a story."""
         return f"task {self.number}"
@@ -195,9 +194,8 @@ class Task(Tracked):
     @property
     def cancel_outcome(self) -> CancelOutcome:
         """What those are told who ask to cancel the task when it is done."""
-        if self.cancellation is None:
-            return CancelOutcome.FINISHED_FIRST
-        return self.cancellation.outcome
+        cancellation = self.cancellation
+        return CancelOutcome.FINISHED_FIRST if cancellation is None else cancellation.outcome
 
     def __repr__(self) -> str:
         return f"<Task {self.number} {self.name} attempt {self.attempt} {self.state.name}>"
@@ -209,11 +207,12 @@ class SchedulingClass:
     Those of another depth queue elsewhere: what a task waits for must not stand behind its like.
     One kind has no workers: its one task is the reservation of a placement group (`reserves`), and
     is finished when there is room for that. One makes actors (`creates`): each task gets a worker
-    to itself, for good. And one is for calls of one `actor`, which need nothing but that: a lane.
+    to itself, for good. And one is a concurrency group: calls of one `actor`, all that they need.
     """
 
     __slots__ = (
         "actor",
+        "base",
         "creates",
         "demand",
         "demands",
@@ -224,6 +223,7 @@ class SchedulingClass:
         "group",
         "leases",
         "limit",
+        "limiter",
         "number",
         "passed_over_since",
         "queue",
@@ -244,6 +244,8 @@ class SchedulingClass:
         creates: bool = False,
         actor: SupervisedActor | None = None,
         limit: int = 0,
+        limiter: StartLimiter | None = None,
+        base: SchedulingClass | None = None,
     ) -> None:
         self.demand = demand  # as it was asked for
         self.demands = (demand,) if demands is None else demands  # one of these is what it takes
@@ -255,16 +257,18 @@ class SchedulingClass:
         self.creates = creates
         self.actor = actor  # see `actors`
         self.limit = limit  # how many calls of it run at once
+        self.limiter = limiter  # whose permits all of its tasks need
+        self.base = base  # the concurrency group whose limit it shares; None: it is none of those
         self.forbidden: Failure | None = None  # how its tasks fail instead of being queued
         self.queue: deque[Task] | RankedQueue = deque()  # the latter if priorities differ
-        self.leases = 0  # workers that hold its resources; of a lane: calls in flight
+        self.leases = 0  # workers that hold its resources; of a concurrency group: calls in flight
         self.passed_over_since: float | None = None  # it has no lease, and too little was free
         self.reported_infeasible = False
         self.told_starved: set[frozenset[str]] = set()  # who were told to hold what it needs
         self.number = next(_class_numbers)  # tells it from all others, also from those gone
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(slots=True, eq=False, repr=False)
 class Worker(Tracked):
     """One worker process, from the order to start it until it is reaped."""
 
@@ -278,9 +282,7 @@ class Worker(Tracked):
     held: Demand = ()  # which these are
     shares: Shares = ()  # of which devices, and how much of each
     devices: tuple[str, ...] = ()  # their names
-    # Of the first attempts that it was given, and so of all; None: it was given none yet, or there
-    # are no devices.
-    shown: tuple[str, ...] | None = None
+    shown: tuple[str, ...] | None = None  # to its first attempt, and so to all; None: nothing yet
     functions: set[int] = field(default_factory=set)  # keys of those whose code it surely has
     calls: dict[int, int] = field(default_factory=dict)  # given, by key of function with max_calls
     given_up: set[int] = field(default_factory=set)  # seqs of failed calls that it may yet answer
@@ -290,6 +292,8 @@ class Worker(Tracked):
     stall_check: float | None = None  # when it is looked at whether it has stalled
     served: bool = False  # has answered or claimed at least one attempt
     blocked: bool = False  # what it runs waits for others, and has given its CPUs back
+    excess: Excess | None = None  # it is condemned for its memory, see `memory`
+    replaces: Worker | None = None  # whose place it takes as soon as it is ready
 
     @property
     def identity(self) -> str:
@@ -307,6 +311,7 @@ class SupervisedActor(Tracked):
         "__weakref__",
         "ahead",
         "asynchronous",
+        "concurrency_groups",
         "counts_calls",
         "creation",
         "death",
@@ -315,7 +320,6 @@ class SupervisedActor(Tracked):
         "intensity",
         "keeps_cpus",
         "key",
-        "lanes",
         "lines",
         "loss",
         "max_restarts",
@@ -336,7 +340,7 @@ class SupervisedActor(Tracked):
         creation: Task,
         environment: Environment,
         *,
-        lanes: Sequence[int] = (1,),
+        concurrency_groups: Sequence[int] = (1,),
         ordered: bool = True,
         asynchronous: bool = False,
         keeps_cpus: bool = False,
@@ -349,20 +353,20 @@ class SupervisedActor(Tracked):
         """Begin with an actor that is not made yet.
 
         key: what the shell knows it by. creation: its `scheduling_class` must be one that creates.
-        lanes: how many calls may run at once in each concurrency group, the default one first.
-        ordered: calls of one caller keep their order; for one lane of 1 only. keeps_cpus: it holds
-        also the CPUs that its creation took as long as it lives. counts_calls: `done` is wanted.
-        stop_seconds: how long its worker may take to end once it was asked to leave.
+        concurrency_groups: how many calls may run at once in each, the default one first. ordered:
+        calls of one caller keep their order; for one concurrency group of 1 only. keeps_cpus: it
+        holds also the CPUs that its creation took as long as it lives. counts_calls: `done` is
+        wanted. stop_seconds: how long its worker may take to end once it was asked to leave.
         """
         self.key = key
         self.creation = creation
         creation.actor = self
-        self.lanes = tuple(
-            SchedulingClass((), environment, actor=self, limit=limit) for limit in lanes
+        self.concurrency_groups = tuple(
+            SchedulingClass((), environment, actor=self, limit=each) for each in concurrency_groups
         )
         self.ordered = ordered
         self.asynchronous = asynchronous
-        self.ahead = not asynchronous and tuple(lanes) == (1,)
+        self.ahead = not asynchronous and tuple(concurrency_groups) == (1,)
         assert self.ahead or not ordered
         self.keeps_cpus = keeps_cpus
         self.counts_calls = counts_calls

@@ -7,9 +7,10 @@ as `payload`, `detail` or `report`. Times are monotonic seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
+
+from .records import NamedTuple, field, record
 
 __all__ = [
     "GROUP_IS_REMOVED",
@@ -24,9 +25,13 @@ __all__ = [
     "Circle",
     "DeathCause",
     "Ended",
+    "Excess",
     "Failure",
     "FailureKind",
+    "OpenCircuit",
     "Overdue",
+    "Overrun",
+    "Shortage",
 ]
 
 
@@ -64,6 +69,8 @@ class FailureKind(Enum):
     APPLICATION = "application error"
     WORKER_DIED = "worker died"
     CANCELLED = "cancelled"
+    TIMEOUT = "time limit exceeded"  # `detail` is an Overrun
+    CIRCUIT_OPEN = "circuit open"  # `detail` is an OpenCircuit
     DEPENDENCY = "dependency failed"
     WORKER_STARTUP = "worker could not start"
     TOO_MANY_BLOCKED = "too many workers wait for other tasks"
@@ -74,6 +81,7 @@ class FailureKind(Enum):
     ACTOR_UNAVAILABLE = "actor died, and starts again"  # what it was running may have had effects
     CIRCLE = "waits for itself"  # `detail` is a Circle
     OVERDUE = "actor did not start again in time"  # `detail` is an Overdue
+    OUT_OF_MEMORY = "out of memory"  # `detail` is the death report of the worker that was killed
     LOST = "result lost"  # and must not, or cannot, be computed again; `detail` says why
     SHUTDOWN = "engine shut down"
 
@@ -108,7 +116,7 @@ class AttemptTimes(NamedTuple):
         return cls(task.created_at, task.ready_at, task.sent_at, task.seq)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AttemptRecord:
     """One failed attempt, kept for the error's history."""
 
@@ -121,7 +129,7 @@ class AttemptRecord:
     passage: AttemptTimes | None = field(default=None, compare=False)  # not in what tests make up
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failure:
     """The final outcome of a task that has no value."""
 
@@ -129,6 +137,47 @@ class Failure:
     detail: Any = None  # error payload, death report, start-up report, `LOST_*`; opaque here
     upstream: Any = None  # DEPENDENCY: the argument's `Task`
     attempts: tuple[AttemptRecord, ...] = ()
+
+
+_DEADLINE = "deadline"
+
+
+@record(frozen=True, slots=True)
+class Overrun:
+    """What took too long: the detail of the failure of a task, or of an attempt."""
+
+    option: str  # which limit it has exceeded
+    seconds: float  # that allows
+    after: float  # seconds that it had taken by then
+    report: Any = None  # the shell's: where the attempt was; None: not known, or it had not begun
+    retries: bool = False  # whoever has submitted it wants another attempt after this error
+    payload: Any = None  # what its worker has answered to the interrupt
+
+    @classmethod
+    def of_deadline(cls, seconds: float, after: float) -> Overrun:
+        """Make that of a task whose deadline has passed."""
+        return cls(_DEADLINE, seconds, after)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other attempt may follow."""
+        return self.option == _DEADLINE
+
+    def text(self, name: str) -> str:
+        """Say what happened, of a task of this name."""
+        return f"{name} has exceeded its {self.option} of {self.seconds:g} s"
+
+
+@record(frozen=True, slots=True)
+class OpenCircuit:
+    """A function has killed too many workers: the detail of the failure of calls."""
+
+    name: str  # of the breaker
+    deaths: tuple[
+        tuple[str, AttemptRecord], ...
+    ]  # the last ones: names of tasks, and how they died
+    period: float  # seconds within which that was too many
+    rest: float  # seconds until a call is let through
 
 
 GROUP_IS_REMOVED = Failure(FailureKind.GROUP_REMOVED)
@@ -152,7 +201,7 @@ class DeathCause(Enum):
     SHUTDOWN = "the engine was shut down"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActorDeath:
     """How an actor ended: the detail of failures of its calls."""
 
@@ -161,7 +210,7 @@ class ActorDeath:
     detail: Any = None  # death report of its worker, if that has died; opaque here
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Circle:
     """Who waits for whom: the detail of the failure of a call that can never begin."""
 
@@ -169,7 +218,27 @@ class Circle:
     names: tuple[str, ...]  # of tasks, the call first: each waits for the next, the last for it
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
+class Shortage:
+    """The machine, or the container, has little memory left."""
+
+    used: int  # bytes
+    total: int  # bytes
+    allowed: int  # bytes that may be in use
+    alone: bool = False  # nobody else was running who could have needed it
+
+
+@record(frozen=True, slots=True)
+class Excess:
+    """Too much memory was in use: why a worker is killed."""
+
+    seq: int  # the attempt that is to blame; 0: whatever runs there, or nothing does
+    used: int  # bytes
+    limit: int | None  # bytes that were allowed; None: it has no limit of its own
+    shortage: Shortage | None = None  # None: it is its own limit
+
+
+@record(frozen=True, slots=True)
 class Overdue:
     """A call has waited too long for a restart: the detail of its failure."""
 

@@ -7,11 +7,11 @@ resources back with the last of them.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .commands import ResolveValues
 from .outcomes import GROUP_IS_REMOVED
+from .records import replace
 from .states import GroupStatus, TaskStatus
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Placement:
         self._pool = pool
         self._supervisor = supervisor
 
-    def place(self, cls: SchedulingClass, group: Group) -> bool:
+    def reserve(self, cls: SchedulingClass, group: Group) -> bool:
         """Reserve what a group needs; False, and nothing, if there is no room for all of it."""
         if not self._resources.take_for(cls, group, self._backlog.older_than(cls)):
             return False

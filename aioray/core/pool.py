@@ -4,6 +4,9 @@ Room: core. `WorkerPool` orders processes, keeps as many idle ones as there are 
 others. It does not know what they run but by their records, and who gets one is decided by the
 dispatcher.
 
+For a while after a worker has died at work, or was killed for a cancel, a spare one is kept of its
+environment: what has happened once may happen again, and then there is no need to wait for a fork.
+
 A worker that was shown some GPUs, or none, serves nothing else from then on: libraries look for
 them once in a process. If there are no GPUs, nothing is kept apart.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .commands import DiscardWorker, KillWorker, StartWorker, StopWorker
-from .facts import StopOverdue, SurplusLookDue
+from .facts import SpareLookDue, StopOverdue, SurplusLookDue
 from .model import STOP_SECONDS, Worker
 from .states import LEAVING, Phase, WorkerStatus
 
@@ -22,12 +25,15 @@ if TYPE_CHECKING:
 
     from .events import WorkerDied
     from .model import Environment, SchedulingClass, SupervisedActor, Task
+    from .outcomes import Excess
     from .resources import Resources
     from .turn import Timer, Turn
 
 __all__ = ["WorkerPool"]
 
 IDLE_SECONDS = 1.0  # idle workers beyond the CPU count are stopped after this (as Ray does)
+SPARE_SECONDS = 10.0  # that a spare worker is kept after the last loss
+SPARE_PAUSE = 0.05  # seconds after a loss until it is started: what was lost comes first
 MAX_WORKERS = 1_000  # guards the machine against tasks that ask for no CPU at all
 
 
@@ -44,7 +50,9 @@ class WorkerPool:
         "idle_count",
         "kept",
         "last_id",
+        "spares",
         "starting",
+        "was_ready",
         "workers",
     )
 
@@ -65,20 +73,23 @@ class WorkerPool:
         self.housed = 0  # workers in which an actor lives, is about to, or has lived
         # Workers on their way, and dead ones whose death is not explained yet.
         self.starting: dict[Environment, int] = {}
+        self.spares: dict[Environment, float] = {}  # of which one is kept, and until when
         self._stops: dict[int, Timer] = {}  # by worker id: when it is killed if it has not ended
         self._surplus_timer = False  # a look at idle workers is in the timer heap
         self.last_id = 0
+        self.was_ready = False  # at least one worker has come up, ever
 
     def _move(self, worker: Worker, state: WorkerStatus) -> None:
         self._turn.story.move(worker, state)
 
-    def start(self, environment: Environment) -> None:
+    def start(self, environment: Environment) -> Worker:
         """Order a process for an environment."""
         self.last_id += 1
         worker = Worker(self.last_id, environment)
         self.workers[worker.id] = worker
         self.starting[environment] = self.starting.get(environment, 0) + 1
         self._turn.out.append(StartWorker(worker.id, environment))
+        return worker
 
     def room(self) -> int:
         """Count how many more workers there may be."""
@@ -124,16 +135,16 @@ class WorkerPool:
 
     def count_call(self, worker: Worker, task: Task) -> None:
         """Count one call against max_calls; with the last one, prepare the successor."""
-        key = task.function.key
+        key = task.kind.function.key
         calls = worker.calls[key] = worker.calls.get(key, 0) + 1
-        if calls == task.max_calls:
+        if calls == task.kind.max_calls:
             self._move(worker, WorkerStatus.RETIRING)
             staying = sum(
                 1
                 for other in self.workers.values()
                 if other.state in (WorkerStatus.READY, WorkerStatus.STARTING)
                 and other.actor is None
-                and self._resources.suits(other, task.scheduling_class)
+                and self._resources.suits(other, task.kind.scheduling_class)
             )
             room = min(self.kept - staying, self.room())
             if room > 0 and self._turn.life.state is Phase.OPEN:
@@ -141,9 +152,9 @@ class WorkerPool:
 
     def uncount_call(self, worker: Worker, task: Task) -> None:
         """Take back what `count_call` did: the attempt never ran."""
-        if task.max_calls:
-            key = task.function.key
-            if worker.state is WorkerStatus.RETIRING and worker.calls[key] == task.max_calls:
+        if task.kind.max_calls:
+            key = task.kind.function.key
+            if worker.state is WorkerStatus.RETIRING and worker.calls[key] == task.kind.max_calls:
                 self._move(worker, WorkerStatus.READY)  # this would have been its last
             worker.calls[key] -= 1
 
@@ -154,7 +165,10 @@ class WorkerPool:
         worker.idle_since = now
         self.idle.setdefault(worker.environment, []).append(worker)
         self.idle_count += 1
-        if self.idle_count > self.kept and not self._surplus_timer:
+        self._watch_surplus(now)
+
+    def _watch_surplus(self, now: float) -> None:
+        if self.idle_count > self.kept + len(self.spares) and not self._surplus_timer:
             self._surplus_timer = True
             self._turn.timers.set(now + IDLE_SECONDS, SurplusLookDue())
 
@@ -176,7 +190,7 @@ class WorkerPool:
         """Stop the workers that were idle longest, down to the number that is kept."""
         now = self._turn.now
         self._surplus_timer = False
-        surplus = max(0, self.idle_count - self.kept)
+        surplus = max(0, self.idle_count - self.kept - len(self.spares))
         for worker in self.longest_idle()[:surplus]:
             due = worker.idle_since + IDLE_SECONDS
             if due > now:
@@ -189,6 +203,13 @@ class WorkerPool:
         """Ask an idle worker to end."""
         self.drop_idle(worker)
         self.stop(worker, now)
+
+    def retire(self, worker: Worker, now: float) -> None:
+        """Give a worker nothing more; it ends when what it has been given has ended."""
+        if worker.in_flight:
+            self._move(worker, WorkerStatus.RETIRING)
+        else:
+            self.stop_idle(worker, now)
 
     def stop(self, worker: Worker, now: float) -> None:
         """Ask a worker to end, and kill it if it takes too long."""
@@ -204,14 +225,14 @@ class WorkerPool:
         del self._stops[worker.id]
         self.kill(worker)
 
-    def kill(self, worker: Worker) -> None:
-        """Kill a worker, unless it is dead or killed already."""
+    def kill(self, worker: Worker, reason: str = "", excess: Excess | None = None) -> None:
+        """Kill a worker, unless it is dead or killed already. The rest: see `KillWorker`."""
         if worker.state not in (WorkerStatus.KILLED, WorkerStatus.DEAD):
             if worker.state is WorkerStatus.STARTING:
                 self.starting[worker.environment] -= 1
             self._move(worker, WorkerStatus.KILLED)
             self.drop_idle(worker)
-            self._turn.out.append(KillWorker(worker.id))
+            self._turn.out.append(KillWorker(worker.id, reason, excess))
 
     def is_lying(self, worker: Worker) -> bool:
         """Tell whether a worker lies, and if so order that it is discarded: nothing it says counts.
@@ -224,6 +245,31 @@ class WorkerPool:
         self._turn.out.append(DiscardWorker(worker.id))
         return True
 
+    # ------------------------------------------------------------ spares
+
+    def want_spare(self, worker: Worker, now: float) -> None:
+        """Keep a spare worker for a while: this one is lost, and was at work."""
+        if worker.in_flight and worker.actor is None and self._turn.life.state is Phase.OPEN:
+            self.spares[worker.environment] = now + SPARE_SECONDS
+            for pause in (SPARE_PAUSE, SPARE_SECONDS):
+                self._turn.timers.set(now + pause, SpareLookDue(worker.environment))
+
+    def needs_spare(self, environment: Environment, now: float) -> bool:
+        """Tell whether the spare worker of an environment is to be started; forget it in time."""
+        until = self.spares.get(environment)
+        if until is None:
+            return False
+        if until <= now or self._turn.life.state is not Phase.OPEN:
+            del self.spares[environment]
+            self._watch_surplus(now)
+            return False
+        wanted = 2 if self._resources.available.get("CPU") else 1  # one is for what comes next
+        return (
+            len(self.idle.get(environment, ())) < wanted
+            and not self.starting.get(environment)
+            and self.room() > 0
+        )
+
     # ------------------------------------------------------------ news
 
     def take_death(self, event: WorkerDied, now: float) -> None:
@@ -231,6 +277,7 @@ class WorkerPool:
         worker = self.workers.get(event.worker_id)
         if worker is None or worker.state in LEAVING:
             return
+        self.want_spare(worker, now)
         if worker.state is not WorkerStatus.STARTING:
             # Whether another may be started at once is known when this death is explained.
             environment = worker.environment
@@ -260,6 +307,10 @@ class WorkerPool:
         found = [self.workers[worker] for worker in workers if worker in self.workers]
         return [task for worker in found for task in worker.in_flight.values()]
 
+    def is_running(self) -> bool:
+        """Tell whether any worker has been given something. For any thread."""
+        return any(worker.in_flight for worker in tuple(self.workers.values()))
+
     def expects(self, worker_id: int, seq: int) -> bool:
         """Tell whether this worker may answer for this attempt."""
         worker = self.workers.get(worker_id)
@@ -268,6 +319,7 @@ class WorkerPool:
 
     def take_in(self, worker: Worker, now: float) -> None:
         """Take a worker that has come up among the idle ones."""
+        self.was_ready = True
         self.starting[worker.environment] -= 1
         self._move(worker, WorkerStatus.READY)
         self.make_idle(worker, now)

@@ -206,7 +206,7 @@ class Resources:
                 self.reserved[name] = self.reserved.get(name, 0) + amount
             else:
                 free = devices.emptied(kept.get(name, ()))
-                shares = free.take_all(_parts(cls, amount)) or []
+                shares = free.allocate_all(_parts(cls, amount)) or []
                 devices.hold_back(device for share in shares for device, _ in share)
 
     def stop_reserving(self) -> None:
@@ -227,7 +227,7 @@ class Resources:
             self.available[name] -= amount
             devices = self.devices.get(name)
             if devices is not None:
-                worker.shares = devices.take(amount)
+                worker.shares = devices.allocate(amount)
                 worker.devices = tuple(device for device, _ in worker.shares)
         if self.apart:
             worker.shown = worker.devices
@@ -319,7 +319,7 @@ class Resources:
             return False
         devices = self.devices["GPU"]
         ready = [other for other in older if not self.shortage(other)]
-        shares = devices.take_all(group.devices_wanted)
+        shares = devices.allocate_all(group.devices_wanted)
         if shares is None:
             return False
         for name, amount in cls.demand:

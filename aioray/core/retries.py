@@ -13,16 +13,17 @@ and neither restarts workers: those are other decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .records import record
 
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ["CRASH_BACKOFF", "RetryPolicy", "crash_delay"]
+__all__ = ["CRASH_BACKOFF", "SHORTAGE_BACKOFF", "RetryPolicy", "crash_delay"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RetryPolicy:
     """How long to wait before each retry, and for how long to go on retrying.
 
@@ -108,6 +109,10 @@ def _check_count(retry: int) -> None:
 # A task that kills its worker again and again would otherwise fork processes at full speed. No
 # jitter: nothing is shared between crashing tasks that coming back together could overload.
 CRASH_BACKOFF = RetryPolicy(initial_delay=0.05, factor=2.0, maximum_delay=5.0, jitter=False)
+
+
+# After a kill because the machine had little memory left, which takes its time to pass. As in Ray.
+SHORTAGE_BACKOFF = RetryPolicy(initial_delay=1.0, factor=2.0, maximum_delay=60.0, jitter=False)
 
 
 def crash_delay(retry: int) -> float:

@@ -4,10 +4,12 @@ Room: core. `Scheduler` builds the parts and decides nothing itself. Two tables 
 knows: which part takes which event, and which part hears which fact that another one, or a timer,
 tells (see `facts`). A part calls only parts below it, in the order in which they are built here:
 
-    resources, backlog, lanes     what there is, what waits, in which order
+    resources, backlog            what there is, what waits
+    call_queues, permits          in which order; what else it waits for
     tasks, pool, starts           what a task waits for; who is there, and who is to come
     attempts, prefetch            beginning and judging them; how many are sent ahead
-    cancellation, waits           the ladder; who blocks for whom
+    cancellation, overruns        the ladder; what takes too long
+    memory, waits                 who has too much; who blocks for whom
     actors, calls, placement      their lives, their calls; groups
     starvation, dispatch          who is to be told; who gets what
     worker_news, shutdown         what workers say; the end
@@ -25,11 +27,14 @@ from . import events, facts
 from .actors import ActorSupervisor
 from .attempts import Attempts
 from .backlog import Backlog
+from .call_queues import CallQueues
 from .calls import ActorCalls
 from .cancellation import Cancellations
 from .devices import UNIT
 from .dispatch import Dispatcher
-from .lanes import Lanes
+from .memory import MemoryGuard
+from .overruns import Overruns
+from .permits import Permits
 from .placement import Placement
 from .pool import WorkerPool
 from .prefetch import Prefetch
@@ -65,41 +70,47 @@ class Scheduler:
         *,
         devices: Sequence[str] | None = None,
         start_intensity: tuple[int, float] = (3, 10.0),
+        max_worker_age: float | None = None,
+        memory_retries: int | None = None,
     ) -> None:
         """Start with no workers.
 
         resources: totals in 1/10,000 units; "CPU" also sets how many idle workers are kept.
         devices: names of the GPUs, as many as there are of "GPU"; None: their numbers from 0.
         rng: source of jitter. start_intensity: failed starts tolerated, within how many seconds.
+        max_worker_age: in seconds; None: any. memory_retries: as in `Attempts`.
         """
         self.turn = turn = Turn()
-        turn.tell = self._tell
-        kept = max(1, -(-resources.get("CPU", 0) // UNIT))
+        turn.announce = lambda fact: self._facts[type(fact)](fact)
         self.resources = ledger = Resources(resources, devices)
-        self.backlog = backlog = Backlog()
-        self.lanes = lanes = Lanes()
-        self.table = table = TaskTable(turn, backlog, lanes)
+        self.backlog, self.call_queues = backlog, call_queues = Backlog(), CallQueues()
+        permits = Permits(turn, backlog, call_queues)
+        self.table = table = TaskTable(turn, backlog, call_queues)
+        kept = max(1, -(-resources.get("CPU", 0) // UNIT))
         self.pool = pool = WorkerPool(turn, ledger, kept=kept)
         self.starts = starts = Starts(
-            turn, ledger, backlog, table, pool, start_intensity=start_intensity
+            turn, ledger, backlog, table, pool, start_intensity, max_worker_age
         )
-        self.attempts = attempts = Attempts(turn, table, lanes, rng)
+        self.attempts = attempts = Attempts(turn, table, call_queues, rng, memory_retries)
         self.prefetch = prefetch = Prefetch(turn, ledger, backlog, pool, starts, attempts)
         self.cancels = cancels = Cancellations(turn, table, pool, prefetch)
+        self.overruns = overruns = Overruns(turn, table, pool, prefetch, cancels)
+        self.alarms, self.breakers = table.alarms, table.breakers
+        self.memory = memory = MemoryGuard(turn, pool, attempts, prefetch)
         self.waits = waits = Waits(turn, table, pool)
-        self.actors = actors = ActorSupervisor(turn, ledger, lanes, table, pool, attempts)
+        self.actors = actors = ActorSupervisor(turn, ledger, call_queues, table, pool, attempts)
         self.calls = calls = ActorCalls(
-            turn, ledger, lanes, table, pool, starts, attempts, prefetch, actors
+            turn, ledger, call_queues, permits, table, pool, starts, attempts, prefetch, actors
         )
         self.placement = placement = Placement(turn, ledger, backlog, table, pool, actors)
         starvation = Starvation(turn, ledger, backlog, table, pool, actors)
         self.dispatcher = dispatcher = Dispatcher(
-            turn, ledger, backlog, lanes, pool, starts, attempts, prefetch, actors, calls,
-            placement, starvation,
+            turn, ledger, backlog, call_queues, permits, pool, starts, attempts, prefetch, actors,
+            calls, placement, starvation,
         )  # fmt: skip
         news = WorkerNews(
-            turn, ledger, backlog, lanes, table, pool, starts, attempts, prefetch, actors, calls,
-            waits, cancels, dispatcher,
+            turn, ledger, backlog, call_queues, table, pool, starts, attempts, prefetch, actors,
+            calls, waits, cancels, memory, dispatcher,
         )  # fmt: skip
         self.shutdown = shutdown = Shutdown(turn, table, pool, prefetch, actors, waits)
         self._events: dict[type[Any], Callable[[Any, float], None]] = {
@@ -111,16 +122,22 @@ class Scheduler:
             events.WorkerStartFailed: starts.take_start_failure,
             events.WorkerDied: pool.take_death,
             events.WorkerExited: news.bury,
+            events.WorkerOutgrown: starts.outgrown,
             events.WorkerBlocked: dispatcher.block,
             events.WorkerUnblocked: dispatcher.unblock,
             events.AttemptWaits: waits.wait,
+            events.AttemptSeen: overruns.see,
+            events.AttemptLocated: overruns.locate,
             events.CancelRequested: cancels.cancel,
             events.ResultLost: table.lose,
             events.ResultWanted: table.want,
             events.Revived: table.revive,
+            events.MemoryMeasured: memory.measured,
+            events.MemoryRanShort: memory.ran_short,
             events.GroupRemoved: placement.remove,
             events.ActorReleased: actors.released,
             events.ActorKilled: actors.killed,
+            events.WorkerWanted: starts.warm_up,
             events.TimerFired: self._fire,
             events.ShutdownRequested: shutdown.request,
         }
@@ -129,35 +146,36 @@ class Scheduler:
             facts.CreationFailed: actors.creation_failed,
             facts.BackoffEnded: attempts.end_backoff,
             facts.GraceEnded: cancels.end_grace,
+            facts.AlarmDue: overruns.ring,
+            facts.OverrunGraceEnded: cancels.end_overrun_grace,
             facts.InterruptUnanswered: cancels.repeat,
             facts.StopOverdue: pool.insist,
-            facts.ProgressOverdue: prefetch.look,
+            facts.ProgressOverdue: prefetch.check_progress,
+            facts.SpareLookDue: starts.provide_spare,
             facts.SurplusLookDue: pool.stop_surplus,
             facts.PauseEnded: starts.end_pause,
-            facts.StarvationLookDue: starvation.look,
+            facts.WorkerAged: starts.aged,
+            facts.PermitsDue: permits.ring,
+            facts.StarvationLookDue: starvation.report,
             facts.PatienceEnded: actors.lose_patience,
             facts.DrainEnded: shutdown.end_drain,
             facts.ShutdownGraceEnded: shutdown.end_grace,
         }
         # What the shell asks; it changes nothing.
-        self.total, self.available, self.oversubscribed = (
-            ledger.total,
-            ledger.available,
-            ledger.oversubscribed,
-        )
-        self.scheduling_class = backlog.scheduling_class
+        self.total, self.available = ledger.total, ledger.available
+        self.oversubscribed = ledger.oversubscribed
+        self.scheduling_class, self.demands = backlog.scheduling_class, backlog.demands
         self.reservation_class = backlog.reservation_class
-        self.demands = backlog.demands
-        self.task_in_flight = pool.task_in_flight
-        self.submitter = pool.submitter
-        self.tasks_in_flight = pool.tasks_in_flight
-        self.expects = pool.expects
-        self.next_deadline = turn.timers.next
+        self.task_in_flight, self.tasks_in_flight = pool.task_in_flight, pool.tasks_in_flight
+        self.submitter, self.expects = pool.submitter, pool.expects
+        self.next_deadline, self.unfinished = turn.timers.next, self.table.unfinished
 
     def handle(self, event: events.Event, now: float) -> list[Command]:
         """Take one fact, and return what has to be done about it, in order."""
         turn = self.turn
         turn.begin(now, type(event).__name__, getattr(event, "worker_id", None))
+        if self.alarms.due_at <= now:  # whatever this event makes free is not for what is over
+            self.overruns.look(now)
         self._events[type(event)](event, now)
         if turn.dirty:
             self.dispatcher.run(now)
@@ -166,12 +184,9 @@ class Scheduler:
         self.actors.reported.clear()
         return turn.end()
 
-    def _tell(self, fact: facts.Fact) -> None:
-        self._facts[type(fact)](fact)
-
     def _fire(self, _event: events.TimerFired, now: float) -> None:
         for fact in self.turn.timers.due(now):
-            self._tell(fact)
+            self.turn.announce(fact)
             if self.turn.dirty:
                 self.dispatcher.run(now)
 

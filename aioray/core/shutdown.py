@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .cancels import Cancellation
 from .commands import Stopped
 from .facts import DrainEnded, ShutdownGraceEnded
-from .model import Cancellation
 from .outcomes import CancelOutcome, Failure, FailureKind
 from .states import Phase, WorkerStatus
 
@@ -97,6 +97,9 @@ class Shutdown:
                 for task in worker.in_flight.values():
                     if task.cancellation is None:
                         task.cancellation = Cancellation()
+                        task.cancellation.by_shutdown = True
+                    elif task.cancellation.overrun is not None:
+                        task.cancellation.overrun = None  # another attempt there is none
                         task.cancellation.by_shutdown = True
         self._turn.timers.set(now + self._grace, ShutdownGraceEnded())
 

@@ -6,20 +6,24 @@ What cannot be set up. If an environment is to blame for a failed start, what wa
 with it, unless a worker that is there or on its way can still serve; for a short while the next
 tasks do too, and then it is tried again. Starts that failed for another reason are counted and
 repeated, see `RestartIntensity`.
+
+What has had its time. A worker that keeps too much memory, or is too old, goes on until its
+successor is ready, so that nothing waits for a start; then it gets no more. Not so that of an
+actor, which cannot be replaced without losing what it is.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .facts import PauseEnded
+from .facts import PauseEnded, SpareLookDue, WorkerAged
 from .intensity import RestartIntensity
 from .outcomes import FailureKind
 from .states import LEAVING, Phase, WorkerStatus
 
 if TYPE_CHECKING:
     from .backlog import Backlog
-    from .events import WorkerReady, WorkerStartFailed
+    from .events import WorkerOutgrown, WorkerReady, WorkerStartFailed, WorkerWanted
     from .model import Environment, SchedulingClass, Worker
     from .pool import WorkerPool
     from .resources import Resources
@@ -30,6 +34,7 @@ __all__ = ["Starts"]
 
 SCARCITY = (12, 60.0)  # tries, within how many seconds, to start a worker where there is no room
 SCARCITY_PAUSE = 1.0  # seconds between two tries after that, as long as others work
+AGED_SECONDS = 10.0  # between two tries to replace a worker that is too old
 BROKEN_SECONDS = 1.0  # for which an environment that failed is not tried again
 MAX_BLOCKED = 1_000  # workers beyond those, whose tasks wait for others: a recursion without end
 
@@ -40,6 +45,7 @@ class Starts:
     __slots__ = (
         "_backlog",
         "_broken",
+        "_max_age",
         "_pool",
         "_resources",
         "_scarcity",
@@ -57,16 +63,20 @@ class Starts:
         backlog: Backlog,
         table: TaskTable,
         pool: WorkerPool,
-        *,
         start_intensity: tuple[int, float] = (3, 10.0),
+        max_worker_age: float | None = None,
     ) -> None:
-        """Begin with no starts. start_intensity: failed ones tolerated, within how many seconds."""
+        """Begin with no starts. start_intensity: failed ones tolerated, within how many seconds.
+
+        max_worker_age: seconds after which a worker is replaced; None: never.
+        """
         self._turn = turn
         self._resources = resources
         self._backlog = backlog
         self._table = table
         self._pool = pool
         self._start_intensity = start_intensity
+        self._max_age = max_worker_age
         self.blocked_until: dict[Environment, float] = {}  # no starts before this time
         self.intensity: dict[Environment, RestartIntensity] = {}
         self._scarcity: dict[Environment, RestartIntensity] = {}
@@ -89,6 +99,22 @@ class Starts:
         starting = self._pool.starting.get(environment, 0)
         room = min(more, self._pool.kept - starting)
         for _ in range(min(wanted - starting, room)):
+            self._pool.start(environment)
+
+    def warm_up(self, event: WorkerWanted, now: float) -> None:
+        """Order a first worker, if there is none, before there is anything to do."""
+        environment = event.environment
+        blocked = self.blocked_until.get(environment, now) > now
+        if self._turn.life.state is Phase.OPEN and not self._pool.workers and not blocked:
+            self._pool.start(environment)
+
+    def provide_spare(self, fact: SpareLookDue) -> None:
+        """Order the spare worker of an environment, if it is missing."""
+        environment, now = fact.environment, self._turn.now
+        if (
+            self._pool.needs_spare(environment, now)
+            and self.blocked_until.get(environment, 0.0) <= now
+        ):
             self._pool.start(environment)
 
     def _is_served(self, cls: SchedulingClass) -> bool:
@@ -124,8 +150,45 @@ class Starts:
         if worker is None or worker.state is not WorkerStatus.STARTING:
             return
         self._broken.pop(worker.environment, None)
+        old, worker.replaces = worker.replaces, None
+        if old is not None and old.state is WorkerStatus.READY and old.actor is None:
+            self._pool.retire(old, now)
         self._pool.take_in(worker, now)
+        if self._max_age is not None:
+            self._turn.timers.set(now + self._max_age, WorkerAged(worker))
         self._turn.dirty = True
+
+    # ------------------------------------------------------------ successors
+
+    def outgrown(self, event: WorkerOutgrown, now: float) -> None:
+        """Replace a worker that keeps too much memory."""
+        worker = self._pool.workers.get(event.worker_id)
+        if worker is not None:
+            self._replace(worker, now)
+
+    def aged(self, fact: WorkerAged) -> None:
+        """Replace a worker that is too old, and look later whether it could be."""
+        worker, now = fact.worker, self._turn.now
+        if worker.state is WorkerStatus.READY and self._max_age is not None:
+            self._replace(worker, now)
+            # If it is an actor's, that may still turn out not to be made there.
+            pause = AGED_SECONDS if worker.actor is None else max(AGED_SECONDS, self._max_age)
+            self._turn.timers.set(now + pause, fact)
+
+    def _replace(self, worker: Worker, now: float) -> None:
+        """Order the successor of a worker, unless it has one, or none can be started now."""
+        pool = self._pool
+        if (
+            worker.state is WorkerStatus.READY
+            and worker.actor is None
+            and self._turn.life.state is Phase.OPEN
+            and self.blocked_until.get(worker.environment, 0.0) <= now
+            and pool.room() > 0
+            and not any(each.replaces is worker for each in pool.workers.values())
+        ):
+            pool.start(worker.environment).replaces = worker
+
+    # ------------------------------------------------------------ failures
 
     def take_start_failure(self, event: WorkerStartFailed, now: float) -> None:
         """Judge a start that has failed."""

@@ -81,7 +81,7 @@ class Starvation:
             due = self._last_look + STARVED_SECONDS
         self._turn.timers.set(due, StarvationLookDue())
 
-    def look(self, _fact: StarvationLookDue) -> None:
+    def report(self, _fact: StarvationLookDue) -> None:
         """Tell of what waits for something that no task will free, and who holds that."""
         now = self._turn.now
         self._planned = False
@@ -134,7 +134,7 @@ class Starvation:
                 task = next(iter(worker.in_flight.values())) if actor is None else actor.creation
                 if lease is not None and lease.group is not None:
                     held = lease.group.plain(held)
-                holdings[str(task.number)] = Holding(actor or task, held)
+                holdings[f"task {task.number}"] = Holding(actor or task, held)
         holders = frozenset(holdings)
         if holders and holders not in cls.told_starved:
             cls.told_starved.add(holders)

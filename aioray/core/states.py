@@ -22,6 +22,7 @@ __all__ = [
     "LEAVING",
     "MACHINES",
     "ActorStatus",
+    "BreakerStatus",
     "CancelStatus",
     "GroupStatus",
     "IllegalMove",
@@ -87,9 +88,18 @@ class CancelStatus(State):
     """How far the cancelling of a task has gone: the rungs of the ladder."""
 
     REQUESTED = "its worker is asked for what it has not claimed; or it has none, and fails at once"
+    LOCATED = "it was claimed, and takes too long: where it is was asked for"
     INTERRUPTED = "it was claimed: SIGINT, repeated until delivered; or its method was told"
     KILLED = "its worker was sent SIGKILL"
     ENDED = "the task is done; `outcome` says what became of the request"
+
+
+class BreakerStatus(State):
+    """What a breaker lets through."""
+
+    CLOSED = "every call; deaths are counted"
+    OPEN = "no call, until its rest is over; then the next one is a trial"
+    HALF_OPEN = "one call, the `trial`, or the next one if that never began"
 
 
 class Phase(State):
@@ -109,16 +119,16 @@ Moves = dict[State, dict[State, str]]
 _TASK: Moves = {
     TaskStatus.PENDING_ARGS_AVAIL: {
         TaskStatus.PENDING_NODE_ASSIGNMENT: "the last argument is there",
-        TaskStatus.FAILED: "an argument failed, cancel, shutdown",
+        TaskStatus.FAILED: "an argument failed, cancel, deadline, shutdown",
     },
     TaskStatus.PENDING_NODE_ASSIGNMENT: {
         TaskStatus.SUBMITTED_TO_WORKER: "a worker is free",
-        TaskStatus.FAILED: "cancel, shutdown, no worker will come",
+        TaskStatus.FAILED: "cancel, deadline, shutdown, no worker will come",
         TaskStatus.FINISHED: "its placement group has its resources, and needs no worker",
     },
     TaskStatus.BACKOFF: {
         TaskStatus.PENDING_NODE_ASSIGNMENT: "the delay is over",
-        TaskStatus.FAILED: "cancel, shutdown",
+        TaskStatus.FAILED: "cancel, deadline, shutdown",
     },
     TaskStatus.SUBMITTED_TO_WORKER: {
         TaskStatus.FINISHED: "a value",
@@ -142,15 +152,15 @@ _WORKER: Moves = {
         WorkerStatus.DEAD: "WorkerDied",
     },
     WorkerStatus.READY: {
-        WorkerStatus.RETIRING: "max_calls is reached",
+        WorkerStatus.RETIRING: "max_calls is reached, its successor is ready, memory runs short",
         WorkerStatus.STOPPING: "idle too long, its actor is over, shutdown",
-        WorkerStatus.KILLED: "cancel, kill(), group removed, shutdown",
+        WorkerStatus.KILLED: "cancel, time limit, memory, kill(), group removed, shutdown",
         WorkerStatus.DEAD: "WorkerDied",
     },
     WorkerStatus.RETIRING: {
         WorkerStatus.READY: "its last attempt was taken back",
         WorkerStatus.STOPPING: "its last attempts have ended",
-        WorkerStatus.KILLED: "cancel, group removed, shutdown",
+        WorkerStatus.KILLED: "cancel, time limit, memory, group removed, shutdown",
         WorkerStatus.DEAD: "WorkerDied",
     },
     WorkerStatus.STOPPING: {WorkerStatus.KILLED: "it takes too long"},
@@ -166,7 +176,7 @@ _ACTOR: Moves = {
     ActorStatus.PENDING_CREATION: {
         ActorStatus.ALIVE: "its constructor has returned",
         ActorStatus.DEPENDENCIES_UNREADY: "an argument was lost",
-        ActorStatus.RESTARTING: "its worker died in the constructor",
+        ActorStatus.RESTARTING: "its worker died in the constructor, or that took too long",
         ActorStatus.DEAD: "its constructor failed, kill(), no handle is left, shutdown",
     },
     ActorStatus.ALIVE: {
@@ -193,8 +203,14 @@ _GROUP: Moves = {
 _CANCEL: Moves = {
     CancelStatus.REQUESTED: {
         CancelStatus.INTERRUPTED: "it is running",
+        CancelStatus.LOCATED: "it is running, and has exceeded a time limit",
         CancelStatus.KILLED: "it is running, and force was asked for",
         CancelStatus.ENDED: "it had not begun, or was done first",
+    },
+    CancelStatus.LOCATED: {
+        CancelStatus.INTERRUPTED: "where it is is known, or a cancel does not wait for that",
+        CancelStatus.KILLED: "force was asked for",
+        CancelStatus.ENDED: "it has answered, or its worker died",
     },
     CancelStatus.INTERRUPTED: {
         CancelStatus.KILLED: "the grace period is over",
@@ -202,6 +218,15 @@ _CANCEL: Moves = {
     },
     CancelStatus.KILLED: {CancelStatus.ENDED: "its worker is reaped, or had its value before"},
     CancelStatus.ENDED: {},
+}
+
+_BREAKER: Moves = {
+    BreakerStatus.CLOSED: {BreakerStatus.OPEN: "too many workers died within the period"},
+    BreakerStatus.OPEN: {BreakerStatus.HALF_OPEN: "a call comes after the rest"},
+    BreakerStatus.HALF_OPEN: {
+        BreakerStatus.CLOSED: "the worker of the trial has survived it",
+        BreakerStatus.OPEN: "the worker of the trial died",
+    },
 }
 
 _PHASE: Moves = {
@@ -228,6 +253,7 @@ MACHINES: dict[str, Moves] = {
     "actor": _ACTOR,
     "placement group": _GROUP,
     "cancelling": _CANCEL,
+    "crash breaker": _BREAKER,
     "engine": _PHASE,
 }
 

@@ -1,8 +1,8 @@
 """Every unfinished task: what it waits for, what waits for it, and how it ends.
 
-Room: core. `TaskTable` moves tasks between waiting for arguments, the backlog (or the lanes, if
-they are calls of actors), and their outcomes. It knows no workers: attempts are begun and judged in
-`attempts`.
+Room: core. `TaskTable` moves tasks between waiting for arguments, the backlog (or the queues of
+calls, if they are calls of actors), and their outcomes. It knows no workers: attempts are begun and
+judged in `attempts`.
 
 What is lost. The shell says so (`ResultLost`), and when somebody wants it, or a task that is to run
 needs it, its task runs again as one more attempt within the same budget. `Revive` asks the shell
@@ -12,12 +12,13 @@ chain. A task that finds an argument gone when it is about to run goes back to w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .alarms import Alarms
+from .breakers import Breakers
+from .cancels import Cancellation
 from .commands import ReportCancel, ResolveFailure, Revive
 from .facts import CreationFailed, CreationWaits
-from .model import Cancellation
 from .outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -25,15 +26,17 @@ from .outcomes import (
     CancelOutcome,
     Failure,
     FailureKind,
+    Overrun,
 )
+from .records import replace
 from .states import CancelStatus, Phase, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .backlog import Backlog
+    from .call_queues import CallQueues
     from .events import ResultLost, ResultWanted, Revived, TasksSubmitted
-    from .lanes import Lanes
     from .model import SchedulingClass, Task
     from .outcomes import Answer
     from .turn import Turn
@@ -49,15 +52,26 @@ _TOO_LATE = CancelOutcome.FINISHED_FIRST
 class TaskTable:
     """The tasks that have no outcome yet."""
 
-    __slots__ = ("_backlog", "_lanes", "_move", "_turn", "newest", "unfinished")
+    __slots__ = (
+        "_backlog",
+        "_call_queues",
+        "_move",
+        "_turn",
+        "alarms",
+        "breakers",
+        "newest",
+        "unfinished",
+    )
 
-    def __init__(self, turn: Turn, backlog: Backlog, lanes: Lanes) -> None:
+    def __init__(self, turn: Turn, backlog: Backlog, call_queues: CallQueues) -> None:
         """Begin with no tasks."""
         self._turn = turn
         self._move = turn.story.move
         self._backlog = backlog
-        self._lanes = lanes
+        self._call_queues = call_queues
         self.unfinished: dict[int, Task] = {}  # by number
+        self.alarms = Alarms(turn, self.unfinished)
+        self.breakers = Breakers(turn)
         self.newest = 0  # number of the task submitted last
 
     def submit(self, event: TasksSubmitted, now: float) -> None:
@@ -67,15 +81,17 @@ class TaskTable:
         for task in event.tasks:
             tasks[task.number] = task
             task.created_at = now
-            parent = task.parent
+            parent = None if task.submitter is None else task.parent
             task.queued_at = now
             if parent is not None:
                 if parent.number in tasks:  # else nothing in it waits: a thread of an actor asks
                     task.queued_at = parent.queued_at
                 self.join(parent, task)
-            call = task.scheduling_class.actor is not None
+            call = task.kind.scheduling_class.actor is not None
             if call:
-                self._lanes.submitted(task)
+                self._call_queues.submitted(task)
+            if task.kind.limits is not None:
+                self.alarms.submitted(task, now)
             if phase is not _OPEN and not (
                 phase is Phase.DRAINING and parent is not None and parent.number in tasks
             ):
@@ -84,18 +100,20 @@ class TaskTable:
                 task.cancellation = Cancellation()
                 task.cancellation.recursive = True
                 self.fail_cancelled(task, CancelOutcome.NOT_STARTED)
-            elif call and task.scheduling_class.forbidden is not None:
+            elif task.kind.limits is not None and (refusal := self._refusal(task)) is not None:
+                self.fail(task, refusal)
+            elif call and task.kind.scheduling_class.forbidden is not None:
                 self.enqueue(task)  # its actor is dead, whatever it may wait for
             elif task.dependencies:
                 # Held no longer than needed: a chain of finished tasks would otherwise stay whole.
                 dependencies, task.dependencies = task.dependencies, ()
                 self._await_dependencies(task, dependencies)
                 if call and task.state is TaskStatus.PENDING_ARGS_AVAIL:
-                    self._lanes.waits(task)
+                    self._call_queues.waits(task)
             else:
                 self.enqueue(task)
             if task.actor is not None and task.number in tasks:
-                self._turn.tell(CreationWaits(task.actor))
+                self._turn.announce(CreationWaits(task.actor))
         if event.tasks:
             self.newest = event.tasks[-1].number
         self._turn.dirty = True
@@ -106,8 +124,9 @@ class TaskTable:
             parent.children = {}
         parent.children[task.number] = task
 
-    def _leave(self, parent: Task, task: Task) -> None:
-        (parent.children or {}).pop(task.number, None)
+    def _leave(self, task: Task) -> None:
+        if (parent := task.parent) is not None:
+            (parent.children or {}).pop(task.number, None)
 
     @staticmethod
     def _takes_children_along(task: Task) -> bool:
@@ -133,17 +152,20 @@ class TaskTable:
 
     def enqueue(self, task: Task, *, front: bool = False) -> None:
         """Queue a task that is ready, or fail it if its class is forbidden."""
-        cls = task.scheduling_class
+        cls = task.kind.scheduling_class
         if cls.forbidden is not None:
             self.fail(task, replace(cls.forbidden, attempts=tuple(task.failures or ())))
+            return
+        if task.kind.limits is not None and (refusal := self.breakers.refusal(task)) is not None:
+            self.fail(task, refusal)
             return
         self._move(task, _PENDING)
         task.ready_at = self._turn.now
         if cls.actor is not None:
-            self._lanes.enqueue(task, front=front)
+            self._call_queues.enqueue(task, front=front)
             return
         if task.actor is not None:
-            self._turn.tell(CreationWaits(task.actor))
+            self._turn.announce(CreationWaits(task.actor))
         if front:
             self._backlog.put_first(task)
         else:
@@ -156,14 +178,18 @@ class TaskTable:
         task.seconds = answer.duration
         del self.unfinished[task.number]
         task.worker = None
-        if task.parent is not None:
-            self._leave(task.parent, task)
+        if task.submitter is not None:
+            self._leave(task)
         results.append((task, answer.payload))
         if task.dependents is not None:
             self.finish_dependents(task)
+        if task.kind.limits is not None:
+            self.breakers.survived(task)
         if task.cancellation is not None:
             self._move(task.cancellation, CancelStatus.ENDED)
             self._report_cancel(task.cancellation, CancelOutcome.FINISHED_FIRST)
+            if task.cancellation.overrun is not None:
+                task.cancellation = None  # nobody has asked for it
 
     def finish_dependents(self, task: Task) -> None:
         """Queue what has waited for nothing but this task."""
@@ -205,7 +231,7 @@ class TaskTable:
     def _fail_one(
         self, task: Task, failure: Failure, outcome: CancelOutcome = CancelOutcome.FINISHED_FIRST
     ) -> None:
-        cls = task.scheduling_class
+        cls = task.kind.scheduling_class
         if failure.upstream is not None and failure.upstream.cancel_outcome is not _TOO_LATE:
             outcome = CancelOutcome.NOT_STARTED  # it was cancelled along with that
         if outcome is not _TOO_LATE:
@@ -215,17 +241,19 @@ class TaskTable:
         if task.cancellation is not None and task.cancellation.state is not CancelStatus.ENDED:
             self._move(task.cancellation, CancelStatus.ENDED)
         if cls.actor is not None:
-            self._lanes.drop(task)
+            self._call_queues.drop(task)
         elif task.state is _PENDING:
             self._backlog.remove(task)
         self._move(task, TaskStatus.FAILED)
+        if task.kind.limits is not None:
+            self.breakers.gave_up(task)
         del self.unfinished[task.number]
-        if task.parent is not None:
-            self._leave(task.parent, task)
+        if task.submitter is not None:
+            self._leave(task)
         self._turn.out.append(ResolveFailure(task, failure))
         task.worker = None
         if task.actor is not None:
-            self._turn.tell(CreationFailed(task.actor, failure))
+            self._turn.announce(CreationFailed(task.actor, failure))
 
     def fail_cancelled(self, task: Task, outcome: CancelOutcome) -> None:
         """Fail a task because it was to be cancelled, which has happened in this way."""
@@ -237,9 +265,51 @@ class TaskTable:
     def cancelled_kind(self, task: Task) -> FailureKind:
         """Tell who has ended a task: somebody that cancelled it, or the shutdown."""
         cancellation = task.cancellation
-        if cancellation is not None and cancellation.by_shutdown:
-            return FailureKind.SHUTDOWN
-        return FailureKind.CANCELLED
+        if cancellation is None or not (cancellation.by_shutdown or cancellation.overrun):
+            return FailureKind.CANCELLED
+        return FailureKind.SHUTDOWN
+
+    def forgive(self, task: Task) -> Overrun | None:
+        """Let a task go on whose attempt took too long; return by what, unless nothing did."""
+        cancellation = task.cancellation
+        if cancellation is None or cancellation.overrun is None:
+            return None
+        self._move(cancellation, CancelStatus.ENDED)
+        task.cancellation = None
+        return cancellation.overrun
+
+    def has_failed_of_deadline(self, task: Task) -> bool:
+        """Fail a task that took too long and has not begun; tell whether its time is over.
+
+        It is not if only the attempt has a limit, which does not count then.
+        """
+        overrun = self.forgive(task)
+        if overrun is None or not overrun.is_final:
+            return False
+        attempts = tuple(task.failures or ())
+        self.fail(task, Failure(FailureKind.TIMEOUT, overrun, attempts=attempts))
+        return True
+
+    def _refusal(self, task: Task) -> Failure | None:
+        """Return why a task that is submitted must not run; None: it may."""
+        if task.kind.limits is not None and task.kind.limits.deadline == 0.0:
+            return Failure(FailureKind.TIMEOUT, Overrun.of_deadline(0.0, 0.0))
+        return self.breakers.refusal(task)
+
+    def fail_of_open_circuit(self, task: Task) -> None:
+        """Fail what waits and has the same breaker as this task, which has opened it."""
+        for other in tuple(self.unfinished.values()):
+            if other.worker is None and self.breakers.shares(task, other):
+                refusal = self.breakers.refusal(other)
+                if refusal is not None and other.number in self.unfinished:
+                    self.fail(other, refusal)
+
+    @staticmethod
+    def met_deadline(task: Task) -> None:
+        """Let no deadline count for a task any more: it was finished once."""
+        limits = task.kind.limits
+        if limits is not None and limits.deadline is not None:
+            task.limits = replace(limits, deadline=None)
 
     def _report_cancel(self, cancellation: Cancellation, outcome: CancelOutcome) -> None:
         for request_id in cancellation.request_ids:
@@ -266,7 +336,7 @@ class TaskTable:
 
         Calls of actors keep their place: when they run again is a matter of their order.
         """
-        call = task.scheduling_class.actor is not None
+        call = task.kind.scheduling_class.actor is not None
         if task.attempt > 1 and not call:
             task.queued_at, task.rank = now, self.newest
         self.enqueue(task, front=task.attempt == 1 or call)
@@ -284,11 +354,12 @@ class TaskTable:
     def _recover(self, task: Task) -> None:
         """Have a finished task run again, unless a rule forbids it."""
         task.lost = False
+        self.met_deadline(task)
         self.unfinished[task.number] = task
-        if task.scheduling_class.actor is not None:
-            self._lanes.recovered(task)
-        if task.parent is not None:
-            self.join(task.parent, task)
+        if task.kind.scheduling_class.actor is not None:
+            self._call_queues.recovered(task)
+        if (parent := task.parent) is not None:
+            self.join(parent, task)
         self._move(task, TaskStatus.PENDING_ARGS_AVAIL)
         attempts = tuple(task.failures or ())
         if self._turn.life.state is not _OPEN:
@@ -308,6 +379,8 @@ class TaskTable:
         """Let a task wait again whose attempt could not begin: nothing has failed."""
         task.worker = None
         task.seq = 0
+        if self.has_failed_of_deadline(task):
+            return
         if task.cancellation is not None:
             self.fail_cancelled(task, CancelOutcome.NOT_STARTED)
             return

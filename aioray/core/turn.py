@@ -3,7 +3,7 @@
 Room: core. A `Turn` decides nothing. Every part is given the same one when it is built, adds its
 commands to `out`, and says `dirty` when something may have become free or ready: then there is one
 dispatch when the event, or the timer, has been dealt with. A part speaks to those above it by
-`tell`, see `facts`.
+`announce`, see `facts`.
 
 Timers are data: `(when, number, fact)`, which can be listed and cancelled.
 """
@@ -11,8 +11,9 @@ Timers are data: `(when, number, fact)`, which can be listed and cancelled.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from .records import NamedTuple
 from .states import Phase, Story, Tracked
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Life(Tracked):
 class Turn:
     """One event and what follows from it, again and again."""
 
-    __slots__ = ("dirty", "facts", "life", "now", "out", "story", "tell", "timers")
+    __slots__ = ("announce", "dirty", "facts", "life", "now", "out", "story", "timers")
 
     def __init__(self) -> None:
         """Begin at no time; what is told is collected until somebody takes `tell` over."""
@@ -112,7 +113,7 @@ class Turn:
         self.story = Story()
         self.timers = Timers()
         self.facts: list[Fact] = []
-        self.tell: Callable[[Fact], None] = self.facts.append
+        self.announce: Callable[[Fact], None] = self.facts.append
 
     def begin(self, now: float, event: str, worker_id: int | None) -> None:
         """Take up an event."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import circles
+from .call_queues import actor_of
 from .commands import CancelCall
-from .lanes import actor_of
 from .outcomes import Circle, Failure, FailureKind
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .commands import ResolveValues
+from .events import AnswersReceived
 from .outcomes import CancelOutcome, Ended
 from .states import WorkerStatus
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from .actors import ActorSupervisor
     from .attempts import Attempts
     from .backlog import Backlog
+    from .call_queues import CallQueues
     from .calls import ActorCalls
     from .cancellation import Cancellations
     from .dispatch import Dispatcher
-    from .events import AnswersReceived, AttemptsNotSent, AttemptsReclaimed, WorkerExited
-    from .lanes import Lanes
+    from .events import AttemptsNotSent, AttemptsReclaimed, WorkerExited
+    from .memory import MemoryGuard
     from .model import Task, Worker
+    from .outcomes import Excess
     from .pool import WorkerPool
     from .prefetch import Prefetch
     from .resources import Resources
@@ -47,10 +50,11 @@ class WorkerNews:
     __slots__ = (
         "_attempts",
         "_backlog",
+        "_call_queues",
         "_calls",
         "_cancels",
         "_dispatcher",
-        "_lanes",
+        "_memory",
         "_pool",
         "_prefetch",
         "_resources",
@@ -66,7 +70,7 @@ class WorkerNews:
         turn: Turn,
         resources: Resources,
         backlog: Backlog,
-        lanes: Lanes,
+        call_queues: CallQueues,
         table: TaskTable,
         pool: WorkerPool,
         starts: Starts,
@@ -76,13 +80,14 @@ class WorkerNews:
         calls: ActorCalls,
         waits: Waits,
         cancels: Cancellations,
+        memory: MemoryGuard,
         dispatcher: Dispatcher,
     ) -> None:
         """Take the parts below."""
         self._turn = turn
         self._resources = resources
         self._backlog = backlog
-        self._lanes = lanes
+        self._call_queues = call_queues
         self._table = table
         self._pool = pool
         self._starts = starts
@@ -92,6 +97,7 @@ class WorkerNews:
         self._calls = calls
         self._waits = waits
         self._cancels = cancels
+        self._memory = memory
         self._dispatcher = dispatcher
 
     def answer(self, event: AnswersReceived, now: float) -> None:
@@ -99,11 +105,18 @@ class WorkerNews:
         worker = self._pool.workers.get(event.worker_id)
         if worker is None:
             return
+        if worker.excess is not None:
+            event = _without_condemned(event, worker.excess)
         if worker.actor is not None:
             self._calls.answers(worker, event, now)
             if worker.actor is None:
                 self._dispatcher.go_on(worker, now)
-            if self._backlog.waiting or self._prefetch.stalled or self._lanes.calling:
+            if (
+                self._backlog.waiting
+                or self._backlog.limited
+                or self._prefetch.stalled
+                or self._call_queues.calling
+            ):
                 self._turn.dirty = True
             return
         results: list[tuple[Task, Any]] = []
@@ -119,7 +132,7 @@ class WorkerNews:
                 self._pool.uncount_call(worker, task)
                 unstarted.append(task)
                 continue
-            function = task.function
+            function = task.kind.function
             worker.functions.add(function.key)
             duration = answer.duration
             if duration:
@@ -137,7 +150,12 @@ class WorkerNews:
             self._table.wait_for_lost(task)
         self._starts.has_served(worker)
         self._dispatcher.go_on(worker, now)
-        if self._backlog.waiting or self._prefetch.stalled or self._lanes.calling:
+        if (
+            self._backlog.waiting
+            or self._backlog.limited
+            or self._prefetch.stalled
+            or self._call_queues.calling
+        ):
             self._turn.dirty = True
 
     def refuse(self, event: AttemptsNotSent, now: float) -> None:
@@ -162,6 +180,7 @@ class WorkerNews:
         if worker is None:
             return
         self._put_back(worker, event.seqs)
+        self._memory.reclaimed(worker)
         in_flight = worker.in_flight
         newest = worker.reclaims.popleft() if worker.reclaims else self._attempts.last_seq
         if worker.state not in (WorkerStatus.KILLED, WorkerStatus.DEAD) and any(
@@ -186,6 +205,8 @@ class WorkerNews:
             task.seq = 0
             if task.number not in self._table.unfinished:
                 continue  # it was to make an actor that nobody wants any more
+            if self._table.has_failed_of_deadline(task):
+                continue
             if task.cancellation is not None:
                 self._table.fail_cancelled(task, CancelOutcome.NOT_STARTED)
             else:
@@ -199,6 +220,8 @@ class WorkerNews:
         expected = worker.state in (WorkerStatus.STOPPING, WorkerStatus.KILLED)
         self._prefetch.stalled.pop(worker, None)
         self._resources.release(worker)
+        if event.begun:
+            self._put_back(worker, _unbegun(worker, event.begun))
         harmed = tuple(worker.in_flight.values())
         worker.in_flight.clear()
         self._waits.forget(harmed)
@@ -211,3 +234,24 @@ class WorkerNews:
             # It never did anything: as good as a failed start, and must not spin like one.
             self._starts.start_failed(worker.environment, event.report, now)
         self._turn.dirty = True
+
+
+def _without_condemned(event: AnswersReceived, excess: Excess) -> AnswersReceived:
+    """Leave out the answer of an attempt that has exceeded its limit: its worker is killed."""
+    if excess.shortage is not None:
+        return event
+    answers = [answer for answer in event.answers if answer.seq != excess.seq]
+    return AnswersReceived(event.worker_id, answers)
+
+
+def _unbegun(worker: Worker, begun: Sequence[int]) -> list[int]:
+    """Find the calls that an asynchronous actor has claimed and its loop had not come to."""
+    actor = worker.actor
+    if actor is None or not actor.asynchronous:
+        return []
+    last = dict(zip(actor.concurrency_groups, begun, strict=False))
+    return [
+        seq
+        for seq, task in worker.in_flight.items()
+        if task.actor is None and seq > last.get(task.kind.scheduling_class, seq)
+    ]

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from aioray.core.actors import ActorSupervisor
 from aioray.core.attempts import Attempts
 from aioray.core.backlog import Backlog
+from aioray.core.call_queues import CallQueues
 from aioray.core.calls import ActorCalls
 from aioray.core.cancellation import Cancellations
 from aioray.core.devices import UNIT
 from aioray.core.dispatch import Dispatcher
 from aioray.core.functions import CallTraits, Function
-from aioray.core.lanes import Lanes
+from aioray.core.memory import MemoryGuard
 from aioray.core.model import SupervisedActor, Task, Worker
+from aioray.core.permits import Permits
 from aioray.core.placement import Placement
 from aioray.core.pool import WorkerPool
 from aioray.core.prefetch import Prefetch
@@ -31,7 +33,7 @@ from aioray.core.turn import Turn
 from aioray.core.waits import Waits
 from aioray.core.worker_news import WorkerNews
 
-from .support import ONE_CPU
+from .support import ONE_CPU, task_of
 
 if TYPE_CHECKING:
     from aioray.core.devices import Demand
@@ -41,19 +43,24 @@ ORDER = {
     "turn": lambda p: Turn(),
     "resources": lambda p: Resources(p.totals),
     "backlog": lambda p: Backlog(),
-    "lanes": lambda p: Lanes(),
-    "table": lambda p: TaskTable(p.turn, p.backlog, p.lanes),
+    "call_queues": lambda p: CallQueues(),
+    "permits": lambda p: Permits(p.turn, p.backlog, p.call_queues),
+    "table": lambda p: TaskTable(p.turn, p.backlog, p.call_queues),
     "pool": lambda p: WorkerPool(p.turn, p.resources, kept=p.kept),
     "starts": lambda p: Starts(p.turn, p.resources, p.backlog, p.table, p.pool),
-    "attempts": lambda p: Attempts(p.turn, p.table, p.lanes, random.Random(0)),
+    "attempts": lambda p: Attempts(p.turn, p.table, p.call_queues, random.Random(0)),
     "prefetch": lambda p: Prefetch(p.turn, p.resources, p.backlog, p.pool, p.starts, p.attempts),
     "cancels": lambda p: Cancellations(p.turn, p.table, p.pool, p.prefetch),
+    "memory": lambda p: MemoryGuard(p.turn, p.pool, p.attempts, p.prefetch),
     "waits": lambda p: Waits(p.turn, p.table, p.pool),
-    "actors": lambda p: ActorSupervisor(p.turn, p.resources, p.lanes, p.table, p.pool, p.attempts),
+    "actors": lambda p: ActorSupervisor(
+        p.turn, p.resources, p.call_queues, p.table, p.pool, p.attempts
+    ),
     "calls": lambda p: ActorCalls(
         p.turn,
         p.resources,
-        p.lanes,
+        p.call_queues,
+        p.permits,
         p.table,
         p.pool,
         p.starts,
@@ -67,7 +74,8 @@ ORDER = {
         p.turn,
         p.resources,
         p.backlog,
-        p.lanes,
+        p.call_queues,
+        p.permits,
         p.pool,
         p.starts,
         p.attempts,
@@ -81,7 +89,7 @@ ORDER = {
         p.turn,
         p.resources,
         p.backlog,
-        p.lanes,
+        p.call_queues,
         p.table,
         p.pool,
         p.starts,
@@ -91,6 +99,7 @@ ORDER = {
         p.calls,
         p.waits,
         p.cancels,
+        p.memory,
         p.dispatcher,
     ),
     "shutdown": lambda p: Shutdown(p.turn, p.table, p.pool, p.prefetch, p.actors, p.waits),
@@ -138,7 +147,7 @@ class Parts:
         """A task that was not submitted."""
         self.count += 1
         cls = cls or self.cls()
-        return Task(self.count, f"t{self.count}", self.function, cls, **options)
+        return task_of(self.count, f"t{self.count}", self.function, cls, **options)
 
     def queued(self, cls: SchedulingClass | None = None, **options: Any) -> Task:
         """A task that waits for a worker."""
@@ -197,11 +206,19 @@ class Parts:
         self.turn.facts.clear()
         return actor
 
-    def call(self, actor: SupervisedActor, lane: int = 0, caller: int = 0, **options: Any) -> Task:
+    def call(
+        self, actor: SupervisedActor, concurrency_group: int = 0, caller: int = 0, **options: Any
+    ) -> Task:
         """A call that is ready."""
         traits = options.pop("traits", CallTraits(interruptible=False, retries_errors=False))
-        task = self.task(actor.lanes[lane], traits=traits, caller=caller, max_retries=0, **options)
+        task = self.task(
+            actor.concurrency_groups[concurrency_group],
+            traits=traits,
+            caller=caller,
+            max_retries=0,
+            **options,
+        )
         self.table.unfinished[task.number] = task
-        self.lanes.submitted(task)
+        self.call_queues.submitted(task)
         self.table.enqueue(task)
         return task

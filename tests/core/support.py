@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from aioray.core.devices import UNIT
@@ -21,7 +22,7 @@ from aioray.core.events import (
 )
 from aioray.core.functions import CallTraits, Function
 from aioray.core.invariants import check
-from aioray.core.model import SupervisedActor, Task
+from aioray.core.model import Kind, SupervisedActor, Task
 from aioray.core.outcomes import Answer, AttemptRecord, Ended, FailureKind
 from aioray.core.scheduler import Scheduler
 from aioray.core.states import ActorStatus
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from aioray.core.commands import Command
     from aioray.core.devices import Demand
     from aioray.core.groups import Group
-    from aioray.core.model import Environment
+    from aioray.core.model import Environment, SchedulingClass
 
 ONE_CPU: Demand = (("CPU", UNIT),)
 HALF_CPU: Demand = (("CPU", UNIT // 2),)
@@ -39,6 +40,17 @@ ONE_GPU: Demand = (("CPU", UNIT), ("GPU", UNIT))
 
 SHORT = 1e-6  # seconds: a function of this mean is prefetched up to the limit
 LONG = 1.0  # seconds: one of this mean is not
+
+
+OF_KIND = {field.name for field in fields(Kind)}
+
+
+def task_of(
+    number: int, name: str, function: Function, cls: SchedulingClass, **options: Any
+) -> Task:
+    """A task of a kind of its own."""
+    own = {key: options.pop(key) for key in OF_KIND & options.keys()}
+    return Task(number, Kind(name, function, cls, **own), **options)
 
 
 class Core:
@@ -75,7 +87,7 @@ class Core:
         **options: Any,
     ) -> Task:
         self.count += 1
-        return Task(
+        return task_of(
             self.count,
             f"t{self.count}",
             self.function(function),
@@ -113,7 +125,7 @@ class Core:
         """An actor whose creation was not submitted yet."""
         self.count += 1
         cls = self.scheduler.scheduling_class(demand, environment, group=group, creates=True)
-        creation = Task(
+        creation = task_of(
             self.count,
             f"t{self.count}",
             self.function("A"),
@@ -155,7 +167,7 @@ class Core:
         self,
         actor: SupervisedActor,
         *dependencies: Task,
-        lane: int = 0,
+        concurrency_group: int = 0,
         caller: int = 0,
         interruptible: bool = False,
         retries_errors: bool = False,
@@ -163,11 +175,11 @@ class Core:
         **options: Any,
     ) -> Task:
         self.count += 1
-        return Task(
+        return task_of(
             self.count,
             f"t{self.count}",
             self.function("A.m"),
-            actor.lanes[lane],
+            actor.concurrency_groups[concurrency_group],
             dependencies=dependencies,
             max_retries=max_retries,
             traits=CallTraits(interruptible, retries_errors),

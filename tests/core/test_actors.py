@@ -57,7 +57,7 @@ from aioray.core.prefetch import STALL_SECONDS
 from aioray.core.retries import RetryPolicy
 from aioray.core.states import ActorStatus, TaskStatus
 
-from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record
+from .support import HALF_CPU, ONE_CPU, ONE_GPU, TWO_CPUS, Core, answer, record, task_of
 
 UNAVAILABLE = FailureKind.ACTOR_UNAVAILABLE
 
@@ -449,15 +449,15 @@ def test_later_retries_of_a_call_wait_as_after_a_crash_if_there_is_no_policy():
     assert sent(core.timer(0.05)) == [risky]
 
 
-# ---------------------------------------------------------------- lanes
+# ---------------------------------------------------------------- concurrency groups
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_no_more_is_sent_to_a_lane_than_may_run_at_once(asynchronous):
     core = Core()
-    actor = core.alive(lanes=(2, 1), ordered=False, asynchronous=asynchronous)
+    actor = core.alive(concurrency_groups=(2, 1), ordered=False, asynchronous=asynchronous)
     default = core.calls(actor, 4)
-    others = core.calls(actor, 2, lane=1)
+    others = core.calls(actor, 2, concurrency_group=1)
     assert sent(core.submit(*default, *others)) == [*default[:2], others[0]]
     assert sent(run(core, actor, default[1])) == [default[2]]
     assert sent(run(core, actor, others[0])) == [others[1]]
@@ -474,7 +474,7 @@ def test_an_asynchronous_actor_with_one_place_is_sent_one_call():
 
 def test_calls_of_a_dead_worker_that_ran_at_once_are_all_harmed():
     core = Core()
-    actor = core.alive(lanes=(3,), ordered=False, max_restarts=1)
+    actor = core.alive(concurrency_groups=(3,), ordered=False, max_restarts=1)
     calls = core.called(actor, 4, max_retries=1)
     commands = core.crash(actor)
     assert [c.task for c in commands if isinstance(c, ReportRetry)] == calls[2::-1]
@@ -652,7 +652,7 @@ def test_exit_actor_in_the_creation_ends_it_for_good():
 
 def test_an_actor_that_leaves_takes_along_what_runs_beside():
     core = Core()
-    actor = core.alive(lanes=(2,), ordered=False, max_restarts=-1)
+    actor = core.alive(concurrency_groups=(2,), ordered=False, max_restarts=-1)
     leaving, beside = core.called(actor, 2, max_retries=-1)
     run(core, actor, leaving, ended=Ended.EXITED)
     assert failures(core.exited(1))[beside].detail is actor.death
@@ -987,7 +987,7 @@ def test_an_interruptible_call_is_interrupted_until_it_ends():
 
 def test_a_cancelled_method_of_an_asynchronous_actor_decides_its_outcome():
     core = Core()
-    actor = core.alive(lanes=(9,), ordered=False, asynchronous=True)
+    actor = core.alive(concurrency_groups=(9,), ordered=False, asynchronous=True)
     obeys, ignores, queued = core.called(actor, 3)
     for request_id, task in enumerate((obeys, ignores), 1):
         core.cancel(task, request_id)
@@ -1098,7 +1098,7 @@ def test_a_synchronous_actor_that_waits_gives_its_cpu_back_until_the_call_is_ans
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"lanes": (2,), "ordered": False, "keeps_cpus": True}],
+    [{}, {"concurrency_groups": (2,), "ordered": False, "keeps_cpus": True}],
     ids=["default", "threaded"],
 )
 def test_other_actors_give_nothing_back_while_they_wait(options):
@@ -1174,7 +1174,7 @@ def placed(core: Core, *bundles: tuple[tuple[str, int], ...]) -> Group:
     group = Group("g", bundles or (ONE_CPU,))
     cls = core.scheduler.reservation_class(group)
     core.count += 1
-    core.submit(Task(core.count, "group", core.function("g"), cls))
+    core.submit(task_of(core.count, "group", core.function("g"), cls))
     return group
 
 

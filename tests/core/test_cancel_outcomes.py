@@ -178,7 +178,7 @@ def told_call(core):
 
 
 def coroutine(core):
-    actor = core.alive(lanes=(9,), ordered=False, asynchronous=True)
+    actor = core.alive(concurrency_groups=(9,), ordered=False, asynchronous=True)
     (call,) = core.called(actor)
     core.cancel(call)
     core.reclaimed(1)

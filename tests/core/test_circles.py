@@ -130,11 +130,11 @@ def test_call_behind_the_head_of_its_line():
     assert wait(core, late, call) == [broken(call, actor, head, late)]
 
 
-def test_call_that_blocks_the_loop_of_its_lane():
+def test_call_that_blocks_the_loop_of_its_concurrency_group():
     core = Core()
-    actor = core.alive(lanes=(10, 10), ordered=False, asynchronous=True)
+    actor = core.alive(concurrency_groups=(10, 10), ordered=False, asynchronous=True)
     blocking, beside = core.called(actor, 2)
-    (elsewhere,) = core.called(actor, lane=1)
+    (elsewhere,) = core.called(actor, concurrency_group=1)
     assert wait(core, blocking, elsewhere) == []
     go_on(core, blocking)
     assert wait(core, blocking, beside) == [
@@ -143,10 +143,10 @@ def test_call_that_blocks_the_loop_of_its_lane():
     ]
 
 
-@pytest.mark.parametrize("lanes", [(1,), (2,)], ids=["one at a time", "threads"])
-def test_no_circle_where_calls_can_run(lanes):
+@pytest.mark.parametrize("concurrency_groups", [(1,), (2,)], ids=["one at a time", "threads"])
+def test_no_circle_where_calls_can_run(concurrency_groups):
     core = Core(3)
-    actor = core.alive(lanes=lanes, ordered=lanes == (1,))
+    actor = core.alive(concurrency_groups=concurrency_groups, ordered=concurrency_groups == (1,))
     other = core.alive()
     (method,) = core.called(actor)
     assert wait(core, method, *core.called(other, 2)) == []

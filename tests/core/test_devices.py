@@ -35,34 +35,34 @@ def test_room_is_counted_device_by_device(free, amount, count):
     assert pool.count(amount) == count
     assert pool.fits(amount) is (count > 0)
     for _ in range(count):
-        pool.take(amount)
+        pool.allocate(amount)
     assert pool.count(amount) == 0
 
 
 def test_whole_devices_are_given_out_in_their_order():
     pool = devices(UNIT, HALF, UNIT, UNIT)
-    assert pool.take(2 * UNIT) == (("a", UNIT), ("c", UNIT))
-    assert pool.take(UNIT) == (("d", UNIT),)
+    assert pool.allocate(2 * UNIT) == (("a", UNIT), ("c", UNIT))
+    assert pool.allocate(UNIT) == (("d", UNIT),)
 
 
 def test_share_goes_to_the_fullest_device_that_has_room():
     pool = devices(UNIT, 4_000, 7_000)
-    assert pool.take(HALF) == (("c", HALF),)
-    assert pool.take(HALF) == (("a", HALF),)
-    assert pool.take(2_000) == (("c", 2_000),)
-    assert pool.take(2_000) == (("b", 2_000),)
+    assert pool.allocate(HALF) == (("c", HALF),)
+    assert pool.allocate(HALF) == (("a", HALF),)
+    assert pool.allocate(2_000) == (("c", 2_000),)
+    assert pool.allocate(2_000) == (("b", 2_000),)
 
 
 def test_several_amounts_are_given_out_together_or_not_at_all():
     pool = devices(UNIT, UNIT)
-    assert pool.take_all([HALF, UNIT, 0, HALF]) == [
+    assert pool.allocate_all([HALF, UNIT, 0, HALF]) == [
         (("b", HALF),),
         (("a", UNIT),),
         (),
         (("b", HALF),),
     ]
     pool = devices(UNIT, UNIT)
-    assert pool.take_all([MOST, MOST, MOST]) is None
+    assert pool.allocate_all([MOST, MOST, MOST]) is None
     assert pool.free == {"a": UNIT, "b": UNIT}
     assert not pool.fits(MOST, MOST, MOST)
     assert pool.fits(MOST, MOST, 4_000)
@@ -73,17 +73,17 @@ def test_what_is_held_back_is_passed_over_until_it_is_let_go():
     pool.hold_back(["a"])
     assert (pool.count(UNIT), pool.count(HALF)) == (0, 1)
     assert pool.fits(UNIT)
-    assert pool.take(HALF) == (("b", HALF),)
+    assert pool.allocate(HALF) == (("b", HALF),)
     pool.hold_back(["b"])
     assert pool.count(1) == 0
     pool.let_go()
-    assert pool.take(UNIT) == (("a", UNIT),)
+    assert pool.allocate(UNIT) == (("a", UNIT),)
 
 
 def test_emptied_copy_keeps_only_what_it_is_told_and_begins_with_the_emptiest():
     pool = devices(UNIT, UNIT, UNIT)
-    kept = pool.take(UNIT)
-    pool.take(HALF)
+    kept = pool.allocate(UNIT)
+    pool.allocate(HALF)
     copy = pool.emptied([kept])
     assert list(copy.free.items()) == [("c", UNIT), ("b", UNIT), ("a", 0)]
     assert pool.free == {"a": 0, "b": HALF, "c": UNIT}
@@ -96,7 +96,7 @@ def test_nothing_is_lost_and_no_device_is_given_out_twice(seed):
     for _ in range(200):
         amount = chance.choice((UNIT, 2 * UNIT, HALF, MOST, 1, 3_333))
         if pool.count(amount) and chance.random() < 0.6:
-            shares = pool.take(amount)
+            shares = pool.allocate(amount)
             assert sum(share for _, share in shares) == amount
             assert len(dict(shares)) == max(1, amount // UNIT)
             held.append(shares)

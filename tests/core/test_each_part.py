@@ -228,37 +228,40 @@ def test_class_of_a_removed_group_is_forgotten_and_refuses():
     assert parts.backlog.demands() == []
 
 
-# ---------------------------------------------------------------- lanes
+# ---------------------------------------------------------------- concurrency groups
 
 
 def test_calls_behind_one_that_is_not_ready_wait_in_its_line():
     parts = Parts()
     actor = parts.actor()
-    first, second = parts.task(actor.lanes[0]), parts.task(actor.lanes[0])
+    first, second = parts.task(actor.concurrency_groups[0]), parts.task(actor.concurrency_groups[0])
     for call in (first, second):
-        parts.lanes.submitted(call)
-    parts.lanes.waits(first)
-    parts.lanes.submitted(third := parts.task(actor.lanes[0]))
+        parts.call_queues.submitted(call)
+    parts.call_queues.waits(first)
+    parts.call_queues.submitted(third := parts.task(actor.concurrency_groups[0]))
     parts.turn.story.move(third, PENDING)
-    parts.lanes.enqueue(third, front=False)
-    assert not actor.lanes[0].queue
+    parts.call_queues.enqueue(third, front=False)
+    assert not actor.concurrency_groups[0].queue
     parts.turn.story.move(first, PENDING)
-    parts.lanes.enqueue(first, front=False)
-    assert list(actor.lanes[0].queue) == [first, third]
-    assert list(parts.lanes.take_calling()) == [actor]
-    assert not list(parts.lanes.take_calling())
+    parts.call_queues.enqueue(first, front=False)
+    assert list(actor.concurrency_groups[0].queue) == [first, third]
+    assert list(parts.call_queues.take_calling()) == [actor]
+    assert not list(parts.call_queues.take_calling())
 
 
 def test_calls_of_other_callers_do_not_wait():
     parts = Parts()
     actor = parts.actor()
-    late, other = parts.task(actor.lanes[0], caller=1), parts.task(actor.lanes[0], caller=2)
-    parts.lanes.submitted(late)
-    parts.lanes.waits(late)
+    late, other = (
+        parts.task(actor.concurrency_groups[0], caller=1),
+        parts.task(actor.concurrency_groups[0], caller=2),
+    )
+    parts.call_queues.submitted(late)
+    parts.call_queues.waits(late)
     parts.turn.story.move(other, PENDING)
-    parts.lanes.enqueue(other, front=False)
-    assert list(actor.lanes[0].queue) == [other]
-    parts.lanes.drop(late)
+    parts.call_queues.enqueue(other, front=False)
+    assert list(actor.concurrency_groups[0].queue) == [other]
+    parts.call_queues.drop(late)
     assert (actor.done, actor.lines) == ({1: 1}, {})
 
 
@@ -480,7 +483,7 @@ def test_worker_that_stalls_is_asked_and_gives_back_what_another_could_run():
     parts.prefetch.watch(worker)
     (look,) = parts.due(STALL_SECONDS)
     assert look == ProgressOverdue(worker, STALL_SECONDS)
-    parts.prefetch.look(look)
+    parts.prefetch.check_progress(look)
     assert parts.ordered() == [PollWorker(worker.id), ReclaimAttempts(worker.id)]
     assert list(worker.reclaims) == [parts.attempts.last_seq]
 
@@ -528,8 +531,8 @@ def test_call_for_which_its_own_actor_waits_fails():
     parts.attempts.begin(running, actor.worker, 0.0)
     parts.attempts.begin(later, actor.worker, 0.0)
     for call in (running, later):
-        actor.lanes[0].queue.remove(call)
-        actor.lanes[0].leases += 1
+        actor.concurrency_groups[0].queue.remove(call)
+        actor.concurrency_groups[0].leases += 1
     parts.waits.wait(AttemptWaits(actor.worker.id, running.seq, [later]), 0.0)
     command, resolved = parts.ordered()
     assert command == CancelCall(actor.worker.id, later.seq)
@@ -595,12 +598,12 @@ def test_calls_are_sent_to_an_actor_that_lives():
     answers = [answer(first), answer(second)]
     parts.calls.answers(actor.worker, AnswersReceived(1, answers), 1.0)
     assert parts.ordered() == [ResolveValues([(first, "value"), (second, "value")])]
-    assert actor.lanes[0].leases == 0
+    assert actor.concurrency_groups[0].leases == 0
 
 
 def test_no_more_calls_are_sent_than_may_run_at_once():
     parts = Parts()
-    actor = parts.alive(lanes=(2,), ordered=False)
+    actor = parts.alive(concurrency_groups=(2,), ordered=False)
     calls = [parts.call(actor) for _ in range(3)]
     parts.calls.dispatch(0.0)
     assert parts.ordered() == [SendAttempts(1, calls[:2])]
@@ -627,7 +630,7 @@ def reserved(parts, *bundles):
 def test_group_is_placed_where_there_is_room_for_all_of_it():
     parts = Parts(2)
     group, task = reserved(parts, ONE_CPU, ONE_CPU)
-    assert parts.placement.place(task.scheduling_class, group)
+    assert parts.placement.reserve(task.scheduling_class, group)
     assert parts.ordered() == [ResolveValues([(task, "placed")])]
     assert group.state is GroupStatus.CREATED
     assert parts.resources.available["CPU"] == 0
@@ -638,7 +641,7 @@ def test_group_is_placed_where_there_is_room_for_all_of_it():
 def test_group_takes_nothing_where_it_does_not_fit():
     parts = Parts(1)
     group, task = reserved(parts, ONE_CPU, ONE_CPU)
-    assert not parts.placement.place(task.scheduling_class, group)
+    assert not parts.placement.reserve(task.scheduling_class, group)
     assert (parts.ordered(), task.state) == ([], PENDING)
     parts.placement.remove(GroupRemoved(group), 1.0)
     assert parts.ordered() == [ResolveFailure(task, GROUP_IS_REMOVED)]
@@ -658,7 +661,7 @@ def test_starved_class_is_told_by_one_look():
     parts.starvation.watch(0.0)
     (look,) = parts.due(STARVED_SECONDS)
     assert look == StarvationLookDue()
-    parts.starvation.look(look)
+    parts.starvation.report(look)
     (report,) = parts.ordered()
     assert isinstance(report, ReportStarved)
     assert [holding.holder for holding in report.holdings] == [actor]

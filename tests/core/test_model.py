@@ -6,11 +6,15 @@ import itertools
 
 import pytest
 
+from aioray.core.cancels import Cancellation
+from aioray.core.functions import Function
 from aioray.core.groups import Group
-from aioray.core.model import Cancellation, Worker
+from aioray.core.limits import TaskLimits
+from aioray.core.model import Kind, SchedulingClass, Task, Worker
 from aioray.core.states import (
     MACHINES,
     ActorStatus,
+    BreakerStatus,
     CancelStatus,
     GroupStatus,
     IllegalMove,
@@ -43,7 +47,7 @@ LEGAL = {
     ("FINISHED", "PENDING_NODE_ASSIGNMENT"),
     ("FINISHED", "BACKOFF"),
 }
-KINDS = (TaskStatus, WorkerStatus, ActorStatus, GroupStatus, CancelStatus, Phase)
+KINDS = (TaskStatus, WorkerStatus, ActorStatus, GroupStatus, CancelStatus, BreakerStatus, Phase)
 TABLES = dict(zip(KINDS, MACHINES.values(), strict=True))
 PAIRS = [pair for kind in KINDS for pair in itertools.product(kind, kind)]
 
@@ -88,7 +92,8 @@ def test_table_knows_every_state(kind):
     first, *others = kind
     reached = {first} | {after for following in table.values() for after in following}
     assert reached >= set(others)
-    assert [state for state in kind if not state.successors]  # it comes to an end
+    # It comes to an end; a breaker does not.
+    assert any(not state.successors for state in kind) is (kind is not BreakerStatus)
 
 
 def test_illegal_move_tells_the_story():
@@ -180,3 +185,11 @@ def test_dropped_arguments_are_let_go_with_what_is_held_for_them():
     task.payload, task.arguments, task.held = b"payload", [object()], object()
     task.drop_arguments()
     assert (task.payload, task.arguments, task.held) == (None, None, None)
+
+
+def test_what_is_set_of_a_kind_is_the_tasks_own():
+    kind = Kind("f", Function(1, "f"), SchedulingClass((), ()))
+    one, other = Task(1, kind), Task(2, kind)
+    one.limits = limits = TaskLimits(deadline=1.0)
+    assert (one.limits, one.name, one.kind.limits) == (limits, "f", limits)
+    assert (other.limits, other.kind, kind.limits) == (None, kind, None)

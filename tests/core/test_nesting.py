@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from aioray.core import starts as starts_module
@@ -139,6 +141,20 @@ def test_children_go_before_what_was_submitted_after_their_parent():
     core.submit(child)
     core(WorkerBlocked(1, parent.seq))
     assert core.ready(2) == [SendAttempts(2, [child])]
+
+
+def test_task_that_has_ended_is_not_kept_by_what_it_has_submitted():
+    core = Core(2)
+    parent = core.running()
+    child = child_of(core, parent)
+    core.submit(child)
+    core.ready(2)
+    core.answer(1, answer(parent))
+    key, there = parent.task_key, weakref.ref(parent)
+    del parent
+    assert there() is None
+    assert (child.parent, child.parent_key) == (None, key)
+    assert core.answer(2, answer(child)) == [ResolveValues([(child, "value")])]
 
 
 def test_recursive_cancel_takes_the_descendants_along_and_those_to_come():

@@ -12,6 +12,8 @@ import pytest
 import aioray.core
 from aioray.core.events import Event
 from aioray.core.facts import Fact
+from aioray.core.functions import Function
+from aioray.core.prefetch import Prefetch
 from aioray.core.scheduler import Scheduler
 from aioray.core.turn import Turn
 
@@ -19,6 +21,7 @@ ROOT = Path(aioray.core.__file__).parent
 MODULES = {path.stem: path for path in sorted(ROOT.glob("*.py")) if path.stem != "__init__"}
 ORDER = (
     # words and records
+    "records",
     "states",
     "devices",
     "functions",
@@ -27,23 +30,31 @@ ORDER = (
     "queues",
     "retries",
     "intensity",
+    "limits",
+    "limiters",
     "groups",
+    "cancels",
     "model",
     "events",
     "commands",
     "facts",
     "turn",
+    "alarms",
+    "breakers",
     "circles",
     # parts
     "resources",
     "backlog",
-    "lanes",
+    "call_queues",
+    "permits",
     "tasks",
     "pool",
     "starts",
     "attempts",
     "prefetch",
     "cancellation",
+    "overruns",
+    "memory",
     "waits",
     "actors",
     "calls",
@@ -186,5 +197,17 @@ def test_every_event_and_every_fact_is_routed():
 
 def test_turn_collects_facts_until_somebody_hears_them():
     turn = Turn()
-    turn.tell("fact")
+    turn.announce("fact")
     assert turn.facts == ["fact"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(None, 1), (0.001, 4), (0.003, 2), (0.005, 2), (0.1, 2), (0.101, 1)],
+)
+def test_the_next_attempt_of_all_functions_but_the_longest_is_sent_ahead(seconds, expected):
+    function = Function(1, "f")
+    function.mean_seconds = seconds
+    nobody: typing.Any = None
+    prefetch = Prefetch(nobody, nobody, nobody, nobody, nobody, nobody)
+    assert prefetch.target(function) == expected

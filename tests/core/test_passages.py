@@ -84,8 +84,10 @@ def test_what_waits_is_told_by_what_it_asks_for(core):
 def test_tasks_in_flight_are_those_of_the_workers_that_are_known(core):
     task = core.running()
     assert core.scheduler.tasks_in_flight([1, 99]) == [task]
+    assert core.scheduler.pool.is_running()
     core.answer(1, answer(task))
     assert core.scheduler.tasks_in_flight([1]) == []
+    assert not core.scheduler.pool.is_running()
 
 
 def test_classes_have_numbers_of_their_own(core):

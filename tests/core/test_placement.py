@@ -17,11 +17,10 @@ from aioray.core.commands import (
 from aioray.core.devices import UNIT
 from aioray.core.events import GroupRemoved, WorkerBlocked, WorkerExited, WorkerUnblocked
 from aioray.core.groups import Group
-from aioray.core.model import Task
 from aioray.core.outcomes import CancelOutcome, Failure, FailureKind
 from aioray.core.states import GroupStatus, TaskStatus
 
-from .support import ONE_CPU, Core, answer, record
+from .support import ONE_CPU, Core, answer, record, task_of
 
 REMOVED = Failure(FailureKind.GROUP_REMOVED)
 CPU = ("CPU", UNIT)
@@ -56,7 +55,7 @@ class Site(Core):
         """A placement group, and the commands that follow."""
         self.count += 1
         group = Group(f"g{self.count}", bundles, nodes_wanted)
-        task = Task(
+        task = task_of(
             self.count,
             "group",
             self.function("group"),

@@ -361,15 +361,112 @@ def test_function_that_never_ran_is_sent_one_by_one():
 
 @pytest.mark.parametrize(
     ("mean", "sent"),
-    [(SHORT, MOST), (2e-3 / MOST, MOST), (1e-4, 21), (1e-3, 3), (2e-3, 2), (2.1e-3, 1), (LONG, 1)],
+    [(SHORT, MOST), (3e-3 / MOST, MOST), (1e-4, 31), (1e-3, 4), (LONG, 1)],
 )
-def test_about_two_milliseconds_of_work_are_sent_ahead(mean, sent):
+def test_about_three_milliseconds_of_work_are_sent_ahead(mean, sent):
     core, tasks = busy_core(MOST + 36, mean=mean)
     bundles = core.submit(*tasks)
     assert [task for bundle in bundles for task in bundle.tasks] == tasks[:sent]
     assert [len(bundle.tasks) for bundle in bundles] == (
         [BUNDLE] * (MOST // BUNDLE) if sent == MOST else [sent]
     )
+
+
+NEXT = 0.01  # seconds: of such a function a worker has the next attempt at hand
+
+
+def test_next_attempt_is_at_hand_before_the_one_that_runs_has_ended():
+    core, tasks = busy_core(4, mean=NEXT)
+    assert core.submit(*tasks) == [SendAttempts(1, tasks[:1]), SendAttempts(1, [tasks[1]])]
+    assert core.answer(1, answer(tasks[0], duration=NEXT)) == [
+        ResolveValues([(tasks[0], "value")]),
+        SendAttempts(1, [tasks[2]]),
+    ]
+
+
+def two_idle_workers(mean, count):
+    """A core whose two workers have run `f` already, and tasks of it."""
+    core = Core(2)
+    warm = core.tasks(2)
+    core.submit(*warm)
+    core.ready(1, 2)
+    for worker, task in enumerate(warm, 1):
+        core.answer(worker, answer(task, duration=mean))
+    return core, core.tasks(count)
+
+
+def test_every_idle_worker_begins_before_one_has_its_next_attempt():
+    core, tasks = two_idle_workers(NEXT, 4)
+    assert core.submit(*tasks) == [
+        SendAttempts(2, [tasks[0]]),
+        SendAttempts(1, [tasks[1]]),
+        SendAttempts(1, [tasks[2]]),
+        SendAttempts(2, [tasks[3]]),
+    ]
+
+
+def test_attempt_at_hand_goes_to_a_worker_that_is_idle_sooner():
+    core, tasks = two_idle_workers(NEXT, 3)
+    core.submit(*tasks, now=10.0)
+    assert core.answer(2, answer(tasks[0], duration=NEXT), now=10.001) == [
+        ResolveValues([(tasks[0], "value")]),
+        ReclaimAttempts(1),
+    ]
+    assert core.reclaimed(1, tasks[2], now=10.001) == [SendAttempts(2, [tasks[2]])]
+
+
+def test_what_was_claimed_meanwhile_is_not_asked_for_again_before_an_answer():
+    core, tasks = two_idle_workers(NEXT, 4)
+    core.submit(*tasks[:3], now=10.0)
+    core.answer(2, answer(tasks[0], duration=NEXT), now=10.001)
+    assert core.reclaimed(1, now=10.001) == []
+    late = core.task(function="slow")
+    assert core.submit(late, now=10.002) == [SendAttempts(2, [late])]
+    assert core.answer(2, answer(late), now=10.003) == [ResolveValues([(late, "value")])]
+
+
+@pytest.mark.parametrize(("mean", "at", "comes_back"), [
+    (3e-3, 10.0015, False),  # it will begin in a moment where it is
+    (3e-3, 10.0005, True),
+    (1e-3, 10.0025, True),  # what has taken longer than usual may take as long again
+])  # fmt: skip
+def test_attempt_at_hand_stays_where_it_will_begin_soon(mean, at, comes_back):
+    core, tasks = two_idle_workers(mean, 3)
+    core.submit(*tasks, now=10.0)
+    if len(tasks[0].worker.in_flight) == 2:
+        tasks.insert(0, tasks.pop())
+    alone, running = tasks[0], tasks[1]
+    assert len(alone.worker.in_flight) == 1
+    commands = core.answer(alone.worker.id, answer(alone, duration=mean), now=at)
+    assert (ReclaimAttempts(running.worker.id) in commands) is comes_back
+
+
+def test_only_who_has_most_to_wait_for_gives_back_to_one_idle_worker():
+    core = Core(3)
+    warm = core.tasks(3)
+    core.submit(*warm)
+    core.ready(1, 2, 3)
+    for worker, task in enumerate(warm, 1):
+        core.answer(worker, answer(task, duration=NEXT))
+    tasks = core.tasks(5)
+    core.submit(*tasks, now=10.0)
+    assert [task.worker.id for task in tasks] == [3, 2, 1, 1, 2]
+    core.answer(1, answer(tasks[2], duration=NEXT), now=10.001)
+    core.submit(core.task(), now=10.001)
+    assert core.answer(3, answer(tasks[0], duration=NEXT), now=10.002)[1:] == [ReclaimAttempts(1)]
+
+
+def test_older_attempts_come_back_from_behind_one_that_takes_longer_than_usual():
+    """Those of its class would begin with what was submitted later."""
+    core, tasks = two_idle_workers(NEXT, 8)
+    core.submit(*tasks, now=10.0)
+    assert core.timer(10.005) == [PollWorker(1), PollWorker(2)]
+    core.answer(2, answer(tasks[0], duration=NEXT), now=10.01)
+    assert core.timer(10.0126) == [PollWorker(1), ReclaimAttempts(1)]
+    assert core.reclaimed(1, tasks[2], now=10.0126) == []
+    assert core.answer(2, answer(tasks[3], duration=NEXT), now=10.02)[1:] == [
+        SendAttempts(2, [tasks[2]])
+    ]
 
 
 def test_short_tasks_are_shared_between_idle_workers():
@@ -429,6 +526,15 @@ def test_nothing_is_sent_behind_an_attempt_that_turned_out_long():
     core.submit(first, now=10.0)
     assert core.submit(second, now=10.004) == [SendAttempts(1, [second])]
     assert core.submit(third, now=10.005) == []
+
+
+def test_last_of_the_queue_is_shared_between_the_workers_that_run_its_like():
+    core, tasks = two_idle_workers(1e-3, 11)
+    core.submit(*tasks, now=10.0)
+    assert [len(worker.in_flight) for worker in core.scheduler.pool.workers.values()] == [4, 4]
+    first = [task for task in tasks if task.worker is tasks[0].worker]
+    answers = [answer(task, duration=1e-3) for task in first[:3]]
+    assert core.answer(2, *answers, now=10.002)[1:] == [SendAttempts(2, tasks[8:10])]
 
 
 def test_function_is_not_sent_behind_others_before_its_code_is_surely_there():
@@ -655,6 +761,13 @@ ENDINGS = {  # what follows the last attempt: one that may be retried or not
 }
 
 
+def at_work(core, task, now):
+    """The worker that runs a task, which may have waited for the last one that was ordered."""
+    if task.worker is None:
+        core.ready(core.scheduler.pool.last_id, now=now)
+    return task.worker.id
+
+
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
 @pytest.mark.parametrize(("ended", "retried"), ENDINGS.items(), ids=str)
 def test_retries_are_counted(ended, retried, max_retries):
@@ -676,11 +789,10 @@ def test_retries_are_counted(ended, retried, max_retries):
         assert commands[0].task is task
         assert commands[0].record == records[-1]
         assert commands[0].retries_left == max_retries - number
-        if task.state is TaskStatus.BACKOFF:
+        while task.state is TaskStatus.BACKOFF:
             now, commands = core.tick()
         if ended == "crash":
-            worker_id += 1
-            core.ready(worker_id, now=now)
+            worker_id = at_work(core, task, now)
         assert task.state is SUBMITTED
     assert len(records) == (max_retries + 1 if retried else 1)
     assert commands == [ResolveFailure(task, Failure(kind, "error", attempts=tuple(records)))]
@@ -724,14 +836,14 @@ def test_crashes_are_retried_at_once_and_then_ever_later():
     core = Core()
     task = core.running(max_retries=-1)
     delays, now = [], 0.0
-    for worker_id in range(1, 11):
-        report, *_ = core.exited(worker_id, now=now)
+    for _ in range(10):
+        report, *_ = core.exited(at_work(core, task, now), now=now)
         delays.append(report.delay)
-        if task.state is TaskStatus.BACKOFF:
+        due = now
+        while task.state is TaskStatus.BACKOFF:
             due, _ = core.tick()
-            assert due == now + report.delay
-            now = due
-        core.ready(worker_id + 1, now=now)
+        assert due == now + report.delay
+        now = due
     assert delays == [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
@@ -743,18 +855,17 @@ def test_policy_sets_the_delays_of_both_kinds_of_failure(ended):
     for delay in (0.5, 1.5, 2.0):
         if ended == "crash":
             report, *_ = core.exited(worker_id, now=now)
-            worker_id += 1
         else:
             report, *_ = core.answer(worker_id, answer(task, ended), now=now)
         assert report.delay == delay
         assert task.state is TaskStatus.BACKOFF
         due = now + delay
-        assert core.deadline == due
-        core.timer(now)  # too early
+        assert core.deadline <= due
+        core.timer(due - 0.001)  # too early
         assert task.state is TaskStatus.BACKOFF
         core.timer(due)
         if ended == "crash":
-            core.ready(worker_id, now=due)
+            worker_id = at_work(core, task, due)
         assert task.state is SUBMITTED
         now = due
 
@@ -1125,8 +1236,8 @@ def test_force_after_a_plain_cancel_kills_and_ends_the_interrupting():
     core.reclaimed(1)
     core.cancel(task, 2, force=True)
     assert core.reclaimed(1) == [KillWorker(1)]
-    assert core.timer(0.05) == []
-    assert core.deadline is None
+    assert core.timer(0.05) == [StartWorker(2, ())]  # a spare one
+    assert core.deadline == 10.0  # until when there is to be one
     assert core.exited(1)[1:] == reported(CancelOutcome.KILLED, 1, 2)
 
 
@@ -1483,6 +1594,7 @@ def test_failure_to_start_keeps_the_history_of_a_retried_task():
     core = Core()
     task = core.running()
     core.exited(1)
+    core.timer(0.05)  # it is time for a spare worker, but one is on its way
     [failed] = failed_starts(core, 2, 3, 4, 5)
     death = record(0, 1, FailureKind.WORKER_DIED, "died", duration=0.0)
     assert failed == ResolveFailure(
@@ -1767,6 +1879,9 @@ def test_what_waits_behind_a_long_attempt_goes_to_an_idle_worker():
         ReclaimAttempts(1),
     ]
     assert core.reclaimed(1, *tasks[1:], now=11.0) == [SendAttempts(2, tasks[1:])]
+    results = [(task, "value") for task in tasks[1:]]
+    answers = [answer(task, duration=SHORT) for task in tasks[1:]]
+    assert core.answer(2, *answers, now=11.0) == [ResolveValues(results)]
     assert core.answer(1, answer(tasks[0]), now=12.0) == [ResolveValues([(tasks[0], "value")])]
 
 
@@ -1811,13 +1926,28 @@ def test_nothing_is_sent_behind_an_attempt_that_may_run_for_long():
 def test_worker_that_is_free_begins_with_what_waits_behind_a_long_attempt():
     """Bug: what was submitted later came first, and for ever if that never ended."""
     core, tasks, other = stalled_beside_a_busy_one()
+    core.function("f", NEXT)
     late = core.task()
-    core.submit(late, now=10.1)
-    assert core.answer(2, answer(other, duration=SHORT), now=11.0) == [
+    assert core.submit(late, now=10.006) == []
+    assert core.answer(2, answer(other, duration=NEXT), now=10.011) == [
         ResolveValues([(other, "value")]),
         ReclaimAttempts(1),
     ]
-    assert core.reclaimed(1, *tasks[1:], now=11.0) == [SendAttempts(2, [*tasks[1:], late])]
+    assert core.reclaimed(1, *tasks[1:], now=10.011) == [
+        SendAttempts(2, [tasks[1]]),
+        SendAttempts(2, [tasks[2]]),
+    ]
+
+
+def test_what_waits_behind_a_long_attempt_goes_before_what_is_submitted_later():
+    core, tasks, other = stalled_beside_a_busy_one()
+    late = core.task()
+    assert core.submit(late, now=10.1) == [ReclaimAttempts(1)]
+    assert core.reclaimed(1, *tasks[1:], now=10.1) == []
+    assert core.answer(2, answer(other, duration=SHORT), now=11.0) == [
+        ResolveValues([(other, "value")]),
+        SendAttempts(2, [*tasks[1:], late]),
+    ]
 
 
 def test_what_waits_behind_a_long_attempt_gets_a_new_worker():
@@ -1884,6 +2014,75 @@ def test_dead_worker_is_not_looked_at():
     core, tasks = stalled_core()
     core.exited(1, *tasks[1:], now=10.001)
     assert core.timer(10.005) == []
+
+
+# ---------------------------------------------------------------- spare workers
+
+
+def test_after_a_loss_there_is_a_spare_worker_besides_the_one_that_is_needed():
+    core = Core()
+    task = core.running()
+    core.exited(1, now=10.0)
+    core.ready(2, now=10.01)
+    assert core.tick() == (10.05, [StartWorker(3, ())])
+    core.ready(3, now=10.06)
+    core.answer(2, answer(task), now=10.07)
+    task = core.task()
+    assert core.submit(task, now=11.0) == [SendAttempts(2, [task])]
+    report, again = core.exited(2, now=11.1)
+    assert isinstance(report, ReportRetry)
+    assert again == SendAttempts(3, [task])  # without waiting for a fork
+
+
+def test_two_idle_workers_are_spare_enough_and_one_if_nothing_else_could_run():
+    core = Core(2)
+    tasks = core.tasks(2)
+    core.submit(*tasks)
+    core.ready(1, 2)
+    core.cancel(tasks[0], force=True, now=10.0)
+    core.reclaimed(1, now=10.0)
+    assert core.tick() == (10.05, [StartWorker(3, ())])
+    core.exited(1, now=10.06)
+    core.ready(3, now=10.06)
+    core.answer(2, answer(tasks[1]), now=10.07)
+    assert core.timer(10.08) == []
+    core.submit(core.task(), now=10.09)
+    task = core.task()
+    core.submit(task, now=10.09)
+    core.exited(task.worker.id, now=10.1)
+    assert core.timer(10.15) == []  # the one that it needs is on its way
+
+
+def test_spare_worker_is_stopped_when_nothing_was_lost_for_long():
+    core = Core()
+    task = core.running()
+    core.exited(1, now=10.0)
+    core.ready(2, now=10.01)
+    core.timer(10.05)
+    core.ready(3, now=10.06)
+    core.answer(2, answer(task), now=10.07)
+    assert core.timer(19.9) == []
+    assert core.timer(20.0) == []
+    assert core.tick() == (21.0, [StopWorker(3)])
+    core.exited(3, now=21.1)
+    assert core.deadline is None
+
+
+@pytest.mark.parametrize("loss", ["idle", "actor", "shut down", "blocked"])
+def test_no_spare_worker_where_none_is_wanted_or_can_be_started(loss):
+    core = Core()
+    if loss == "actor":
+        core.crash(core.alive(max_restarts=-1), now=10.0)
+    else:
+        task = core.running(max_retries=0)
+        if loss == "idle":
+            core.answer(1, answer(task))
+        core.exited(1, now=10.0)
+        if loss == "shut down":
+            core(ShutdownRequested(), 10.01)
+        if loss == "blocked":
+            core.scheduler.starts.blocked_until[()] = 11.0
+    assert not any(isinstance(command, StartWorker) for command in core.timer(10.05))
 
 
 # ---------------------------------------------------------------- idle workers

@@ -20,6 +20,8 @@ from aioray.core.events import (
     ResultLost,
     ResultWanted,
     ShutdownRequested,
+    WorkerStartFailed,
+    WorkerWanted,
 )
 from aioray.core.intensity import RestartPolicy
 from aioray.core.outcomes import Answer, Ended, FailureKind
@@ -208,3 +210,23 @@ def test_creation_that_could_not_be_sent_fails_its_actor() -> None:
     (failure,) = [command for command in commands if isinstance(command, ResolveFailure)]
     assert (failure.task, failure.failure.detail) == (actor.creation, "full")
     assert (actor.state, worker.state) == (ActorStatus.DEAD, WorkerStatus.STOPPING)
+
+
+def test_first_worker_can_be_had_before_there_is_work_and_is_one() -> None:
+    core = Core(2)
+    assert core(WorkerWanted("env")) == [StartWorker(1, "env")]
+    assert core(WorkerWanted("env")) == []
+    core.ready(1)
+    task = core.task(environment="env")
+    assert core.submit(task) == [SendAttempts(1, [task])]
+
+
+def test_no_first_worker_comes_up_where_it_may_not() -> None:
+    core = Core(2)
+    core(WorkerWanted(()))
+    core(WorkerStartFailed(1, "report"))
+    assert core(WorkerWanted(()), 0.0) == []  # it was tried just now
+    assert core(WorkerWanted(()), 100.0) == [StartWorker(2, ())]
+    core = Core(2)
+    core(ShutdownRequested(0.0))
+    assert core(WorkerWanted(())) == []

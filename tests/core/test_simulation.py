@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from aioray.core import pool as pool_module
 from aioray.core.functions import CallTraits
 from aioray.core.intensity import RestartPolicy
+from aioray.core.limits import TaskLimits
 from aioray.core.outcomes import (
     LOST_CANCELLED,
     LOST_MAX_ATTEMPTS,
@@ -28,6 +30,7 @@ from aioray.core.outcomes import (
 )
 from aioray.core.retries import RetryPolicy
 from aioray.core.states import ActorStatus, GroupStatus
+from aioray.shared.crash_breaker import CrashBreaker
 
 from .world import CPU, GONE, MAX_WORKERS, FakeWorker, Making, Order, World, replay
 
@@ -74,6 +77,16 @@ ENDS = {each.name for each in (*ActorStatus, *DeathCause)}  # of actors, likewis
 REMOVALS = {"placed", "failed", "killed"}  # of placement groups
 CANCELS = {each.name for each in CancelOutcome}
 CANCELS |= {f"{name} before" for name in CANCELS}  # of what was done already
+LIMITED = (
+    *[TaskLimits(timeout=0.05)] * 3,
+    *[TaskLimits(stall_timeout=0.1)] * 3,
+    TaskLimits(deadline=0.2),
+    TaskLimits(timeout=0.3, deadline=0.5),
+    *[TaskLimits(breaker=CrashBreaker(1, 5.0, 0.5, "b"))] * 3,
+)
+LIMITS = (*[None] * 6, *LIMITED)
+# The steps that hardly a walk takes, as a worker must die in between, have tests of their own.
+OVERRUNS = {"deadline", "timeout", "stall_timeout", "retried", "refused", "OPEN"}
 TIMES = (0.001, 0.006, 0.06, 0.3, 1.1, 5.1)  # seconds; one for each of the scheduler's periods
 
 
@@ -92,7 +105,13 @@ def an_order(chance: random.Random, known: int, groups: list[int]) -> Order:
         priority=chance.choice((0, 0, 0, 0, 1, -1, 0.01)),
         group=chance.choice(groups) if groups and chance.random() < 0.5 else None,
         bundle=chance.choice((None, None, 0, 1)),
+        limits=chance.choice(LIMITS),
     )
+
+
+def of_actors(limits: TaskLimits | None) -> TaskLimits | None:
+    """What of these limits actors and their calls may have: no breaker."""
+    return None if limits is None or limits.breaker is not None else limits
 
 
 def some_orders(chance: random.Random, world: World, count: int) -> list[Order]:
@@ -116,18 +135,26 @@ def make_actor(chance: random.Random, world: World) -> None:
         keeps = False
     else:
         demand, keeps = order.demand, True
-    lanes = chance.choice(((1,), (1,), (1,), (3,), (2, 1)))
+    concurrency_groups = chance.choice(((1,), (1,), (1,), (3,), (2, 1)))
     asynchronous = chance.random() < 0.3
-    ahead = lanes == (1,) and not asynchronous
+    ahead = concurrency_groups == (1,) and not asynchronous
     making = Making(
-        lanes=lanes,
+        concurrency_groups=concurrency_groups,
         ordered=ahead and chance.random() < 0.8,
         asynchronous=asynchronous,
         keeps_cpus=keeps,
         max_restarts=chance.choice((0, 1, 3, -1)),
         policy=chance.choice(RESTARTS),
     )
-    made = replace(order, demand=demand, makes=making, max_retries=0, max_calls=0, policy=None)
+    made = replace(
+        order,
+        demand=demand,
+        makes=making,
+        max_retries=0,
+        max_calls=0,
+        policy=None,
+        limits=of_actors(order.limits),
+    )
     world.submit([replace(made, priority=chance.choice((0, 100, 100)))])  # most live soon
 
 
@@ -147,13 +174,16 @@ def some_calls(chance: random.Random, world: World, count: int) -> list[Order]:
         )
         call = Order(
             calls=actor.key,
-            lane=chance.randrange(len(actor.lanes)),
+            concurrency_group=chance.randrange(
+                sum(g.base is None for g in actor.concurrency_groups)
+            ),
             traits=traits,
             caller=caller,
             function=order.function,
             dependencies=order.dependencies if chance.random() < 0.5 else (),
             max_retries=order.max_retries,
             policy=order.policy,
+            limits=of_actors(order.limits),
         )
         orders.append(call)
     return orders
@@ -194,6 +224,11 @@ def alone(worker: FakeWorker) -> bool:
 
 def blocked(worker: FakeWorker) -> bool:
     return worker.blocked
+
+
+def beat(worker: FakeWorker, world: World) -> None:
+    """What it runs says that it gets on, or waits for who reads what it yields."""
+    worker.beat = world.chance.choice((world.now, world.now, math.inf))
 
 
 def has_answers(worker: FakeWorker) -> bool:
@@ -384,6 +419,16 @@ class Interleavings(RuleBasedStateMachine):
     def revive(self):
         self.world.revive()
 
+    @precondition(lambda self: self.world.locations)
+    @rule()
+    def locate(self):
+        self.world.locate()
+
+    @some(busy)
+    @rule(pick=PICKS)
+    def beat(self, pick):
+        beat(self.pick(pick, busy), self.world)
+
     @rule(seconds=st.sampled_from(TIMES))
     def advance(self, seconds):
         self.world.advance(seconds)
@@ -433,6 +478,7 @@ def walk(world: World, events: int) -> None:
         (30, can_claim, world.claim),
         (30, busy, world.end),
         (5, alone, world.block),
+        (2, busy, partial(beat, world=world)),
         (5, blocked, world.unblock),
         (10, has_answers, world.read),
         (1, alive, world.die),
@@ -480,6 +526,8 @@ def walk(world: World, events: int) -> None:
             things.append((0.5, kill))
         if world.revivals:
             things.append((10, world.revive))
+        if world.locations:
+            things.append((20, world.locate))
         if world.values:
             things.append((8, partial(world.lose, world.one_of(world.values))))
         if world.gone:
@@ -521,12 +569,18 @@ def test_long_walk_keeps_every_promise_and_replays_to_the_same_commands(seed):
 
 
 def test_walks_come_upon_everything():
-    missing = [set(LOSSES), set(ENDS), set(REMOVALS), set(CANCELS)]
+    missing = [set(LOSSES), set(ENDS), set(REMOVALS), set(CANCELS), set(OVERRUNS)]
     for seed in range(100, 130):
         world = World(seed, meddling=0.3)
         walk(world, 1_000)
         world.finish()
-        seen = world.losses, world.actor_events, world.group_events, world.cancel_events
+        seen = (
+            world.losses,
+            world.actor_events,
+            world.group_events,
+            world.cancel_events,
+            world.overruns,
+        )
         for names, here in zip(missing, seen, strict=True):
             names.difference_update(here)
         if not any(missing):

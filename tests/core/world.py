@@ -20,6 +20,9 @@ that claims a creation is that actor's: if it is `ahead`, it claims its calls on
 runs at once whatever it claims. The witness keeps books of who runs what where, in which order, and
 of who may come back.
 
+Tasks and actors have time limits (`limits` of an order). The shell looks at an attempt at once, and
+finds out where it is when it comes to that (`locate`).
+
 After every event `World` checks what must always hold; `finish` brings everything to its end and
 checks what must hold then.
 """
@@ -34,13 +37,17 @@ from typing import TYPE_CHECKING, Any
 
 from aioray.core import dispatch, prefetch
 from aioray.core import pool as pool_module
+from aioray.core.call_queues import limited_group
 from aioray.core.commands import (
     CancelCall,
     InterruptWorker,
     KillWorker,
+    LocateAttempt,
+    LookAtAttempt,
     PollWorker,
     ReclaimAttempts,
     ReportActor,
+    ReportBreaker,
     ReportCancel,
     ReportInfeasible,
     ReportOrphans,
@@ -59,6 +66,8 @@ from aioray.core.events import (
     ActorKilled,
     ActorReleased,
     AnswersReceived,
+    AttemptLocated,
+    AttemptSeen,
     AttemptsReclaimed,
     CancelRequested,
     Event,
@@ -79,6 +88,8 @@ from aioray.core.events import (
 from aioray.core.functions import CallTraits, Function
 from aioray.core.groups import Group
 from aioray.core.invariants import check
+from aioray.core.limiters import StartLimiter
+from aioray.core.limits import TaskLimits
 from aioray.core.model import SupervisedActor, Task
 from aioray.core.outcomes import (
     LOST_CANCELLED,
@@ -92,12 +103,15 @@ from aioray.core.outcomes import (
     Ended,
     Failure,
     FailureKind,
+    Overrun,
 )
 from aioray.core.scheduler import Scheduler
 from aioray.core.states import ActorStatus, GroupStatus, TaskStatus
 
+from .support import task_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aioray.core.devices import Demand
     from aioray.core.intensity import RestartPolicy
@@ -105,6 +119,7 @@ if TYPE_CHECKING:
     from aioray.core.retries import RetryPolicy
 
 CPU = 10_000
+LIMITERS = ((1, None, 1.0), (2, 3, 0.3), (None, 2, 1.1))  # concurrency, rate, per
 TOTAL = {"CPU": 3 * CPU, "GPU": 2 * CPU}
 KEPT = 3  # idle workers that are kept: one for each CPU
 HOUR = 3600.0  # seconds
@@ -119,7 +134,7 @@ GONE = "its code is gone"  # why the shell, now and then, forbids that a task ru
 class Making:
     """What kind of an actor a task makes."""
 
-    lanes: tuple[int, ...] = (1,)
+    concurrency_groups: tuple[int, ...] = (1,)
     ordered: bool = True
     asynchronous: bool = False
     keeps_cpus: bool = False
@@ -144,9 +159,31 @@ class Order:
     bundle: int | None = None
     makes: Making | None = None
     calls: int | None = None  # key of the actor whose method it is
-    lane: int = 0
+    concurrency_group: int = 0
     traits: CallTraits | None = None
     caller: int = 0
+    limiter: int | None = None  # index in LIMITERS
+    limits: TaskLimits | None = None
+
+
+def make_limiters() -> list[StartLimiter]:
+    return [StartLimiter(str(index), *figures) for index, figures in enumerate(LIMITERS)]
+
+
+def limits_of(order: Order, limiters: Sequence[StartLimiter]) -> TaskLimits | None:
+    """The limits of an order, with its limiter among them."""
+    if order.limiter is None:
+        return order.limits
+    return replace(order.limits or TaskLimits(), limiter=limiters[order.limiter])
+
+
+def group_of(
+    order: Order, actors: Sequence[SupervisedActor], limiters: Sequence[StartLimiter]
+) -> SchedulingClass:
+    """The queue of a call."""
+    assert order.calls is not None
+    group = actors[order.calls].concurrency_groups[order.concurrency_group]
+    return group if order.limiter is None else limited_group(group, limiters[order.limiter])
 
 
 @dataclass
@@ -161,6 +198,8 @@ class FakeWorker:
     claims: deque[tuple[int, Task]] = field(default_factory=deque)
     running: tuple[int, Task] | None = None
     running_since: float = 0.0
+    since: dict[int, float] = field(default_factory=dict)  # so it has run what is in `several`
+    beat: float = 0.0
     lacking: bool = False  # an argument of what it runs was gone when it claimed that
     blocked: bool = False  # what it runs waits for others
     stubborn: bool = False  # neither an interrupt nor a polite request moves it
@@ -220,6 +259,9 @@ class World:
         self.now = 0.0
         self.scheduler = Scheduler(TOTAL, random.Random(seed))
         self.functions = {key: Function(key, f"f{key}") for key in (1, 2, 3)}
+        self.limiters = make_limiters()
+        self._limits_some = seed % 4 == 3  # in the other walks functions crash often enough
+        self.starts: dict[int, list[float]] = {}  # by limiter
         self.workers: dict[int, FakeWorker] = {}
         self.tasks: dict[int, Task] = {}
         self.orders: dict[int, Order] = {}  # by number of the task
@@ -248,6 +290,9 @@ class World:
         self.wanted: set[int] = set()  # tasks whose values were lost and asked for since
         self.revivals: deque[Task] = deque()  # Revive was ordered and is not answered yet
         self._forbidden: set[int] = set()  # tasks that the shell could not have run again
+        self.locations: deque[LocateAttempt] = deque()  # ordered and not answered yet
+        self.submitted: dict[int, float] = {}  # when, by number
+        self.overruns: Counter[str] = Counter()  # what came of them, likewise
         self.groups: list[Group] = []
         self.actors: list[SupervisedActor] = []  # by key
         self.actor_events: Counter[str] = Counter()  # what came of them, to see that all of it came
@@ -274,12 +319,15 @@ class World:
             ResolveFailure: self._do_resolve_failure,
             Revive: self._do_revive,
             ReportCancel: self._do_report_cancel,
-            ReportRetry: lambda command: self._check_record(command.task, command.record),
+            ReportRetry: self._do_report_retry,
+            LookAtAttempt: self._do_look,
+            LocateAttempt: self.locations.append,
             ReportInfeasible: lambda command: self.infeasible.add(command.task.number),
             ReportStarved: self._do_report_starved,
             ReportOrphans: self._do_report_orphans,
             CancelCall: self._do_cancel_call,
             ReportActor: self._do_report_actor,
+            ReportBreaker: self._do_report_breaker,
             Stopped: self._do_stopped,
         }
 
@@ -330,6 +378,8 @@ class World:
         for task in command.tasks:
             assert task.scheduling_class.environment == worker.environment
             assert task.number not in self._cancelled
+            assert not self.is_past_deadline(task)
+            self._check_permit(task)
             if is_call(task):
                 self._check_call(worker, task)
             else:
@@ -341,6 +391,24 @@ class World:
             worker.shown = task.worker.devices
             worker.claims.append((task.seq, task))
         assert len(worker.claims) <= prefetch.MAX_IN_FLIGHT
+
+    def _check_permit(self, task: Task) -> None:
+        """No more run at once, and have started within the time, than its limiter allows."""
+        limiter = self.orders[task.number].limiter
+        if limiter is None:
+            return
+        concurrency, rate, per = LIMITERS[limiter]
+        starts = self.starts.setdefault(limiter, [])
+        starts.append(self.now)
+        assert rate is None or sum(at + per > self.now for at in starts) <= rate
+        running = [
+            other
+            for each in self.scheduler.pool.workers.values()
+            for other in each.in_flight.values()
+            if self.orders[other.number].limiter == limiter
+        ]
+        assert task in running
+        assert concurrency is None or len(running) <= concurrency
 
     def _check_call(self, worker: FakeWorker, task: Task) -> None:
         """It goes where its actor lives, and what has to run before it is there already."""
@@ -423,8 +491,9 @@ class World:
             self.restarts[key] = actor.num_restarts
             assert actor.num_restarts <= self.deaths[key]
             assert actor.max_restarts < 0 or self.restarts[key] <= actor.max_restarts
-            assert key not in self._for_good
-            assert key not in self._released
+            if actor.state is not ActorStatus.DEAD:  # else kills of one that restarts are in it
+                assert key not in self._for_good
+                assert key not in self._released
         if actor.state is ActorStatus.DEAD:
             self._dead.add(key)
             assert actor.death is not None
@@ -460,13 +529,61 @@ class World:
     def _do_interrupt(self, command: InterruptWorker) -> None:
         self.workers[command.worker_id].interrupt = command.seq
 
+    def _do_report_retry(self, command: ReportRetry) -> None:
+        self._check_record(command.task, command.record)
+        if command.record.kind is FailureKind.TIMEOUT:
+            assert command.record.detail.retries
+            self.overruns["retried"] += 1
+
+    def _do_report_breaker(self, command: ReportBreaker) -> None:
+        self.overruns[command.state.name] += 1
+
+    def _do_look(self, command: LookAtAttempt) -> None:
+        worker = self.workers[command.worker_id]
+        entered = worker.since.get(command.seq) if command.seq in worker.several else None
+        if worker.running is not None and worker.running[0] == command.seq:
+            entered = worker.running_since
+        self._events.append(AttemptSeen(worker.id, command.seq, entered, worker.beat))
+
+    def locate(self) -> None:
+        """Answer the oldest LocateAttempt."""
+        command = self.locations.popleft()
+        task, retries = command.task, self.chance.random() < 0.5
+        self.feed(AttemptLocated(command.worker_id, task.seq, "here", retries))
+
+    def is_past_deadline(self, task: Task) -> bool:
+        """Whether it has a deadline that has passed, and had never been finished before."""
+        limits = self.orders[task.number].limits
+        if limits is None or limits.deadline is None or task.number in self._ever:
+            return False
+        if task.actor is not None and self._last_answer.get(task.number) is not None:
+            return False  # it may have been made once
+        return self.now >= self.submitted[task.number] + limits.deadline
+
+    def _check_overrun(self, task: Task, overrun: Overrun) -> None:
+        limits = self.orders[task.number].limits
+        assert limits is not None
+        assert overrun.seconds == getattr(limits, overrun.option)
+        self.overruns[overrun.option] += 1
+        if overrun.is_final:
+            assert self.is_past_deadline(task)
+        else:
+            assert self.now >= task.sent_at + overrun.seconds
+
     def _do_kill(self, command: KillWorker) -> None:
         worker = self.workers[command.worker_id]
         assert not worker.kill_ordered
         worker.kill_ordered = True
         if worker.actor is not None:
             killed = worker.actor.key in self.killed or self._group_is_gone(worker.actor.creation)
-            ended = worker.exiting or worker.stop_ordered
+            ended = worker.exiting or worker.stop_ordered or worker.dead
+            late = [task for _, task in worker.runs()] + [worker.actor.creation]
+            # It may have answered after the scheduler had looked.
+            late += [self.tasks[int(each.payload.split(".")[0])] for each in self._unread(worker)]
+            late = [t for t in late if t.cancellation is not None and self.orders[t.number].limits]
+            if late:
+                self.overruns["actor killed"] += 1
+                return
             assert killed or self.closing or ended, "an actor is killed"
             return
         if worker.running is not None and not self.closing:
@@ -476,6 +593,8 @@ class World:
                 return
             assert cancellation is not None, "a bystander is killed"
             assert cancellation.force
+            if cancellation.overrun is not None:
+                self.overruns["killed"] += 1
 
     def _do_stop(self, command: StopWorker) -> None:
         worker = self.workers[command.worker_id]
@@ -514,7 +633,18 @@ class World:
                 FailureKind.LOST,
                 FailureKind.SHUTDOWN,
                 FailureKind.GROUP_REMOVED,
+                FailureKind.TIMEOUT,
+                FailureKind.CIRCUIT_OPEN,
             )
+        if failure.kind is FailureKind.TIMEOUT:
+            self._check_overrun(task, failure.detail)
+            assert had is None or not failure.detail.is_final
+        if failure.kind is FailureKind.CIRCUIT_OPEN:
+            limits = self.orders[task.number].limits
+            assert limits is not None
+            assert limits.breaker is not None
+            assert len(failure.detail.deaths) == limits.breaker.crashes
+            self.overruns["refused"] += 1
         if failure.kind is FailureKind.LOST:
             self._check_loss(task, failure)
         self.gone.pop(task.number, None)
@@ -662,6 +792,7 @@ class World:
                 task.parent.number in died
                 or self.closing
                 or task.parent.cancellation
+                or self.orders[task.parent.number].limits is not None
                 or self._group_is_gone(task.parent)
             )
 
@@ -867,9 +998,13 @@ class World:
             assert worker.made
             if not actor.ahead:
                 worker.several[seq] = task, lacking
-                lane = task.scheduling_class
+                worker.since[seq] = self.now
+                concurrency_group = task.scheduling_class
                 running = [other for other, _ in worker.several.values()]
-                assert sum(other.scheduling_class is lane for other in running) <= lane.limit
+                assert (
+                    sum(other.scheduling_class is concurrency_group for other in running)
+                    <= concurrency_group.limit
+                )
                 return
         worker.running = (seq, task)
         worker.blocked = False
@@ -1047,12 +1182,15 @@ class World:
         tasks = []
         for order in orders:
             number = len(self.tasks) + 1
+            # None that tasks submit: what waits for others keeps its permit, and may wait for them.
+            if self._limits_some and number % 5 == 0 and order.parent is order.makes is None:
+                order = replace(order, limiter=number // 5 % 3)  # noqa: PLW2901
             parent = None if order.parent is None else self.tasks[order.parent]
             depth = 0 if parent is None else parent.scheduling_class.depth + 1
             cls = self._class_for(order, depth)
             arguments = [n for n in order.dependencies if self.tasks[n].actor is None]
             order = replace(order, dependencies=tuple(arguments))  # noqa: PLW2901
-            task = self.tasks[number] = Task(
+            task = self.tasks[number] = task_of(
                 number,
                 f"t{number}",
                 self.functions[order.function],
@@ -1065,8 +1203,10 @@ class World:
                 priority=order.priority,
                 traits=order.traits,
                 caller=order.caller,
+                limits=limits_of(order, self.limiters),
             )
             self.orders[number] = order
+            self.submitted[number] = self.now
             if order.makes is not None:
                 self.makings.append(order.makes)
                 self.actors.append(make_actor(len(self.actors), task, order))
@@ -1081,12 +1221,13 @@ class World:
 
     def _class_for(self, order: Order, depth: int) -> SchedulingClass:
         if order.calls is not None:
-            return self.actors[order.calls].lanes[order.lane]
+            return group_of(order, self.actors, self.limiters)
         creates = order.makes is not None
+        limiter = None if order.limiter is None else self.limiters[order.limiter]
         group = None if order.group is None else self.groups[order.group]
         if group is None or not group.demands(order.demand, order.bundle):
             return self.scheduler.scheduling_class(
-                order.demand, order.environment, depth, creates=creates
+                order.demand, order.environment, depth, creates=creates, limiter=limiter
             )
         return self.scheduler.scheduling_class(
             order.demand,
@@ -1095,6 +1236,7 @@ class World:
             group=group,
             bundle=order.bundle,
             creates=creates,
+            limiter=limiter,
         )
 
     def callable_actors(self) -> list[SupervisedActor]:
@@ -1128,7 +1270,7 @@ class World:
         self.groups.append(group)
         number = len(self.tasks) + 1
         cls = self.scheduler.reservation_class(group)
-        task = Task(number, "group", self.functions[1], cls, payload=f"group {group.key}")
+        task = task_of(number, "group", self.functions[1], cls, payload=f"group {group.key}")
         self.tasks[number] = task
         self.orders[number] = Order(demand=group.demand)
         self.feed(TasksSubmitted([task]))
@@ -1224,6 +1366,8 @@ class World:
             before = len(self.history)
             while self.revivals:
                 self.revive()
+            while self.locations:
+                self.locate()
             for worker in tuple(self.workers.values()):
                 self.come_up(worker)
                 while (worker.claims or worker.runs()) and not (worker.dead or worker.exiting):
@@ -1243,7 +1387,7 @@ class World:
                     self.obey(worker)
             if before == len(self.history):
                 due = self.scheduler.next_deadline()
-                looks = looks + 1 if due is not None and due > self.now + HOUR / 4 else 0
+                looks += due is not None and due > self.now + HOUR / 4
                 if due is None or looks > 2:
                     blocked = [worker for worker in self.workers.values() if worker.blocked]
                     if not blocked:
@@ -1254,6 +1398,7 @@ class World:
                     continue
                 self.now = max(self.now, due)
                 self.feed(TimerFired())
+                looks *= self.log[-1] == "[]"
             else:
                 looks = 0
         raise AssertionError("it goes on for ever")
@@ -1295,7 +1440,7 @@ class World:
         return all(
             self._is_short(demand)
             or any(
-                Devices(pools[name].free).take_all(wanted) is None
+                Devices(pools[name].free).allocate_all(wanted) is None
                 for name, _ in demand
                 if name in pools
             )
@@ -1304,7 +1449,9 @@ class World:
 
     def _has_to_be_killed(self, worker: FakeWorker) -> bool:
         assert worker.running is not None
-        return self.closing or worker.running[1].number in self._condemned
+        cancellation = worker.running[1].cancellation
+        late = cancellation is not None and cancellation.overrun is not None
+        return self.closing or late or worker.running[1].number in self._condemned
 
     def finish(self) -> None:
         """Work everything off, shut down in the midst of more, and see that nothing is left."""
@@ -1434,7 +1581,7 @@ class World:
                     free[device] -= amount
         demand = dict(cls.demand)
         wanted = [demand.get("GPU", 0)] if cls.reserves is None else cls.reserves.devices_wanted
-        return demand.get("CPU", 0) > cpus or Devices(free).take_all(wanted) is None
+        return demand.get("CPU", 0) > cpus or Devices(free).allocate_all(wanted) is None
 
     def _waits_for(self, number: int, condition: Callable[[Task], bool]) -> bool:
         """Whether this holds for the task, or for one that it depends on."""
@@ -1487,7 +1634,7 @@ def make_actor(key: int, creation: Task, order: Order) -> SupervisedActor:
         key,
         creation,
         order.environment,
-        lanes=making.lanes,
+        concurrency_groups=making.concurrency_groups,
         ordered=making.ordered,
         asynchronous=making.asynchronous,
         keeps_cpus=making.keeps_cpus,
@@ -1505,6 +1652,7 @@ def replay(world: World, seed: int) -> list[str]:
     functions = {key: Function(key, f.name) for key, f in world.functions.items()}
     tasks: dict[int, Task] = {}
     actors: list[SupervisedActor] = []
+    limiters = make_limiters()
     log: list[str] = []
     for now, seen in world.history:
         event = seen
@@ -1514,8 +1662,9 @@ def replay(world: World, seed: int) -> list[str]:
                 order = world.orders[task.number]
                 demand, environment, depth = cls.demand, cls.environment, cls.depth
                 creates = cls.creates
+                limiter = None if order.limiter is None else limiters[order.limiter]
                 if order.calls is not None:
-                    twin = actors[order.calls].lanes[order.lane]
+                    twin = group_of(order, actors, limiters)
                 elif cls.reserves is not None:
                     twin = scheduler.reservation_class(groups[cls.reserves.key])
                 elif cls.group is not None:
@@ -1526,10 +1675,13 @@ def replay(world: World, seed: int) -> list[str]:
                         group=groups[cls.group.key],
                         bundle=order.bundle,
                         creates=creates,
+                        limiter=limiter,
                     )
                 else:
-                    twin = scheduler.scheduling_class(demand, environment, depth, creates=creates)
-                tasks[task.number] = Task(
+                    twin = scheduler.scheduling_class(
+                        demand, environment, depth, creates=creates, limiter=limiter
+                    )
+                tasks[task.number] = task_of(
                     task.number,
                     task.name,
                     functions[task.function.key],
@@ -1543,6 +1695,7 @@ def replay(world: World, seed: int) -> list[str]:
                     payload=task.payload,
                     traits=task.traits,
                     caller=task.caller,
+                    limits=limits_of(order, limiters),
                 )
                 if order.makes is not None:
                     actors.append(make_actor(len(actors), tasks[task.number], order))
