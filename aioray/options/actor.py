@@ -15,8 +15,8 @@ otherwise.
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aioray.core.intensity import RestartPolicy
@@ -35,9 +35,14 @@ from aioray.options.checks import (
     instance,
     integer,
     returns_of,
+    seconds,
+    size,
 )
-from aioray.options.wording import show, show_typed
+from aioray.options.messages import show, show_typed
+from aioray.shared.limiter import Limiter
 from aioray.shared.options import ActorOptions, MethodOptions
+
+from ..core.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +69,7 @@ def parse_actor_options(
     `asynchronous` says whether a method of the class is a coroutine function, `saves` whether it
     has the hooks that save its state.
 
-    Raises ValueError for an unknown option, one of tasks, concurrency_groups in .options(), a value
+    Raises ValueError for an unknown option, one of tasks, concurrency groups in .options(), a value
     out of range, get_if_exists without name, a placement group beside a scheduling strategy, and
     for `interruptible` or the hooks where calls run side by side; TypeError for a value of a wrong
     type; UnsupportedFeatureError for what aioray does not have.
@@ -125,10 +130,12 @@ def _refuse_actor_option(option: str) -> NoReturn:
 
 _OF_METHODS: Final = "give it to a method, @method({}=...)"
 _TASK_ONLY: Final = {
+    "limiter": _OF_METHODS.format("limiter"),
     "_generator_backpressure_num_objects": _OF_METHODS.format(
         "_generator_backpressure_num_objects"
     ),
     "_num_objects_per_yield": _OF_METHODS.format("_num_objects_per_yield"),
+    "breaker": "use max_restarts and restart_policy, which count the deaths of an actor",
     "max_calls": "an actor lives as long as its handles, or until it calls exit_actor()",
     "max_retries": "use max_restarts for the actor and max_task_retries for its calls",
     "num_returns": _OF_METHODS.format("num_returns"),
@@ -287,6 +294,13 @@ _METHOD_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
         None if value is None else check_retry_exceptions(option, value)
     ),
     "interruptible": instance(bool, "a bool"),
+    "timeout": seconds(none=math.inf),  # None is said, and lifts a limit
+    "deadline": seconds(zero=True, none=math.inf),
+    "stall_timeout": seconds(none=math.inf),
+    "memory_limit": size(none=math.inf),
+    "limiter": lambda option, value: (
+        False if value is None else instance(Limiter, "an aioray.Limiter")(option, value)
+    ),
     "_generator_backpressure_num_objects": check_backpressure,
     "_num_objects_per_yield": integer(1, none=None),
     "enable_task_events": instance(bool, "a bool"),

@@ -8,29 +8,35 @@ options there are, and which go together, is said in `task` (tasks, sessions) an
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 import warnings
+from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from aioray.options.messages import show, show_typed
 from aioray.options.runtime_env import check_runtime_env
-from aioray.options.wording import show, show_typed
 from aioray.shared.options import RESOURCE_UNITS, RetryExceptions, units
 from aioray.shared.wire import DYNAMIC, STREAMING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from aioray.shared.options import TaskOptions
+
 __all__ = [
     "COMMON_OPTIONS",
     "amount_or",
     "check_amount",
     "check_backpressure",
+    "check_context",
+    "check_counted",
+    "check_forwarding",
     "check_gpus",
     "check_labels",
     "check_namespace",
     "check_num_returns",
+    "check_preload",
     "check_resources",
     "check_retry_exceptions",
     "check_together",
@@ -39,9 +45,12 @@ __all__ = [
     "instance",
     "integer",
     "returns_of",
+    "seconds",
+    "size",
 ]
 
 MAX_AMOUNT: Final = 1e15  # of one resource; in units it still is an exact float
+MAX_SECONDS: Final = 1e15  # of a time limit, as good as none
 
 # Ray's own; they are recognised by name, so that the classes need not be imported here.
 _STRATEGY_CLASSES: Final = frozenset(
@@ -84,6 +93,16 @@ def instance(
     return check
 
 
+def check_counted(options: TaskOptions) -> TaskOptions:
+    """Return options whose calls can be counted, if they are to be."""
+    if options.max_pending is not None and options.num_returns == 0:
+        raise ValueError(
+            "max_pending needs a ref, which tells when a call has ended: leave num_returns=0 out. "
+            "A function that returns nothing has a ref to None."
+        )
+    return options
+
+
 def check_num_returns(option: str, value: Any) -> Any:
     """Check for an int >= 0, "streaming", "dynamic" or None."""
     if value is None or isinstance(value, str):
@@ -110,6 +129,8 @@ def check_retry_exceptions(option: str, value: Any) -> RetryExceptions:
         raise TypeError(f"{expected}, got the class {value.__qualname__}: put it into a list")
     if not callable(value):
         raise TypeError(f"{expected}, got {show_typed(value)}")
+    import inspect  # takes as long to load as all options, and few programs need it
+
     if inspect.iscoroutinefunction(value):
         raise TypeError(f"{expected}, got a coroutine function: it must be a plain function")
     predicate: Callable[[BaseException], bool] = value
@@ -130,6 +151,39 @@ def check_priority(option: str, value: Any) -> float:
     if not math.isfinite(priority):
         raise ValueError(f"{expected}, got {show(value)}")
     return priority
+
+
+def seconds(*, zero: bool = False, none: float | None = None) -> Callable[[str, Any], float | None]:
+    """Return a check for a time limit; None, which is no limit, is kept as `none`."""
+    least = ">= 0" if zero else "> 0"
+
+    def check(option: str, value: Any) -> float | None:
+        expected = f"{option} must be a finite number of seconds {least}, or None for no limit"
+        if value is None:
+            return none
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{expected}, got {show_typed(value)}")
+        if not (value >= 0 if zero else value > 0) or not value <= MAX_SECONDS:
+            raise ValueError(f"{expected}, got {show(value)}")
+        return float(value)
+
+    return check
+
+
+def size(*, none: float | None = None) -> Callable[[str, Any], float | None]:
+    """Return a check for a limit in bytes; None, which is no limit, is kept as `none`."""
+
+    def check(option: str, value: Any) -> float | None:
+        expected = f"{option} must be a number of bytes >= 1, or None for no limit"
+        if value is None:
+            return none
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{expected}, got {show_typed(value)}")
+        if not 1 <= value <= MAX_AMOUNT:
+            raise ValueError(f"{expected}, got {show(value)}")
+        return int(value)
+
+    return check
 
 
 def amount_or(default: float) -> Callable[[str, Any], float]:
@@ -241,6 +295,8 @@ def check_namespace(option: str, value: Any) -> str:
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return a sentence with the nearest valid name, or an empty str."""
+    import difflib  # it is an error
+
     close = difflib.get_close_matches(name, valid, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -293,6 +349,10 @@ def check_together(values: Mapping[str, Any]) -> None:
 
 COMMON_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "priority": check_priority,
+    "timeout": seconds(),
+    "deadline": seconds(zero=True),
+    "stall_timeout": seconds(),
+    "memory_limit": size(),
     "num_gpus": lambda option, value: 0.0 if value is None else check_gpus(option, value),
     "memory": amount_or(0.0),
     "resources": check_resources,
@@ -308,3 +368,40 @@ COMMON_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "_labels": check_labels,
 }
 """Of tasks and actors."""
+
+
+def check_context(option: str, value: Any) -> tuple[ContextVar[Any], ...]:
+    """Return the context variables that tasks are to see. Raises TypeError."""
+    variables = tuple(value) if isinstance(value, Sequence) else (value,)
+    for each in variables:
+        if not isinstance(each, ContextVar):
+            raise TypeError(f"{option} must be a list of ContextVar, got {show_typed(value)}")
+    return variables
+
+
+def check_forwarding(option: str, value: Any) -> int | None:
+    """Return the level of the log records to forward; None: none are. Raises ValueError."""
+    import logging
+
+    if isinstance(value, bool):
+        return logging.INFO if value else None
+    levels = logging.getLevelNamesMapping()
+    if isinstance(value, str):
+        value = levels.get(value.upper(), value)
+    if not isinstance(value, int) or value < 0:
+        names = ", ".join(name for name in levels if name not in ("NOTSET", "WARN"))
+        raise ValueError(f"{option} must be True, False, or a level: {names}; got {value!r}")
+    return value
+
+
+def check_preload(option: str, value: Any) -> tuple[str, ...]:
+    """Return the names of the modules to import before workers begin. Raises TypeError."""
+    expected = f"{option} must be a list or tuple of module names"
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{expected}, got {show_typed(value)}")
+    for module in value:
+        if not isinstance(module, str):
+            raise TypeError(f"{expected}; it holds {show_typed(module)}: give the module's name")
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"{expected}; it holds {show(module)}")
+    return tuple(value)

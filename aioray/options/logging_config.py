@@ -6,8 +6,9 @@ Room: options. What it says is done by `aioray.client.logging_config`.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import Final
+
+from ..core.records import field, record
 
 __all__ = ["STANDARD_ATTRIBUTES", "LoggingConfig"]
 
@@ -17,7 +18,7 @@ STANDARD_ATTRIBUTES: Final = frozenset(
 )
 
 
-@dataclass
+@record
 class LoggingConfig:
     """How log records are written, by the driver and by its workers, whose lines get no prefix.
 

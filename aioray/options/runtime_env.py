@@ -10,7 +10,6 @@ are when it reads them, and what it writes into its `working_dir` stays there.
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import re
@@ -19,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from aioray.exceptions import UnsupportedFeatureError
-from aioray.options.wording import show, show_typed
+from aioray.options.messages import show, show_typed
 from aioray.shared.options import SETUP_TIMEOUT
 
 if TYPE_CHECKING:
@@ -281,7 +280,11 @@ def _check_hook(label: str, value: Any) -> Any:
             raise ValueError(f"{expected}, got {show(value)}")
     elif not callable(value):
         raise TypeError(f"{expected}, got {show_typed(value)}")
-    elif inspect.iscoroutinefunction(value):
+    else:
+        import inspect  # few environments have a hook that is a function
+
+        if not inspect.iscoroutinefunction(value):
+            return value
         raise TypeError(f"{expected}, got a coroutine function: it must be a plain function")
     return value
 

@@ -16,14 +16,11 @@ otherwise.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import logging
-import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from aioray.core.retries import RetryPolicy
 from aioray.exceptions import UnsupportedFeatureError
@@ -32,10 +29,14 @@ from aioray.options.checks import (
     amount_or,
     check_amount,
     check_backpressure,
+    check_context,
+    check_counted,
+    check_forwarding,
     check_gpus,
     check_labels,
     check_namespace,
     check_num_returns,
+    check_preload,
     check_resources,
     check_retry_exceptions,
     check_together,
@@ -43,11 +44,28 @@ from aioray.options.checks import (
     instance,
     integer,
     returns_of,
+    seconds,
+    size,
 )
+from aioray.options.messages import show, show_typed
 from aioray.options.runtime_env import check_runtime_env
-from aioray.options.wording import show, show_typed
+from aioray.options.variables import (
+    MEMORY_THRESHOLD,
+    MONITOR_SECONDS,
+    flag,
+    memory_settings,
+    number_from,
+)
 from aioray.shared import linux
+from aioray.shared.crash_breaker import CrashBreaker
+from aioray.shared.limiter import Limiter
 from aioray.shared.options import TaskOptions, Units, in_units
+
+from ..core.records import field, record, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextvars import ContextVar
 
 __all__ = [
     "InitOptions",
@@ -92,37 +110,34 @@ def parse_task_options(
 ) -> TaskOptions:
     """Check the options of a remote function and return all of them, frozen.
 
-    `given` holds what the user wrote. `base` is None for a decorator; for .options() it holds the
-    decorator's options, of which those in `given` are replaced (never merged) and all others kept.
-    `is_generator` says whether the function is a generator function.
-
+    given: what the user wrote. base: None for a decorator; for .options() the decorator's, of which
+    those given are replaced (never merged). is_generator: the function is a generator function.
     Raises ValueError for an unknown option, one of actors, one that .options() may not change
     (max_calls, _num_objects_per_yield), a value out of range, and a placement group beside a
     scheduling strategy; TypeError for a value of a wrong type; UnsupportedFeatureError for fields
     of runtime_env that aioray does not have. Warns of num_returns="dynamic", as Ray does.
     Source: Ray API reference, ray.remote. Beyond it: `retry` is a RetryPolicy, `priority` a number,
-    and `retry_exceptions` may be a function that takes the exception and returns a bool.
+    `timeout`, `deadline` and `stall_timeout` are seconds, `breaker` is a CrashBreaker, and
+    `retry_exceptions` may be a function that takes the exception and returns a bool.
     """
     values: dict[str, Any] = {}
     for option, value in given.items():
         if option not in _TASK_OPTIONS:
             _refuse_task_option(option)
         if base is not None and option in {"max_calls", "_num_objects_per_yield"}:
-            raise ValueError(
-                f"{option} cannot be changed by .options(): set it in the decorator, "
-                f"@remote({option}=...)"
-            )
+            advice = f"set it in the decorator, @remote({option}=...)"
+            raise ValueError(f"{option} cannot be changed by .options(): {advice}")
         values[option.removeprefix("_")] = _TASK_OPTIONS[option](option, value)
     check_together(values)
     if "num_returns" in values or (base is None and is_generator):
         values["num_returns"] = returns_of(values.get("num_returns"), is_generator=is_generator)
     values.pop("object_store_memory", None)  # refused above unless it is None
     if base is not None:
-        return replace(base, **values)
+        return check_counted(replace(base, **values))
     if values.get("max_calls") is None:
         # A process that used a GPU holds on to its memory until it ends.
         values["max_calls"] = 1 if values.get("num_gpus", 0.0) > 0 else 0
-    return TaskOptions(**values)
+    return check_counted(TaskOptions(**values))
 
 
 def _refuse_task_option(option: str) -> NoReturn:
@@ -157,6 +172,9 @@ _TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = COMMON_OPTIONS | {
     "max_retries": integer(-1, none=None, zero=" (-1 means unlimited)"),
     "retry_exceptions": check_retry_exceptions,
     "retry": instance(RetryPolicy, "a RetryPolicy"),
+    "breaker": instance(CrashBreaker, "a CrashBreaker"),
+    "limiter": instance(Limiter, "an aioray.Limiter"),
+    "max_pending": integer(1, none=None),
     "max_calls": integer(0, none=None, zero=" (0 means unlimited)"),
     "num_cpus": amount_or(1.0),
     "object_store_memory": _check_no_store_memory,
@@ -169,7 +187,7 @@ _TASK_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = COMMON_OPTIONS | {
 # --- sessions ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InitOptions:
     """The checked options of a session, with every default filled in.
 
@@ -190,16 +208,26 @@ class InitOptions:
     runtime_env: Mapping[str, Any] | None = field(default=None, hash=False)
     log_to_driver: bool = True  # show the workers' output in the driver
     configure_logging: bool = True
-    logging_level: int = logging.INFO
+    logging_level: int = 20  # logging.INFO
     logging_format: str | None = None
     logging_config: Any = field(default=None, hash=False)
     ignore_reinit_error: bool = False
     preload: tuple[str, ...] = ()  # beyond Ray: modules imported once, before workers are forked
+    context: tuple[ContextVar[Any], ...] = ()  # beyond Ray: whose values tasks get
+    forward_logging: int | None = None  # beyond Ray: level of log records that the driver gets
+    local_mode: bool = False  # tasks and actors run in the driver, when they are submitted
     loop: str = "auto"  # beyond Ray: where init() lets the engine live, see LOOPS
     devices: tuple[str, ...] | None = None  # names of the GPUs; None: their numbers from 0
     tracing_startup_hook: str | None = None  # "module:function", see `startup_hook`
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
+    max_pending: int | None = None  # beyond Ray: calls of the driver that have not ended
     history: int = HISTORY  # beyond Ray: attempts that are remembered; 0: nothing is recorded
+    memory_monitor_period: float = MONITOR_SECONDS  # between two looks at all memory; 0: none
+    memory_usage_threshold: float = MEMORY_THRESHOLD  # share of it that may be in use
+    min_memory_free: int = -1  # bytes of it beyond which no more must be free; -1: the share counts
+    task_oom_retries: int | None = None  # as `memory_retries` of the core's Scheduler
+    max_worker_rss: int | None = None  # beyond Ray: bytes that a worker may keep between attempts
+    max_worker_age: float | None = None  # beyond Ray: seconds after which a worker is replaced
     # Computed: what can be handed out, in the form of TaskOptions.demand.
     capacity: Units = field(init=False, repr=False, compare=False)
     # Computed: the session's variables, (name, value) sorted by name.
@@ -228,10 +256,11 @@ def parse_init_options(
     system's folder for temporary files, object_spilling_directory to the session's folder in there,
     log_to_driver to RAY_LOG_TO_DRIVER, else True, history to RAY_task_events_max_num_task_in_gcs,
     else 100,000. RAY_max_lineage_bytes (1 GB) and RAY_local_fs_capacity_threshold (0.95) are read
-    too. Keywords of Ray that mean nothing on one machine (dashboard_*,
-    _system_config, ...) are accepted and ignored.
+    too, and so are RAY_memory_monitor_refresh_ms (250), RAY_memory_usage_threshold (0.95),
+    RAY_min_memory_free_bytes (-1) and RAY_task_oom_retries, which may also stand in _system_config.
+    Keywords of Ray that mean nothing on one machine (dashboard_*, ...) are accepted and ignored.
 
-    Raises RuntimeError for an unknown keyword, local_mode=True and storage; UnsupportedFeatureError
+    Raises RuntimeError for an unknown keyword and storage; UnsupportedFeatureError
     for any other address but "local" and "auto", for a job_config and for fields of runtime_env
     that aioray does not have; TypeError and ValueError for bad values.
     Source: Ray API reference, ray.init.
@@ -248,10 +277,11 @@ def parse_init_options(
     if "num_gpus" not in values:
         values["num_gpus"] = _visible_gpus(environ)
     values["devices"] = _devices(environ, values["num_gpus"])
-    if "memory" not in values:
-        values["memory"] = int(linux.memory_size() * MEMORY_SHARE)
+    if not values.keys() >= {"memory", "object_store_memory"}:
+        size = _memory_seen() if values.get("local_mode") else linux.memory_size()
+        values.setdefault("memory", int(size * MEMORY_SHARE))
     if "object_store_memory" not in values:
-        share = int(linux.memory_size() * STORE_SHARE)
+        share = int(size * STORE_SHARE)
         largest = linux.largest_file()
         if largest is not None:
             share = min(share, largest // STORE_SPACE)
@@ -259,19 +289,16 @@ def parse_init_options(
     values["spill_directory"] = values.pop("object_spilling_directory", None)
     values.setdefault("temp_dir", environ.get("RAY_TMPDIR") or None)
     if "history" not in values:
-        values["history"] = int(_number_from(environ, *_HISTORY))
-    values["max_lineage_bytes"] = int(_number_from(environ, *_LINEAGE))
-    values["disk_capacity_threshold"] = _number_from(environ, *_CAPACITY)
+        values["history"] = int(number_from(environ, *_HISTORY))
+    values["max_lineage_bytes"] = int(number_from(environ, *_LINEAGE))
+    values["disk_capacity_threshold"] = number_from(environ, *_CAPACITY)
+    values |= memory_settings(environ, given.get("_system_config"))
     if "log_to_driver" not in values:
-        values["log_to_driver"] = _flag(environ, "RAY_LOG_TO_DRIVER", default=True)
+        values["log_to_driver"] = flag(environ, "RAY_LOG_TO_DRIVER", default=True)
     return InitOptions(**values)
 
 
 def _check_init_names(given: Mapping[str, Any]) -> None:
-    if given.get("local_mode"):
-        raise RuntimeError(
-            "local_mode=True no longer exists: leave it out, or call the plain function to debug it"
-        )
     if "storage" in given:
         raise RuntimeError(
             "storage is no longer an argument of init(): leave it out, and give a path to the "
@@ -319,6 +346,8 @@ def _check_level(option: str, value: Any) -> int:
     expected = f"{option} must be a level of the logging module, a number or its name"
     if not isinstance(value, str):
         raise TypeError(f"{expected}, got {show_typed(value)}")
+    import logging
+
     level = logging.getLevelNamesMapping().get(value.upper())
     if level is None:
         raise ValueError(f"{expected}, got {show(value)}")
@@ -332,18 +361,6 @@ def _check_loop(option: str, value: Any) -> str:
     if value not in LOOPS:
         raise ValueError(f"{expected}, got {show(value)}")
     return value
-
-
-def _check_preload(option: str, value: Any) -> tuple[str, ...]:
-    expected = f"{option} must be a list or tuple of module names"
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{expected}, got {show_typed(value)}")
-    for module in value:
-        if not isinstance(module, str):
-            raise TypeError(f"{expected}; it holds {show_typed(module)}: give the module's name")
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(f"{expected}; it holds {show(module)}")
-    return tuple(value)
 
 
 def _check_directory(option: str, value: Any) -> str:
@@ -384,16 +401,21 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "logging_format": instance(str, "a str"),
     "logging_config": _check_logging_config,
     "ignore_reinit_error": instance(bool, "a bool"),
-    "preload": _check_preload,
+    "preload": check_preload,
+    "context": check_context,
+    "forward_logging": check_forwarding,
+    "local_mode": instance(bool, "a bool"),
+    "max_pending": integer(1, none=None),
     "loop": _check_loop,
     "retry_seed": _check_seed,
     "history": integer(0, none=None),
+    "max_worker_rss": size(),
+    "max_worker_age": seconds(),
     "_tracing_startup_hook": _check_hook,
 }
 # Ray's keywords without a meaning on one machine, and those refused above with a value.
 _INIT_IGNORED: Final[dict[str, None]] = dict.fromkeys(
     (
-        "local_mode",
         "job_config",
         "include_dashboard",
         "dashboard_host",
@@ -424,9 +446,16 @@ def _visible_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+@functools.cache
+def _memory_seen() -> int:
+    """Return the memory that there was at the first look: local mode begins a thousand times."""
+    return linux.memory_size()
+
+
 def _visible_gpus(environ: Mapping[str, str]) -> int:
     """Return the number of NVIDIA GPUs, as far as CUDA_VISIBLE_DEVICES shows them."""
-    present = len([name for name in os.listdir("/dev") if re.fullmatch("nvidia[0-9]+", name)])
+    found = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
+    present = len([name for name in found if re.fullmatch("nvidia[0-9]+", name)])
     shown = shown_gpus(environ)
     return present if shown is None else min(present, len(shown))
 
@@ -451,33 +480,3 @@ def _devices(environ: Mapping[str, str], num_gpus: int) -> tuple[str, ...] | Non
             f"({environ['CUDA_VISIBLE_DEVICES']!r}): give fewer, or correct or unset the variable"
         )
     return shown[:num_gpus]
-
-
-def _number_from(environ: Mapping[str, str], variable: str, default: float) -> float:
-    text = environ.get(variable, "").strip()
-    if not text:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise ValueError(
-            f"the environment variable {variable} must be a number >= 0, got {show(text)}: "
-            f"correct it or unset it"
-        )
-    return number
-
-
-def _flag(environ: Mapping[str, str], variable: str, *, default: bool) -> bool:
-    text = environ.get(variable, "").strip().lower()
-    if text in {"1", "true", "yes", "on"}:
-        return True
-    if text in {"0", "false", "no", "off"}:
-        return False
-    if text:
-        raise ValueError(
-            f"the environment variable {variable} must be 1 or 0, got {show(text)}: correct it "
-            f"or unset it"
-        )
-    return default

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal, TypedDict
 
 from aioray.core.intensity import RestartPolicy
 from aioray.core.retries import RetryPolicy
 from aioray.options.runtime_env import RuntimeEnv
+from aioray.shared.crash_breaker import CrashBreaker
+from aioray.shared.limiter import Limiter
 
 __all__ = [
     "ActorCallOptions",
@@ -38,6 +41,10 @@ class CommonOptions(TypedDict, total=False):
     memory: float | None
     resources: Mapping[str, float] | None
     priority: float | None
+    timeout: float | None
+    deadline: float | None
+    stall_timeout: float | None
+    memory_limit: float | None
     name: str | None
     runtime_env: RuntimeEnvironment
     enable_task_events: bool | None
@@ -58,6 +65,9 @@ class CallOptions(CommonOptions, total=False):
     max_retries: int | None
     retry_exceptions: RetryExceptions
     retry: RetryPolicy | None
+    breaker: CrashBreaker | None
+    limiter: Limiter | None
+    max_pending: int | None
     _generator_backpressure_num_objects: int | None
 
 
@@ -98,6 +108,11 @@ class MethodKeywords(TypedDict, total=False):
     concurrency_group: str | None
     max_task_retries: int | None
     retry_exceptions: RetryExceptions
+    timeout: float | None
+    deadline: float | None
+    stall_timeout: float | None
+    memory_limit: float | None
+    limiter: Limiter | None
     interruptible: bool | None
     enable_task_events: bool | None
     tensor_transport: str | None
@@ -130,14 +145,19 @@ class InitSettings(TypedDict, total=False):
     logging_config: Any
     ignore_reinit_error: bool | None
     preload: Sequence[str] | None
+    context: Sequence[ContextVar[Any]] | None
+    forward_logging: bool | int | str | None
+    local_mode: bool | None
+    max_pending: int | None
     loop: Literal["auto", "thread", "running"] | None
     retry_seed: int | None
     history: int | None
+    max_worker_rss: float | None
+    max_worker_age: float | None
     _memory: int | None
     _temp_dir: str | os.PathLike[str] | None
     _tracing_startup_hook: str | None
     # Without a meaning on one machine, or refused with a value.
-    local_mode: bool | None
     job_config: Any
     include_dashboard: bool | None
     dashboard_host: str | None

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from . import linux
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..exceptions import ObjectStoreFullError, OutOfDiskError
 
@@ -96,19 +96,19 @@ class Arena:
         if self._closed and not self._users:
             os.close(self.fd)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
-        """Yield the descriptor, not closed meanwhile: its number could be another file's."""
+    def _open(self) -> int:
+        """Return the descriptor, not closed until `_done`: its number could be another file's."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("This engine is shut down. Start another one.")
             self._users += 1
-        try:
-            yield self.fd
-        finally:
-            with self._lock:
-                self._users -= 1
-                self._close_unused()
+        return self.fd
+
+    def _done(self) -> None:
+        """Let the descriptor be closed."""
+        with self._lock:
+            self._users -= 1
+            self._close_unused()
 
     def view(self, offset: int, size: int, owner: Any) -> Any:
         """Return a view of what lies there: a buffer, which can be referred to weakly.
@@ -118,8 +118,11 @@ class Arena:
         """
         mapping = self._mapping
         if mapping is None:
-            with self._open() as fd:
+            fd = self._open()
+            try:
                 mapping = self._map(fd, offset, size)
+            finally:
+                self._done()
         # An array of ctypes is the one exporter of foreign memory that lets go of it by itself.
         view = (ctypes.c_char * size).from_address(mapping.address + offset - mapping.start)
         view.owner = (owner, mapping)  # type: ignore[attr-defined]
@@ -151,8 +154,11 @@ class Arena:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return a copy of what lies there. Raises OSError, RuntimeError if the arena is closed."""
-        with self._open() as fd:
+        fd = self._open()
+        try:
             return os.pread(fd, size, offset)
+        finally:
+            self._done()
 
     def write(self, offset: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Write the pieces one after the other.
@@ -160,9 +166,9 @@ class Arena:
         Raises ObjectStoreFullError if the system has no memory left, RuntimeError if the arena is
         closed.
         """
+        fd = self._open()
         try:
-            with self._open() as fd:
-                _write_pieces(fd, offset, pieces)
+            _write_pieces(fd, offset, pieces)
         except OSError as error:
             from ..exceptions import (
                 ObjectStoreFullError,  # a child that never fails needs no errors
@@ -173,6 +179,8 @@ class Arena:
                 f"no longer need, or give init() less object_store_memory, so that values go to "
                 f"disk earlier."
             ) from error
+        finally:
+            self._done()
 
     def copy(
         self, offset: int, pieces: Sequence[bytes | memoryview], size: int, *, mapped: bool
@@ -182,12 +190,7 @@ class Arena:
         mapped: this process has copied there before, and the memory was not given back since.
         """
         try:
-            with self._open() as fd:
-                if self._writable is None:
-                    if self.is_scarce:
-                        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-                    self._writable = mmap.mmap(fd, self.size)
-                writable = self._writable
+            writable = self._writable or self._map_writable()
             if not mapped:
                 start = offset - offset % mmap.PAGESIZE
                 writable.madvise(linux.MADV_POPULATE_WRITE, start, offset + size - start)
@@ -201,6 +204,16 @@ class Arena:
                     part = source[at : at + COPY_CHUNK]
                     target[offset : offset + len(part)] = part
                     offset += len(part)
+
+    def _map_writable(self) -> mmap.mmap:
+        fd = self._open()
+        try:
+            if self.is_scarce:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            self._writable = mmap.mmap(fd, self.size)
+            return self._writable
+        finally:
+            self._done()
 
     def write_from_file(self, offset: int, path: str, size: int) -> bool:
         """Copy a file into the arena; False if it is gone or has not this size any more.
@@ -216,8 +229,11 @@ class Arena:
 
     def give_back(self, offset: int, size: int) -> None:
         """Return memory to the system."""
-        with self._open() as fd:
+        fd = self._open()
+        try:
             linux.give_pages_back(fd, offset, size)
+        finally:
+            self._done()
 
 
 def _write_pieces(fd: int, offset: int, pieces: Sequence[bytes | memoryview]) -> None:

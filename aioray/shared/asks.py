@@ -5,8 +5,8 @@ travels as the payload of NOTE_ASKED, marshal of (request, verb, arguments): the
 of its type in `ASKS`, the arguments are its fields, as a plain tuple, because marshal takes no
 other. The request is the number of the reply; it is 0 for a question that gets none.
 
-Objects are named by their ids. Values travel as in answers: as bytes, or as a packed PLACE. A reply
-that is an error is a list, of that error pickled.
+Objects are named by their ids. Values travel as in answers: as bytes, or as a PACKED_LOCATION. A
+reply that is an error is a list, of that error pickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import marshal
 from types import UnionType
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +40,16 @@ __all__ = [
     "Info",
     "ItemsRead",
     "KillActor",
+    "Log",
     "Lose",
     "MayYield",
     "PendingCalls",
     "Pin",
     "Put",
     "RemoveGroup",
+    "Stop",
     "Submit",
+    "TellOfMap",
     "UnloadFunction",
     "Wait",
     "pack",
@@ -70,11 +75,11 @@ class UnloadFunction(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """Call a remote function. No reply: the ids of its values follow from the label."""
+    """Call a remote function. No reply: the ids of its values follow from the task_key."""
 
     key: int  # of the function
     definition: bytes  # pickled Definition
-    label: bytes
+    task_key: bytes
     max_retries: int
     payload: bytes  # value of (args, kwargs)
     arguments: list[bytes]  # ids of top-level refs
@@ -89,6 +94,28 @@ class Cancel(NamedTuple):
     force: bool
     recursive: bool
     grace: float | None  # seconds
+
+
+class TellOfMap(NamedTuple):
+    """Let the history know how far a map has come, see `client.protocol`. No reply."""
+
+    task: bytes
+    state: str
+    counts: list[int]
+    error: list[str]
+
+
+class Stop(NamedTuple):
+    """End a task and what it has submitted, or an actor. Reply, when that has happened: None."""
+
+    identifier: bytes  # of one of its values, or of the actor's ref
+    grace: float  # seconds
+
+
+class Log(NamedTuple):
+    """Hand over a log record. No reply."""
+
+    facts: dict[str, Any]  # what it has, as `logging.makeLogRecord` takes it
 
 
 class CheckPlacement(NamedTuple):
@@ -150,7 +177,7 @@ class Get(NamedTuple):
     """
 
     identifiers: list[bytes]
-    look: bool  # reply now, whatever there is
+    at_once: bool  # reply now, whatever there is
     holds: bool = False  # the attempt cannot go on before all are ready
 
 
@@ -159,7 +186,7 @@ class Wait(NamedTuple):
 
     identifiers: list[bytes]
     num_returns: int
-    look: bool
+    at_once: bool
     holds: bool = False
 
 
@@ -230,7 +257,7 @@ class CreateActor(NamedTuple):
 
     key: int  # of the class
     definition: bytes  # pickled ActorDefinition
-    label: bytes
+    task_key: bytes
     payload: bytes
     arguments: list[bytes]
     trace: list[tuple[str, str]] | tuple[()] = ()
@@ -242,7 +269,7 @@ class CallActor(NamedTuple):
 
     actor: bytes  # id of its ref
     definition: bytes  # pickled MethodDefinition
-    label: bytes
+    task_key: bytes
     payload: bytes
     arguments: list[bytes]
     trace: list[tuple[str, str]] | tuple[()] = ()
@@ -299,8 +326,12 @@ ASKS: tuple[type[Ask], ...] = (
     KillActor,
     GetActor,
     PendingCalls,
+    Stop,
+    Log,
+    TellOfMap,
 )
 _VERBS = {kind: verb for verb, kind in enumerate(ASKS)}
+_last_right: dict[int, list[type]] = {}  # by verb: of the last arguments that were right, the types
 
 
 def pack(request: int, ask: Ask) -> bytes:
@@ -318,8 +349,11 @@ def unpack(payload: bytes) -> tuple[int, Ask]:
     if type(request) is not int or type(verb) is not int or type(arguments) is not tuple:
         raise ValueError("a question that is none")
     kind, make, types = _form(verb)
-    if len(arguments) != len(types) or not all(map(isinstance, arguments, types)):
-        raise ValueError(f"a question of the kind {kind} with {arguments!r:.200}")
+    exact = [*map(type, arguments)]
+    if exact != _last_right.get(verb):  # nearly all of a kind are alike, which is soon compared
+        if len(arguments) != len(types) or not all(map(isinstance, arguments, types)):
+            raise ValueError(f"a question of the kind {kind} with {arguments!r:.200}")
+        _last_right[verb] = exact
     return request, make(arguments)
 
 

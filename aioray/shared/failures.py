@@ -23,7 +23,7 @@ import pickle
 import sys
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from aioray.exceptions import (
     AttemptInfo,
@@ -32,6 +32,8 @@ from aioray.exceptions import (
     UnserializableException,
 )
 from aioray.shared.serialization import load
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

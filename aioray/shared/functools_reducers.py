@@ -1,9 +1,10 @@
 """How what `functools` makes of functions of a script is pickled: caches, properties, dispatchers.
 
-Room: shared, part of `serialization`. Neither pickle nor cloudpickle knows
-these: a cache is written as a name, which a worker cannot find if it is one of `__main__`, and the
-others hold locks and weak references. Each is made again of the function that it wraps; what was
-cached stays behind. What can be found by its name in a module is still sent as that.
+Room: shared, part of `serialization`. Neither pickle nor cloudpickle knows these: a cache is
+written as a name, which a worker cannot find if it is one of `__main__`, and the others hold locks
+and weak references, or cannot be made without arguments (partial methods, from 3.14 on). Each is
+made again of the function that it wraps; what was cached stays behind. What can be found by its
+name in a module is still sent as that.
 """
 
 from __future__ import annotations
@@ -61,6 +62,16 @@ def _reduce_property(value: functools.cached_property[Any]) -> tuple[Any, ...]:
     return functools.cached_property, (value.func,), state
 
 
+def _reduce_partial_method(value: functools.partialmethod[Any]) -> tuple[Any, ...]:
+    return _make_partial_method, (value.func, value.args, dict(value.keywords))
+
+
+def _make_partial_method(
+    function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> functools.partialmethod[Any]:
+    return functools.partialmethod(function, *arguments, **keywords)
+
+
 def _reduce_dispatching_method(method: functools.singledispatchmethod[Any]) -> tuple[Any, ...]:
     return functools.singledispatchmethod, (method.func,), {"dispatcher": method.dispatcher}
 
@@ -94,6 +105,7 @@ def _register_all(dispatcher: Any, registry: dict[type, Callable[..., Any]]) -> 
 REDUCERS: dict[type, Callable[[Any], str | tuple[Any, ...]]] = {
     type(functools.lru_cache(_register_all)): _reduce_cache,
     functools.cached_property: _reduce_property,
+    functools.partialmethod: _reduce_partial_method,
     functools.singledispatchmethod: _reduce_dispatching_method,
 }
 """By class, for picklers."""

@@ -21,7 +21,7 @@ __all__ = [
     "PUT_INDEX",
     "SIGNAL_INDEX",
     "TASK_ID_SIZE",
-    "Label",
+    "TaskKey",
     "actor_call_id",
     "actor_of",
     "actor_task_id",
@@ -35,7 +35,7 @@ __all__ = [
     "object_id",
     "random_id",
     "task_id",
-    "worker_label",
+    "worker_key",
 ]
 
 JOB_ID_SIZE = 4
@@ -65,19 +65,19 @@ def driver_task_id(job: bytes) -> bytes:
     return b"\xff" * 20 + job
 
 
-Label = int | bytes | tuple[int, bytes]
+TaskKey = int | bytes | tuple[int, bytes]
 """What a task's id is made of: of what the driver has submitted, its number among those, from 1;
 the same and the id of the creation, if it is a call of an actor; of all else the id itself."""
 
 
-def task_id(job: bytes, label: Label) -> bytes:
-    """Return the id of a task by its label; job: of the driver."""
-    if isinstance(label, bytes):
-        return label
-    if isinstance(label, tuple):
-        number, creation = label
+def task_id(job: bytes, task_key: TaskKey) -> bytes:
+    """Return the id of a task by its task_key; job: of the driver."""
+    if isinstance(task_key, bytes):
+        return task_key
+    if isinstance(task_key, tuple):
+        number, creation = task_key
         return actor_call_id(child_task_id(driver_task_id(job), number), creation)
-    return child_task_id(driver_task_id(job), label)
+    return child_task_id(driver_task_id(job), task_key)
 
 
 def child_task_id(parent: bytes, counter: int, attempt: int = 0) -> bytes:
@@ -127,7 +127,7 @@ def index_of(identifier: bytes) -> int:
     return index
 
 
-def worker_label(worker_id: str) -> bytes:
+def worker_key(worker_id: str) -> bytes:
     """Return what stands for a task where a worker asks for something between its tasks."""
     return bytes.fromhex(worker_id)[: TASK_ID_SIZE - JOB_ID_SIZE]
 

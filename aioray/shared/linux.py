@@ -3,13 +3,13 @@
 Room: shared; stdlib only. Another platform needs replacements for what is here
 and for the descriptors named in `wire`: parent-death signal (prctl), sub-reaper (prctl), the list
 of own children (/proc), pidfds, eventfds, memory files that can be sealed, mapped and given back in
-part, SOCK_SEQPACKET, the out-of-memory counters, and the size of the memory.
+part, SOCK_SEQPACKET, pipes of packets, the out-of-memory counters, and the size of the memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import fcntl
 import functools
 import os
@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Container
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "memory_size",
     "no_core_dumps",
     "oom_kills",
+    "packet_pipe",
     "sealed_memory_file",
     "unmap",
 ]
@@ -71,6 +73,24 @@ def check_platform() -> None:
         )
 
 
+def packet_pipe() -> tuple[int, int]:
+    """Return the ends of a pipe in which writes of up to PIPE_BUF bytes stay apart, not blocking.
+
+    Where there are no such pipes, as in gVisor, they are sockets, which take a little longer.
+    """
+    try:
+        return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    import socket  # seldom needed
+
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (reader, writer):
+        end.setblocking(False)
+    return reader.detach(), writer.detach()
+
+
 def fill_standard_descriptors() -> None:
     """Open /dev/null as those of the descriptors 0, 1 and 2 that are closed, and leave it there.
 
@@ -94,6 +114,8 @@ def fill_standard_descriptors() -> None:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
+    import ctypes  # here and below: a session has begun before the driver needs it
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [
@@ -110,6 +132,8 @@ def _libc() -> ctypes.CDLL:
 
 
 def _raise_errno(what: str) -> NoReturn:
+    import ctypes
+
     code = ctypes.get_errno()
     raise OSError(code, f"{what}: {os.strerror(code)}")
 
@@ -313,6 +337,8 @@ def map_readable(fd: int, start: int, size: int) -> int:
     Not by the mmap module: objects of that duplicate the descriptor, and cannot serve as the base
     of views that end one by one. Raises OSError.
     """
+    import ctypes
+
     address = _libc().mmap(None, size, _PROT_READ, _MAP_SHARED | _MAP_NORESERVE, fd, start)
     if address is None or address == ctypes.c_void_p(-1).value:
         _raise_errno("mmap")

@@ -15,7 +15,9 @@ import marshal
 import threading
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -171,7 +173,7 @@ class Board:
             meter, tags, value = samples.popleft()
             meter.take_in(tags, value)
 
-    def take(self) -> bytes | None:
+    def drain(self) -> bytes | None:
         """Take what has changed since the last call, for `merge`; None: it cannot be had right now.
 
         Never waits, since a finalizer may call this while its own thread is at work here.

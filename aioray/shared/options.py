@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from ..core.records import field, record, replace
 from .wire import STREAMING
 
 if TYPE_CHECKING:
     from ..core.intensity import RestartPolicy
+    from ..core.limits import TaskLimits
     from ..core.retries import RetryPolicy
+    from .crash_breaker import CrashBreaker
+    from .limiter import Limiter
 
 __all__ = [
     "DEFAULT_MAX_RETRIES",
@@ -27,10 +30,11 @@ __all__ = [
     "RetryExceptions",
     "TaskOptions",
     "Units",
+    "concurrency_groups_of",
     "default_max_retries",
     "in_units",
     "is_ordered",
-    "lanes_of",
+    "limits_of",
     "resolve_call",
     "resolve_method",
     "units",
@@ -39,6 +43,14 @@ __all__ = [
 DEFAULT_MAX_RETRIES: Final = 3
 RESOURCE_UNITS: Final = 10_000  # units in one CPU, GPU, byte of memory or custom resource
 ASYNC_CONCURRENCY: Final = 1000  # calls at once of an asynchronous actor that says nothing itself
+LIMITS: Final = (  # fields of core.limits.TaskLimits; not every kind of options has all of them
+    "timeout",
+    "deadline",
+    "stall_timeout",
+    "breaker",
+    "memory_limit",
+    "limiter",
+)
 SETUP_TIMEOUT: Final = 600  # seconds that setting up a runtime environment may take, as in Ray
 
 # False: no application error is retried. True: every one. A tuple: instances of these classes
@@ -50,7 +62,7 @@ Units: TypeAlias = tuple[tuple[str, int], ...]  # (resource, 1/10000 units), sor
 # --- records ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TaskOptions:
     """The checked options of a remote function. Built by parse_task_options().
 
@@ -63,6 +75,13 @@ class TaskOptions:
     retry_exceptions: RetryExceptions = field(default=False, hash=False)
     retry: RetryPolicy | None = None  # beyond Ray: the delay before a retry; None for no wishes
     priority: float = 0.0  # beyond Ray: of the tasks that wait, the higher goes first
+    timeout: float | None = None  # beyond Ray, and so the next three: see `core.limits`
+    deadline: float | None = None
+    stall_timeout: float | None = None
+    memory_limit: float | None = None
+    breaker: CrashBreaker | None = None  # beyond Ray: how many workers it may kill
+    limiter: Limiter | None = None  # beyond Ray: whose permits attempts need
+    max_pending: int | None = None  # beyond Ray: calls of one process that have not ended
     max_calls: int = 0  # runs of the function after which its worker leaves, 0 is unlimited
     num_cpus: float = 1.0
     num_gpus: float = 0.0  # a whole number, or a share of one GPU
@@ -92,7 +111,7 @@ class TaskOptions:
         object.__setattr__(self, "demand", in_units(amounts | dict(self.resources)))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActorOptions:
     """The checked options of a class of actors. Built by parse_actor_options().
 
@@ -112,6 +131,10 @@ class ActorOptions:
     interruptible: bool = False  # beyond Ray: of methods that say nothing themselves, see there
     checkpoint_every: int = 1  # beyond Ray: calls after which __aioray_save__ is asked
     priority: float = 0.0
+    timeout: float | None = None  # beyond Ray, and so the next three: of making an actor
+    deadline: float | None = None
+    stall_timeout: float | None = None
+    memory_limit: float | None = None
     # None: 1 while it is made; and later, if num_gpus or resources are named. Source: Ray.
     num_cpus: float | None = None
     num_gpus: float | None = None
@@ -147,7 +170,7 @@ class ActorOptions:
         object.__setattr__(self, "demand", in_units(amounts))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class MethodOptions:
     """The checked options of a method, or of some calls of it. Built by parse_method_options().
 
@@ -160,6 +183,11 @@ class MethodOptions:
     max_task_retries: int | None = None
     retry_exceptions: RetryExceptions | None = field(default=None, hash=False)
     interruptible: bool | None = None  # beyond Ray: a cancel interrupts it, see `aioray.method`
+    timeout: float | None = None  # beyond Ray, and so the next three: see `core.limits`; inf: none
+    deadline: float | None = None
+    stall_timeout: float | None = None
+    memory_limit: float | None = None
+    limiter: Limiter | Literal[False] | None = None  # beyond Ray, see there; False: none
     generator_backpressure_num_objects: int | None = None
     num_objects_per_yield: int | None = None
     enable_task_events: bool | None = None
@@ -208,13 +236,30 @@ def default_max_retries(environ: Mapping[str, str]) -> int:
     return DEFAULT_MAX_RETRIES
 
 
-def lanes_of(options: ActorOptions, *, asynchronous: bool) -> tuple[tuple[str, int], ...]:
+def concurrency_groups_of(
+    options: ActorOptions, *, asynchronous: bool
+) -> tuple[tuple[str, int], ...]:
     """Return how many calls of each concurrency group may run at once; the default, "", is first.
 
     A max_concurrency of 0 is the default too.
     """
     default = options.max_concurrency or (ASYNC_CONCURRENCY if asynchronous else 1)
     return (("", default), *options.concurrency_groups.items())
+
+
+def limits_of(options: TaskOptions | ActorOptions | MethodOptions) -> TaskLimits | None:
+    """Return the limits that these options set, of a method resolved ones; None: there are none."""
+    said = {name: getattr(options, name, None) for name in LIMITS}
+    given = {
+        name: value
+        for name, value in said.items()
+        if value is not None and value is not False and value != math.inf
+    }
+    if not given:
+        return None
+    from ..core.limits import TaskLimits  # rare
+
+    return TaskLimits(**given)
 
 
 def is_ordered(options: ActorOptions, *, asynchronous: bool) -> bool:
@@ -246,6 +291,11 @@ def resolve_method(
         max_task_retries=options.max_task_retries,
         retry_exceptions=False,
         interruptible=options.interruptible,
+        timeout=math.inf,
+        deadline=math.inf,
+        stall_timeout=math.inf,
+        memory_limit=math.inf,
+        limiter=False,
         generator_backpressure_num_objects=-1,
         num_objects_per_yield=1,
         enable_task_events=options.enable_task_events,
@@ -258,8 +308,6 @@ def resolve_method(
 def resolve_call(given: MethodOptions, resolved: MethodOptions) -> MethodOptions:
     """Return the options of a call that says `given`, of a method whose calls have `resolved`."""
     said = {
-        each.name: value
-        for each in fields(given)
-        if (value := getattr(given, each.name)) is not None
+        name: value for name in given.__match_args__ if (value := getattr(given, name)) is not None
     }
     return replace(resolved, **said)

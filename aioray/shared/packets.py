@@ -4,7 +4,7 @@ Room: shared; stdlib only. One packet is one marshalled message,
 which is no list. A message that is too large for a packet lies in a memory file, which travels with
 the packet as its last descriptor; the packet is then a list: where in the file the message begins,
 and a number that tells what it was about should the file get lost. Long byte strings of a message
-can lie in that file too, so that they are copied once (`Enclosure.place`).
+can lie in that file too, so that they are copied once (`Enclosure.enclose`).
 
 What is received is whole, or `Cut` is raised: a message is never taken for a shorter one.
 """
@@ -58,7 +58,7 @@ class Enclosure:
         self._size = start + len(data)
         return start
 
-    def place(self, data: Any) -> Any:
+    def enclose(self, data: Any) -> Any:
         """Lay a long byte string, and return its start and length; return others as they are."""
         if type(data) is not bytes or len(data) < LONG:
             return data

@@ -337,6 +337,8 @@ def contained_ids(data: bytes) -> list[bytes]:
     Raises ValueError or struct.error for what is no such value.
     """
     start, size = span_of_ids(data)
+    if not start:
+        return []
     if start + size > len(data):
         raise ValueError("a value that was cut off")
     return split_ids(data[start : start + size])

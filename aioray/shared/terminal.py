@@ -24,9 +24,9 @@ import sys
 import threading
 import time
 import unicodedata
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..core.records import record, replace
 from .printable import printable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ BAR_WIDTH = 20  # columns of the bar proper; less where the line is too long
 DRIVER = 0  # owner of the driver's own bars; workers' have their pid
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Bar:
     """The state of one bar, as it is to be shown."""
 

@@ -18,17 +18,21 @@ A worker has these descriptors (`WorkerFds`):
   reads first itself, the worker can no longer run; 0 is no attempt, but says that the socket is
   full, of bundles that were taken back: read them. The kernel gives each number to one reader, so
   taking work back is free of races, and needs no help from a worker that is stuck.
+- *singles*, a pipe of packets, driver to worker: what is sent to a worker that has nothing else,
+  (codes, attempt), bundle and claim in one. Whoever reads the packet has claimed the attempt; the
+  driver keeps the reading end here too. It comes before whatever is claimed later.
 - *answers*, a pipe, worker to driver: `ANSWER` frames, written as soon as there is a result. They
   are safe there when the worker dies a moment later. Frames whose status is a `NOTE_` are no
   answers: the worker asks something (`asks`), maybe on behalf of the task that it runs; it does not
   need room that it was granted; it keeps looking at a value after the attempt that had it as an
   argument (said before the answer), or which it got by asking; it has let go of such views; it
   holds refs, or has let go of them; its actor has saved its state; user code has measured
-  something. Their order is that in which
+  something; the process keeps too much memory. Their order is that in which
   things happened: a ref that was found inside a value is said to be held before whatever kept it
   alive until then ends.
 - *doorbell*, an eventfd, worker to driver: "read my answers". Rung once for many answers, because
-  waking the driver is what costs.
+  waking the driver is what costs. Not rung from the moment a single is claimed until something
+  else is: until that is answered the driver watches the answers themselves.
 - *page*, a shared memory file: `PAGE_*` cells, and after `PAGE_SIZE` the stack that faulthandler
   writes when the process dies of a signal.
 - *stacks*, a memory file: the worker writes one line break when it takes `STACK_SIGNAL`; at each
@@ -45,24 +49,31 @@ from __future__ import annotations
 import signal
 import struct
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
+
+from ..core.records import NamedTuple
 
 __all__ = [
     "ANSWER",
+    "CHUNK",
     "CLAIM",
     "CREATION",
     "DYNAMIC",
+    "FAULT",
     "GOT",
     "HELD",
     "IN_FILE",
     "IN_MEMORY",
     "LET_GO",
+    "LOCATION_MARK",
     "LONGEST_FRAME",
     "LONGEST_MARK",
     "LONGEST_NAME",
     "NOTE_ASKED",
+    "NOTE_ITEMS",
     "NOTE_KEPT",
     "NOTE_MEASURED",
+    "NOTE_OUTGROWN",
     "NOTE_REFS",
     "NOTE_RELEASED",
     "NOTE_SAVED",
@@ -72,17 +83,31 @@ __all__ = [
     "OUTPUT_MARK",
     "OUTPUT_MARK_BACK",
     "OUTPUT_MARK_END",
+    "PACKED_LOCATION",
     "PAGE",
+    "PAGE_BASE",
+    "PAGE_BEAT",
+    "PAGE_BEATS",
+    "PAGE_BEGUN",
+    "PAGE_CALLS",
     "PAGE_DELIVERED",
+    "PAGE_ENTERED",
+    "PAGE_FILL",
+    "PAGE_GROUPS",
     "PAGE_INTERRUPT",
+    "PAGE_KIND",
     "PAGE_RUNNING",
+    "PAGE_SEQS",
     "PAGE_SIZE",
     "PAGE_STARTED",
+    "PAGE_THREADS",
+    "PAGE_UNLISTED",
+    "PAGE_VALID",
+    "PAGE_VALUES",
     "PAIR",
-    "PLACE",
-    "PLACE_MARK",
     "PROGRESS",
     "REF_CHANGE",
+    "SINGLE",
     "STACK_END",
     "STACK_SIGNAL",
     "STREAMING",
@@ -93,9 +118,11 @@ __all__ = [
     "Status",
     "TaskSpec",
     "WorkerFds",
+    "note_frame",
 ]
 
 CLAIM = struct.Struct("<Q")
+SINGLE = 4096  # bytes at most; PIPE_BUF, so that it is one packet
 ANSWER = struct.Struct("<QQBddd")  # payload length, seq, status, started, seconds run, delay
 LONGEST_FRAME = 4 * 1024**3  # bytes of a payload; values of more than 100 KB are not part of it
 
@@ -110,9 +137,12 @@ REF_CHANGE = 1 + 28  # bytes of HELD or LET_GO, and the id
 NOTE_SAVED = 22  # payload: the state of the actor after the call `seq`; counts if that is answered
 NOTE_YIELDED = 21  # payload: NUMBER, an item's index from 0, and its value; last how many, alone
 NOTE_MEASURED = 23  # payload: what user code has measured since the last such note, see `meters`
+NOTE_OUTGROWN = 24  # payload: NUMBER, bytes that the process keeps, which are too many
+NOTE_ITEMS = 25  # payload: what has become of items of a chunk, see `chunks`; one value more
 GOT = 1 << 63  # added to a request's number, the seq of NOTE_KEPT for what a reply has given
 STREAMING = -1  # instead of a number of returns: an ObjectRefGenerator
 DYNAMIC = -2  # one ref, to a DynamicObjectRefGenerator
+CHUNK = -3  # an ObjectRefGenerator of what becomes of the items of a chunk, see `chunks`
 NUMBER = struct.Struct("<Q")
 PAIR = struct.Struct("<QQ")
 
@@ -121,15 +151,32 @@ IN_FILE = 1
 Location = tuple[int, int | str, int]
 """Where a value lies that is not sent: (IN_MEMORY, offset, size) or (IN_FILE, path, size)."""
 
-PLACE = struct.Struct("<B3xIQQ")  # PLACE_MARK, kind, offset or name of the file, size
-PLACE_MARK = 3  # instead of a value's first byte: it lies where room was granted for it
+PACKED_LOCATION = struct.Struct("<B3xIQQ")  # LOCATION_MARK, kind, offset or name of the file, size
+LOCATION_MARK = 3  # instead of a value's first byte: it lies where room was granted for it
 
-PAGE_SIZE = 4096
+PAGE_SIZE = 4096 + 4 * 8 * 4096 + 8 * 4096
 PAGE = struct.Struct("<Q")
 PAGE_INTERRUPT = 0  # driver: the seq that is to be interrupted
 PAGE_DELIVERED = 8  # worker: the seq whose function has got its KeyboardInterrupt
 PAGE_RUNNING = 16  # worker: the seq it works on, 0 between attempts
 PAGE_STARTED = 24  # worker: when that began, monotonic seconds, as a double
+PAGE_BEAT = 32  # worker: when user code said last that it gets on, a double; inf: it may wait
+PAGE_UNLISTED = 40  # worker: how many timed calls of an actor run for which there was no row
+PAGE_BEGUN = 48  # worker: of an asynchronous actor, by concurrency group, the call begun last
+PAGE_GROUPS = 64  # of which that is noted
+# Worker: a table of the timed calls of an actor that run side by side, column by column. SEQS: 0 in
+# a free row. ENTERED, BEATS: doubles, as PAGE_STARTED and PAGE_BEAT. THREADS: what runs it.
+PAGE_CALLS = 4096  # rows
+PAGE_SEQS = 4096
+PAGE_ENTERED = PAGE_SEQS + 8 * PAGE_CALLS
+PAGE_BEATS = PAGE_ENTERED + 8 * PAGE_CALLS
+PAGE_THREADS = PAGE_BEATS + 8 * PAGE_CALLS
+PAGE_FILL = 64  # worker: of a chunk, what PAGE_VALUES holds where no number is yet, see `chunks`
+PAGE_BASE = 72  # worker: position of the first item of the burst that runs
+PAGE_KIND = 80  # worker: of what kind their values are, see `chunks`; 0: no burst runs
+PAGE_VALID = 88  # worker: bytes of PAGE_VALUES that are used, of pickles
+# Worker: up to PAGE_SIZE, the values of the burst, which may not have been told.
+PAGE_VALUES = PAGE_THREADS + 8 * PAGE_CALLS
 
 STACK_SIGNAL = int(signal.SIGRTMAX) - 2  # hardly anybody uses it
 STACK_END = b"Stacks end.\n"
@@ -170,7 +217,7 @@ class TaskSpec(NamedTuple):
     """What all attempts of all calls of a function with the same options have in common."""
 
     name: str
-    num_returns: int = 1  # or STREAMING, DYNAMIC
+    num_returns: int = 1  # or STREAMING, DYNAMIC, CHUNK
     backpressure: int = 0  # items of a generator that may wait to be read; 0: any number
     retry_rule: bytes | bool = False  # which exceptions are retryable: pickled rule, or none / all
     resources: tuple[tuple[str, int], ...] = ()
@@ -187,7 +234,7 @@ class Attempt(NamedTuple):
 
     seq: int
     function: int  # key of the function's code
-    label: Any  # of the task, see ids.Label
+    task_key: Any  # of the task, see ids.TaskKey
     attempt: int  # from 0
     devices: tuple[str, ...]  # the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them
     name: str  # from here on see TaskSpec
@@ -207,9 +254,10 @@ class ActorCallInfo(NamedTuple):
     """What an attempt is to an actor, as it travels in `Attempt.role`."""
 
     method: str  # CREATION: make the actor
-    lane: str  # concurrency group; empty: the default one
-    interruptible: bool  # a cancel is KeyboardInterrupt in its main thread, instead of a flag
+    concurrency_group: str  # concurrency group; empty: the default one
+    interruptible: bool  # KeyboardInterrupt may end it, in the main thread; else a cancel is a flag
     creation: Any = None  # of a Creation, the plain tuple
+    timed: bool = False  # it has time limits, so the driver wants to know how it gets on
 
 
 class Creation(NamedTuple):
@@ -219,13 +267,20 @@ class Creation(NamedTuple):
     name: str  # as given; empty: none
     class_name: str
     asynchronous: bool  # its methods run on event loops
-    lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
+    concurrency_groups: tuple[
+        tuple[str, int], ...
+    ]  # how many calls of each concurrency group run at once
     saves_every: int  # calls after which its state is saved; 0: it has no such hooks
     restores: bool  # the last of the attempt's arguments is its saved state
     meta: bytes  # what handles are made of, see `client.actor_meta`
 
 
 CREATION = "__init__"
+CONTEXT = "aioray-context"
+"""In `Attempt.trace` beside what names a span: context variables, see `client.context_vars`."""
+
+FAULT = "aioray-fault"
+"""In `Attempt.trace` beside what names a span: what is to go wrong, see `aioray.worker.faults`."""
 
 
 class WorkerFds(NamedTuple):
@@ -240,3 +295,9 @@ class WorkerFds(NamedTuple):
     stdout: int
     stderr: int
     stacks: int
+    singles: int
+
+
+def note_frame(kind: int, payload: bytes, seq: int) -> bytes:
+    """Return a frame that is no answer."""
+    return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload

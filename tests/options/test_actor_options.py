@@ -18,8 +18,8 @@ from aioray.options.task import parse_task_options
 from aioray.shared.options import (
     ActorOptions,
     MethodOptions,
+    concurrency_groups_of,
     is_ordered,
-    lanes_of,
     resolve_call,
     resolve_method,
 )
@@ -264,7 +264,7 @@ def test_options_may_not_make_an_interruptible_actor_threaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "asynchronous", "lanes"),
+    ("given", "asynchronous", "concurrency_groups"),
     [
         ({}, False, (("", 1),)),
         ({}, True, (("", 1000),)),
@@ -274,9 +274,11 @@ def test_options_may_not_make_an_interruptible_actor_threaded() -> None:
         ({"concurrency_groups": {"io": 2, "b": 1}}, False, (("", 1), ("io", 2), ("b", 1))),
     ],
 )
-def test_lanes(given: dict[str, Any], asynchronous: bool, lanes: Any) -> None:
+def test_concurrency_groups(
+    given: dict[str, Any], asynchronous: bool, concurrency_groups: Any
+) -> None:
     options = decorated(asynchronous=asynchronous, **given)
-    assert lanes_of(options, asynchronous=asynchronous) == lanes
+    assert concurrency_groups_of(options, asynchronous=asynchronous) == concurrency_groups
 
 
 @pytest.mark.parametrize(

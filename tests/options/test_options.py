@@ -304,7 +304,7 @@ def test_unknown_option_lists_the_valid_ones(
 ) -> None:
     with pytest.raises(ValueError, match=f"'{option}' is {text} remote functions") as info:
         parse_task_options({option: 1}, base=base, is_generator=False)
-    assert "max_retries, memory, name, num_cpus" in str(info.value)
+    assert "max_retries, memory, memory_limit, name, num_cpus" in str(info.value)
 
 
 @pytest.mark.parametrize("value", [None, 0, 5])
@@ -580,6 +580,25 @@ def test_limits_from_the_environment() -> None:
     assert (options.max_lineage_bytes, options.disk_capacity_threshold) == (1000, 0.5)
 
 
+def test_the_watch_over_memory_is_set_as_in_ray() -> None:
+    options = parse_init_options(None, {}, environ={})
+    assert (options.memory_monitor_period, options.memory_usage_threshold) == (0.25, 0.95)
+    assert (options.min_memory_free, options.task_oom_retries) == (-1, None)
+    environ = {
+        "RAY_memory_monitor_refresh_ms": "100",
+        "RAY_memory_usage_threshold": "0.5",
+        "RAY_min_memory_free_bytes": "1000",
+        "RAY_task_oom_retries": "-1",
+    }
+    options = parse_init_options(None, {}, environ=environ)
+    assert (options.memory_monitor_period, options.memory_usage_threshold) == (0.1, 0.5)
+    assert (options.min_memory_free, options.task_oom_retries) == (1000, -1)
+    config = {"memory_usage_threshold": 0.7, "task_oom_retries": 2}
+    options = parse_init_options(None, {"_system_config": config}, environ=environ)
+    assert (options.memory_usage_threshold, options.task_oom_retries) == (0.7, 2)
+    assert options.memory_monitor_period == 0.1
+
+
 @pytest.mark.parametrize("variable", ["RAY_max_lineage_bytes", "RAY_local_fs_capacity_threshold"])
 @pytest.mark.parametrize("text", ["much", "-1", "inf", "nan"])
 def test_malformed_limit_names_the_variable(variable: str, text: str) -> None:
@@ -611,6 +630,8 @@ def test_init_capacity_is_in_sorted_units_without_zeros() -> None:
         ("ignore_reinit_error", True, True),
         ("preload", ["numpy", "os.path"], ("numpy", "os.path")),
         ("retry_seed", 0, 0),
+        ("max_worker_rss", 1e9, 10**9),
+        ("max_worker_age", 60, 60.0),
     ],
 )
 def test_init_keeps(option: str, value: Any, kept: Any) -> None:
@@ -663,6 +684,12 @@ def test_none_is_the_default_of_every_init_option(option: str) -> None:
         ("preload", ["a..b"], ValueError),
         ("preload", [""], ValueError),
         ("retry_seed", "1", TypeError),
+        ("max_worker_rss", "1GB", TypeError),
+        ("max_worker_rss", True, TypeError),
+        ("max_worker_rss", 0, ValueError),
+        ("max_worker_rss", math.inf, ValueError),
+        ("max_worker_age", "1", TypeError),
+        ("max_worker_age", 0, ValueError),
         ("retry_seed", True, TypeError),
         ("retry_seed", 1.0, TypeError),
     ],
@@ -703,7 +730,6 @@ def test_unknown_init_keywords_are_all_named() -> None:
 @pytest.mark.parametrize(
     ("given", "error", "text"),
     [
-        ({"local_mode": True}, RuntimeError, "local_mode=True no longer exists"),
         ({"storage": "/tmp/x"}, RuntimeError, "storage is no longer"),
         ({"storage": None}, RuntimeError, "storage is no longer"),
         ({"job_config": {}}, UnsupportedFeatureError, "job_config is not supported"),
@@ -716,6 +742,7 @@ def test_refused_init_keyword(given: dict[str, Any], error: type[Exception], tex
 
 def test_local_mode_false_and_job_config_none_are_fine() -> None:
     assert started(local_mode=False, job_config=None) == started()
+    assert started(local_mode=True).local_mode
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from aioray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     AttemptInfo,
+    CircuitOpenError,
     DoNotRetry,
     EngineShutdownError,
     GetTimeoutError,
@@ -38,6 +39,7 @@ from aioray.exceptions import (
     RpcError,
     RuntimeEnvSetupError,
     TaskCancelledError,
+    TaskTimeoutError,
     UnserializableException,
     UnsupportedFeatureError,
     WorkerCrashedError,
@@ -54,6 +56,15 @@ TEXT = "ray::f() (pid=1, ip=127.0.0.1)\nValueError: bad"
 FULL = {
     ActorDiedError: lambda: ActorDiedError(RayTaskError("A.__init__", TEXT, ValueError("bad"))),
     ActorUnavailableError: lambda: ActorUnavailableError("away", "0a0b"),
+    CircuitOpenError: lambda: CircuitOpenError(
+        "poison",
+        ATTEMPTS,
+        names=("f", "g"),
+        task_name="f",
+        task_id="c8ef",
+        period=60.0,
+        retry_after=12.5,
+    ),
     DoNotRetry: lambda: DoNotRetry("hopeless"),
     ObjectLostError: lambda: ObjectLostError("00ff", b"owner", "x.py:1"),
     ObjectReconstructionFailedError: lambda: ObjectReconstructionFailedError(
@@ -67,6 +78,17 @@ FULL = {
     RetryTask: lambda: RetryTask(2.5, "busy"),
     RpcError: lambda: RpcError("no answer", 14),
     TaskCancelledError: lambda: TaskCancelledError("c8ef", "Task: c8ef was cancelled."),
+    TaskTimeoutError: lambda: TaskTimeoutError(
+        "stall_timeout",
+        2.5,
+        task_name="f",
+        task_id="c8ef",
+        attempt=2,
+        pid=1,
+        worker_id="ab",
+        after=2.51,
+        python_stack="stack",
+    ),
     UnserializableException: lambda: UnserializableException(
         "Bad", "mod", "message", ("note",), TEXT, "TypeError: no"
     ),
@@ -550,6 +572,28 @@ def test_text_of_a_crash_names_how_it_ended(facts, fragment):
     assert fragment in str(WorkerCrashedError(**facts))
 
 
+def test_text_of_a_time_limit_tells_what_is_known():
+    assert str(FULL[TaskTimeoutError]()).splitlines() == [
+        "Task f has exceeded its stall_timeout of 2.5 s.",
+        "  task id c8ef, attempt 2, pid 1, worker ab, after 2.51 s",
+        "  Its Python stack then:",
+        "    stack",
+    ]
+    assert str(TaskTimeoutError("deadline", 1.0, task_name="f")) == (
+        "Task f has exceeded its deadline of 1 s. It was not running then."
+    )
+
+
+def test_text_of_an_open_circuit_lists_the_deaths():
+    reason = "  Too many workers died of its calls within 60 s. The next call is let through in"
+    assert str(FULL[CircuitOpenError]()).splitlines() == [
+        "Task f was not started: the breaker poison is open.",
+        f"{reason} 12.5 s. The last deaths:",
+        "    f, attempt 0, pid 4711: worker died of SIGSEGV",
+        "    g, attempt 1, pid None: no worker",
+    ]
+
+
 def test_other_texts():
     assert str(WorkerStartupError("No worker.", "ImportError: x\n", 3)) == (
         "No worker. (tried 3 times)\n  It wrote to stderr:\n    ImportError: x"
@@ -597,3 +641,40 @@ def test_orders_of_a_task_say_what_they_ask():
     assert str(RetryTask(1, "busy")) == "busy"
     assert str(DoNotRetry()) == "The task asked not to be run again."
     assert str(DoNotRetry("hopeless")) == "hopeless"
+
+
+FATAL = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f985ab5d200 [ray::read] (most recent call first):
+  File "script.py", line 10 in read
+  File "<string>", line 1 in <module>
+
+Current thread's C stack trace (most recent call first):
+{frames}
+
+Extension modules: numpy (total: 1)
+"""
+OF_INTERPRETER = """  Binary file "ray::read", at _Py_DumpStack+0x4a [0x49b2f9]
+  Binary file "/usr/lib/libpython3.14.so.1.0", at +0x1 [0x1]
+  Binary file "/usr/bin/python3.14", at _start+0x1 [0x1]"""
+OF_LIBRARIES = """  Binary file "/usr/lib/libc.so.6", at +0x406b0 [0x7f985ab9e6b0]
+  Binary file "/usr/lib/_ctypes.cpython-314-x86_64-linux-gnu.so", at +0xe4ad [0x7f985a56d4ad]"""
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown"),
+    [
+        (f"{OF_INTERPRETER}\n{OF_LIBRARIES}\n{OF_INTERPRETER}", OF_LIBRARIES.splitlines()),
+        (f"{OF_LIBRARIES}\n{OF_INTERPRETER}\n{OF_LIBRARIES}", OF_LIBRARIES.splitlines()),
+        (OF_INTERPRETER, []),
+    ],
+)
+def test_of_the_c_stack_what_lies_above_the_interpreter_is_shown(frames, shown):
+    header = ["Current thread's C stack trace (most recent call first):"] if shown else []
+    assert exceptions.last_words("", FATAL.format(frames=frames)) == [
+        "  Its Python stack when it died:",
+        "    Fatal Python error: Segmentation fault",
+        "    Current thread 0x00007f985ab5d200 [ray::read] (most recent call first):",
+        '      File "script.py", line 10 in read',
+        *(f"    {line}" for line in [*header, *shown]),
+    ]

@@ -57,7 +57,7 @@ def test_packet_is_never_longer_than_allowed(size):
 def test_long_strings_are_found_where_they_were_placed(ends):
     enclosure = Enclosure()
     values = [b"", b"short", bytes(5000), b"x" * 300_000, b"y" * 4096, (0, 1, 2)]
-    places = [enclosure.place(value) for value in values]
+    places = [enclosure.enclose(value) for value in values]
     packets.send(ends[0], *packets.pack(([], places * 3000), enclosure))
     (_, received), fds, area = packets.receive(ends[1], 0)
     assert area is not None

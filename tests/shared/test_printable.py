@@ -18,7 +18,7 @@ from aioray.client.entry import StoredFailure
 from aioray.core.commands import Holding, ReportStarved
 from aioray.core.outcomes import DeathCause
 from aioray.engine.processes.output import LineReader, Printer
-from aioray.engine.telemetry.actor_reports import ActorEnd, ActorFacts
+from aioray.engine.telemetry.actor_reports import ActorDescription, ActorEnd
 from aioray.engine.telemetry.shortages import infeasible, starved
 from aioray.shared.printable import LINES, printable
 from aioray.shared.terminal import Bar
@@ -56,7 +56,7 @@ def history():
     made.meta(
         entrypoint=EVIL, session=EVIL, total={EVIL: 1.0, "CPU": 2.0}, labels={EVIL: EVIL}, ip=EVIL
     )
-    evil = made.kind(
+    evil = made.signature(
         EVIL,
         func_or_class_name=EVIL,
         required_resources={EVIL: 1.0},
@@ -92,7 +92,7 @@ def history():
     )
     made.actor(8, EVIL, "DEAD", death_cause={"reason": "WORKER_DIED", "error_message": EVIL})
     made.worker(8, exit_type="SYSTEM_ERROR", exit_detail=EVIL, ended=2.0, launched=1.0, forked=1.0)
-    made.thing(
+    made.entity(
         "placement_group",
         "x",
         placement_group_id="x",
@@ -223,7 +223,7 @@ def test_progress_bar_is_one_line_of_what_can_be_seen():
 
 
 def test_messages_of_the_engine_have_names_written_out(caplog):
-    facts = ActorFacts("ab", EVIL, EVIL, EVIL)
+    description = ActorDescription("ab", EVIL, EVIL, EVIL)
     task = SimpleNamespace(
         name=EVIL,
         scheduling_class=SimpleNamespace(
@@ -235,8 +235,8 @@ def test_messages_of_the_engine_have_names_written_out(caplog):
     two = infeasible(task, {EVIL: 1.0}, {EVIL: 2.0})
     task.scheduling_class.reserves = None
     three = infeasible(task, {EVIL: 3.0}, {EVIL: 2.0})
-    notice = ActorEnd(facts, DeathCause.WORKER_DIED, None).notice()
-    task.name, task.actor = EVIL, SimpleNamespace(payload=SimpleNamespace(facts=facts))
+    notice = ActorEnd(description, DeathCause.WORKER_DIED, None).notice()
+    task.name, task.actor = EVIL, SimpleNamespace(payload=SimpleNamespace(description=description))
     task.scheduling_class = SimpleNamespace(reserves=None, group=None, demand=())
     command = ReportStarved(((task, 2),), (Holding(task, ()),))
     four = starved(command, str)
