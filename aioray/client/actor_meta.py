@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..core.records import record
 from ..exceptions import ActorHandleNotFoundError
 from ..shared.actor_exit import SHUTDOWN, SPECIAL_METHODS
-from ..shared.options import MethodOptions, is_ordered, lanes_of, resolve_method
+from ..shared.options import MethodOptions, concurrency_groups_of, is_ordered, resolve_method
 from ..shared.serialization import dump_function
 from .signatures import positional_range, signature_of
 
@@ -30,6 +30,7 @@ __all__ = [
     "ActorCode",
     "ActorMeta",
     "MethodMeta",
+    "check_call_options",
     "check_interruptible",
     "client_of",
     "unpack_meta",
@@ -39,7 +40,7 @@ SAVE, RESTORE = "__aioray_save__", "__aioray_restore__"
 GIVEN = "__aioray_method__"  # attribute of a method: what `@method` says, as plain values
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class MethodMeta:
     """One method, as far as its callers have to know it: the code of its calls, see `protocol`."""
 
@@ -60,14 +61,16 @@ class MethodMeta:
         raise TypeError(f"{self.name} runs in its actor only.")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActorMeta:
     """What the handles of an actor know of their actor. Picklable."""
 
     class_name: str
     methods: Mapping[str, MethodMeta]
     max_pending_calls: int  # of one caller; not above 0: unlimited
-    lanes: tuple[tuple[str, int], ...]  # how many calls of each concurrency group run at once
+    concurrency_groups: tuple[
+        tuple[str, int], ...
+    ]  # how many calls of each concurrency group run at once
     asynchronous: bool
 
 
@@ -136,7 +139,7 @@ class ActorCode:
             options.enable_task_events,
             options.allow_out_of_order_execution,
         )
-        known = self._packed.get(deciding)  # concurrency_groups are the same for all
+        known = self._packed.get(deciding)  # concurrency groups are the same for all
         if known is None:
             known = self._packed[deciding] = dump_function(self._describe(options))
         return known[0]
@@ -153,7 +156,7 @@ class ActorCode:
                     f"{self.name}.{name} is in the concurrency group {group!r}, which the class "
                     f"does not declare: add it, @remote(concurrency_groups={{{group!r}: 1, ...}})"
                 )
-        lanes = lanes_of(options, asynchronous=self.asynchronous)
+        concurrency_groups = concurrency_groups_of(options, asynchronous=self.asynchronous)
         is_ordered(options, asynchronous=self.asynchronous)  # it may raise
         methods = {
             name: _describe_method(
@@ -177,7 +180,9 @@ class ActorCode:
             )
             for name, member in SPECIAL_METHODS.items()
         }
-        meta = ActorMeta(self.name, methods, options.max_pending_calls, lanes, self.asynchronous)
+        meta = ActorMeta(
+            self.name, methods, options.max_pending_calls, concurrency_groups, self.asynchronous
+        )
         for described in methods.values():
             check_interruptible(described.name, described.options, meta)
         return meta
@@ -232,9 +237,24 @@ def _describe_method(
     return MethodMeta(name, attribute, bare, is_generator, resolved, positional_range(bare))
 
 
+def check_call_options(name: str, options: MethodOptions, meta: ActorMeta) -> None:
+    """Raise ValueError for a concurrency group that the class does not declare.
+
+    And what `check_interruptible` raises.
+    """
+    groups = [group for group, _ in meta.concurrency_groups]
+    if options.concurrency_group not in groups:
+        declared = ", ".join(map(repr, groups[1:])) or "none"
+        raise ValueError(
+            f"{name}: the concurrency group {options.concurrency_group!r} is not declared by the "
+            f"class. It declares {declared}; add it, @remote(concurrency_groups=...)"
+        )
+    check_interruptible(name, options, meta)
+
+
 def check_interruptible(name: str, options: MethodOptions, meta: ActorMeta) -> None:
     """Raise ValueError for an interruptible method where calls run side by side."""
-    if options.interruptible and (meta.asynchronous or meta.lanes != (("", 1),)):
+    if options.interruptible and (meta.asynchronous or meta.concurrency_groups != (("", 1),)):
         raise ValueError(
             f"interruptible=True of {name} needs calls that run one after the other, but this "
             f"actor has coroutine methods, max_concurrency > 1 or concurrency_groups: leave it "

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from .entry import ObjectEntry
     from .protocol import Call, Client
 
-__all__ = ["export", "serialize", "serialize_call"]
+__all__ = ["serialize", "serialize_call", "serialize_function"]
 
 MAX_CODE = 95 * 1024 * 1024  # bytes of a function, or a class, with what it has captured; as in Ray
 
 
-def export(call: Call) -> tuple[bytes, Sequence[Any]]:
+def serialize_function(call: Call) -> tuple[bytes, Sequence[Any]]:
     """Serialize the function or class of a call: its code, and the refs that it has captured.
 
     Raises TypeError if something cannot be serialized, ValueError if it is as large as only data

@@ -1,4 +1,4 @@
-"""The asyncio future of a ref's value, for those who ask for one (`ObjectRef.as_future`).
+"""What asyncio is given where a ref is awaited, or asked for a future (`ObjectRef.as_future`).
 
 Room: client. Apart from `refs`, so that a worker in which refs pass by need not load asyncio.
 """
@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .entry import NotInMemory
 from .refs import wake_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+    from contextvars import Context
 
     from .entry import ObjectEntry
 
-__all__ = ["ValueFuture", "current_loop", "get_running_loop"]
+__all__ = ["Awaiter", "ValueFuture", "current_loop", "get_running_loop", "running_loop"]
 
 T = TypeVar("T")
+running_loop = asyncio._get_running_loop  # in C: None if there is none
 
 
 def get_running_loop() -> asyncio.AbstractEventLoop:
@@ -55,6 +58,91 @@ def current_loop() -> asyncio.AbstractEventLoop:
             "coroutine, or call asyncio.set_event_loop(loop) before. Without a loop, ref.future() "
             "gives a future of concurrent.futures."
         ) from None
+
+
+class Awaiter:
+    """Stands for one coroutine that awaits a ref: to its task what a future is, without a value.
+
+    A future wakes the task that waits for it in the next pass of the loop. This one does so when
+    the engine is through with what has come, in the same pass: see `Client.call_back`.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_is_over",
+        "_loop",
+        "_soon",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        soon: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        """Wait on `loop`. soon: calls back there; None: `wake` is called by the loop itself."""
+        self._asyncio_future_blocking = False
+        self._is_over = False
+        self._callback: Callable[[Awaiter], object] | None = None
+        self._context: Context | None = None
+        self._cancelled: tuple[Any, ...] | None = None  # by which arguments
+        self._loop = loop
+        self._soon = soon
+
+    def __iter__(self) -> Generator[Awaiter, None, None]:
+        if not self._is_over:
+            self._asyncio_future_blocking = True
+            yield self
+
+    def wake(self) -> None:
+        """Let the coroutine go on, unless it was cancelled."""
+        if not self._is_over:
+            self._is_over = True
+            if self._callback is None:
+                return  # it has not begun to wait
+            if self._soon is None:
+                self._go_on()
+            else:
+                self._soon(self._go_on)
+
+    def _go_on(self) -> None:
+        callback, self._callback = self._callback, None
+        assert callback is not None
+        assert self._context is not None
+        self._context.run(callback, self)
+
+    # -- what a task asks of what it waits for
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop on which the task waits."""
+        return self._loop
+
+    def add_done_callback(
+        self, callback: Callable[[Awaiter], object], *, context: Context | None = None
+    ) -> None:
+        """Call back once, when the wait is over."""
+        if self._is_over:
+            self._loop.call_soon(callback, self, context=context)
+            return
+        self._callback = callback
+        self._context = context or copy_context()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """End the wait with CancelledError; False if it is over."""
+        if self._is_over:
+            return False
+        self._is_over = True
+        self._cancelled = () if msg is None else (msg,)
+        if self._callback is not None:
+            self._loop.call_soon(self._go_on)
+        return True
+
+    def result(self) -> None:
+        """Raise CancelledError if that is how the wait has ended."""
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
 
 
 class ValueFuture(asyncio.Future[T]):

@@ -40,9 +40,9 @@ def recorder(environ: Mapping[str, str]) -> Callable[[str], Site] | None:
     if not (stacks or places):
         return None
 
-    def site(sort: str) -> Site:
+    def site(kind: str) -> Site:
         frames = _frames()
-        return _stack(frames) if stacks else "", _place(sort, frames) if places else ""
+        return _stack(frames) if stacks else "", _place(kind, frames) if places else ""
 
     return site
 
@@ -70,9 +70,9 @@ def _stack(frames: list[FrameType]) -> str:
     return "".join(StackSummary.extract(lines).format())
 
 
-def _place(sort: str, frames: list[FrameType]) -> str:
+def _place(kind: str, frames: list[FrameType]) -> str:
     shown = [
         f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{frame.f_lineno}"
         for frame in frames[:PLACE_FRAMES]
     ]
-    return " | ".join([f"({sort}) ", *shown])
+    return " | ".join([f"({kind}) ", *shown])

@@ -1,9 +1,10 @@
 """What this worker is doing now: read by the runtime context and by the output streams.
 
 Room: client. Written by the loop of a worker and by the hosts of actors only. Where one thing runs
-at a time, `place` is plain attributes. In an actor whose calls run side by side, `share` makes it
-look up the call to which the asking thread or asyncio task belongs; a thread that a call has
-started belongs to none.
+at a time, `execution_context` is plain attributes. In an actor whose calls run side by side,
+`share` makes it look up the call to which the asking thread or asyncio task belongs; a thread that
+a call has started belongs to none. Where tasks run in the driver itself, in local mode and in
+virtual time, each is in a `scope` of its own, and everything outside of these is the driver.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ if TYPE_CHECKING:
 
     from ..shared.wire import Attempt
 
-__all__ = ["ExecutionContext", "Running", "ThisActor", "function_name", "place", "running", "share"]
+__all__ = [
+    "ExecutionContext",
+    "Running",
+    "ThisActor",
+    "execution_context",
+    "function_name",
+    "in_worker_process",
+    "running",
+    "scope",
+    "share",
+    "use_scopes",
+]
 
 
 class Running:
@@ -84,6 +96,7 @@ class ExecutionContext:
     __slots__ = (
         "actor",
         "attempt",
+        "beat",
         "env",
         "folder",
         "function",
@@ -100,6 +113,8 @@ class ExecutionContext:
         self.actor: ThisActor | None = None  # None: this process runs tasks
         self.attempt: Attempt | None = None  # None: between attempts
         self.function: Any = None  # what runs; None: between attempts
+        # Takes when what runs got on, None: now, inf: it may wait. None: not a worker.
+        self.beat: Callable[[float | None], None] | None = None
         self.job = b""  # empty: not a worker
         self.node_id = ""
         self.namespace = ""
@@ -111,7 +126,7 @@ class ExecutionContext:
         self.hook = b""  # of that, pickled
 
 
-class _SharedPlace(ExecutionContext):
+class _SharedContext(ExecutionContext):
     """An `ExecutionContext` with an attempt for each thread or asyncio task that asks."""
 
     __slots__ = ()
@@ -123,27 +138,53 @@ class _SharedPlace(ExecutionContext):
         return None if call is None else call.attempt
 
 
-place = ExecutionContext()
+class _ScopedContext(ExecutionContext):
+    """An `ExecutionContext` that is, inside a scope, that of the scope."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        inner = scope.get()
+        return object.__getattribute__(self if inner is None else inner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        inner = scope.get()
+        object.__setattr__(self if inner is None else inner, name, value)
+
+
+execution_context = ExecutionContext()
+scope: ContextVar[ExecutionContext | None] = ContextVar("aioray_scope", default=None)
+"""Where the code that asks runs, if that is no process of its own."""
+
+
+def in_worker_process() -> bool:
+    """Tell whether this process is a worker's: not a driver, nor one that runs a task itself."""
+    return bool(execution_context.job) and scope.get() is None
+
+
+def use_scopes() -> None:
+    """Let `execution_context` be that of the `scope`, where there is one, from now on."""
+    execution_context.__class__ = _ScopedContext
 
 
 def share() -> None:
     """Let calls run side by side from now on, each in a context in which `running` is set."""
-    place.attempt = place.function = None
-    place.__class__ = _SharedPlace
+    execution_context.attempt = execution_context.function = None
+    execution_context.__class__ = _SharedContext
 
 
 def function_name() -> str | None:
     """Return module and name of what runs, as Ray writes them; None: nothing runs."""
-    attempt = place.attempt
+    attempt = execution_context.attempt
     if attempt is None:
         return None
-    actor = place.actor
+    actor = execution_context.actor
     if actor is not None:
         where = "" if actor.cls is None else f"{_module_of(actor.cls)}."
         return f"{where}{actor.class_name}.{attempt.role[0]}"
     from .signatures import name_of  # it loads more than a worker needs that is not asked
 
-    return f"{_module_of(place.function)}.{name_of(place.function)}"
+    return f"{_module_of(execution_context.function)}.{name_of(execution_context.function)}"
 
 
 def _module_of(code: Any) -> str:

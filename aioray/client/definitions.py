@@ -10,9 +10,16 @@ calls.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..shared.options import DEFAULT_MAX_RETRIES, default_max_retries, is_ordered, lanes_of
+from ..core.records import NamedTuple
+from ..shared.options import (
+    DEFAULT_MAX_RETRIES,
+    concurrency_groups_of,
+    default_max_retries,
+    is_ordered,
+    limits_of,
+)
 from ..shared.serialization import dump_function
 from .environments import WorkerEnvironment, extend
 from .placement import Where, where_to_run
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..core.devices import Demand
     from ..core.intensity import RestartPolicy
+    from ..core.limits import TaskLimits
     from ..core.retries import RetryPolicy
     from ..shared.options import ActorOptions, RetryExceptions
     from .protocol import Call
@@ -56,6 +64,7 @@ class Definition(NamedTuple):
     retry_rule: bytes | bool  # see wire.Attempt
     backpressure: int  # items of a generator that may wait to be read; 0: any number
     where: Where
+    limits: TaskLimits | None
 
 
 class ActorDefinition(NamedTuple):
@@ -74,11 +83,14 @@ class ActorDefinition(NamedTuple):
     where: Where
     ordered: bool  # calls of one caller run in their order
     asynchronous: bool
-    lanes: tuple[tuple[str, int], ...]  # see wire.Creation; the default one comes first
+    concurrency_groups: tuple[
+        tuple[str, int], ...
+    ]  # see wire.Creation; the default one comes first
     max_pending_calls: int  # -1: unlimited
     saves_every: int  # see wire.Creation
     shuts_down: bool  # its class has a hook for the end, see `actor_exit`
     meta: bytes  # see `client.actor_meta`
+    limits: TaskLimits | None  # of making one
 
 
 class MethodDefinition(NamedTuple):
@@ -90,8 +102,9 @@ class MethodDefinition(NamedTuple):
     max_retries: int  # `max_task_retries`
     retry_rule: bytes | bool  # see wire.Attempt
     backpressure: int
-    lane: str
+    concurrency_group: str
     interruptible: bool
+    limits: TaskLimits | None
 
 
 def define(
@@ -122,6 +135,7 @@ def define(
         _retry_rule(options.retry_exceptions),
         max(0, options.generator_backpressure_num_objects or 0),  # -1 is off too
         where_to_run(options, group, captures),
+        limits_of(options),
     )
 
 
@@ -130,7 +144,7 @@ def define_actor(
 ) -> ActorDefinition:
     """Return the definition of an actor. call: its code is an ActorCode. Otherwise as `define`.
 
-    Raises also what `options.lanes_of` and `is_ordered` raise.
+    Raises also what `options.concurrency_groups_of` and `is_ordered` raise.
     """
     code: Any = call.code
     options: ActorOptions = call.options
@@ -149,11 +163,12 @@ def define_actor(
         where=where_to_run(options, group, captures),
         ordered=is_ordered(options, asynchronous=asynchronous),
         asynchronous=asynchronous,
-        lanes=lanes_of(options, asynchronous=asynchronous),
+        concurrency_groups=concurrency_groups_of(options, asynchronous=asynchronous),
         max_pending_calls=options.max_pending_calls or -1,
         saves_every=options.checkpoint_every if code.saves else 0,
         shuts_down=code.shuts_down,
         meta=code.meta_of(options),
+        limits=limits_of(options),
     )
 
 
@@ -168,8 +183,9 @@ def define_method(call: Call) -> MethodDefinition:
         max_retries=options.max_task_retries,
         retry_rule=_retry_rule(options.retry_exceptions),
         backpressure=max(0, options.generator_backpressure_num_objects),  # -1 is off too
-        lane=options.concurrency_group,
+        concurrency_group=options.concurrency_group,
         interruptible=options.interruptible,
+        limits=limits_of(options),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .protocol import Client, StoredValue
 
-__all__ = ["NotInMemory", "ObjectEntry", "StoredFailure"]
+__all__ = ["NotInMemory", "ObjectEntry", "PlainEntry", "StoredFailure"]
 
 logger = logging.getLogger("aioray")
 
@@ -59,39 +59,27 @@ class StoredFailure:
 
 
 class ObjectEntry:
-    """The state of one object, shared by all refs to it."""
+    """The state of one object, shared by all refs to it; where it is kept, subclasses say."""
 
-    __slots__ = (
-        "__weakref__",
-        "client",
-        "contains",
-        "identifier",
-        "index",
-        "label",
-        "lost",
-        "outcome",
-        "task",
-        "waiters",
-    )
-
-    def __init__(
-        self, client: Client | None, label: ids.Label, index: int, task: Any = None
-    ) -> None:
-        self.client = client  # None: it belongs to a driver that this process cannot reach
-        self.label = label  # of its task, see ids.task_id; 0 for objects of the driver's `put`
-        self.index = index  # of the return value, from 1, or of the object put
-        self.task = task  # the engine's; None for objects of `put`
-        self.outcome: bytes | StoredValue | StoredFailure | None = None
-        self.lost = False  # there was a value; there will be one again if somebody waits for it
-        self.waiters: list[Callable[[], None]] | None = None  # engine's thread only
-        self.contains: Any = None  # entries whose refs lie inside the value
-        self.identifier: bytes | None = None
+    if not TYPE_CHECKING:
+        __slots__ = ()
+    else:
+        client: Client | None  # None: it belongs to a driver that this process cannot reach
+        task_key: Any  # see ids.task_id; 0 for objects of the driver's `put`
+        outcome: bytes | StoredValue | StoredFailure | None
+        missing: bool  # there was a value; there will be one again if somebody waits for it
+        # Engine's thread only. A tuple may be shared by many entries: all that one `get` awaits.
+        waiters: tuple[Callable[[], None], ...] | list[Callable[[], None]] | None
+        contains: Any  # entries whose refs lie inside the value
+        identifier: bytes | None  # see `binary`
+        index: int  # of the return value, from 1, or of the object put
+        task: Any  # the engine's; None for objects of `put`
 
     def binary(self) -> bytes:
         """Return the id of the object, made at the first call."""
         if self.identifier is None:
             job = self.owner().job
-            task = ids.task_id(job, self.label) if self.label else ids.driver_task_id(job)
+            task = ids.task_id(job, self.task_key) if self.task_key else ids.driver_task_id(job)
             self.identifier = ids.object_id(task, self.index)
         return self.identifier
 
@@ -126,31 +114,79 @@ class ObjectEntry:
         return load(outcome.view())  # type: ignore[union-attr]
 
     def add_waiter(self, callback: Callable[[], None]) -> None:
-        """Call back when the outcome is at hand, at once if it is. Engine's thread only."""
-        if self.outcome is not None and self.in_memory:
-            callback()
-            return
-        if self.waiters is None:
-            self.waiters = [callback]
+        """Call back when the outcome is at hand, at once if it is. Engine's thread only.
+
+        What has a method `failed` gets that called instead for an entry that has failed.
+        """
+        self.add_waiters((callback,))
+
+    def add_waiters(self, callbacks: tuple[Callable[[], None], ...]) -> None:
+        """Call these back, as `add_waiter` does; the entries that are given one tuple share it."""
+        waiters = self.waiters
+        if waiters is None:
+            self.waiters = callbacks
+        elif type(waiters) is list:
+            waiters += callbacks
         else:
-            self.waiters.append(callback)
-        if self.lost or self.outcome is not None:
-            self.owner().fetch(self)
+            self.waiters = [*waiters, *callbacks]
+        if self.outcome is not None or self.missing:
+            if self.in_memory:
+                self.wake_waiters()
+            else:
+                self.owner().fetch(self)
 
     def wake_waiters(self) -> None:
         """Call those who wait for the outcome, which is at hand. Engine's thread only."""
         waiters = self.waiters
         if waiters is not None:
             self.waiters = None
+            failed = type(self.outcome) is StoredFailure
             for waiter in waiters:
-                waiter()
+                if failed:
+                    getattr(waiter, "failed", waiter)()
+                else:
+                    waiter()
 
     def drop_waiter(self, callback: Callable[[], None]) -> None:
         """Take a callback of `add_waiter` back, if it is still there. Engine's thread only."""
-        if self.waiters is not None and callback in self.waiters:
-            self.waiters.remove(callback)
+        waiters = self.waiters
+        if waiters is not None and callback in waiters:
+            left = list(waiters)
+            left.remove(callback)
+            self.waiters = left or None
 
     def error(self) -> BaseException | None:
         """Return the exception that `value` would raise, or None."""
         outcome = self.outcome
         return outcome.exception() if isinstance(outcome, StoredFailure) else None
+
+
+class PlainEntry(ObjectEntry):
+    """An entry that is nothing else."""
+
+    __slots__ = (
+        "__weakref__",
+        "client",
+        "contains",
+        "identifier",
+        "index",
+        "missing",
+        "outcome",
+        "task",
+        "task_key",
+        "waiters",
+    )
+
+    def __init__(
+        self, client: Client | None, task_key: ids.TaskKey, index: int, task: Any = None
+    ) -> None:
+        """Begin without an outcome."""
+        self.task_key = task_key
+        self.index = index
+        self.task = task
+        self.outcome = None
+        self.missing = False
+        self.waiters = None
+        self.contains = None
+        self.identifier = None
+        self.client = client  # last: now it is found among all entries

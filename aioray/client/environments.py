@@ -9,8 +9,9 @@ something that can be compared; `WorkerProcesses` reads from it what a worker ha
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ..core.records import NamedTuple
 from ..exceptions import RuntimeEnvSetupError
 from ..shared.options import SETUP_TIMEOUT
 from ..shared.serializability import explain

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..options.logging_config import STANDARD_ATTRIBUTES
 from ..shared import ids
-from .current import function_name, place
+from .current import execution_context, function_name
 from .protocol import registry
 
 __all__ = ["apply"]
@@ -82,7 +82,8 @@ def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
     found = {name: getattr(record, name, None) for name in attributes}
     given = vars(record)
     found |= {name: given[name] for name in given if name not in STANDARD_ATTRIBUTES}
-    found |= _where()
+    for name, value in _where().items():
+        found.setdefault(name, value)  # a forwarded record says itself where it comes from
     found["timestamp_ns"] = int(record.created * 1e9)
     return found
 
@@ -90,19 +91,23 @@ def _more(record: logging.LogRecord, attributes: list[str]) -> dict[str, Any]:
 def _where() -> dict[str, Any]:
     """Return which job, process, task and actor this is; an empty dict without a session."""
     client = registry.current()
-    if place.job:
-        job, worker_id, node_id = place.job, place.worker_id, place.node_id
+    if execution_context.job:
+        job, worker_id, node_id = (
+            execution_context.job,
+            execution_context.worker_id,
+            execution_context.node_id,
+        )
     elif client is not None:
         job, worker_id, node_id = client.job, ids.driver_id(client.job).hex(), client.node_id
     else:
         return {}
     found: dict[str, Any] = {"job_id": job.hex(), "worker_id": worker_id, "node_id": node_id}
-    actor, attempt = place.actor, place.attempt
+    actor, attempt = execution_context.actor, execution_context.attempt
     if actor is not None:
         found["actor_id"] = actor.actor_id
         found["actor_name"] = actor.name
     if attempt is not None:
-        found["task_id"] = ids.task_id(job, attempt.label).hex()
+        found["task_id"] = ids.task_id(job, attempt.task_key).hex()
         found["task_name"] = attempt.name
         found["task_func_name"] = function_name()
     return {name: value for name, value in found.items() if value}

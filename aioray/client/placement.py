@@ -8,7 +8,9 @@ is imported here.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from ..core.records import NamedTuple
 
 __all__ = ["ANYWHERE", "Placeable", "Where", "where_to_run"]
 

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from ..shared.options import ActorOptions, MethodOptions, TaskOptions
     from ..state.read.sessions import Session
+    from .admission import Gate
+    from .context_vars import Carrier
     from .entry import ObjectEntry
     from .refs import ObjectRef
+    from .rest import CompletionQueue
 
     Demand = tuple[tuple[str, int], ...]
 
@@ -90,6 +93,7 @@ class Client(Protocol):
     node_id: str  # of this machine in the session, in hexadecimal
     namespace: str
     loop: asyncio.AbstractEventLoop | None  # the engine's own
+    gate: Gate | None  # through which all calls that are made in this process have to go
 
     @property
     def closed(self) -> bool:
@@ -104,6 +108,14 @@ class Client(Protocol):
         """Tell whether the engine lives in this thread and nobody runs its loop now.
 
         Whoever waits may run the loop then.
+        """
+        ...
+
+    def begun(self, entries: Sequence[ObjectEntry]) -> list[bool]:
+        """Tell of each entry whether its task is in a worker that has nothing to do before it.
+
+        All that was submitted before is taken up first. In a worker, which does not hear what
+        becomes of its tasks, nothing has begun.
         """
         ...
 
@@ -161,7 +173,11 @@ class Client(Protocol):
         """Block until so many refs are ready or the time is over; return for each whether it is."""
         ...
 
-    def look(self, entry: ObjectEntry) -> bool:
+    def completions(self, refs: Sequence[ObjectRef[Any]]) -> CompletionQueue:
+        """Return what knows which of these are ready, to wait for them again and again."""
+        ...
+
+    def check_ready(self, entry: ObjectEntry) -> bool:
         """Tell whether an entry that has no outcome here has one by now."""
         ...
 
@@ -171,8 +187,23 @@ class Client(Protocol):
         """Ask to cancel the task of an entry, and return an awaitable of the outcome."""
         ...
 
+    def stop(self, entry: ObjectEntry, grace: float, done: Callable[[], None]) -> None:
+        """End the task of an entry, and what that has submitted; or the actor of its ref.
+
+        grace: seconds between interrupt and kill; an actor is killed at once, and none for a call.
+        done: called, in some thread, when all of it has ended and no worker is at it any more.
+        """
+        ...
+
     def when_ready(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
         """Have `callback` called, on the engine's thread, as soon as the entry has its outcome."""
+        ...
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Call back when the engine is through with what it has in hand, on its thread.
+
+        In the same pass of its loop, if that is where it was called from. For the engine's thread.
+        """
         ...
 
     def forget(self, entry: ObjectEntry, callback: Callable[[], None]) -> None:
@@ -198,6 +229,16 @@ class Client(Protocol):
         """Say that nobody reads the items of this generator task any more. For finalizers too."""
         ...
 
+    def tell_of_map(
+        self, task: bytes, state: str, counts: Sequence[int], error: Sequence[str]
+    ) -> None:
+        """Let the history know how far a map has come.
+
+        task: id of its first chunk. state: Ray's name. counts: in the order of `MAP_COUNTS`. error:
+        its type as Ray has it, and its text; empty: none.
+        """
+        ...
+
     def entry_of(self, identifier: bytes) -> ObjectEntry:
         """Return the entry behind an id that came back from a pickle."""
         ...
@@ -206,7 +247,7 @@ class Client(Protocol):
         """Keep the object for the session: its ref was pickled by hand."""
         ...
 
-    def export(self, entry: ObjectEntry) -> None:
+    def export_entry(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
         ...
 
@@ -268,7 +309,9 @@ class Registry:
         self.connect: Callable[[], Client] | None = None  # in a worker: makes its client
         self.measure: Callable[[], None] | None = None  # in a worker: sends what its board takes in
         self.listeners: list[Any] = []  # of what engines record, see `aioray.state.write.writer`
+        self.opened: list[Callable[[Client], None]] = []  # called with each client that opens
         self.traces = False  # tasks get spans, see `aioray.util.tracing`
+        self.carrier: Carrier | None = None  # in a worker: of the values that its attempt has got
         self._lock = threading.Lock()
 
     def current(self) -> Client | None:
@@ -296,6 +339,8 @@ class Registry:
     def open(self, client: Client) -> None:
         """Add a client that has begun, and make it the default if there is no open one."""
         self.by_job[client.job] = client
+        for listener in self.opened:
+            listener(client)
         if self.default is None or self.default.closed:
             self.default = client
 

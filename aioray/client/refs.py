@@ -13,17 +13,18 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ..shared import ids
 from ..shared.serialization import load, note_ref
-from .entry import NotInMemory, ObjectEntry, StoredFailure
+from .entry import NotInMemory, ObjectEntry, PlainEntry, StoredFailure
 from .protocol import registry
 
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
     from ..shared.id_classes import JobID, TaskID
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ObjectRef",
+    "binding",
     "resolve_into",
     "wake_elsewhere",
 ]
+
+# Seconds of grace for the task of a ref whose awaiter is cancelled; None: it is left alone.
+binding: ContextVar[float | None] = ContextVar("aioray_binding", default=None)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,9 +55,10 @@ def _load_awaiting() -> Any:
     return awaiting
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _stopping() -> Any:
+    from . import stopping  # seldom: where what is awaited goes with who awaits it
+
+    return stopping
 
 
 def wake_elsewhere(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -113,7 +119,7 @@ class ObjectRef(Generic[T_co]):
         """Return the id as 28 bytes, of which `ObjectRef` makes a ref to the same object."""
         entry = self.entry
         if entry.client is not None:
-            entry.client.export(entry)
+            entry.client.export_entry(entry)
         return entry.binary()
 
     def hex(self) -> str:
@@ -140,13 +146,20 @@ class ObjectRef(Generic[T_co]):
         return f"ObjectRef({self.hex()})"
 
     def __hash__(self) -> int:
-        return hash(self.entry.binary())
+        entry = self.entry
+        return hash(entry if entry.index else entry.identifier)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ObjectRef):
             return NotImplemented
         mine, theirs = self.entry, other.entry
-        return mine is theirs or (mine.client is theirs.client and mine.binary() == theirs.binary())
+        if mine is theirs:
+            return True
+        # What this process has made has one entry, which `binary` tells of; of other things it may
+        # have several, that know nothing but the id.
+        if mine.index or theirs.index or mine.client is not theirs.client:
+            return False
+        return mine.identifier is not None and mine.identifier == theirs.identifier
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
@@ -159,7 +172,7 @@ class ObjectRef(Generic[T_co]):
         noted = note_ref(self)
         client = entry.client
         if client is not None:
-            client.export(entry)
+            client.export_entry(entry)
             if not noted:
                 _check_out_of_band(self)
                 client.pin(entry)
@@ -171,25 +184,46 @@ class ObjectRef(Generic[T_co]):
         entry = self.entry
         while True:
             if entry.outcome is None or not entry.in_memory:
-                client = entry.owner()
-                loop = (_awaiting or _load_awaiting()).get_running_loop()
-                future: asyncio.Future[None] = loop.create_future()
-                wake: Callable[[], None] = functools.partial(_wake, future)
+                client = entry.client or entry.owner()  # which raises an error
+                awaiting = _awaiting or _load_awaiting()
+                loop = awaiting.running_loop() or awaiting.get_running_loop()
                 if client.loop is loop:
-                    entry.add_waiter(wake)
+                    awaiter = awaiting.Awaiter(loop, client.call_back)
+                    wake: Callable[[], None] = awaiter.wake
+                    entry.add_waiters((wake,))
                 else:
-                    wake = functools.partial(wake_elsewhere, loop, wake)
+                    awaiter = awaiting.Awaiter(loop)
+                    wake = functools.partial(wake_elsewhere, loop, awaiter.wake)
                     client.when_ready(entry, wake)
                 try:
-                    yield from future
-                except BaseException:
+                    yield from awaiter
+                except BaseException as error:
                     client.forget(entry, wake)
+                    grace = binding.get()
+                    if grace is not None and type(error) is not GeneratorExit:
+                        yield from _stopping().stop_bound([entry], grace).__await__()
                     raise
             try:
                 value: T_co = entry.value()
             except NotInMemory:
                 continue
             return value
+
+    def bound(self, *, grace: float | None = None) -> Coroutine[Any, Any, T_co]:
+        """Await the value, `await ref.bound()`; who is cancelled meanwhile takes the task along.
+
+        A time-out, a cancel scope or a task group that ends this wait then ends the task too, and
+        all that it has submitted: they are interrupted, and killed `grace` seconds later, 5 by
+        default. CancelledError goes on when no worker is at them any more; the wait for that is
+        shielded, and bounded. An actor is not killed for one of its calls: a method that does not
+        listen runs on, with a warning, when the grace period is over.
+
+        It is the task that is cancelled: whoever else waits for it gets TaskCancelledError. A task
+        that several share is awaited without this.
+        Raises the task's error; TypeError and ValueError for a grace that is no number of seconds.
+        """
+        stopping = _stopping()
+        return stopping.await_bound(self, stopping.checked_grace(grace))  # type: ignore[no-any-return]
 
     def future(self) -> concurrent.futures.Future[T_co]:
         """Return a concurrent.futures.Future of the value. Cancelling it does not cancel the task.
@@ -225,7 +259,9 @@ class ObjectRef(Generic[T_co]):
     def done(self) -> bool:
         """Tell whether the value, or the failure, is there; the value may be on disk."""
         entry = self.entry
-        return entry.outcome is not None or (entry.client is not None and entry.client.look(entry))
+        return entry.outcome is not None or (
+            entry.client is not None and entry.client.check_ready(entry)
+        )
 
     def cancelled(self) -> bool:
         """Return False, always: a cancelled task has an exception, TaskCancelledError."""
@@ -297,7 +333,7 @@ def _value_now(ref: ObjectRef[T]) -> T:
             value = load(outcome.view(from_disk=True))  # type: ignore[union-attr]
     except NotInMemory:
         client = entry.owner()
-        if not client.look(entry):
+        if not client.check_ready(entry):
             raise _not_ready(ref) from None
     else:
         return value
@@ -346,7 +382,7 @@ def _entry_of(identifier: bytes) -> ObjectEntry:
     client = registry.of_job(ids.job_of(identifier))
     if client is not None:
         return client.entry_of(identifier)
-    entry = ObjectEntry(None, 0, 0)
+    entry = PlainEntry(None, 0, 0)
     entry.identifier = identifier
     return entry
 

@@ -8,18 +8,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import GetTimeoutError
-from ..shared.wire import STREAMING
+from ..shared import ids
+from ..shared.wire import CHUNK, STREAMING
 from .entry import StoredFailure
 from .generators import ObjectRefGenerator
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from ..core.outcomes import CancelOutcome
     from .entry import ObjectEntry
     from .refs import ObjectRef
 
-__all__ = ["CancelRequest", "entries_to_get", "get_timed_out", "has_failed", "returned"]
+__all__ = [
+    "CancelRequest",
+    "are_ready",
+    "entries_to_get",
+    "get_is_over",
+    "get_timed_out",
+    "has_failed",
+    "returned",
+]
 
 
 class CancelRequest(Protocol):
@@ -40,7 +49,7 @@ class CancelRequest(Protocol):
 
 def returned(refs: list[ObjectRef[Any]], num_returns: int) -> Any:
     """Give what `.remote()` returns: a ref, a list of refs, None, or a generator of refs."""
-    if num_returns == STREAMING:
+    if num_returns in (STREAMING, CHUNK):
         return ObjectRefGenerator(refs[0])
     return refs[0] if len(refs) == 1 else refs or None
 
@@ -58,6 +67,26 @@ def entries_to_get(refs: Sequence[ObjectRef[Any]], *, in_memory: bool) -> list[O
 def has_failed(entries: Iterable[ObjectEntry]) -> bool:
     """Tell whether an entry has an error, which `get` raises without waiting for the others."""
     return any(isinstance(entry.outcome, StoredFailure) for entry in entries)
+
+
+def are_ready(
+    entries: Sequence[ObjectEntry], has_signal: Callable[[ObjectEntry], bool]
+) -> list[bool]:
+    """Tell of each entry whether it counts as ready for `wait`: it has an outcome, or a signal.
+
+    has_signal: tells whether the signal of a generator's item has come, which has no outcome yet.
+    """
+    return [
+        entry.outcome is not None or (entry.index >= ids.SIGNAL_INDEX and has_signal(entry))
+        for entry in entries
+    ]
+
+
+def get_is_over(entries: Sequence[ObjectEntry], *, in_memory: bool) -> bool:
+    """Tell whether a `get` that waits for these can go on: all are there, or one has failed."""
+    return has_failed(entries) or all(
+        entry.in_memory if in_memory else entry.outcome is not None for entry in entries
+    )
 
 
 def get_timed_out() -> GetTimeoutError:

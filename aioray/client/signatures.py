@@ -9,11 +9,12 @@ nearly all are, are checked by counting them.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable, Mapping
 
 __all__ = [
@@ -25,12 +26,10 @@ __all__ = [
     "signature_of",
 ]
 
-ANYTHING = inspect.Signature(
-    [
-        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
-        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
-    ]
-)
+# Of code objects, as `inspect` names them.
+CO_VARARGS = 0x04
+CO_GENERATOR = 0x20
+CO_ASYNC_GENERATOR = 0x200
 
 
 class Checked(Protocol):
@@ -49,7 +48,7 @@ def check_call(code: Checked, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     """Raise TypeError if the arguments do not fit the signature of the code."""
     arity = code.arity
     if arity is None:  # not before: what refers to itself is unpickled before it is complete
-        arity = code.arity = positional_range(signature_of(code.function))
+        arity = code.arity = arity_of(code.function)
     if kwargs or not arity[0] <= len(args) <= arity[1]:
         try:
             signature_of(code.function).bind(*args, **kwargs)
@@ -62,20 +61,46 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
     Of a function that wraps another it is its own: what it adds, the caller need not give.
     """
+    import inspect
+
     try:
         return inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):
         wrapped = getattr(function, "__wrapped__", None)  # by something in C, such as a cache
-        return ANYTHING if wrapped is None else signature_of(wrapped)
+        return inspect.signature(_takes_anything) if wrapped is None else signature_of(wrapped)
+
+
+def _takes_anything(*args: Any, **kwargs: Any) -> None:
+    """Have the signature that fits any call."""
+
+
+def arity_of(function: Callable[..., Any]) -> tuple[int, float]:
+    """Return the positional range of what is called.
+
+    That of a plain function stands in its code, so the first call of most programs, for which the
+    workers wait, does not wait for `inspect` to be loaded.
+    """
+    if type(function) is not FunctionType or "__signature__" in function.__dict__:
+        return positional_range(signature_of(function))
+    code = function.__code__
+    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    if not set(named) <= set(function.__kwdefaults__ or ()):
+        return 0, -1.0  # as there
+    most = math.inf if code.co_flags & CO_VARARGS else float(code.co_argcount)
+    return code.co_argcount - len(function.__defaults__ or ()), most
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
     """Tell whether calls give a generator, plain or asynchronous; of callable objects too."""
     while isinstance(function, functools.partial):
         function = function.func
-    if not inspect.isroutine(function):
-        function = getattr(type(function), "__call__", function)  # noqa: B004 - it is looked at
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if type(function) is not FunctionType:  # see `arity_of`
+        import inspect
+
+        if not inspect.isroutine(function):
+            function = getattr(type(function), "__call__", function)  # noqa: B004 - looked at
+        return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return bool(function.__code__.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
 
 
 def name_of(function: Any) -> str:

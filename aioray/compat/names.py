@@ -18,7 +18,9 @@ from __future__ import annotations
 import sys
 from abc import ABCMeta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -118,6 +120,7 @@ SHARED = frozenset(
         "_private",
         "_raylet",
         "actor",
+        "asgi",
         "cloudpickle",
         "dag",
         "exceptions",

@@ -6,7 +6,8 @@ unless it says otherwise of "aioray".
 
 import logging
 
-__all__ = ["logger"]
+__all__ = ["logger", "own"]
 
 logger = logging.getLogger("ray")
-logging.getLogger("aioray").parent = logger
+own = logging.getLogger("aioray")
+own.parent = logger

@@ -17,12 +17,13 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import stat
-import tempfile
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,22 +52,22 @@ NEW_SECONDS = 10.0  # for which a folder without a lock may become that of a ses
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # which pass
 _LOCK = "lock"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]*_[0-9]{1,10}", re.ASCII)
-_SORTS = {stat.S_IFDIR: "folder", stat.S_IFREG: "plain file", stat.S_IFSOCK: "socket"}
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFREG: "plain file", stat.S_IFSOCK: "socket"}
 
 
-def check_ours(path: str, sort: int) -> os.stat_result:
+def check_ours(path: str, kind: int) -> os.stat_result:
     """Raise unless `path` is a `stat.S_IFDIR`, `S_IFREG` or `S_IFSOCK` of this user's alone.
 
     No link is followed. Returns what is known of it. Raises FileNotFoundError if it is not there,
     and PermissionError, which says what to do, if it is something else, belongs to somebody else,
     or others may write to it.
     """
-    return _checked(os.lstat(path), path, sort)
+    return _checked(os.lstat(path), path, kind)
 
 
-def _checked(found: os.stat_result, path: str, sort: int) -> os.stat_result:
-    if stat.S_IFMT(found.st_mode) != sort:
-        why = f"it is no {_SORTS[sort]}"
+def _checked(found: os.stat_result, path: str, kind: int) -> os.stat_result:
+    if stat.S_IFMT(found.st_mode) != kind:
+        why = f"it is no {_KINDS[kind]}"
     elif found.st_uid != os.getuid():
         why = f"it belongs to somebody else (uid {found.st_uid})"
     elif found.st_mode & 0o022:
@@ -79,8 +80,20 @@ def _checked(found: os.stat_result, path: str, sort: int) -> os.stat_result:
 def root_folder(temp_dir: str | None = None, environ: Mapping[str, str] | None = None) -> str:
     """Return the folder in which the sessions of this user have theirs."""
     environ = os.environ if environ is None else environ
-    parent = temp_dir or environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    parent = temp_dir or environ.get("RAY_TMPDIR") or _system_folder()
     return os.path.join(parent, f"aioray-{os.getuid()}")
+
+
+def _system_folder() -> str:
+    """Return what `tempfile.gettempdir()` does, which writes a file, and loads for a while."""
+    chosen = getattr(sys.modules.get("tempfile"), "tempdir", None)  # by the program, or found
+    if chosen is None:
+        first = next(filter(None, map(os.environ.get, ("TMPDIR", "TEMP", "TMP"))), "/tmp")  # noqa: S108
+        if os.path.isabs(first) and os.path.isdir(first) and os.access(first, os.W_OK | os.X_OK):
+            return os.path.normpath(first)
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def new_name() -> str:
@@ -226,6 +239,8 @@ def sweep(root: str) -> None:
                 size += _size(found.path)
                 kept += 1
                 if size > KEPT_BYTES or kept > KEPT_SESSIONS:
+                    import shutil  # seldom, and it takes as long to load as all of this room
+
                     shutil.rmtree(found.path, ignore_errors=True)
                 else:
                     clear(found.path)
@@ -251,12 +266,18 @@ def clear(path: str) -> None:
         check_ours(path, stat.S_IFDIR)
     except OSError:
         return
-    shutil.rmtree(os.path.join(path, OBJECTS), ignore_errors=True)
+    objects = os.path.join(path, OBJECTS)
+    if os.path.lexists(objects):
+        import shutil
+
+        shutil.rmtree(objects, ignore_errors=True)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(path, SOCKET))
-    with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up before
+    with contextlib.suppress(OSError):  # somebody has cleaned up before, or may write here
         if set(os.listdir(path)) <= {_LOCK}:
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(path, _LOCK))
+            os.rmdir(path)
 
 
 def _is_session(name: str) -> bool:

@@ -25,7 +25,7 @@ __all__ = ["ROWS_AT_ONCE", "SIZE", "dump", "load"]
 ROWS_AT_ONCE = 1_000  # little enough not to hold up other threads
 SIZE = 4 * 1024 * 1024  # bytes of so many rows, at most
 _COUNT = struct.Struct("<I")
-_HEAD = struct.Struct("<cI")  # of a column: sort and bytes
+_HEAD = struct.Struct("<cI")  # of a column: kind and bytes
 _EMPTY, _INTS, _FLOATS, _IDS, _ANY = b"n", b"q", b"d", b"i", b"j"
 _EACH = {_INTS: 8, _FLOATS: 8, _IDS: ids.TASK_ID_SIZE}  # bytes
 
@@ -34,8 +34,8 @@ def dump(rows: Rows) -> bytes:
     """Pack up to `ROWS_AT_ONCE` rows of int, float, bytes and None."""
     parts = [_COUNT.pack(len(rows))]
     for column in zip(*rows, strict=True):
-        sort, data = _dump_column(column)
-        parts += (_HEAD.pack(sort, len(data)), data)
+        kind, data = _dump_column(column)
+        parts += (_HEAD.pack(kind, len(data)), data)
     return b"".join(parts)
 
 
@@ -64,9 +64,9 @@ def load(data: bytes, columns: int) -> list[tuple[Any, ...]]:
             raise ValueError(f"{count} rows")
         at, found = _COUNT.size, []
         for _ in range(columns):
-            sort, size = _HEAD.unpack_from(data, at)
+            kind, size = _HEAD.unpack_from(data, at)
             at += _HEAD.size
-            found.append(_load_column(sort, data[at : at + size], size, count))
+            found.append(_load_column(kind, data[at : at + size], size, count))
             at += size
     except (struct.error, RecursionError) as error:
         raise ValueError(str(error)) from error
@@ -75,20 +75,20 @@ def load(data: bytes, columns: int) -> list[tuple[Any, ...]]:
     return list(zip(*found, strict=True))
 
 
-def _load_column(sort: bytes, data: bytes, size: int, count: int) -> Sequence[Any]:
-    each = _EACH.get(sort)
+def _load_column(kind: bytes, data: bytes, size: int, count: int) -> Sequence[Any]:
+    each = _EACH.get(kind)
     if len(data) != size or (each is not None and size != count * each):
         raise ValueError("a column is cut off")
-    if sort == _EMPTY and not size:
+    if kind == _EMPTY and not size:
         return (None,) * count
-    if sort == _INTS:
+    if kind == _INTS:
         return struct.unpack(f"<{count}q", data)
-    if sort == _FLOATS:
+    if kind == _FLOATS:
         return struct.unpack(f"<{count}d", data)
-    if sort == _IDS:
+    if kind == _IDS:
         return [data[at : at + ids.TASK_ID_SIZE] for at in range(0, size, ids.TASK_ID_SIZE)]
-    if sort != _ANY:
-        raise ValueError(f"no sort of columns: {sort!r}")
+    if kind != _ANY:
+        raise ValueError(f"no kind of columns: {kind!r}")
     values = json.loads(data)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError("a column has another length")

@@ -7,7 +7,7 @@ interrupted.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..core.records import NamedTuple
 
 __all__ = ["Record"]
 
@@ -15,8 +15,8 @@ __all__ = ["Record"]
 class Record(NamedTuple):
     """One attempt of a task. The columns of `attempts`, and `state`."""
 
-    kind: int  # see `kinds`: a function with one set of options
-    label: int | bytes  # number among the driver's tasks, from 1; of all others the id
+    signature: int  # see `signatures`: a function with one set of options
+    task_key: int | bytes  # number among the driver's tasks, from 1; of all others the id
     attempt: int  # from 0
     parent: bytes | None  # id of the task that submitted it; None: the driver
     worker: int | None  # the engine's number of the worker; None: it never got to one

@@ -1,9 +1,10 @@
-"""What stored facts look like, so that a damaged history shows what is whole, and nothing else.
+"""What stored attributes look like, so that a damaged history shows what is whole, no more.
 
 Room: state; stdlib only. A file may have been changed by a bad disk, a full one, or an editor. Who
-reads facts has them checked here once and can trust them afterwards: a field that is not what it
-should be gets what stands for "unknown"; a thing without what it is known by is left out. Columns
-of tables are checked by SQLite itself, with the conditions below, which costs next to nothing.
+reads attributes has them checked here once and can trust them afterwards: a field that is not what
+it should be gets what stands for "unknown"; an entity without what it is known by is left out.
+Columns of tables are checked by SQLite itself, with the conditions below, which costs next to
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..shared import ids
+from .schema import MAP_COUNTS, MAP_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,21 +45,21 @@ def parsed(text: Any) -> Any:
         return None
 
 
-def checked(facts: Any, fields: Fields) -> tuple[dict[str, Any] | None, bool]:
-    """Return the facts with all `fields`, or None if they are useless; and whether all was whole.
+def checked(attributes: Any, fields: Fields) -> tuple[dict[str, Any] | None, bool]:
+    """Return the attributes with all `fields`, or None if useless; and whether all was whole.
 
     What may be missing gets its default, and that is no damage.
     """
-    if not isinstance(facts, dict):
+    if not isinstance(attributes, dict):
         return None, False
     whole = True
-    found = dict(facts)
+    found = dict(attributes)
     for name, (check, default) in fields.items():
-        if name in facts and check(facts[name]):
+        if name in attributes and check(attributes[name]):
             continue
         if default is _REQUIRED:
             return None, False
-        whole = whole and name not in facts
+        whole = whole and name not in attributes
         found[name] = default
     return found, whole
 
@@ -81,6 +83,10 @@ def _number(value: Any) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < _INTEGERS
     return isinstance(value, float) and math.isfinite(value)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == len(MAP_COUNTS) and all(map(_count, value))
 
 
 def _moment(value: Any) -> bool:
@@ -124,7 +130,7 @@ def _one_of(*choices: str) -> Check:
     return lambda value: isinstance(value, str) and value in choices
 
 
-# ------------------------------------------------------------ things
+# ------------------------------------------------------------ entities
 
 _maybe_text, _maybe_moment = (_maybe(_text), None), (_maybe(_moment), None)
 _maybe_mapping = (_maybe(_mapping), None)
@@ -145,7 +151,7 @@ FIELDS: dict[str, Fields] = {
         "metadata": (_mapping, {}),
         "runtime_env": (_mapping, {}),
     },
-    "kind": {
+    "signature": {
         "name": (_text, _REQUIRED),
         "type": (_one_of("NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK"), "NORMAL_TASK"),
         "func_or_class_name": (_text, ""),
@@ -157,6 +163,17 @@ FIELDS: dict[str, Fields] = {
         "label_selector": _maybe_mapping,
         "call_site": _maybe_text,
         "fallback_strategy": _maybe_mapping,
+    },
+    "map": {
+        "task_id": (_id(ids.TASK_ID_SIZE), _REQUIRED),
+        "signature": (_count, _REQUIRED),
+        "parent": (_maybe(_id(ids.TASK_ID_SIZE)), None),
+        "state": (_one_of(*MAP_STATES), _REQUIRED),
+        "counts": (_counts, _REQUIRED),
+        "created": (_moment, _REQUIRED),
+        "ended": _maybe_moment,
+        "error_type": _maybe_text,
+        "error_message": _maybe_text,
     },
     "worker": {
         "number": (_count, _REQUIRED),
@@ -210,7 +227,7 @@ FIELDS: dict[str, Fields] = {
         "ended": _maybe_moment,
     },
 }
-"""What is known of each sort of thing: how to check a field, and what stands for it if it fails."""
+"""What is known of each kind of entity: how to check a field, and what stands for a bad one."""
 
 # ------------------------------------------------------------ columns
 
@@ -235,8 +252,8 @@ def _is_id(column: str) -> str:
 _IS_NUMBER = "typeof({0}) = 'integer' AND {0} >= 0"
 _BEGUN = " AND ".join(
     (
-        _IS_NUMBER.format("kind"),
-        f"({_IS_NUMBER.format('label')} OR {_is_id('label')})",
+        _IS_NUMBER.format("signature"),
+        f"({_IS_NUMBER.format('task_key')} OR {_is_id('task_key')})",
         _IS_NUMBER.format("attempt") + " AND attempt <= 4294967295",
         _is_null_or(_is_id("parent"), "parent"),
         *(_is_null_or(f"({_IS_NUMBER.format(name)})", name) for name in ("worker", "seq")),

@@ -45,7 +45,7 @@ class History:
     def __init__(self) -> None:
         self.connection = database()
         self.connection.executescript(SCHEMA)
-        self.kinds = 0
+        self.signatures = 0
         self.alive = True
         self.live: dict[str, Any] = {"tasks": []}
         self.meta(
@@ -71,8 +71,8 @@ class History:
             [(key, json.dumps(value)) for key, value in values.items()],
         )
 
-    def kind(self, name: str, **facts: Any) -> int:
-        self.kinds += 1
+    def signature(self, name: str, **attributes: Any) -> int:
+        self.signatures += 1
         whole = {
             "name": name,
             "type": "NORMAL_TASK",
@@ -83,23 +83,25 @@ class History:
             "placement_group_id": None,
             "runtime_env": None,
             "label_selector": {},
-            **facts,
+            **attributes,
         }
-        self.connection.execute("INSERT INTO kinds VALUES (?, ?)", (self.kinds, json.dumps(whole)))
-        return self.kinds
+        self.connection.execute(
+            "INSERT INTO signatures VALUES (?, ?)", (self.signatures, json.dumps(whole))
+        )
+        return self.signatures
 
     def attempt(
         self,
-        kind: int,
-        label: int | bytes,
+        signature: int,
+        task_key: int | bytes,
         attempt: int = 0,
         state: str | None = None,
-        **facts: Any,
+        **attributes: Any,
     ) -> None:
         """One that has ended, or, with `state`, one that is in it. Times count from T0."""
         for key in ("created", "ready", "sent", "started", "ended"):
-            facts[key] = T0 + facts[key] if key in facts else None
-        row = {"kind": kind, "label": label, "attempt": attempt, **facts}
+            attributes[key] = T0 + attributes[key] if key in attributes else None
+        row = {"signature": signature, "task_key": task_key, "attempt": attempt, **attributes}
         values = [row.get(column) for column in ATTEMPT_COLUMNS]
         if state is None:
             marks = ", ".join("?" * len(values))
@@ -109,28 +111,28 @@ class History:
         plain = [value.hex() if isinstance(value, bytes) else value for value in values]
         self.live["tasks"].append([*plain, state])
 
-    def thing(self, sort: str, identifier: str, **facts: Any) -> None:
+    def entity(self, kind: str, identifier: str, **attributes: Any) -> None:
         self.connection.execute(
-            "INSERT INTO things VALUES (?, ?, ?)", (sort, identifier, json.dumps(facts))
+            "INSERT INTO entities VALUES (?, ?, ?)", (kind, identifier, json.dumps(attributes))
         )
 
-    def worker(self, number: int, **facts: Any) -> None:
+    def worker(self, number: int, **attributes: Any) -> None:
         for key in ("launched", "forked", "ready", "ended"):
-            facts[key] = T0 + facts[key] if key in facts else None
+            attributes[key] = T0 + attributes[key] if key in attributes else None
         whole = {
             "number": number,
             "worker_id": worker_id(number),
             "pid": 1000 + number,
-            "is_alive": facts["ended"] is None,
+            "is_alive": attributes["ended"] is None,
             "worker_type": "WORKER",
             "exit_type": None,
             "exit_detail": None,
             "actor_id": None,
-            **facts,
+            **attributes,
         }
-        self.thing("worker", str(number), **whole)
+        self.entity("worker", str(number), **whole)
 
-    def actor(self, number: int, class_name: str, state: str, **facts: Any) -> None:
+    def actor(self, number: int, class_name: str, state: str, **attributes: Any) -> None:
         whole = {
             "actor_id": actor_id(number),
             "class_name": class_name,
@@ -155,9 +157,9 @@ class History:
             "worker": None,
             "created": T0,
             "ended": None,
-            **facts,
+            **attributes,
         }
-        self.thing("actor", actor_id(number), **whole)
+        self.entity("actor", actor_id(number), **whole)
 
     def event(self, at: float, severity: str, source: str, message: str) -> None:
         self.connection.execute(
@@ -203,19 +205,21 @@ def a_session() -> History:
         exit_detail="Worker exits by an user request. exit_actor() is called.",
         actor_id=actor_id(2),
     )
-    failing = made.kind("f")
-    taking = made.kind("g")
-    retried = made.kind("potentially_fail")
-    environment = made.kind("setup", runtime_env={"env_vars": {"FOO": "bar"}})
-    waiting = made.kind("wait", required_resources={"CPU": 4.0}, placement_group_id=group_id(1))
+    failing = made.signature("f")
+    taking = made.signature("g")
+    retried = made.signature("potentially_fail")
+    environment = made.signature("setup", runtime_env={"env_vars": {"FOO": "bar"}})
+    waiting = made.signature(
+        "wait", required_resources={"CPU": 4.0}, placement_group_id=group_id(1)
+    )
     counter = {"actor_id": actor_id(1), "required_resources": {}}
-    makes = made.kind(
+    makes = made.signature(
         "steps:Counter.__init__",
         type="ACTOR_CREATION_TASK",
         func_or_class_name="Counter.__init__",
         **counter,
     )
-    calls = made.kind(
+    calls = made.signature(
         "Counter.add",
         type="ACTOR_TASK",
         func_or_class_name="Counter.add",
@@ -310,7 +314,7 @@ def a_session() -> History:
         serialized_runtime_env={"env_vars": {"FOO": "bar"}},
     )
     made.actor(3, "Later", "PENDING_CREATION", node_id=None, pid=0)
-    made.thing(
+    made.entity(
         "placement_group",
         group_id(1),
         placement_group_id=group_id(1),

@@ -39,7 +39,7 @@ class History:
         self.sleeps = []
         self.news = []  # what happens between two looks
         self.meta(job=JOB.hex(), node_id=NODE, ip="127.0.0.1")
-        self.kind(1, "work", "NORMAL_TASK")
+        self.signature(1, "work", "NORMAL_TASK")
         for number in PIDS:
             self.worker(number)
 
@@ -49,16 +49,18 @@ class History:
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value))
             )
 
-    def kind(self, number, name, sort, actor_id=None, creation=None):
-        facts = {"name": name, "type": sort, "actor_id": actor_id, "creation": creation}
-        self.connection.execute("INSERT INTO kinds VALUES (?, ?)", (number, json.dumps(facts)))
-
-    def thing(self, sort, name, facts):
+    def signature(self, number, name, kind, actor_id=None, creation=None):
+        attributes = {"name": name, "type": kind, "actor_id": actor_id, "creation": creation}
         self.connection.execute(
-            "INSERT OR REPLACE INTO things VALUES (?, ?, ?)", (sort, name, json.dumps(facts))
+            "INSERT INTO signatures VALUES (?, ?)", (number, json.dumps(attributes))
         )
 
-    def worker(self, number, **facts):
+    def entity(self, kind, name, attributes):
+        self.connection.execute(
+            "INSERT OR REPLACE INTO entities VALUES (?, ?, ?)", (kind, name, json.dumps(attributes))
+        )
+
+    def worker(self, number, **attributes):
         known = {
             "number": number,
             "worker_id": worker_id(number),
@@ -68,19 +70,35 @@ class History:
             "launched": 1.0,
             "forked": 2.0,
         }
-        self.thing("worker", str(number), {**known, **facts})
+        self.entity("worker", str(number), {**known, **attributes})
 
-    def actor(self, actor_id, **facts):
+    def actor(self, actor_id, **attributes):
         known = {"actor_id": actor_id, "class_name": "A", "state": "ALIVE", "name": ""}
-        self.thing("actor", actor_id, {**known, **facts})
+        self.entity("actor", actor_id, {**known, **attributes})
 
-    def attempt(self, label, *, attempt=0, kind=1, worker=1, seq=1, started=10.0, error=None):
-        row = (kind, label, attempt, None, worker, seq, 1.0, 1.0, 1.0, started, 20.0, error, None)
+    def attempt(self, label, *, attempt=0, signature=1, worker=1, seq=1, started=10.0, error=None):
+        row = (
+            signature,
+            label,
+            attempt,
+            None,
+            worker,
+            seq,
+            1.0,
+            1.0,
+            1.0,
+            started,
+            20.0,
+            error,
+            None,
+        )
         marks = ",".join("?" * len(ATTEMPT_COLUMNS))
         self.connection.execute(f"INSERT INTO attempts VALUES ({marks})", row)
 
-    def running(self, label, state="RUNNING", *, attempt=0, kind=1, worker=1, seq=1):
-        self.tasks.append((kind, label, attempt, None, worker, seq, 1.0, 1.0, 1.0, 10.0, state))
+    def running(self, label, state="RUNNING", *, attempt=0, signature=1, worker=1, seq=1):
+        self.tasks.append(
+            (signature, label, attempt, None, worker, seq, 1.0, 1.0, 1.0, 10.0, state)
+        )
 
     def output(self, data, *, worker=1, seq=1, stream=1, at=11.0):
         self.connection.execute(
@@ -107,14 +125,14 @@ class History:
 
 def make_actor(history, *, state="ALIVE"):
     """An actor that has had workers 1, where a task ran before, and 3."""
-    history.kind(2, "A.__init__", "ACTOR_CREATION_TASK", ACTOR_ID)
-    history.kind(3, "B.__init__", "ACTOR_CREATION_TASK", "0b" * 16)
+    history.signature(2, "A.__init__", "ACTOR_CREATION_TASK", ACTOR_ID)
+    history.signature(3, "B.__init__", "ACTOR_CREATION_TASK", "0b" * 16)
     history.actor(ACTOR_ID, name="nn", state=state)
     history.worker(1, actor_id=ACTOR_ID, is_alive=False)
     history.worker(3, actor_id=ACTOR_ID)
     history.attempt(1, worker=1, seq=1)
-    history.attempt(ACTOR, kind=2, worker=1, seq=2)
-    history.attempt(ACTOR, kind=2, worker=3, seq=1, attempt=1)
+    history.attempt(ACTOR, signature=2, worker=1, seq=2)
+    history.attempt(ACTOR, signature=2, worker=3, seq=1, attempt=1)
     history.output(b"task ", worker=1, seq=1)
     history.output(b"made ", worker=1, seq=2)
     history.output(b"call ", worker=1, seq=3)

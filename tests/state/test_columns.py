@@ -18,7 +18,8 @@ COLUMNS = {
     "parent_task_id node_id worker_id worker_pid error_type | language required_resources* "
     "runtime_env_info* placement_group_id events* profiling_data* creation_time_ms* "
     "start_time_ms* end_time_ms* task_log_info* error_message* is_debugger_paused call_site* "
-    "label_selector* fallback_strategy*",
+    # The last is our own.
+    "label_selector* fallback_strategy* map_items*",
     "actors": "actor_id class_name state job_id name node_id pid ray_namespace | "
     "serialized_runtime_env* required_resources* death_cause* is_detached* placement_group_id "
     "repr_name num_restarts* num_restarts_due_to_lineage_reconstruction* "

@@ -30,7 +30,7 @@ from tests.state.history import History as MadeHistory
 from tests.state.history import a_session, actor_id, creation
 
 NAME = "session_2026-11-18_11-06-40_000000_99999999"
-TABLES = ("meta", "kinds", "attempts", "packed", "running", "things", "events", "output")
+TABLES = ("meta", "signatures", "attempts", "packed", "running", "entities", "events", "output")
 TASK = creation(1).hex()
 
 COMMANDS = [
@@ -217,7 +217,7 @@ VALUES = [
     "NaN",
     "{}",
     "[]",
-    '{"number": "x", "worker_id": 5, "name": [], "actor_id": {}, "facts": NaN}',
+    '{"number": "x", "worker_id": 5, "name": [], "actor_id": {}, "attributes": NaN}',
 ]
 
 
@@ -244,11 +244,11 @@ def test_values_of_any_type_in_any_column_end_no_command_in_a_traceback(folder, 
     everything_ends_well()
 
 
-def facts_of(sort):
+def attributes_of(sort):
     view = a_session().view()
     return {
         "meta": view.meta,
-        "kind": view.kinds[1],
+        "signature": view.signatures[1],
         "worker": view.workers[4],
         "actor": view.actors[1],
         "placement_group": view.placement_groups[0],
@@ -259,35 +259,41 @@ def facts_of(sort):
 def test_facts_of_any_type_end_no_command_in_a_traceback(folder, value):
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as connection:
         for sort in ("worker", "actor", "placement_group"):
-            for number, name in enumerate(facts_of(sort)):
-                bad = json.dumps({"number": 50 + number, **facts_of(sort), name: value})
-                connection.execute("INSERT INTO things VALUES (?, ?, ?)", (sort, name, bad))
-        for number, name in enumerate(facts_of("kind"), 100):
-            bad = json.dumps({**facts_of("kind"), name: value})
-            connection.execute("INSERT INTO kinds VALUES (?, ?)", (number, bad))
+            for number, name in enumerate(attributes_of(sort)):
+                bad = json.dumps({"number": 50 + number, **attributes_of(sort), name: value})
+                connection.execute("INSERT INTO entities VALUES (?, ?, ?)", (sort, name, bad))
+        for number, name in enumerate(attributes_of("signature"), 100):
+            bad = json.dumps({**attributes_of("signature"), name: value})
+            connection.execute("INSERT INTO signatures VALUES (?, ?)", (number, bad))
             connection.execute(
-                "INSERT INTO attempts SELECT ?, label, attempt, parent, worker, seq, created, "
+                "INSERT INTO attempts SELECT ?, task_key, attempt, parent, worker, seq, created, "
                 "ready, sent, started, ended, error_type, error_message FROM attempts LIMIT 1",
                 (number,),
             )
-        for name in facts_of("meta").keys() - {"job"}:
+        for name in attributes_of("meta").keys() - {"job"}:
             connection.execute("UPDATE meta SET value = ? WHERE key = ?", (json.dumps(value), name))
     everything_ends_well(fails=False)
 
 
 def test_what_is_whole_is_shown_with_one_warning(folder, caplog):
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as connection:
-        connection.execute("UPDATE attempts SET started = 'noon' WHERE label = 3 AND attempt = 1")
-        connection.execute("UPDATE attempts SET parent = 5 WHERE label = 5")
-        connection.execute("UPDATE things SET facts = '{' WHERE sort = 'worker' AND id = '3'")
+        connection.execute(
+            "UPDATE attempts SET started = 'noon' WHERE task_key = 3 AND attempt = 1"
+        )
+        connection.execute("UPDATE attempts SET parent = 5 WHERE task_key = 5")
+        connection.execute(
+            "UPDATE entities SET attributes = '{' WHERE kind = 'worker' AND id = '3'"
+        )
     session = find_session()
     for _ in range(2):
         with session.view() as view:
-            shown = {(record.label, record.attempt) for record in view.records()}
-            assert {1, 2, 4, 0} - {0} <= {label for label, _ in shown if isinstance(label, int)}
+            shown = {(record.task_key, record.attempt) for record in view.records()}
+            assert {1, 2, 4, 0} - {0} <= {
+                task_key for task_key, _ in shown if isinstance(task_key, int)
+            }
             assert (3, 0) in shown
             assert (3, 1) not in shown
-            assert 5 not in {label for label, _ in shown}
+            assert 5 not in {task_key for task_key, _ in shown}
             assert 3 not in view.workers
     (message,) = caplog.messages
     assert "is damaged and is left out" in message
@@ -504,12 +510,12 @@ def test_sizes_that_no_json_can_have_do_not_break_the_writer(tmp_path):
         Batch(
             failed=[row],
             events=[(1.0, "ERROR", "TASK", "\udfff")],
-            kinds=[(1, {"name": "\ud800"})],
+            signatures=[(1, {"name": "\ud800"})],
             meta={"job": "01000000"},
         )
     )
     history.finish()
     with Session("x", str(tmp_path / "w"), alive=False, pid=1).view() as view:
         assert [record.error_message for record in view.records()] == ["text \\ud800 \x00 end"]
-        assert view.kinds[1]["name"] == "\ud800"
+        assert view.signatures[1]["name"] == "\ud800"
         assert view.events[0][3] == "\\udfff"

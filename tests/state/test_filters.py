@@ -182,10 +182,10 @@ def fits(row: dict[str, Any], condition: tuple[str, str, Any]) -> bool:
 @given(attempts, conditions, st.integers(0, 9))
 def test_list_is_what_fits_in_order_and_no_more_than_the_limit(made, wanted, limit: int) -> None:
     history = History()
-    kinds = {name: history.kind(name) for name in NAMES}
+    signatures = {name: history.signature(name) for name in NAMES}
     for label, (name, state, attempt) in enumerate(made, 1):
         error = "WORKER_DIED" if state == "FAILED" else None
-        history.attempt(kinds[name], label, attempt, created=0.0, ended=1.0, error_type=error)
+        history.attempt(signatures[name], label, attempt, created=0.0, ended=1.0, error_type=error)
     view = history.view()
     everything = list_rows(view, "tasks").rows
     assert len(everything) == len(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -24,13 +25,13 @@ ROOT = Path(__file__).parents[2]
 OFFSET = 1_000.0
 
 
-def attempt(label, *, started=3.0, seconds=0.5):
-    """One that has its value: kind, label, attempt, parent, worker, seq and the times."""
-    return (1, label, 0, None, 7, label, 1.0, 1.5, 2.0, started, seconds)
+def attempt(task_key, *, started=3.0, seconds=0.5):
+    """One that has its value: signature, task_key, attempt, parent, worker, seq and the times."""
+    return (1, task_key, 0, None, 7, task_key, 1.0, 1.5, 2.0, started, seconds)
 
 
-def failure(label, text="why"):
-    return (1, label, 0, b"p" * 24, None, None, 1.0, None, None, None, 4.0, "WORKER_DIED", text)
+def failure(task_key, text="why"):
+    return (1, task_key, 0, b"p" * 24, None, None, 1.0, None, None, None, 4.0, "WORKER_DIED", text)
 
 
 def read(path, table="attempts"):
@@ -55,10 +56,25 @@ def make(tmp_path):
         history.close()
 
 
+def test_file_is_made_without_waiting_for_the_disk(make, monkeypatch):
+    """No transaction waits for a sync, and not the one either that puts it into WAL mode."""
+    said = []
+
+    class Told(sqlite3.Connection):
+        def execute(self, statement, *given):
+            said.append(statement)
+            return super().execute(statement, *given)
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Told))
+    make()
+    assert said[0] == "PRAGMA synchronous = OFF"
+    assert "PRAGMA journal_mode = WAL" in said
+
+
 def test_attempts_are_read_as_they_were_written_in_unix_seconds(make, tmp_path):
     make().write(Batch(done=[attempt(5)], failed=[failure(6)]))
     done, failed = (dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in read(tmp_path / FILE))
-    assert done["label"] == done["seq"] == 5
+    assert done["task_key"] == done["seq"] == 5
     times = [done[name] for name in ("created", "ready", "sent", "started", "ended")]
     assert times == [1001.0, 1001.5, 1002.0, 1003.0, 1003.5]
     assert done["error_type"] is done["error_message"] is None
@@ -85,7 +101,9 @@ def test_batches_of_any_size_are_written_whole(sizes):
         history.write(Batch(done=rows, failed=errors))
     assert history.unpack() is False
     copy = database(history.image())
-    assert [row[0] for row in copy.execute("SELECT label FROM attempts ORDER BY label")] == labels
+    assert [
+        row[0] for row in copy.execute("SELECT task_key FROM attempts ORDER BY task_key")
+    ] == labels
     assert copy.execute("SELECT count(*) FROM packed").fetchone() == (0,)
     history.close()
 
@@ -93,18 +111,18 @@ def test_batches_of_any_size_are_written_whole(sizes):
 def test_only_the_newest_attempts_are_kept(make, tmp_path):
     history = make(kept=100)
     for start in range(0, 350, 70):
-        history.write(Batch(done=[attempt(label) for label in range(start, start + 70)]))
+        history.write(Batch(done=[attempt(task_key) for task_key in range(start, start + 70)]))
     assert [row[1] for row in read(tmp_path / FILE)] == list(range(250, 350))
 
 
 def test_things_are_replaced_and_the_ended_ones_forgotten_first(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "THINGS_KEPT", 5)
+    monkeypatch.setattr(module, "ENTITIES_KEPT", 5)
     history = make()
-    history.write(Batch(things=[("actor", "old", {"ended": None})]))
+    history.write(Batch(entities=[("actor", "old", {"ended": None})]))
     for number in range(20):
         for ended in (None, 1.0):
-            history.write(Batch(things=[("worker", str(number), {"ended": ended})]))
-    names = [name for _, name, _ in read(tmp_path / FILE, "things")]
+            history.write(Batch(entities=[("worker", str(number), {"ended": ended})]))
+    names = [name for _, name, _ in read(tmp_path / FILE, "entities")]
     assert names[0] == "old"
     assert names[-1] == "19"
     assert len(names) < 8
@@ -125,7 +143,7 @@ def test_output_beyond_the_bound_goes_the_oldest_first_and_that_is_said(
 
 def test_attempts_that_come_too_fast_are_packed_and_become_rows_in_time(make, tmp_path):
     history = make(kept=5_000)
-    history.write(Batch(done=[attempt(label) for label in range(3_500)]))
+    history.write(Batch(done=[attempt(task_key) for task_key in range(3_500)]))
     history.write(Batch(done=[attempt(3_500)]))  # what follows waits behind them
     assert read(tmp_path / FILE) == []
     assert [count for count, *_ in read(tmp_path / FILE, "packed")] == [1_000] * 3 + [500, 1]
@@ -142,7 +160,7 @@ def test_attempts_that_come_too_fast_are_packed_and_become_rows_in_time(make, tm
 
 def test_what_is_packed_counts_among_what_is_kept(make, tmp_path):
     history = make(kept=2_500)
-    history.write(Batch(done=[attempt(label) for label in range(900)]))
+    history.write(Batch(done=[attempt(task_key) for task_key in range(900)]))
     for start in range(10_000, 20_000, 2_000):
         history.write(Batch(done=[attempt(start + index) for index in range(2_000)]))
     assert sum(count for count, *_ in read(tmp_path / FILE, "packed")) == 3_000
@@ -151,10 +169,10 @@ def test_what_is_packed_counts_among_what_is_kept(make, tmp_path):
 
 
 def test_file_of_a_killed_session_is_unpacked_by_who_reads_it_and_damage_is_found(make, tmp_path):
-    make().write(Batch(done=[attempt(label) for label in range(2_000)]))
+    make().write(Batch(done=[attempt(task_key) for task_key in range(2_000)]))
     for _ in range(2):
         reader = open_file(str(tmp_path / FILE), ended=True)
-        assert reader.execute("SELECT count(*), max(label) FROM attempts").fetchone() == (
+        assert reader.execute("SELECT count(*), max(task_key) FROM attempts").fetchone() == (
             2_000,
             1_999,
         )
@@ -195,7 +213,11 @@ def test_file_that_cannot_be_made_is_told_of_once_and_memory_serves(make, tmp_pa
 def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_path, caplog):
     history = make()
     history.write(
-        Batch(done=[attempt(label) for label in range(3_000)], meta={"job": "01"}, kinds=[(1, {})])
+        Batch(
+            done=[attempt(task_key) for task_key in range(3_000)],
+            meta={"job": "01"},
+            signatures=[(1, {})],
+        )
     )
     history.unpack()
     history._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -204,27 +226,29 @@ def test_damaged_file_is_set_aside_with_a_warning_and_history_goes_on(make, tmp_
         file.write(os.urandom(100_000))
     history._connection.execute("PRAGMA cache_size = 0")
     history._connection.execute("PRAGMA shrink_memory")
-    for label in range(5_000, 5_003):
-        history.write(Batch(done=[attempt(label)], things=[("worker", str(label), {})]))
+    for task_key in range(5_000, 5_003):
+        history.write(Batch(done=[attempt(task_key)], entities=[("worker", str(task_key), {})]))
     history.write(Batch(done=[attempt(6_000)]))
     assert history.path is None
     assert (tmp_path / f"{FILE}.damaged").exists()
     assert len(caplog.records) == 1
     assert "set aside" in caplog.text
     copy = database(history.image())
-    assert copy.execute("SELECT max(label) FROM attempts").fetchone() == (6_000,)
+    assert copy.execute("SELECT max(task_key) FROM attempts").fetchone() == (6_000,)
 
 
 def test_packed_part_that_is_damaged_goes_and_the_others_become_rows(make, caplog):
     history = make()
-    history.write(Batch(done=[attempt(label) for label in range(3_000)]))
+    history.write(Batch(done=[attempt(task_key) for task_key in range(3_000)]))
     history._connection.execute("UPDATE packed SET data = x'00' WHERE rowid = 2")
     assert history.unpack() is True  # the file is set aside, with all that is sound
     assert history.path is None
     assert "has changed" in caplog.text
     assert history.unpack() is False
     copy = database(history.image())
-    labels = [label for (label,) in copy.execute("SELECT label FROM attempts ORDER BY rowid")]
+    labels = [
+        task_key for (task_key,) in copy.execute("SELECT task_key FROM attempts ORDER BY rowid")
+    ]
     assert labels == [*range(1_000), *range(2_000, 3_000)]
 
 
@@ -233,7 +257,7 @@ def test_output_is_bounded_also_after_the_file_was_set_aside(make, monkeypatch):
     history = make()
     history.write(Batch(output=[(1, 0, 1, 0.0, b"x" * 10)] * 900))
     history._connection.execute("PRAGMA max_page_count = 20")
-    history.write(Batch(failed=[failure(label, "x" * 1_000) for label in range(500)]))
+    history.write(Batch(failed=[failure(task_key, "x" * 1_000) for task_key in range(500)]))
     assert history.path is None
     for number in range(30):
         history.write(Batch(output=[(1, number, 1, 0.0, b"x" * 10)] * 100))
@@ -246,7 +270,7 @@ def test_full_disk_is_told_of_once_and_memory_serves(make, tmp_path, caplog):
     history = make()
     history.write(Batch(meta={"job": "01"}))
     history._connection.execute("PRAGMA max_page_count = 20")  # what a full disk says
-    rows = [attempt(label) for label in range(10_000)]
+    rows = [attempt(task_key) for task_key in range(10_000)]
     history.write(Batch(done=rows))
     assert history.path is None
     assert "full" in caplog.text
@@ -262,8 +286,8 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from aioray.state.write.history import Batch, History
 history = History({str(tmp_path)!r}, attempts_kept=1000, unix_offset=0.0)
-for label in range(20):
-    history.write(Batch(done=[(1, label, 0, None, 7, label, 1.0, 1.5, 2.0, 3.0, 0.5)]))
+for task_key in range(20):
+    history.write(Batch(done=[(1, task_key, 0, None, 7, task_key, 1.0, 1.5, 2.0, 3.0, 0.5)]))
 os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", script], check=False)
@@ -273,11 +297,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_kinds_that_no_attempt_speaks_of_go_when_they_are_old(make, tmp_path):
     history = make(kept=10)
-    history.write(Batch(kinds=[(number, {}) for number in range(1, 6)]))
-    rows = [(kind, *attempt(1)[1:]) for kind in (2, 4, 5)]
-    history.write(Batch(done=rows, old_kinds=4))
-    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [2, 4, 5]
-    history.write(Batch(done=[(5, *attempt(label)[1:]) for label in range(20)], old_kinds=4))
-    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [2, 4, 5]
-    history.write(Batch(old_kinds=5))
-    assert [number for number, _ in read(tmp_path / FILE, "kinds")] == [5]
+    history.write(Batch(signatures=[(number, {}) for number in range(1, 6)]))
+    rows = [(signature, *attempt(1)[1:]) for signature in (2, 4, 5)]
+    history.write(Batch(done=rows, old_signatures=4))
+    assert [number for number, _ in read(tmp_path / FILE, "signatures")] == [2, 4, 5]
+    history.write(
+        Batch(done=[(5, *attempt(task_key)[1:]) for task_key in range(20)], old_signatures=4)
+    )
+    assert [number for number, _ in read(tmp_path / FILE, "signatures")] == [2, 4, 5]
+    history.write(Batch(old_signatures=5))
+    assert [number for number, _ in read(tmp_path / FILE, "signatures")] == [5]

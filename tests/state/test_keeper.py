@@ -14,6 +14,7 @@ from aioray.state.folders import SOCKET, SessionFolder
 from aioray.state.read.sessions import BlockedSessionError, NoSessionError, Session, SessionError
 from aioray.state.write import server as server_module
 from aioray.state.write import writer as keeper_module
+from aioray.state.write.history import FILE
 from aioray.state.write.server import connect
 from aioray.state.write.writer import HistoryWriter
 
@@ -51,14 +52,14 @@ class Listener:
         self.told = []
         self.enough = threading.Event()
 
-    def attempts(self, kinds, rows, retried):
-        self.kinds = dict(kinds)
+    def attempts(self, signatures, rows, retried):
+        self.signatures = dict(signatures)
         self.rows += rows
         self.retried += retried
         if len(self.rows) + len(self.retried) >= self.left:
             self.enough.set()
 
-    def things(self, rows):
+    def entities(self, rows):
         self.changed += rows
         self.enough.set()
 
@@ -84,7 +85,7 @@ def start(tmp_path, engine):
             folder if on_disk else None, engine.ask, attempts_kept=kept, unix_offset=0.0
         )
         keeper.meta = {"job": "01000000", "ended_at": None}
-        keeper.add_kind(1, {"name": "f", "creation": None})
+        keeper.add_signature(1, {"name": "f", "creation": None})
         keeper.start()
         started.append((keeper, folder))
         return keeper, Session("session_x_1", folder.path, alive=True, pid=os.getpid())
@@ -101,7 +102,7 @@ def reached(session, timeout=GUARD):
     while True:
         with session.view() as view:
             if session.alive:
-                return [record.label for record in view.records()], view.meta
+                return [record.task_key for record in view.records()], view.meta
         session.alive = True
         assert time.monotonic() < deadline
 
@@ -120,12 +121,25 @@ def test_listener_is_told_of_retries_apart_and_of_things(start):
     keeper.listeners.append(listener)
     keeper.retried.append(failure(1))
     keeper.failed.append(failure(2))
-    keeper.things.append(("actor", "aa", {"state": "ALIVE"}))
+    keeper.entities.append(("actor", "aa", {"state": "ALIVE"}))
     keeper.wake()
     assert listener.enough.wait(GUARD)
     assert [row[1] for row in listener.rows] == [2]
     assert [row[1] for row in listener.retried] == [1]
     assert listener.changed == [("actor", "aa", {"state": "ALIVE"})]
+
+
+def test_one_whose_end_is_near_begins_at_once_and_listens_to_nobody(start, monkeypatch):
+    monkeypatch.setattr(keeper_module, "BEGIN_SECONDS", 1_000.0)
+    keeper, session = start()
+    listener = Listener(1)
+    keeper.listeners.append(listener)
+    keeper.entities.append(("actor", "aa", {"state": "ALIVE"}))
+    keeper.hurry()
+    assert listener.enough.wait(GUARD)  # it was written, and nothing has ended
+    keeper.close()
+    assert os.path.exists(os.path.join(session.folder, FILE))
+    assert not os.path.exists(os.path.join(session.folder, SOCKET))
 
 
 def test_what_it_is_given_is_written_without_being_asked_for(start):
@@ -138,7 +152,7 @@ def test_what_it_is_given_is_written_without_being_asked_for(start):
     assert listener.enough.wait(GUARD)
     assert [row[1] for row in listener.rows] == [1, 2, 3]
     assert [row[10] for row in listener.rows] == [3.5, 3.5, 4.0]
-    assert listener.kinds[1]["name"] == "f"
+    assert listener.signatures[1]["name"] == "f"
     session.alive = False
     with session.view() as view:
         assert [record.state for record in view.records()] == ["FINISHED", "FINISHED", "FAILED"]
@@ -162,7 +176,7 @@ def test_texts_of_errors_are_made_in_its_thread(start):
 
 def test_end_writes_what_is_left(start):
     keeper, session = start()
-    keeper.done.extend(attempt(label) for label in range(500))
+    keeper.done.extend(attempt(task_key) for task_key in range(500))
     keeper.meta = {**keeper.meta, "ended_at": 5.0}
     keeper.close()
     session.alive = False
@@ -174,7 +188,7 @@ def test_end_writes_what_is_left(start):
 
 def test_more_than_is_kept_is_dropped_before_it_is_written(start):
     keeper, session = start(kept=100)
-    keeper.done.extend(attempt(label) for label in range(1_000))
+    keeper.done.extend(attempt(task_key) for task_key in range(1_000))
     assert reached(session)[0] == list(range(900, 1_000))
 
 
@@ -207,7 +221,7 @@ def test_history_in_memory_goes_with_the_answer(start, engine):
     assert given.wait(GUARD)
     session = Session("x", "nowhere", alive=True, pid=1, ask=lambda _request, _timeout: answers[0])
     with session.view() as view:
-        assert [record.label for record in view.records()] == [1]
+        assert [record.task_key for record in view.records()] == [1]
 
 
 def test_blocked_engine_is_told_of_with_the_place_where_it_is(start, engine):
@@ -303,7 +317,7 @@ def test_session_that_has_gone_is_read_from_its_file(start):
     keeper.done.append(attempt(1))
     keeper.close()
     with session.view() as view:  # it was alive when it was found
-        assert [record.label for record in view.records()] == [1]
+        assert [record.task_key for record in view.records()] == [1]
     assert not session.alive
 
 
@@ -324,11 +338,11 @@ def test_listener_knows_every_kind_that_it_is_told_of_and_old_ones_go_then(start
     keeper, _ = start()
     listener = Listener(1)
     keeper.listeners.append(listener)
-    keeper.add_kind(2, {"name": "g", "creation": None})
+    keeper.add_signature(2, {"name": "g", "creation": None})
     keeper.done.append((1, *attempt(1)[1:]))
-    keeper.forget_kinds(1)
+    keeper.forget_signatures(1)
     keeper.wake()
     assert listener.enough.wait(GUARD)
-    assert set(listener.kinds) == {1, 2}
+    assert set(listener.signatures) == {1, 2}
     keeper.close()
-    assert set(keeper.kinds) == {2}
+    assert set(keeper.signatures) == {2}

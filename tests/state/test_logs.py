@@ -66,9 +66,9 @@ def test_attempts_of_a_task_in_order_with_titles(history):
 
 def test_task_that_another_task_or_an_actor_runs_is_found_by_its_id(history):
     child = ids.child_task_id(bytes.fromhex(task_id(1)), 1)
-    history.kind(2, "A.m", "ACTOR_TASK", ACTOR_ID, ACTOR.hex())
+    history.signature(2, "A.m", "ACTOR_TASK", ACTOR_ID, ACTOR.hex())
     history.attempt(child, seq=4)
-    history.attempt(7, kind=2, seq=5)
+    history.attempt(7, signature=2, seq=5)
     history.output(b"child", seq=4)
     history.output(b"method", seq=5)
     call = ids.task_id(JOB, (7, ACTOR)).hex()

@@ -172,7 +172,7 @@ def test_job_that_ended_in_order_has_succeeded() -> None:
 
 def test_runtime_env_is_told_once_with_its_error() -> None:
     history = a_session()
-    again = history.kind("other", runtime_env={"env_vars": {"FOO": "bar"}})
+    again = history.signature("other", runtime_env={"env_vars": {"FOO": "bar"}})
     history.attempt(
         again, 20, created=1.0, ended=2.0, error_type="RUNTIME_ENV_SETUP_FAILED", error_message="no"
     )
@@ -211,10 +211,10 @@ def test_events_keep_their_ids_and_order() -> None:
 
 def test_attempt_whose_argument_failed_has_ended_in_the_driver() -> None:
     history = a_session()
-    kind = history.kind("takes")
+    signature = history.signature("takes")
     failed = {"error_type": "TASK_EXECUTION_EXCEPTION", "created": 1.0, "ended": 1.5}
-    history.attempt(kind, 30, **failed)
-    history.attempt(kind, 31, **{**failed, "error_type": "TASK_CANCELLED"})
+    history.attempt(signature, 30, **failed)
+    history.attempt(signature, 31, **{**failed, "error_type": "TASK_CANCELLED"})
     first, second = sorted(tasks(history, name="takes"), key=lambda row: row["error_type"])
     assert (first["worker_id"], first["worker_pid"]) == (None, None)
     assert first["node_id"] is None

@@ -183,7 +183,7 @@ def test_whatever_goes_wrong_is_told_once_and_the_thread_goes_on(
             patch.setattr(keeper._history, place.partition(".")[2], bug)
         elif place == "listener":
             broken = Listener(1)
-            broken.attempts = broken.things = broken.events = bug
+            broken.attempts = broken.entities = broken.events = bug
             keeper.listeners += [broken, listener]
         elif place == "finish_row":
             patch.setattr(keeper, "finish_row", lambda row: bug() if row[1] == 2 else row)
@@ -207,7 +207,7 @@ def test_whatever_goes_wrong_is_told_once_and_the_thread_goes_on(
             )
         for number in range(1, 4):
             keeper.failed.append(failure(number))
-            keeper.things.append(("actor", "aa", {"state": "ALIVE", "ended": None}))
+            keeper.entities.append(("actor", "aa", {"state": "ALIVE", "ended": None}))
             keeper.wake()
             until(lambda: not keeper.failed)
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:

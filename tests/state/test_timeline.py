@@ -92,14 +92,14 @@ def test_calls_side_by_side_get_rows_of_their_own(spans) -> None:
     history = History()
     history.worker(1, launched=0.0, forked=0.0, ready=0.0)
     history.live["now"] = T0 + 50.0
-    kind = history.kind("f")
+    signature = history.signature("f")
     for label, (start, length, running) in enumerate(spans, 1):
         moments = {"created": 0.0, "ready": 0.0, "sent": 0.0, "started": float(start)}
         if running:
-            history.attempt(kind, label, worker=1, seq=label, state="RUNNING", **moments)
+            history.attempt(signature, label, worker=1, seq=label, state="RUNNING", **moments)
         else:
             history.attempt(
-                kind, label, worker=1, seq=label, ended=float(start + length), **moments
+                signature, label, worker=1, seq=label, ended=float(start + length), **moments
             )
     events = trace(history.view())
     check(events)
@@ -108,11 +108,11 @@ def test_calls_side_by_side_get_rows_of_their_own(spans) -> None:
 
 def test_waiting_is_told_with_its_phases_where_there_are_several() -> None:
     history = History()
-    kind = history.kind("f")
-    history.attempt(kind, 1, created=0.0, ready=0.0, sent=0.0, started=0.0, ended=1.0)
-    history.attempt(kind, 2, created=0.0, ready=0.0, sent=2.0, started=2.0, ended=3.0)
-    history.attempt(kind, 3, created=0.0, ready=1.0, sent=2.0, started=4.0, ended=5.0)
-    history.attempt(kind, 4, created=0.0, ended=7.0, error_type="TASK_CANCELLED")
+    signature = history.signature("f")
+    history.attempt(signature, 1, created=0.0, ready=0.0, sent=0.0, started=0.0, ended=1.0)
+    history.attempt(signature, 2, created=0.0, ready=0.0, sent=2.0, started=2.0, ended=3.0)
+    history.attempt(signature, 3, created=0.0, ready=1.0, sent=2.0, started=4.0, ended=5.0)
+    history.attempt(signature, 4, created=0.0, ended=7.0, error_type="TASK_CANCELLED")
     events = trace(history.view())
     check(events)
     begun = [e for e in events if e["ph"] == "b"]

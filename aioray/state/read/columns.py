@@ -261,6 +261,9 @@ class TaskState(StateSchema):
     call_site: str | None = _column(detail=True, nf=True)
     label_selector: dict[str, str] | None = _column(detail=True, nf=True)
     fallback_strategy: dict[str, Any] | None = _column(detail=True, nf=True)
+    # Beyond Ray: of an `aioray.map` how many items were taken, are done, have failed, are in
+    # flight, and were tried again.
+    map_items: dict[str, int] | None = _column(detail=True, nf=True)
 
 
 @dataclass

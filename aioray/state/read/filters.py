@@ -9,8 +9,9 @@ come from: `matcher` makes a function that judges one value. Source: Ray API ref
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ...core.records import NamedTuple
 from .columns import ID_SIZES
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ...core.records import NamedTuple
 from ..soundness import OUTPUT_IS_SOUND
 from .sessions import SessionError
 
@@ -107,32 +108,42 @@ def of_actor(view: View, actor: str = "", *, pid: int | None = None) -> list[Par
     is or was an actor.
     """
     if pid is not None:
-        processes = [facts for facts in _workers(view) if facts["pid"] == pid and facts["actor_id"]]
+        processes = [
+            attributes
+            for attributes in _workers(view)
+            if attributes["pid"] == pid and attributes["actor_id"]
+        ]
         if not processes:
             raise NoSuchLogError(
                 f"No actor of session {_name(view)} had a process {pid}. `aioray list actors` "
                 f"shows the actors there are."
             )
         actor = processes[-1]["actor_id"]
-    found = [facts for facts in view.actors if facts["actor_id"] == actor]
-    found = found or [facts for facts in view.actors if actor and facts["name"] == actor]
+    found = [attributes for attributes in view.actors if attributes["actor_id"] == actor]
+    found = found or [
+        attributes for attributes in view.actors if actor and attributes["name"] == actor
+    ]
     if not found:
         raise NoSuchLogError(
             f"There is no actor with the id or name {actor!r} in session {_name(view)}. "
             f"`aioray list actors` shows those there are."
         )
-    facts = max(found, key=lambda facts: facts.get("created") or 0.0)
-    numbers = [w["number"] for w in _workers(view) if w["actor_id"] == facts["actor_id"]]
-    makers = {n for n, kind in view.kinds.items() if _makes(kind, facts["actor_id"])}
-    made = {record.worker: record.seq or 0 for record in view.records() if record.kind in makers}
+    attributes = max(found, key=lambda attributes: attributes.get("created") or 0.0)
+    numbers = [w["number"] for w in _workers(view) if w["actor_id"] == attributes["actor_id"]]
+    makers = {
+        n for n, signature in view.signatures.items() if _makes(signature, attributes["actor_id"])
+    }
+    made = {
+        record.worker: record.seq or 0 for record in view.records() if record.signature in makers
+    }
     if not numbers:
-        state = facts["state"]
-        return [Part(f"{_call(facts)} ({state})", None, None, None, state == "DEAD")]
+        state = attributes["state"]
+        return [Part(f"{_call(attributes)} ({state})", None, None, None, state == "DEAD")]
     return [
         _worker_part(
             view.workers[number],
-            f"{_call(facts)}, process {at} of {len(numbers)}",
-            facts["state"] == "DEAD",
+            f"{_call(attributes)}, process {at} of {len(numbers)}",
+            attributes["state"] == "DEAD",
             made.get(number, 0),
         )
         for at, number in enumerate(numbers, 1)
@@ -145,9 +156,9 @@ def of_worker(view: View, worker: str) -> list[Part]:
     worker: its id, or its pid; there may have been several with one pid.
     """
     if worker.isdecimal() and len(worker) < _WORKER_DIGITS:
-        found = [facts for facts in _workers(view) if facts["pid"] == int(worker)]
+        found = [attributes for attributes in _workers(view) if attributes["pid"] == int(worker)]
     else:
-        found = [facts for facts in _workers(view) if facts["worker_id"] == worker]
+        found = [attributes for attributes in _workers(view) if attributes["worker_id"] == worker]
     if not found:
         driver = view.workers.get(0, {})
         if worker in (str(driver.get("pid")), driver.get("worker_id")):
@@ -156,14 +167,14 @@ def of_worker(view: View, worker: str) -> list[Part]:
             f"There is no worker with the id or pid {worker} in session {_name(view)}. "
             f"`aioray list workers` shows those there are."
         )
-    return [_worker_part(facts, "worker") for facts in found]
+    return [_worker_part(attributes, "worker") for attributes in found]
 
 
 def of_file(view: View, name: str) -> list[Part]:
     """Select the worker whose output Ray would keep in file `name`. Raises NoSuchLogError."""
-    for facts in _workers(view):
-        if name in _file_names(view, facts):
-            return [_worker_part(facts, "worker")]
+    for attributes in _workers(view):
+        if name in _file_names(view, attributes):
+            return [_worker_part(attributes, "worker")]
     raise NoSuchLogError(
         f"There is no log {name} in session {_name(view)}. `aioray logs` lists those there are."
     )
@@ -172,42 +183,42 @@ def of_file(view: View, name: str) -> list[Part]:
 def files(view: View, pattern: str = "*") -> dict[str, list[str]]:
     """List the names, as Ray would call its files, that match a shell pattern, in Ray's groups."""
     groups: dict[str, list[str]] = {}
-    for facts in _workers(view):
-        for suffix, name in zip(STREAMS, _file_names(view, facts), strict=False):
+    for attributes in _workers(view):
+        for suffix, name in zip(STREAMS, _file_names(view, attributes), strict=False):
             if fnmatch.fnmatchcase(name, pattern):
                 groups.setdefault(f"worker_{suffix}", []).append(name)
     return groups
 
 
-def _file_names(view: View, facts: dict[str, Any]) -> list[str]:
-    if facts["pid"] is None:
+def _file_names(view: View, attributes: dict[str, Any]) -> list[str]:
+    if attributes["pid"] is None:
         return []
-    stem = f"worker-{facts['worker_id']}-{view.meta['job']}-{facts['pid']}"
+    stem = f"worker-{attributes['worker_id']}-{view.meta['job']}-{attributes['pid']}"
     return [f"{stem}.{suffix}" for suffix in STREAMS]
 
 
 def _workers(view: View) -> list[dict[str, Any]]:
-    return [facts for number, facts in sorted(view.workers.items()) if number]
+    return [attributes for number, attributes in sorted(view.workers.items()) if number]
 
 
 def _records(view: View, wanted: bytes) -> Iterator[Record]:
     """Yield the attempts of a task; compute ids for those only that it may be."""
-    kinds = set()
-    for number, facts in view.kinds.items():
-        creation = facts["creation"]
+    signatures = set()
+    for number, attributes in view.signatures.items():
+        creation = attributes["creation"]
         if creation is None or bytes.fromhex(creation)[8:] == wanted[8:]:
-            kinds.add(number)
+            signatures.add(number)
     text = wanted.hex()
     for record in view.records():
-        if isinstance(record.label, bytes):
-            if record.label == wanted:
+        if isinstance(record.task_key, bytes):
+            if record.task_key == wanted:
                 yield record
-        elif record.kind in kinds and view.task_id(record) == text:
+        elif record.signature in signatures and view.task_id(record) == text:
             yield record
 
 
 def _attempt_part(view: View, record: Record) -> Part:
-    name = view.kinds[record.kind]["name"]
+    name = view.signatures[record.signature]["name"]
     pid = view.workers.get(record.worker or 0, {}).get("pid") if record.worker else None
     process = "" if pid is None else f"pid={pid}, "
     return Part(
@@ -219,19 +230,19 @@ def _attempt_part(view: View, record: Record) -> Part:
     )
 
 
-def _makes(kind: dict[str, Any], actor_id: str) -> bool:
-    return kind["type"] == "ACTOR_CREATION_TASK" and bool(kind["actor_id"] == actor_id)
+def _makes(signature: dict[str, Any], actor_id: str) -> bool:
+    return signature["type"] == "ACTOR_CREATION_TASK" and bool(signature["actor_id"] == actor_id)
 
 
 def _worker_part(
-    facts: dict[str, Any], title: str, has_ended: bool | None = None, since: int = 0
+    attributes: dict[str, Any], title: str, has_ended: bool | None = None, since: int = 0
 ) -> Part:
     return Part(
-        f"{title} (pid={facts['pid']})",
-        facts["number"],
+        f"{title} (pid={attributes['pid']})",
+        attributes["number"],
         None,
-        facts["forked"] or facts["launched"],
-        not facts["is_alive"] if has_ended is None else has_ended,
+        attributes["forked"] or attributes["launched"],
+        not attributes["is_alive"] if has_ended is None else has_ended,
         since,
     )
 

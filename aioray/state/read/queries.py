@@ -126,13 +126,13 @@ def _summarize_tasks(view: View) -> dict[str, Any]:
     totals = dict.fromkeys(("NORMAL_TASK", "ACTOR_TASK", "ACTOR_CREATION_TASK"), 0)
     name_of, type_of, state_of = values["name"], values["type"], values["state"]
     for item in source.items:
-        name, sort = name_of(item), type_of(item)
+        name, kind = name_of(item), type_of(item)
         group = summary.get(name)
         if group is None:
-            group = {"func_or_class_name": name, "type": sort, "state_counts": {}}
+            group = {"func_or_class_name": name, "type": kind, "state_counts": {}}
             summary[name] = group
         _count(group["state_counts"], state_of(item))
-        totals[sort] += 1
+        totals[kind] += 1
     return {
         "summary": dict(sorted(summary.items())),
         "total_tasks": totals["NORMAL_TASK"],

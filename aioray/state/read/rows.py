@@ -1,4 +1,4 @@
-"""Where the columns of the state API get their values: from a session's records and facts.
+"""Where the columns of the state API get their values: from a session's records and attributes.
 
 Room: state. For each resource there is a `Source`: the raw items, how each column comes from one,
 and in which order they are told. Columns are computed one by one, so that a filter on a cheap one
@@ -59,16 +59,16 @@ def attempt_id(view: View) -> Callable[[Record], bytes]:
     """Make a function that tells the task id of an attempt."""
     job = view.job
     creations = {
-        number: bytes.fromhex(facts["creation"]) if facts.get("creation") else None
-        for number, facts in view.kinds.items()
+        number: bytes.fromhex(entity["creation"]) if entity.get("creation") else None
+        for number, entity in view.signatures.items()
     }
 
     def of(record: Record) -> bytes:
-        label = record.label
-        if isinstance(label, bytes):
-            return label
-        creation = creations[record.kind]
-        return ids.task_id(job, label if creation is None else (label, creation))
+        task_key = record.task_key
+        if isinstance(task_key, bytes):
+            return task_key
+        creation = creations[record.signature]
+        return ids.task_id(job, task_key if creation is None else (task_key, creation))
 
     return of
 
@@ -76,7 +76,7 @@ def attempt_id(view: View) -> Callable[[Record], bytes]:
 def _tasks(view: View) -> Source[Record]:
     identifier = attempt_id(view)
     node, job, driver = view.meta["node_id"], view.job.hex(), ids.driver_task_id(view.job).hex()
-    workers = {number: facts for number, facts in view.workers.items() if number != _DRIVER}
+    workers = {number: entity for number, entity in view.workers.items() if number != _DRIVER}
     return Source(
         items=view.records(),
         order=lambda record: (identifier(record), record.attempt),
@@ -95,7 +95,7 @@ def _tasks(view: View) -> Source[Record]:
             "worker_pid": _of_place(view, "pid"),
             "error_type": attrgetter("error_type"),
             "language": lambda _: "PYTHON",
-            "required_resources": _of_kind(view, lambda facts: facts["required_resources"] or {}),
+            "required_resources": _of_kind(view, lambda entity: entity["required_resources"] or {}),
             "runtime_env_info": _of_kind(view, _runtime_env_info),
             "placement_group_id": _of_kind(view, itemgetter("placement_group_id")),
             "events": _events_of(view),
@@ -106,16 +106,17 @@ def _tasks(view: View) -> Source[Record]:
             "task_log_info": _log_of(view, workers),
             "error_message": attrgetter("error_message"),
             "is_debugger_paused": _none,
-            "call_site": _of_kind(view, lambda facts: facts.get("call_site")),
-            "label_selector": _of_kind(view, lambda facts: facts.get("label_selector") or {}),
+            "call_site": _of_kind(view, lambda entity: entity.get("call_site")),
+            "label_selector": _of_kind(view, lambda entity: entity.get("label_selector") or {}),
             "fallback_strategy": _of_kind(view, _fallback_of),
+            "map_items": lambda record: view.map_items.get(record.task_key),
         },
     )
 
 
 def driver_row(view: View) -> dict[str, Any]:
     """Make the row of the driver itself, which is told only to those who ask for it."""
-    facts = view.workers.get(_DRIVER, {})
+    entity = view.workers.get(_DRIVER, {})
     identifier = ids.driver_task_id(view.job).hex()
     started, ended = _ms(view.meta.get("started_at")), _ms(view.meta.get("ended_at"))
     return {
@@ -129,7 +130,7 @@ def driver_row(view: View) -> dict[str, Any]:
         "func_or_class_name": "",
         "parent_task_id": "ff" * ids.TASK_ID_SIZE,
         "node_id": view.meta["node_id"],
-        "worker_id": facts.get("worker_id"),
+        "worker_id": entity.get("worker_id"),
         "worker_pid": view.meta.get("pid"),
         "error_type": None,
         "language": "PYTHON",
@@ -148,6 +149,7 @@ def driver_row(view: View) -> dict[str, Any]:
         "call_site": None,
         "label_selector": {},
         "fallback_strategy": {"options": []},
+        "map_items": None,
     }
 
 
@@ -160,14 +162,14 @@ def _none(_: object) -> None:
 
 
 def _of_kind(view: View, tell: Callable[[dict[str, Any]], Any]) -> Callable[[Record], Any]:
-    """Make the function of a column that all attempts of a kind share."""
-    kinds = view.kinds
+    """Make the function of a column that all attempts of a signature share."""
+    signatures = view.signatures
 
     @cache
-    def value(kind: int) -> Any:
-        return tell(kinds[kind])
+    def value(signature: int) -> Any:
+        return tell(signatures[signature])
 
-    return lambda record: value(record.kind)
+    return lambda record: value(record.signature)
 
 
 def _place_of(record: Record) -> int | None:
@@ -181,26 +183,26 @@ def _place_of(record: Record) -> int | None:
 
 
 def _of_place(view: View, key: str) -> Callable[[Record], Any]:
-    values: dict[int | None, Any] = {n: facts.get(key) for n, facts in view.workers.items()}
+    values: dict[int | None, Any] = {n: entity.get(key) for n, entity in view.workers.items()}
     return lambda record: values.get(_place_of(record))
 
 
 def _actor_of(view: View) -> Callable[[Record], str | None]:
-    kinds = view.kinds
+    signatures = view.signatures
 
     def actor(record: Record) -> str | None:
-        facts = kinds[record.kind]
-        known: str | None = facts["actor_id"]
-        if known is None and isinstance(record.label, bytes) and facts["type"] != "NORMAL_TASK":
-            found = ids.actor_of(record.label)
+        entity = signatures[record.signature]
+        known: str | None = entity["actor_id"]
+        if known is None and isinstance(record.task_key, bytes) and entity["type"] != "NORMAL_TASK":
+            found = ids.actor_of(record.task_key)
             known = None if found is None else found.hex()
         return known
 
     return actor
 
 
-def _runtime_env_info(facts: dict[str, Any]) -> dict[str, Any]:
-    wanted = dict(facts["runtime_env"] or {})
+def _runtime_env_info(entity: dict[str, Any]) -> dict[str, Any]:
+    wanted = dict(entity["runtime_env"] or {})
     config = wanted.pop("config", None)
     if not isinstance(config, dict):
         config = {}
@@ -210,16 +212,16 @@ def _runtime_env_info(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fallback_of(facts: dict[str, Any]) -> dict[str, Any]:
-    return facts.get("fallback_strategy") or {"options": []}
+def _fallback_of(entity: dict[str, Any]) -> dict[str, Any]:
+    return entity.get("fallback_strategy") or {"options": []}
 
 
 def _events_of(view: View) -> Callable[[Record], list[dict[str, Any]]]:
-    kinds = view.kinds
+    signatures = view.signatures
 
     def events(record: Record) -> list[dict[str, Any]]:
         """List the states that the attempt has reached, and when."""
-        calls = kinds[record.kind]["type"] == "ACTOR_TASK"
+        calls = signatures[record.signature]["type"] == "ACTOR_TASK"
         reached = [
             ("PENDING_ARGS_AVAIL", record.created),
             ("PENDING_NODE_ASSIGNMENT", record.ready),
@@ -237,12 +239,12 @@ def _events_of(view: View) -> Callable[[Record], list[dict[str, Any]]]:
 def _profile_of(
     view: View, identifier: Callable[[Record], bytes], workers: Mapping[int, dict[str, Any]]
 ) -> Callable[[Record], dict[str, Any]]:
-    ip, kinds = view.meta.get("ip"), view.kinds
+    ip, signatures = view.meta.get("ip"), view.signatures
 
     def profile(record: Record) -> dict[str, Any]:
         if record.started is None or record.worker is None or record.worker not in workers:
             return {}
-        name = kinds[record.kind]["name"]
+        name = signatures[record.signature]["name"]
         return {
             "component_type": "worker",
             "component_id": workers[record.worker]["worker_id"],
@@ -286,8 +288,8 @@ def _log_of(
         out, err = (spans().get((worker, stream, seq)) for stream in (1, 2))
         if out is None and err is None:
             return None  # it has printed nothing
-        facts = workers[worker]
-        name = f"worker-{facts['worker_id']}-{view.job.hex()}-{facts.get('pid')}"
+        entity = workers[worker]
+        name = f"worker-{entity['worker_id']}-{view.job.hex()}-{entity.get('pid')}"
         return {
             "stdout_file": f"{name}.out",
             "stderr_file": f"{name}.err",
@@ -300,7 +302,7 @@ def _log_of(
     return log
 
 
-# ------------------------------------------------------------ the others: facts as dicts
+# ------------------------------------------------------------ the others: entities as dicts
 
 
 def _of_dicts(items: Iterable[dict[str, Any]], columns: Iterable[str], *key: str) -> Source[Any]:
@@ -323,27 +325,27 @@ def _columns(resource: str) -> list[str]:
 
 
 def _actors(view: View) -> Source[Any]:
-    actors = [_actor_row(view, facts) for facts in view.actors]
+    actors = [_actor_row(view, entity) for entity in view.actors]
     return _of_dicts(actors, _columns("actors"), "actor_id")
 
 
-def _actor_row(view: View, facts: dict[str, Any]) -> dict[str, Any]:
+def _actor_row(view: View, entity: dict[str, Any]) -> dict[str, Any]:
     return {
-        **facts,
-        "serialized_runtime_env": json.dumps(facts["serialized_runtime_env"] or {}),
-        "death_cause": _death_of(view, facts) if facts["state"] == "DEAD" else None,
-        "fallback_strategy": facts["fallback_strategy"] or None,
+        **entity,
+        "serialized_runtime_env": json.dumps(entity["serialized_runtime_env"] or {}),
+        "death_cause": _death_of(view, entity) if entity["state"] == "DEAD" else None,
+        "fallback_strategy": entity["fallback_strategy"] or None,
     }
 
 
-def _death_of(view: View, facts: dict[str, Any]) -> dict[str, Any]:
+def _death_of(view: View, entity: dict[str, Any]) -> dict[str, Any]:
     """Say in Ray's form why an actor is dead: with its driver, if nothing else is known."""
-    cause = facts["death_cause"] or _LOST
+    cause = entity["death_cause"] or _LOST
     reason = _DEATHS.get(cause["reason"], cause["reason"])
     if reason == "ACTOR_CREATION_FAILED":
         context = {
             "formatted_exception_string": cause["error_message"],
-            "actor_id": facts["actor_id"],
+            "actor_id": entity["actor_id"],
         }
         return {"creation_task_failure_context": context}
     ip = view.meta.get("ip")
@@ -352,28 +354,28 @@ def _death_of(view: View, facts: dict[str, Any]) -> dict[str, Any]:
         "owner_id": view.workers.get(_DRIVER, {}).get("worker_id"),
         "owner_ip_address": ip,
         "node_ip_address": ip,
-        **{key: facts[key] for key in ("pid", "ray_namespace", "class_name", "actor_id")},
+        **{key: entity[key] for key in ("pid", "ray_namespace", "class_name", "actor_id")},
         "reason": reason,
-        "name": facts["name"],
-        "never_started": facts["worker"] is None,
+        "name": entity["name"],
+        "never_started": entity["worker"] is None,
     }
     return {"actor_died_error_context": context}
 
 
 def _workers(view: View) -> Source[Any]:
-    def row(number: int, facts: dict[str, Any]) -> dict[str, Any]:
+    def row(number: int, entity: dict[str, Any]) -> dict[str, Any]:
         return {
-            **facts,
-            "is_alive": view.alive and bool(facts["is_alive"]),
+            **entity,
+            "is_alive": view.alive and bool(entity["is_alive"]),
             "node_id": view.meta["node_id"],
             "ip": view.meta.get("ip"),
-            "worker_launch_time_ms": _ms(facts.get("launched")),
-            "worker_launched_time_ms": _ms(facts.get("forked")),
-            "start_time_ms": _ms(facts.get("ready")),
-            "end_time_ms": _ms(facts.get("ended")) or 0,  # as in Ray
+            "worker_launch_time_ms": _ms(entity.get("launched")),
+            "worker_launched_time_ms": _ms(entity.get("forked")),
+            "start_time_ms": _ms(entity.get("ready")),
+            "end_time_ms": _ms(entity.get("ended")) or 0,  # as in Ray
         }
 
-    rows = [row(number, facts) for number, facts in view.workers.items()]
+    rows = [row(number, entity) for number, entity in view.workers.items()]
     return _of_dicts(rows, _columns("workers"), "worker_id")
 
 
@@ -428,16 +430,16 @@ def _jobs(view: View) -> Source[Any]:
 def _placement_groups(view: View) -> Source[Any]:
     groups = view.placement_groups
     if not view.alive:
-        groups = [{**facts, "state": "REMOVED"} for facts in groups]
+        groups = [{**entity, "state": "REMOVED"} for entity in groups]
     return _of_dicts(groups, _columns("placement_groups"), "placement_group_id")
 
 
 def _runtime_envs(view: View) -> Source[Any]:
     """Make the source of the environments that something asked for, each once."""
     texts = {
-        number: json.dumps(facts["runtime_env"], sort_keys=True)
-        for number, facts in view.kinds.items()
-        if facts["runtime_env"]
+        number: json.dumps(entity["runtime_env"], sort_keys=True)
+        for number, entity in view.signatures.items()
+        if entity["runtime_env"]
     }
     rows = {
         text: {
@@ -452,7 +454,7 @@ def _runtime_envs(view: View) -> Source[Any]:
         for text in texts.values()
     }
     for record in view.records() if rows else ():
-        text = texts.get(record.kind)
+        text = texts.get(record.signature)
         if text is None:
             continue
         row = rows[text]

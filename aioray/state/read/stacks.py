@@ -14,7 +14,7 @@ import threading
 import traceback
 from typing import Any
 
-__all__ = ["Frame", "own_stacks", "parse", "trim"]
+__all__ = ["Frame", "find", "own_stacks", "parse", "trim"]
 
 Frame = list[Any]
 """[file, line, function]; JSON knows no tuples."""
@@ -54,6 +54,33 @@ def parse(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for item in (*threads, *calls):
         item["frames"] = trim(item["all_frames"])
     return threads, calls
+
+
+def find(text: str, seq: int, thread: int) -> list[Frame]:
+    """Read where one attempt is from what its worker has written: frames without aioray's own.
+
+    seq: of a call that may be in no thread. thread: which runs it; 0: the main one.
+    """
+    by_thread: dict[int, list[Frame]] = {}
+    frames: list[Frame] = []
+    for line in text.splitlines():
+        header = _HEADER.match(line)
+        if header is not None:
+            frames = []
+            if header["seq"] is None:
+                by_thread[int(header["thread"], 16) if header["thread"] else 0] = frames
+            elif int(header["seq"]) == seq:
+                by_thread[-1] = frames
+        elif frame := _FRAME.match(line):
+            number = frame["line"]
+            frames.append(
+                [frame["file"], int(number) if number.isdigit() else 0, frame["function"]]
+            )
+    waiting = trim(by_thread.pop(-1, []))
+    of_main = list(by_thread.values())[-1] if by_thread else []  # the oldest is told last
+    if of_main and of_main[-1][0] == "<string>":  # how workers are started
+        of_main.pop()
+    return waiting or trim(by_thread.get(thread, of_main if not thread else []))
 
 
 def own_stacks() -> dict[str, Any]:

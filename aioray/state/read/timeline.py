@@ -58,7 +58,7 @@ def _last_moment(records: Iterable[Record]) -> float:
 
 
 def _title(view: View, record: Record) -> str:
-    name: str = view.kinds[record.kind]["name"]
+    name: str = view.signatures[record.signature]["name"]
     return f"{name} (attempt {record.attempt})" if record.attempt else name
 
 
@@ -71,16 +71,16 @@ def _running(view: View, records: Iterable[Record], now: float) -> Iterator[dict
         if record.started is not None and record.worker is not None:
             by_worker.setdefault(record.worker, []).append(record)
     identifier = attempt_id(view)
-    actors = {facts["actor_id"]: facts for facts in view.actors}
+    actors = {attributes["actor_id"]: attributes for attributes in view.actors}
     for worker, ran in sorted(by_worker.items()):
-        facts = view.workers.get(worker, {})
+        attributes = view.workers.get(worker, {})
         ran.sort(key=lambda record: record.started or 0.0)
         rows = 0
         for row, record in _side_by_side(ran, now):
             rows = max(rows, row + 1)
             yield from _slice(view, record, identifier(record).hex(), worker, row, now)
         for row in range(rows):
-            yield from _row_names(facts, actors.get(facts.get("actor_id")), worker, row)
+            yield from _row_names(attributes, actors.get(attributes.get("actor_id")), worker, row)
 
 
 def _side_by_side(records: Iterable[Record], now: float) -> Iterator[tuple[int, Record]]:
@@ -105,7 +105,7 @@ def _slice(
 ) -> Iterator[dict[str, Any]]:
     start = record.started or 0.0
     end = max(now if record.ended is None else record.ended, start)
-    name = view.kinds[record.kind]["name"]
+    name = view.signatures[record.signature]["name"]
     where = {"pid": _WORKERS, "tid": _row(worker, row)}
     failed = record.error_type is not None
     args = {
@@ -143,12 +143,12 @@ def _row(worker: int, row: int) -> int:
 
 
 def _row_names(
-    facts: dict[str, Any], actor: dict[str, Any] | None, worker: int, row: int
+    attributes: dict[str, Any], actor: dict[str, Any] | None, worker: int, row: int
 ) -> Iterator[dict[str, Any]]:
     of = f", actor {actor['class_name']}" if actor else ""
     again = f" ({row + 1})" if row else ""
     tid = _row(worker, row)
-    yield _named("thread_name", _WORKERS, tid, f"pid {facts.get('pid')}{of}{again}")
+    yield _named("thread_name", _WORKERS, tid, f"pid {attributes.get('pid')}{of}{again}")
     yield _sorted("thread_sort_index", _WORKERS, tid)
 
 

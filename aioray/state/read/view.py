@@ -9,11 +9,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from ...core.records import NamedTuple
 from ...shared import ids
 from ..record import Record
-from ..schema import ATTEMPT_COLUMNS
+from ..schema import ATTEMPT_COLUMNS, MAP_COUNTS
 from ..soundness import ATTEMPT_IS_SOUND, EVENT_IS_SOUND, FIELDS, RUNNING_IS_SOUND, checked, parsed
 
 if TYPE_CHECKING:
@@ -27,16 +28,16 @@ _SELECT = (
     f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE {ATTEMPT_IS_SOUND} ORDER BY rowid"
 )
 _SELECT_COUNTS = (
-    "SELECT kind, error_type IS NOT NULL, attempt > 0, COUNT(*) FROM attempts WHERE rowid > ? "
+    "SELECT signature, error_type IS NOT NULL, attempt > 0, COUNT(*) FROM attempts WHERE rowid > ? "
     "GROUP BY 1, 2, 3"
 )
-_SELECT_NEWEST = "SELECT label, attempt FROM attempts ORDER BY rowid DESC LIMIT ?"
+_SELECT_NEWEST = "SELECT task_key, attempt FROM attempts ORDER BY rowid DESC LIMIT ?"
 _SELECT_EVENTS = (
     f"SELECT at, severity, source, message FROM events WHERE {EVENT_IS_SOUND} ORDER BY rowid"
 )
 _SELECT_RUNNING = (
     f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM running AS r WHERE {RUNNING_IS_SOUND} AND NOT "
-    "EXISTS (SELECT 1 FROM attempts AS a WHERE a.label = r.label AND a.attempt = r.attempt)"
+    "EXISTS (SELECT 1 FROM attempts AS a WHERE a.task_key = r.task_key AND a.attempt = r.attempt)"
 )
 NEWEST = 100_000  # attempts among which are those that ended while the session answered
 _KILLED = "The driver has died while this attempt was running."
@@ -46,7 +47,9 @@ _STATES = {False: "FINISHED", True: "FAILED"}
 class Counts(NamedTuple):
     """All attempts, those that have ended only counted: SQLite does that for many in no time."""
 
-    ended: Counter[tuple[int, bool, bool]]  # by kind, whether it failed, whether it was a retry
+    ended: Counter[
+        tuple[int, bool, bool]
+    ]  # by signature, whether it failed, whether it was a retry
     unfinished: list[Record]
     mark: int  # for the next glance
 
@@ -87,34 +90,52 @@ class View:
         return bytes.fromhex(self.meta["job"])
 
     @cached_property
-    def kinds(self) -> dict[int, dict[str, Any]]:
-        """What attempts have in common, by `Record.kind`."""
-        rows = self.connection.execute("SELECT id, facts FROM kinds")
-        found = {number: self._checked(parsed(facts), "kind") for number, facts in rows}
-        return {number: facts for number, facts in found.items() if facts is not None}
+    def signatures(self) -> dict[int, dict[str, Any]]:
+        """What attempts have in common, by `Record.signature`."""
+        rows = self.connection.execute("SELECT id, attributes FROM signatures")
+        found = {
+            number: self._checked(parsed(attributes), "signature") for number, attributes in rows
+        }
+        return {
+            number: attributes for number, attributes in found.items() if attributes is not None
+        }
 
     @cached_property
     def workers(self) -> dict[int, dict[str, Any]]:
         """The workers there are and were, by `Record.worker`; 0: the driver."""
-        workers = {facts["number"]: facts for facts in self._things("worker")}
+        workers = {attributes["number"]: attributes for attributes in self._entities("worker")}
         if not self.alive:
-            for facts in workers.values():
-                facts["is_alive"] = False
+            for attributes in workers.values():
+                attributes["is_alive"] = False
         return workers
 
     @cached_property
     def actors(self) -> list[dict[str, Any]]:
         """The actors there are and were."""
-        actors = self._things("actor")
+        actors = self._entities("actor")
         if not self.alive:
-            for facts in actors:
-                facts["state"] = "DEAD"  # also if everything ended together, and nobody said so
+            for attributes in actors:
+                # Also if everything ended together, and nobody said so.
+                attributes["state"] = "DEAD"
         return actors
+
+    @cached_property
+    def maps(self) -> list[dict[str, Any]]:
+        """The maps there are and were, of signatures that are known."""
+        return [each for each in self._entities("map") if each["signature"] in self.signatures]
+
+    @cached_property
+    def map_items(self) -> dict[int | bytes, dict[str, int]]:
+        """How far each map has come, in items, by `Record.task_key`."""
+        return {
+            bytes.fromhex(each["task_id"]): dict(zip(MAP_COUNTS, each["counts"], strict=True))
+            for each in self.maps
+        }
 
     @cached_property
     def placement_groups(self) -> list[dict[str, Any]]:
         """The placement groups there are and were."""
-        return self._things("placement_group")
+        return self._entities("placement_group")
 
     @cached_property
     def events(self) -> list[tuple[float, str, str, str]]:
@@ -126,10 +147,10 @@ class View:
     def records(self) -> Iterator[Record]:
         """Yield all attempts: those that have ended, in that order, then those that have not."""
         unfinished = self.live.get("tasks", ())
-        keys = {_key(label, attempt) for _, label, attempt, *_ in unfinished}
-        kinds, count = self.kinds, 0
+        keys = {_key(task_key, attempt) for _, task_key, attempt, *_ in unfinished}
+        signatures, count = self.signatures, 0
         for row in self.connection.execute(_SELECT):
-            if row[0] not in kinds:
+            if row[0] not in signatures:
                 continue
             count += 1
             if keys and row[1:3] in keys:
@@ -137,10 +158,37 @@ class View:
             yield Record._make((*row, _STATES[row[-2] is not None]))
         self._expect("attempts", count)
         for row in unfinished:
-            if _key(row[1], row[2]) in keys and row[0] in kinds:
+            if _key(row[1], row[2]) in keys and row[0] in signatures:
                 yield self._unfinished(row)
         if not self.alive:
             yield from self._killed()
+        yield from self._maps_as_records()
+
+    def _maps_as_records(self) -> Iterator[Record]:
+        """Yield a record for each map: the state API tells of it as of one task."""
+        for each in self.maps:
+            parent = each["parent"]
+            record = Record(
+                signature=each["signature"],
+                task_key=bytes.fromhex(each["task_id"]),
+                attempt=0,
+                parent=None if parent is None else bytes.fromhex(parent),
+                worker=None,
+                seq=None,
+                created=each["created"],
+                ready=each["created"],
+                sent=None,
+                started=each["created"],
+                ended=each["ended"],
+                error_type=each["error_type"],
+                error_message=each["error_message"],
+                state=each["state"],
+            )
+            if not self.alive and record.state == "RUNNING":
+                record = record._replace(
+                    state="FAILED", error_type="OWNER_DIED", error_message=_KILLED
+                )
+            yield record
 
     def glance(self, after: int = 0) -> Counts:
         """Count the attempts that have ended, and list those that have not.
@@ -155,15 +203,15 @@ class View:
             connection.execute("BEGIN")  # all that follows sees the same
         try:
             (mark,) = connection.execute("SELECT COALESCE(MAX(rowid), 0) FROM attempts").fetchone()
-            for kind, failed, again, count in connection.execute(_SELECT_COUNTS, (after,)):
-                if kind in self.kinds:
-                    ended[kind, bool(failed), bool(again)] += count
+            for signature, failed, again, count in connection.execute(_SELECT_COUNTS, (after,)):
+                if signature in self.signatures:
+                    ended[signature, bool(failed), bool(again)] += count
                 else:
                     self.damaged = True
             if left:
                 for key in connection.execute(_SELECT_NEWEST, (NEWEST,)):
                     left.pop(key, None)  # it has ended since
-            found = [self._unfinished(row) for row in left.values() if row[0] in self.kinds]
+            found = [self._unfinished(row) for row in left.values() if row[0] in self.signatures]
             if not self.alive:
                 found += self._killed()
         finally:
@@ -172,37 +220,39 @@ class View:
         return Counts(ended, found, mark)
 
     def _unfinished(self, row: list[Any]) -> Record:
-        kind, label, attempt, parent, *times, state = row
+        signature, task_key, attempt, parent, *times, state = row
         whose = None if parent is None else bytes.fromhex(parent)
-        return Record._make((kind, *_key(label, attempt), whose, *times, None, None, None, state))
+        return Record._make(
+            (signature, *_key(task_key, attempt), whose, *times, None, None, None, state)
+        )
 
     def _killed(self) -> Iterator[Record]:
         for row in self.connection.execute(_SELECT_RUNNING):
-            if row[0] in self.kinds:
+            if row[0] in self.signatures:
                 yield Record._make((*row[:-3], None, "OWNER_DIED", _KILLED, "FAILED"))
 
     def task_id(self, record: Record) -> str:
         """Return the id of the attempt's task, in hexadecimal digits."""
-        return self.identify(record.label, record.kind)
+        return self.identify(record.task_key, record.signature)
 
-    def identify(self, label: int | bytes, kind: int) -> str:
-        """Return the id of a task by its label and kind, in hexadecimal digits."""
-        if isinstance(label, bytes):
-            return label.hex()
-        creation = self.kinds[kind]["creation"]
+    def identify(self, task_key: int | bytes, signature: int) -> str:
+        """Return the id of a task by its task_key and signature, in hexadecimal digits."""
+        if isinstance(task_key, bytes):
+            return task_key.hex()
+        creation = self.signatures[signature]["creation"]
         if creation is None:
-            return ids.task_id(self.job, label).hex()
-        return ids.task_id(self.job, (label, bytes.fromhex(creation))).hex()
+            return ids.task_id(self.job, task_key).hex()
+        return ids.task_id(self.job, (task_key, bytes.fromhex(creation))).hex()
 
-    def _things(self, sort: str) -> list[dict[str, Any]]:
+    def _entities(self, kind: str) -> list[dict[str, Any]]:
         rows = self.connection.execute(
-            "SELECT facts FROM things WHERE sort = ? ORDER BY rowid", (sort,)
+            "SELECT attributes FROM entities WHERE kind = ? ORDER BY rowid", (kind,)
         )
-        found = [self._checked(parsed(facts), sort) for (facts,) in rows]
-        return [facts for facts in found if facts is not None]
+        found = [self._checked(parsed(attributes), kind) for (attributes,) in rows]
+        return [attributes for attributes in found if attributes is not None]
 
-    def _checked(self, facts: Any, sort: str) -> dict[str, Any] | None:
-        found, whole = checked(facts, FIELDS[sort])
+    def _checked(self, attributes: Any, kind: str) -> dict[str, Any] | None:
+        found, whole = checked(attributes, FIELDS[kind])
         self.damaged |= not whole
         return found
 
@@ -212,5 +262,5 @@ class View:
         self.damaged |= there > count
 
 
-def _key(label: int | str, attempt: int) -> tuple[int | bytes, int]:
-    return (bytes.fromhex(label) if isinstance(label, str) else label), attempt
+def _key(task_key: int | str, attempt: int) -> tuple[int | bytes, int]:
+    return (bytes.fromhex(task_key) if isinstance(task_key, str) else task_key), attempt

@@ -47,23 +47,32 @@ LONGEST_VALUE = 256 * 1024 * 1024  # bytes that are read at once, of a text or o
 _MEMORY = ":memory:"
 OUTPUT_BYTES = 256 * 1024 * 1024  # of workers' output that one session keeps
 EVENTS_KEPT = 10_000
-THINGS_KEPT = 10_000  # changes of things; those that have not ended stay
+ENTITIES_KEPT = 10_000  # changes of entities; those that have not ended stay
 PACK_FROM = 1_000  # attempts in one batch that are packed: more than 2,000 a second
 
 
 class Batch:
     """What is written in one transaction."""
 
-    __slots__ = ("done", "events", "failed", "kinds", "meta", "old_kinds", "output", "things")
+    __slots__ = (
+        "done",
+        "entities",
+        "events",
+        "failed",
+        "meta",
+        "old_signatures",
+        "output",
+        "signatures",
+    )
 
     def __init__(
         self,
         *,
         done: Sequence[tuple[Any, ...]] = (),
         failed: Sequence[tuple[Any, ...]] = (),
-        kinds: Sequence[tuple[int, dict[str, Any]]] = (),
-        old_kinds: int = 0,
-        things: Sequence[tuple[str, str, dict[str, Any]]] = (),
+        signatures: Sequence[tuple[int, dict[str, Any]]] = (),
+        old_signatures: int = 0,
+        entities: Sequence[tuple[str, str, dict[str, Any]]] = (),
         events: Sequence[tuple[float, str, str, str]] = (),
         output: Sequence[tuple[int, int, int, float, bytes]] = (),
         meta: dict[str, Any] | None = None,
@@ -71,21 +80,30 @@ class Batch:
         """Collect what is to be written. Times of attempts are monotonic here.
 
         done: attempts that have their value, without the columns that tell of errors, and with the
-        seconds that it ran instead of the end. failed: the others, whole. old_kinds: up to
+        seconds that it ran instead of the end. failed: the others, whole. old_signatures: up to
         this number only attempts that were written speak of them. The rest: see `schema`.
         """
         self.done = done
         self.failed = failed
-        self.kinds = kinds
-        self.old_kinds = old_kinds
-        self.things = things
+        self.signatures = signatures
+        self.old_signatures = old_signatures
+        self.entities = entities
         self.events = events
         self.output = output
         self.meta = meta or {}
 
     def apart(self) -> Iterator[Batch]:
         """Yield a batch for each part of this one, what others speak of first."""
-        for part in ("meta", "kinds", "things", "done", "failed", "events", "output", "old_kinds"):
+        for part in (
+            "meta",
+            "signatures",
+            "entities",
+            "done",
+            "failed",
+            "events",
+            "output",
+            "old_signatures",
+        ):
             if value := getattr(self, part):
                 yield Batch(**{part: value})
 
@@ -104,7 +122,7 @@ class History:
         self._offset = unix_offset
         self.packed = 0  # attempts that are not rows yet
         self._output_bytes = 0
-        self._old_kinds = 0  # up to which those that nobody speaks of were removed
+        self._old_signatures = 0  # up to which those that nobody speaks of were removed
         self._connection = self._open()
 
     @property
@@ -190,7 +208,7 @@ class History:
         damaged, self._connection = self._connection, _create(_MEMORY)
         with contextlib.suppress(sqlite3.Error):
             damaged.execute("ROLLBACK")
-        for table in ("meta", "kinds", "things", "attempts", "events"):
+        for table in ("meta", "signatures", "entities", "attempts", "events"):
             with contextlib.suppress(*DAMAGE):
                 for row in damaged.execute(f"SELECT * FROM {table}"):
                     marks = ",".join("?" * len(row))
@@ -221,16 +239,16 @@ class History:
                     "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                     [(key, json.dumps(value)) for key, value in batch.meta.items()],
                 )
-            if batch.kinds:
+            if batch.signatures:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO kinds VALUES (?, ?)",
-                    [(number, json.dumps(facts)) for number, facts in batch.kinds],
+                    "INSERT OR REPLACE INTO signatures VALUES (?, ?)",
+                    [(number, json.dumps(attributes)) for number, attributes in batch.signatures],
                 )
-            if batch.things:
-                newest = {(sort, name): facts for sort, name, facts in batch.things}
+            if batch.entities:
+                newest = {(kind, name): attributes for kind, name, attributes in batch.entities}
                 connection.executemany(
-                    "INSERT OR REPLACE INTO things VALUES (?, ?, ?)",
-                    [(*key, json.dumps(facts)) for key, facts in newest.items()],
+                    "INSERT OR REPLACE INTO entities VALUES (?, ?, ?)",
+                    [(*key, json.dumps(attributes)) for key, attributes in newest.items()],
                 )
             if len(batch.done) >= PACK_FROM or (batch.done and self.packed):
                 pack(connection, batch.done, self._offset)
@@ -256,16 +274,17 @@ class History:
             self._keep_newest_attempts()
         if batch.events:
             _keep_newest(connection, "events", EVENTS_KEPT)
-        if batch.things:
-            ended = "AND json_extract(facts, '$.ended') IS NOT NULL"
-            _keep_newest(connection, "things", THINGS_KEPT, ended)
-        if batch.old_kinds > self._old_kinds:
-            self._old_kinds = batch.old_kinds
+        if batch.entities:
+            ended = "AND json_extract(attributes, '$.ended') IS NOT NULL"
+            _keep_newest(connection, "entities", ENTITIES_KEPT, ended)
+        if batch.old_signatures > self._old_signatures:
+            self._old_signatures = batch.old_signatures
             while unpack_one(connection):
                 self.packed = 0
             connection.execute(
-                "DELETE FROM kinds WHERE id <= ? AND id NOT IN (SELECT kind FROM attempts)",
-                (batch.old_kinds,),
+                "DELETE FROM signatures WHERE id <= ? "
+                "AND id NOT IN (SELECT signature FROM attempts)",
+                (batch.old_signatures,),
             )
         self._output_bytes += sum(len(data) for *_, data in batch.output)
         while self._output_bytes > OUTPUT_BYTES:
@@ -357,9 +376,9 @@ def _create(path: str) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, cached_statements=32
     )
     try:
+        connection.execute("PRAGMA synchronous = OFF")  # first, as the next would wait for the disk
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA cache_size = -512")  # kB; it is written to, and hardly read
-        connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")  # there may be no descriptor for a file
         connection.execute("BEGIN")
         for statement in filter(str.strip, SCHEMA.split(";")):

@@ -22,10 +22,11 @@ __all__ = ["Metering"]
 SECONDS = (0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 600.0)
 """Upper ends of the buckets of times: tasks take from some microseconds to hours."""
 
-_KIND, _READY, _STARTED, _ENDED, _ERROR = map(
-    ATTEMPT_COLUMNS.index, ("kind", "ready", "started", "ended", "error_type")
+_SIGNATURE, _READY, _STARTED, _ENDED, _ERROR = map(
+    ATTEMPT_COLUMNS.index, ("signature", "ready", "started", "ended", "error_type")
 )
-_CRASHES = ("SYSTEM_ERROR", "NODE_OUT_OF_MEMORY")
+_OUT_OF_MEMORY = "NODE_OUT_OF_MEMORY"
+_CRASHES = ("SYSTEM_ERROR", _OUT_OF_MEMORY)
 
 
 class Metering:
@@ -53,42 +54,46 @@ class Metering:
 
     def attempts(
         self,
-        kinds: Mapping[int, dict[str, Any]],
+        signatures: Mapping[int, dict[str, Any]],
         rows: Sequence[tuple[Any, ...]],
         retried: Sequence[tuple[Any, ...]],
     ) -> None:
         """Count tasks, retries and times. See `writer.HistoryListener`."""
         add = self.board.add_all
-        finished = Counter(row[_KIND] for row in rows if row[_ERROR] is None)
-        for kind, count in finished.items():
-            add(self._finished, _of(kinds[kind]), [count])
+        finished = Counter(row[_SIGNATURE] for row in rows if row[_ERROR] is None)
+        for signature, count in finished.items():
+            add(self._finished, _of(signatures[signature]), [count])
         for meter, failed in ((self._failed, rows), (self._retries, retried)):
-            errors = Counter((row[_KIND], row[_ERROR]) for row in failed if row[_ERROR] is not None)
-            for (kind, error), count in errors.items():
-                add(meter, _of(kinds[kind], error_type=error), [count])
+            errors = Counter(
+                (row[_SIGNATURE], row[_ERROR]) for row in failed if row[_ERROR] is not None
+            )
+            for (signature, error), count in errors.items():
+                add(meter, _of(signatures[signature], error_type=error), [count])
         queued: defaultdict[int, list[float]] = defaultdict(list)
         ran: defaultdict[int, list[float]] = defaultdict(list)
         for row in (*rows, *retried):
-            kind, ready, started = row[_KIND], row[_READY], row[_STARTED]
+            signature, ready, started = row[_SIGNATURE], row[_READY], row[_STARTED]
             if started is not None:
-                ran[kind].append(row[_ENDED] - started)
+                ran[signature].append(row[_ENDED] - started)
                 if ready is not None:
-                    queued[kind].append(started - ready)
+                    queued[signature].append(started - ready)
         for meter, seconds in ((self._queue, queued), (self._run, ran)):
-            for kind, values in seconds.items():
-                add(meter, _of(kinds[kind]), values)
+            for signature, values in seconds.items():
+                add(meter, _of(signatures[signature]), values)
 
-    def things(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    def entities(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
         """Count crashes. See `writer.HistoryListener`."""
-        for sort, _, facts in rows:
-            if sort == "worker" and facts["exit_type"] in _CRASHES and facts["ready"]:
-                cause = facts["exit_detail"].removeprefix("worker ")
+        for kind, _, attributes in rows:
+            if kind == "worker" and attributes["exit_type"] in _CRASHES and attributes["ready"]:
+                cause = attributes["exit_detail"].removeprefix("worker ")
+                if attributes["exit_type"] == _OUT_OF_MEMORY and cause.startswith("was killed"):
+                    cause = "was killed for its memory"  # without the numbers
                 self.board.add_all(self._crashes, (("cause", cause),), [1])
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
         """Count nothing. See `writer.HistoryListener`."""
 
 
-def _of(kind: Mapping[str, Any], **more: str) -> tuple[tuple[str, str], ...]:
+def _of(signature: Mapping[str, Any], **more: str) -> tuple[tuple[str, str], ...]:
     # Not its name: that can be another one for each task.
-    return tuple(sorted({"function": kind["func_or_class_name"], **more}.items()))
+    return tuple(sorted({"function": signature["func_or_class_name"], **more}.items()))

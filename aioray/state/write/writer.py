@@ -1,9 +1,9 @@
 """The thread that writes the history and answers questions, so that the driver's loop does not.
 
-Room: state. `HistoryWriter` takes facts from the engine's thread, in deques that need no lock, and
-writes them a moment later, many at a time. Whoever asks is given what is going on by the engine, as
-soon as its loop comes to it, and everything else by the file, which is brought up to date before
-the answer goes out. If the engine's loop is blocked, the answer says so, and where.
+Room: state. `HistoryWriter` takes what happens from the engine's thread, in deques that need no
+lock, and writes it a moment later, many at a time. Whoever asks is given what is going on by the
+engine, as soon as its loop comes to it, and everything else by the file, which is brought up to
+date before the answer goes out. If the engine's loop is blocked, the answer says so, and where.
 
 The thread starts with the session and ends with it; nothing waits for it but the end. It outlives
 whatever goes wrong in what it does: that is told once, and the next thing is done. It polls with
@@ -49,7 +49,7 @@ class HistoryListener(Protocol):
 
     def attempts(
         self,
-        kinds: Mapping[int, dict[str, Any]],
+        signatures: Mapping[int, dict[str, Any]],
         rows: Sequence[tuple[Any, ...]],
         retried: Sequence[tuple[Any, ...]],
     ) -> None:
@@ -59,8 +59,8 @@ class HistoryListener(Protocol):
         """
         ...
 
-    def things(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
-        """Take changes of things. rows: as in `schema`, with facts as they are."""
+    def entities(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+        """Take changes of entities. rows: as in `schema`, with attributes as they are."""
         ...
 
     def events(self, rows: Sequence[tuple[float, str, str, str]]) -> None:
@@ -91,10 +91,10 @@ class HistoryWriter:
         self.done: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
         self.failed: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)
         self.retried: deque[tuple[Any, ...]] = deque(maxlen=attempts_kept)  # failed, not for good
-        self.things: deque[tuple[str, str, dict[str, Any]]] = deque()
+        self.entities: deque[tuple[str, str, dict[str, Any]]] = deque()
         self.events: deque[tuple[float, str, str, str]] = deque()
         self.output: deque[tuple[int, int, int, float, bytes]] = deque()
-        self.kinds: dict[int, dict[str, Any]] = {}  # those that rows may speak of
+        self.signatures: dict[int, dict[str, Any]] = {}  # those that rows may speak of
         self.meta: dict[str, Any] = {}  # changed as a whole
         self.listeners: list[HistoryListener] = []
         self.is_intact: Callable[[], bool] = lambda: True  # False: our descriptors are others'
@@ -105,6 +105,7 @@ class HistoryWriter:
         self._unix_offset = unix_offset
         self.awake = False  # whether it will write soon without being told
         self._closing = False
+        self._hurried = False  # the end is near
         self._ended = False
         self._needed = threading.Event()
         self._ending = threading.Lock()
@@ -114,9 +115,9 @@ class HistoryWriter:
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="aioray-state", daemon=True)
         self._jobs: deque[Callable[[], None]] = deque()  # for the thread
-        self._new_kinds: deque[tuple[int, dict[str, Any]]] = deque()
-        self._old_kinds = 0  # see `forget_kinds`
-        self._forgotten_kinds = 0  # up to which that has been done
+        self._new_signatures: deque[tuple[int, dict[str, Any]]] = deque()
+        self._old_signatures = 0  # see `forget_signatures`
+        self._forgotten_signatures = 0  # up to which that has been done
         self._meta_written: dict[str, Any] = {}
         self._history: History | None = None
         self._selector = selectors.PollSelector()
@@ -152,21 +153,26 @@ class HistoryWriter:
             self.output.append(row)
         self.wake()
 
-    def add_kind(self, number: int, facts: dict[str, Any]) -> None:
-        """Note that there are attempts of this kind from now on, see `schema`."""
-        self.kinds[number] = facts
-        self._new_kinds.append((number, facts))
+    def add_signature(self, number: int, attributes: dict[str, Any]) -> None:
+        """Note that there are attempts of this signature from now on, see `schema`."""
+        self.signatures[number] = attributes
+        self._new_signatures.append((number, attributes))
 
-    def forget_kinds(self, newest: int) -> None:
-        """Note that kinds up to this number have no attempts but those that are written already."""
-        self._old_kinds = newest
+    def forget_signatures(self, newest: int) -> None:
+        """Note that those up to this number have no attempts but those that are written already."""
+        self._old_signatures = newest
+
+    def hurry(self) -> None:
+        """Begin now what may not have begun, for `close` is near, and have nobody ask any more."""
+        self._hurried = True
+        self._needed.set()
 
     def close(self) -> None:
         """Write what is left, and end the thread. Idempotent."""
         if self._closing:
             return
         self._closing = True
-        self._needed.set()
+        self.hurry()
         self._stopping.set()
         self._ring()
         if self._thread.ident is not None:  # else there was no room for another thread
@@ -239,13 +245,14 @@ class HistoryWriter:
 
     def _begin(self) -> None:
         """Import what the thread needs from now on, and open the file. Raises OSError."""
-        from .. import folders  # noqa: F401 - all of these, so that they are there
-        from ..read import stacks  # noqa: F401
-        from . import server  # noqa: F401
+        if not self._hurried:  # all of these, so that they are there
+            from .. import folders  # noqa: F401
+            from ..read import stacks  # noqa: F401
+            from . import server  # noqa: F401
         from .history import History
 
         folder = self._folder
-        if self._closing and folder is not None and not os.path.isdir(folder.path):
+        if self._hurried and folder is not None and not os.path.isdir(folder.path):
             folder = None  # a short program has removed its temporary folder before it ended
         self._history = History(
             None if folder is None else folder.path,
@@ -264,6 +271,8 @@ class HistoryWriter:
         wait = IDLE_SECONDS if due is None else max(0.0, due - time.monotonic())
         if due is None and history.packed:
             wait = 0.0
+        if self._hurried:
+            self._serve_at = None
         if self._serve_at is not None:
             self._do_safely("listen", self._serve)
         if self._serve_at is not None:
@@ -347,19 +356,20 @@ class HistoryWriter:
 
         self._running_changed |= self.awake
         self.awake = False  # before looking: whatever comes from now on wakes again
-        old_kinds = self._old_kinds  # before the rows: what comes later does not speak of them
+        # Before the rows: what comes later does not speak of them.
+        old_signatures = self._old_signatures
         done, events = _taken(self.done), _taken(self.events)
         retried = self._finished(_taken(self.retried))
         failed = self._finished(_taken(self.failed))
-        things, output = _taken(self.things), _taken(self.output)
+        entities, output = _taken(self.entities), _taken(self.output)
         self._output_taken += sum(len(row[-1]) for row in output)
         meta = self.meta
         batch = Batch(
             done=done,
             failed=[*retried, *failed],
-            kinds=_taken(self._new_kinds),
-            old_kinds=old_kinds,
-            things=things,
+            signatures=_taken(self._new_signatures),
+            old_signatures=old_signatures,
+            entities=entities,
             events=events,
             output=output,
             meta={} if meta is self._meta_written else meta,
@@ -370,16 +380,18 @@ class HistoryWriter:
             if done or failed or retried:
                 ended = [(*row[:-1], row[-2] + row[-1], None, None) for row in done]
                 rows = [*ended, *failed]
-                self._do_safely("tell a listener", listener.attempts, self.kinds, rows, retried)
-            if things:
-                self._do_safely("tell a listener", listener.things, things)
+                self._do_safely(
+                    "tell a listener", listener.attempts, self.signatures, rows, retried
+                )
+            if entities:
+                self._do_safely("tell a listener", listener.entities, entities)
             if events:
                 self._do_safely("tell a listener", listener.events, events)
-        if old_kinds > self._forgotten_kinds:
-            self._forgotten_kinds = old_kinds
-            for number in tuple(self.kinds):  # others may be added meanwhile
-                if number <= old_kinds:
-                    del self.kinds[number]
+        if old_signatures > self._forgotten_signatures:
+            self._forgotten_signatures = old_signatures
+            for number in tuple(self.signatures):  # others may be added meanwhile
+                if number <= old_signatures:
+                    del self.signatures[number]
 
     def _finished(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Give the rows their texts; leave out one of which that cannot be made."""

@@ -1,0 +1,1 @@
+"""Tests of what API and workers stand on, each part by itself."""
