@@ -18,6 +18,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..client.call_sites import recorder
+from ..client.context_vars import Carrier, keys_of
 from ..core.events import GroupRemoved
 from ..core.states import GroupStatus
 from ..shared import ids
@@ -25,8 +26,10 @@ from ..state.folders import new_name
 from .key_values import KeyValues
 from .objects.entries import Entries
 from .processes.output import FLUSH_SECONDS
+from .stopping import Stops
 from .tasks.actors import Actors
 from .tasks.groups import Groups
+from .tasks.limiters import StartLimiters
 from .tasks.submission import Submission
 from .telemetry.questions import Questions
 from .telemetry.sites import watch
@@ -36,11 +39,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..client.admission import Gate
     from ..client.entry import ObjectEntry
     from ..client.protocol import Call
     from ..client.refs import ObjectRef
+    from ..client.rest import CompletionQueue
     from ..core.devices import Demand
-    from ..core.model import SchedulingClass
+    from ..core.events import Event
+    from ..core.model import SchedulingClass, Task
     from ..core.scheduler import Scheduler
     from ..options.task import InitOptions
     from .mailbox import Mailbox
@@ -79,27 +85,46 @@ class DriverClient:
         self.after_fork_in_child = after_fork_in_child
         self.processes: WorkerProcesses | None = None  # as soon as the engine is started
         self.recorder: Recorder | None = None  # then too, if there is a history
+        self.runs_inline = settings.local_mode
+        self._core = core
         self._mailbox = mailbox
         self._post = mailbox.post
-        self.groups = Groups(core, self.node_id, settings.labels or {})
+        self.limiters = StartLimiters()
+        self.gate: Gate | None = None
+        if settings.max_pending is not None:
+            from ..client.admission import Gate, PendingCount  # rare
+
+            self.gate = Gate(PendingCount(), settings.max_pending, "The session has max_pending")
+        self.groups = Groups(core, self.node_id, settings.labels or {}, self.limiters)
         self.submission = Submission(self, settings.runtime_env, self.groups.class_for)
         self.runtime_env = self.submission.environment.fields()
+        if settings.context:
+            self.submission.carrier = Carrier(keys_of(settings.context))
         self.actors = Actors(self, mailbox.feed, mailbox.post, self.name_of)
         self.submission.actors = self.actors
+        self.submission.limiters = self.limiters
+        self.call_back = mailbox.call_back
         self.in_own_thread, self.between_runs = mailbox.in_own_thread, mailbox.between_runs
         self.entries: Entries = Entries(self, mailbox, self.submission.streams)
         entries = self.entries
         self.put, self.fetch, self.lose = entries.put, entries.fetch, entries.lose
-        self.export, self.pin, self.new_entry = entries.export, entries.pin, entries.new_entry
-        self.entry_of, self.look = entries.entry_of, entries.has_signal
+        self.export_entry, self.pin, self.new_entry = (
+            entries.export_entry,
+            entries.pin,
+            entries.new_entry,
+        )
+        self.entry_of, self.check_ready = entries.entry_of, entries.has_signal
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
         waits = ObjectWaits(self, mailbox, entries.has_signal)
         self.get, self.wait = waits.get, waits.wait
+        self.completions: Callable[[Sequence[ObjectRef[Any]]], CompletionQueue] = waits.completions
         self.when_ready, self.forget = waits.when_ready, waits.forget
         self.cancels = CancelRequests(self, mailbox)
+        self.stop = Stops(self, mailbox).stop
         self.questions = questions = Questions(self, mailbox, core, settings, totals)
         self.own_session, self.listen = questions.own_session, questions.listen
         self.ask_state, self.ask_figures = questions.ask_state, questions.ask_figures
+        self.health = questions.health
         self.cluster_resources, self.nodes = questions.cluster_resources, questions.nodes
         self.available_resources = questions.available_resources
         site = recorder(os.environ)
@@ -124,6 +149,33 @@ class DriverClient:
 
             self.submission.tracer = Tracer(self.job, self.unix_offset, self.name_of)
 
+    @property
+    def orders(self) -> dict[type[Any], Callable[[Any], None]]:
+        """What carries out the commands of the core, by their type; faults step between."""
+        return self._mailbox.orders
+
+    def feed(self, event: Event) -> None:
+        """Let the core know of an event, on the engine's thread."""
+        self._mailbox.feed(event)
+
+    def unfinished(self) -> dict[int, str]:
+        """Return the names of the tasks that have no outcome yet, by number; for tests."""
+
+        def read() -> dict[int, str]:
+            unfinished = self._core.unfinished_tasks()
+            return {task.number: task.name for task in unfinished if not task.actor}
+
+        mailbox = self._mailbox
+        if mailbox.closed or mailbox.loop is None or not mailbox.loop.is_running():
+            return read()
+        found: dict[int, str] = mailbox.do_now(read)  # after what was submitted just now
+        return found
+
+    def lose_now(self, entry: ObjectEntry) -> None:
+        """Throw away a stored value, on the engine's thread."""
+        assert self.entries.objects is not None
+        self.entries.objects.throw_away(entry)
+
     def silence(self) -> None:
         """Print no more of what workers print, for the rest of the session."""
         if self.processes is not None:
@@ -145,6 +197,21 @@ class DriverClient:
 
     # ------------------------------------------------------------ tasks
 
+    def begun(self, entries: Sequence[ObjectEntry]) -> list[bool]:
+        """Tell which of these have tasks that run. See `aioray.client.protocol.Client`."""
+
+        def look() -> list[bool]:
+            tasks = [entry.task for entry in entries]
+            return [
+                task is not None
+                and task.worker is not None
+                and next(iter(task.worker.in_flight.values())) is task
+                for task in tasks
+            ]
+
+        found: list[bool] = [False] * len(entries) if self.closed else self._mailbox.do_now(look)
+        return found
+
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Take a task. See `aioray.client.protocol.Client`."""
         if self._mailbox.ended:
@@ -152,6 +219,20 @@ class DriverClient:
         task, returned = self.submission.create_task_for_driver(call, args, kwargs)
         self._post(task)
         return returned
+
+    def tell_of_map(
+        self, task: bytes, state: str, counts: Sequence[int], error: Sequence[str]
+    ) -> None:
+        """Let the history know how far a map has come. See `aioray.client.protocol.Client`."""
+
+        def tell() -> None:
+            if self.recorder is not None:
+                stream = self.submission.streams.get(task)
+                first = None if stream is None else stream.task
+                self.recorder.map_changed(task, first, state, counts, error)
+
+        with contextlib.suppress(RuntimeError):  # the engine ends just now
+            self._mailbox.on_thread(tell)
 
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
@@ -200,9 +281,16 @@ class DriverClient:
         """Take a placement group. See `aioray.client.protocol.Client`."""
         self._mailbox.refuse_ended()
         title = f"placement_group {name}" if name else "placement_group"
-        self.groups.add(
-            identifier, bundles, strategy, name, lambda cls: self._reserve(cls, title, value)
-        )
+        tasks: list[Task] = []
+
+        def reserve(scheduling_class: SchedulingClass) -> ObjectRef[Any]:
+            task, ref = self.submission.create_reservation(scheduling_class, title, value)
+            tasks.append(task)
+            return ref
+
+        self.groups.add(identifier, bundles, strategy, name, reserve)
+        for task in tasks:  # now that the group is known
+            self._post(task)
         self._post(lambda: self._group_changed(identifier))
 
     def _reserve(

@@ -6,9 +6,10 @@ the core orders: by worker processes (`processes.pool`), or by `resolve`, which 
 their values. All state changes on the loop's thread, without locks.
 
 The engine takes no signals and installs no handlers; its only threads are one that keeps the
-history and answers for it, one that prints, and one that works with the disk once shared memory is
-full. It ends with `shutdown`, with `async with`, or with its loop: a guard task notices when the
-loop's owner cancels everything, and then kills what is left at once.
+history and answers for it, one that prints, one that looks at the memory while tasks run, and one
+that works with the disk once shared memory is full. It ends with `shutdown`, with `async with`, or
+with its loop: a guard task notices when the loop's owner cancels everything, and then kills what is
+left at once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.awaiting import get_running_loop
 from ..client.protocol import activate, registry
-from ..core.commands import ReportCancel, Stopped
+from ..core.commands import ReportCancel, ReportMemoryShort, Stopped
 from ..core.devices import UNIT
 from ..core.events import ShutdownRequested
 from ..core.scheduler import Scheduler
@@ -35,6 +36,7 @@ from .objects.objects import ObjectTable
 from .objects.spill import SpillFolder
 from .processes.descriptors import DescriptorsClosedError, leak
 from .processes.pool import WorkerProcesses
+from .processes.watch import MemoryWatch
 from .requests.dispatcher import Requests
 from .resolve import Resolver
 from .telemetry.recording import begin_recording
@@ -70,8 +72,9 @@ class LocalEngine:
     `shutdown()`.
     """
 
-    # What a test replaces to run without processes and in virtual time.
+    # What engines without processes, and those in virtual time, have instead, see `aioray.local`.
     processes_class: Callable[..., WorkerProcesses] = WorkerProcesses
+    mailbox_class: Callable[..., Mailbox] = Mailbox
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, address: str | InitOptions | None = None, **settings: Any) -> None:
@@ -92,8 +95,10 @@ class LocalEngine:
             totals,
             random.Random(self.settings.retry_seed),
             devices=self.settings.devices,
+            max_worker_age=self.settings.max_worker_age,
+            memory_retries=self.settings.task_oom_retries,
         )
-        self._mailbox = Mailbox(
+        self._mailbox = self.mailbox_class(
             self._core, self.clock, fail=self._fail_task, close=self._close, let_go=self._abandon
         )
         self.client = client = DriverClient(
@@ -133,9 +138,16 @@ class LocalEngine:
 
     def _begin(self, loop: asyncio.AbstractEventLoop, boot: TemplateLauncher | None) -> None:
         """Open what the engine needs, and put its parts together."""
+        self._stopped = loop.create_future()
+        self._assemble(loop, boot)
+        self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
+        registry.open(self.client)
+        _open[self.client] = self
+
+    def _assemble(self, loop: asyncio.AbstractEventLoop, boot: TemplateLauncher | None) -> None:
+        """Make the parts that come with the start, and connect them with those there are."""
         client, feed, post = self.client, self._mailbox.feed, self._mailbox.post
         job = ids.job_id(registry.free_job_number())
-        self._stopped = loop.create_future()
         identity: dict[str, Any] = {
             "job": job.hex(),
             "node_id": client.node_id,
@@ -159,6 +171,8 @@ class LocalEngine:
                 list(config.additional_log_standard_attrs),
             )
             logging_config.apply(*identity["logging"])
+        if self.settings.forward_logging is not None:
+            identity["forward_logging"] = self.settings.forward_logging
         identity["folder"] = self._folder.path
         identity["objects"] = folder.path
         if self.settings.tracing_startup_hook:
@@ -189,14 +203,34 @@ class LocalEngine:
             ReportCancel: client.cancels.report,
             Stopped: self._do_stopped,
         }
-        if self.settings.history:
-            begin_recording(
-                client, self._mailbox, self._core, self.settings, self._processes, objects, requests
+        if isinstance(self._processes, WorkerProcesses):
+            self._processes.work_in(self._mailbox.in_pass)
+            memory = self._processes.memory = MemoryWatch(
+                loop,
+                feed,
+                post,
+                self.settings,
+                self._processes.handles,
+                self._core.pool.is_running,
+                self._core.tasks_in_flight,
             )
+            self._mailbox.orders[ReportMemoryShort] = memory.tell_of_nobody
+        if self.settings.history:
+            self._record(objects, requests)
         self.client.submission.on_function_gone = self._function_gone
-        self._guard = loop.create_task(self._watch_loop(), name="aioray-guard")
-        registry.open(client)
-        _open[client] = self
+
+    def _record(self, objects: ObjectTable, requests: Requests) -> None:
+        """Begin the history of the session."""
+        assert self._processes is not None
+        begin_recording(
+            self.client,
+            self._mailbox,
+            self._core,
+            self.settings,
+            self._processes,
+            objects,
+            requests,
+        )
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -277,6 +311,8 @@ class LocalEngine:
         if self._mailbox.ended or self.loop is None or self._stopped is None:
             self._mailbox.ended = True
             return
+        if self.client.recorder is not None and not drain:
+            self.client.recorder.writer.hurry()  # beside the end of the processes
         self._mailbox.feed(ShutdownRequested(drain))
         try:
             await asyncio.shield(self._stopped)
@@ -288,6 +324,10 @@ class LocalEngine:
         finally:
             self._close()
         await asyncio.wait([each for each in (self._guard, self._mailbox.backoff) if each])
+
+    def end_here(self, drain: float = 0.0) -> None:
+        """End everything in the thread that calls: for engines that have no loop."""
+        raise NotImplementedError
 
     def abort(self) -> None:
         """End everything at once, without waiting for the loop: kill, resolve, close."""

@@ -2,8 +2,9 @@
 
 Room: engine. All state changes on one thread, that of the event loop, without locks. Other threads
 `post` tasks and calls in one deque and wake the loop once for many; the tasks of one wake-up become
-one event. `feed` hands an event to the core and carries out what that orders, one event after the
-other: what an order makes happen at once is handled after it.
+one event. A task that comes on that thread when there is no other is handled at once. `feed` hands
+an event to the core and carries out what that orders, one event after the other: what an order
+makes happen at once is handled after it. Who waits for what came of that is called back at the end.
 
 The core names the next time at which it wants to be called, and the *backoff coroutine* sleeps
 until then and feeds it: so a retry waits for the end of its backoff, and what is cancelled for the
@@ -32,7 +33,7 @@ from ..core.model import Task
 from .processes.descriptors import TEXT, DescriptorsClosedError, park
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ..core.commands import Command
     from ..core.events import Event
@@ -50,6 +51,11 @@ class Core(Protocol):
     """What decides, as seen by the mailbox: see `aioray.core.scheduler.Scheduler`."""
 
     next_deadline: Callable[[], float | None]
+
+    @property
+    def unfinished(self) -> Collection[Any]:
+        """Those tasks of which something is left to be done."""
+        ...
 
     def handle(self, event: Event, now: float) -> Sequence[Command]:
         """Take one fact, and return what has to be done about it, in order."""
@@ -97,6 +103,9 @@ class Mailbox:
         # What has happened and is to be handled; or something to be done between two such things.
         self._events: deque[Event | functools.partial[None]] = deque()
         self._feeding = False
+        self._called_back: deque[Callable[[], None]] = deque()  # soon
+        self._calls_back = False  # in this pass of the loop
+        self._in_pass = False  # something is done that the loop has called for
         self.backoff: asyncio.Task[None] | None = None  # the coroutine, as soon as there is a loop
         self._alarm: asyncio.Future[None] | None = None  # what it sleeps on
         self._timer: asyncio.TimerHandle | None = None  # what will wake it
@@ -177,7 +186,7 @@ class Mailbox:
         for event in self._events:
             if type(event) is TasksSubmitted:
                 tasks.extend(event.tasks)
-        tasks.extend(item for item in self._inbox if type(item) is Task)
+        tasks.extend(item for item in self._inbox if isinstance(item, Task))
         self._events.clear()
         if not is_loss:
             self._inbox.clear()
@@ -186,6 +195,7 @@ class Mailbox:
         if is_loss:
             self._let_go()
             if self.owns_thread and threading.get_ident() == self.thread_id:
+                self._call_back()
                 park()  # its loop would abort the process
         else:
             self._close()
@@ -195,11 +205,11 @@ class Mailbox:
         """Take nothing more, having lost everything, and let nobody wait for what was asked."""
         self.ended = self.is_lost = True
         self._timer = None
-        later = [item for item in self._inbox if type(item) is not Task]
+        later = [item for item in self._inbox if not isinstance(item, Task)]
         self._inbox.clear()
         for item in later:  # somebody may wait for it to be done
             with contextlib.suppress(Exception):
-                item()  # type: ignore[operator]
+                item()
         self._loss_is_told.set()
 
     def end(self) -> None:
@@ -261,9 +271,18 @@ class Mailbox:
         if not self._awake:
             if self.sentinel is not None and not self.sentinel.is_intact():
                 self.refuse_lost()
+            is_own = threading.get_ident() == self.thread_id
+            if (
+                is_own
+                and isinstance(item, Task)
+                and not self._feeding
+                and not self._core.unfinished
+            ):
+                self.drain()  # as the loop would next, if it has nothing else to do
+                return
             self._awake = True
             try:
-                if threading.get_ident() == self.thread_id:
+                if is_own:
                     loop.call_soon(self.drain)
                 else:
                     loop.call_soon_threadsafe(self.drain)
@@ -278,14 +297,14 @@ class Mailbox:
         tasks: list[Task] = []
         while inbox:
             item = inbox.popleft()
-            if type(item) is Task:
+            if isinstance(item, Task):
                 tasks.append(item)
                 continue
             if tasks:
                 self.feed(TasksSubmitted(tasks))
                 tasks = []
             try:
-                item()  # type: ignore[operator]  # the rest are callables
+                item()  # the rest are callables
             except BaseException as error:
                 if self.ended or not self.fail_everything(error):
                     raise
@@ -296,6 +315,47 @@ class Mailbox:
                 self.after_tasks()
         elif self.owns_thread and self.sentinel is not None and not self.sentinel.is_intact():
             self._park_if_lost()
+
+    def in_pass(self, action: Callable[..., object], *args: Any) -> None:
+        """Do what the loop has called for, then call back whoever has waited for what it gives."""
+        self._calls_back = self._in_pass = True
+        try:
+            action(*args)
+        finally:
+            self._calls_back = self._in_pass = False
+            if self._called_back:
+                self._call_back()
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call back when the loop is about to sleep, or at once if it has not called for this.
+
+        A thread that is woken in between only waits for the interpreter.
+        """
+        if self._in_pass:
+            self._called_back.append(callback)
+        else:
+            callback()
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Call back when what is in hand was handled. See `aioray.client.protocol.Client`."""
+        self._called_back.append(callback)
+        if not self._calls_back and len(self._called_back) == 1:
+            self._call_back_soon()
+
+    def _call_back_soon(self) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon(self._call_back)
+
+    def _call_back(self) -> None:
+        called_back = self._called_back
+        self._calls_back = True
+        try:
+            for _ in range(len(called_back)):
+                called_back.popleft()()
+        finally:  # user code runs there, which may raise SystemExit, or make others go on
+            self._calls_back = False
+            if called_back:
+                self._call_back_soon()
 
     def do_now(self, action: Callable[[], Any]) -> Any:
         """Have something done on the engine's thread, after what was asked for before."""

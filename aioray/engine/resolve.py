@@ -7,7 +7,6 @@ what starves. On the engine's thread.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import marshal
@@ -20,6 +19,7 @@ from ..client.generators import DynamicObjectRefGenerator
 from ..client.refs import ObjectRef
 from ..core.commands import (
     ReportActor,
+    ReportBreaker,
     ReportInfeasible,
     ReportOrphans,
     ReportRetry,
@@ -36,8 +36,11 @@ from ..core.outcomes import (
     Circle,
     Failure,
     FailureKind,
+    OpenCircuit,
     Overdue,
 )
+from ..core.records import replace
+from ..core.states import BreakerStatus
 from ..exceptions import RaySystemError
 from ..shared.printable import printable
 from ..shared.serialization import dump, load
@@ -45,7 +48,8 @@ from .objects.entries import no_value
 from .objects.lineage import entries_of
 from .objects.stored import Stored
 from .tasks.actors import WISHED, ActorRecord
-from .telemetry.errors import exception_builder
+from .tasks.owned import OwnedTask
+from .telemetry.errors import exception_builder, refusal
 from .telemetry.questions import in_whole_units
 from .telemetry.reports import describe
 from .telemetry.shortages import infeasible, starved
@@ -96,6 +100,7 @@ class Resolver:
             ReportRetry: self._do_report_retry,
             ReportOrphans: self._do_report_orphans,
             ReportActor: self._do_report_actor,
+            ReportBreaker: self._do_report_breaker,
             ReportInfeasible: self._do_report_infeasible,
             ReportStarved: self._do_report_starved,
         }
@@ -105,6 +110,19 @@ class Resolver:
         self._client.actors.changed(command.actor)
         if self._client.recorder is not None:
             self._client.recorder.actor_changed(command.actor)
+
+    def _do_report_breaker(self, command: ReportBreaker) -> None:
+        """Tell that a breaker has opened, or lets everything through again."""
+        state, circuit = command.state, command.circuit
+        if state is BreakerStatus.OPEN:
+            died = ", ".join(f"{name} ({describe(record)})" for name, record in circuit.deaths)
+            self._warn(
+                f"The breaker {printable(circuit.name)} is open: workers died of "
+                f"{printable(died)}. Calls raise CircuitOpenError, until one is let through in "
+                f"{circuit.rest:g} s."
+            )
+        elif state is BreakerStatus.CLOSED:
+            self._warn(f"The breaker {printable(circuit.name)} is closed again: a worker survived.")
 
     def _do_resolve_values(self, command: ResolveValues) -> None:
         """Give the refs of tasks that have returned their values."""
@@ -123,7 +141,7 @@ class Resolver:
                 known: ActorRecord = task.actor.payload
                 known.repr_name = _text(payload)
                 continue  # it lives, and nobody waits for a value of that
-            if type(payload) is bytes and type(task.returns) is ObjectEntry:
+            if type(payload) is bytes and isinstance(task.returns, ObjectEntry):
                 self._store(task.returns, payload)
                 task.returns = task.payload = task.arguments = task.held = None
                 continue
@@ -133,11 +151,20 @@ class Resolver:
                     for watcher in watchers:
                         watcher.failed(task, _too_short(task), failure)
                 continue
-            if type(task.returns) is ObjectEntry:
+            if isinstance(task.returns, ObjectEntry):
                 self._store(task.returns, payload)
-                self._objects.finished(task, recoverable=type(payload) is Stored)
+                recoverable = type(payload) is Stored
+                if recoverable and type(task) is OwnedTask:
+                    task = self._part(task)  # noqa: PLW2901
+                self._objects.finished(task, recoverable=recoverable)
             else:
                 self._store_values(task, payload)
+
+    def _part(self, task: OwnedTask) -> Task:
+        """Take a task that has ended apart from the value that may be lost."""
+        recipe = task.part()
+        self._client.submission.sites.note_again(task, recipe)
+        return recipe
 
     def _store_values(self, task: Task, payload: Any) -> None:
         """Give each entry of a task its value. One that a task has submitted may have none left."""
@@ -165,14 +192,14 @@ class Resolver:
         stream: Stream = task.stream
         failure = stream.finish()
         completed, *_ = task.returns
-        if type(completed) is not ObjectEntry:
+        if not isinstance(completed, ObjectEntry):
             completed = completed()
         if completed is not None:
             self._store(completed, payload if failure is None else failure)
         items = [entry for entry in (completed, *stream.items.values()) if entry is not None]
         recoverable = any(type(entry.outcome) is Stored for entry in items)
         task.returns = tuple(map(weakref.ref, items))
-        lost = [entry for entry in items if entry.lost]  # while the task went on to others
+        lost = [entry for entry in items if entry.missing]  # while the task went on to others
         self._objects.finished(task, recoverable=recoverable or bool(lost))
         if lost:
             self._feed(ResultLost(task))
@@ -189,7 +216,10 @@ class Resolver:
         task, failure = command.task, command.failure
         death = failure.detail if isinstance(failure.detail, ActorDeath) else None
         if isinstance(failure.detail, (ActorDeath, Circle, Overdue)):
-            failure = dataclasses.replace(failure, detail=self._client.actors.told(failure.detail))
+            failure = replace(failure, detail=self._client.actors.report_of(failure.detail))
+        if isinstance(failure.detail, OpenCircuit):
+            told = refusal(failure.detail, self._client.name_of, self._client.unix_offset)
+            failure = replace(failure, detail=told)
         names = [
             None if record.worker_id is None else self._client.name_of(record.worker_id)
             for record in failure.attempts

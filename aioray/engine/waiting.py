@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..client.entry import ObjectEntry, StoredFailure
 from ..client.protocol import refuse_to_block
-from ..client.results import CancelRequest, entries_to_get, get_timed_out, has_failed
+from ..client.results import CancelRequest, are_ready, entries_to_get, get_timed_out, has_failed
 from ..core.events import CancelRequested
 from ..core.outcomes import CancelOutcome
 from ..shared import ids
+from .completions import EntryCompletions, drop_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from ..client.protocol import Client
     from ..client.refs import ObjectRef
     from ..core.commands import ReportCancel
+    from ..core.model import Task
     from .mailbox import Mailbox
 
 __all__ = ["CancelRequests", "Countdown", "ObjectWaits", "PendingCancel", "Watch"]
 
 LONGEST_WAIT = 4_000_000  # seconds, that a lock takes
 MANY_ENTRIES = 16  # which it is worth to go on watching between two waits
-FEW_WAITERS = 8  # of one entry; where there are more, some may be of threads that have ended
 
 
 class PendingCancel(CancelRequest):
@@ -71,30 +72,45 @@ class PendingCancel(CancelRequest):
 class Countdown:
     """Lets a thread wait for several entries; the engine's thread counts them."""
 
-    __slots__ = ("_lock", "_loop", "left", "stop_on_failure")
+    __slots__ = ("_at_end", "_lock", "_loop", "left", "stop_on_failure")
 
     def __init__(
-        self, left: int, *, stop_on_failure: bool, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        left: int,
+        at_end: Callable[[Callable[[], None]], None],
+        *,
+        stop_on_failure: bool,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Count down from `left`.
 
-        stop_on_failure: the first that has failed is enough. loop: of the engine, if nobody runs
-        it: then `wait` does.
+        at_end: see `Mailbox.at_end`. stop_on_failure: the first that has failed is enough. loop: of
+        the engine, if nobody runs it: then `wait` does.
         """
         self.left = left
+        self._at_end = at_end
         self.stop_on_failure = stop_on_failure
         self._loop = loop
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def hit(self, entry: ObjectEntry) -> None:
+    def __call__(self) -> None:
         """Count an entry that is ready, and wake the thread that waits if it was the last."""
         self.left -= 1
-        if self.left == 0 or (self.stop_on_failure and type(entry.outcome) is StoredFailure):
-            with contextlib.suppress(RuntimeError):  # released already, by a failure before
-                self._lock.release()
-            if self._loop is not None:
-                self._loop.stop()
+        if self.left == 0:
+            self._at_end(self._open)
+
+    def failed(self) -> None:
+        """Count an entry that has failed."""
+        self.left -= 1
+        if self.left == 0 or self.stop_on_failure:
+            self._at_end(self._open)
+
+    def _open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # released already, by a failure before
+            self._lock.release()
+        if self._loop is not None:
+            self._loop.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until all entries are counted; False if the time is over. Ctrl-C gets through."""
@@ -151,25 +167,24 @@ class Watch:
             timeout=-1 if timeout is None else max(0.0, min(timeout, LONGEST_WAIT))
         )
 
-    @classmethod
-    def begin(cls, watch: Watch, entries: list[ObjectEntry]) -> None:
+    def begin(self, entries: list[ObjectEntry]) -> None:
         """Have these entries watched, on the engine's thread."""
+        alone = (self,)
         for entry in entries:
             if entry.outcome is not None:
-                watch()
+                self()
                 continue
             waiters = entry.waiters
             if waiters is None:
-                entry.add_waiter(watch)
-            elif watch not in waiters:
-                if len(waiters) >= FEW_WAITERS:
-                    waiters[:] = [waiter for waiter in waiters if not cls._is_over(waiter)]
-                entry.add_waiter(watch)
+                entry.add_waiters(alone)
+            elif self not in waiters:
+                drop_ended(entry)
+                entry.add_waiters(alone)
 
-    @classmethod
-    def _is_over(cls, waiter: Callable[[], None]) -> bool:
-        """Tell whether a waiter is the watch of a thread that has ended."""
-        return isinstance(waiter, cls) and not waiter.thread.is_alive()
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self.thread.is_alive()
 
 
 class CancelRequests:
@@ -202,13 +217,20 @@ class CancelRequests:
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> PendingCancel:
         """Hand a request to the core, unless the task has ended."""
-        request = PendingCancel(self._client)
         if entry.task is None or entry.outcome is not None:
+            request = PendingCancel(self._client)
             request.resolve(_cancel_outcome(entry))
             return request
+        return self.of_task(entry.task, force=force, recursive=recursive, grace=grace)
+
+    def of_task(
+        self, task: Task, *, force: bool, recursive: bool, grace: float | None
+    ) -> PendingCancel:
+        """Hand a request to cancel a task to the core."""
+        request = PendingCancel(self._client)
         request_id = next(self._request_ids)
         self._requests[request_id] = request
-        event = CancelRequested(entry.task, request_id, force, grace, recursive)
+        event = CancelRequested(task, request_id, force, grace, recursive)
         self._mailbox.post(lambda: self._mailbox.feed(event))
         return request
 
@@ -280,11 +302,38 @@ class ObjectWaits:
                 self._block(pending, missing, timeout, stop_on_failure=False)
             else:
                 self._watch(pending, missing, timeout)
-        return [
-            entry.outcome is not None
-            or (entry.index >= ids.SIGNAL_INDEX and self._has_signal(entry))
-            for entry in entries
-        ]
+        return are_ready(entries, self._has_signal)
+
+    def completions(self, refs: Sequence[ObjectRef[Any]]) -> EntryCompletions:
+        """Return what knows which of these are ready. See `aioray.client.protocol.Client`."""
+        return EntryCompletions(refs, self._mailbox.post, self._block_for)
+
+    def _block_for(self, completions: EntryCompletions, count: int, timeout: float | None) -> None:
+        """Block until so many are ready, or the time is over."""
+        refuse_to_block(self._client, "wait()", "`await asyncio.wait(refs)`", runs_loop=True)
+        if self._mailbox.in_own_thread():
+            missing = count - completions.count()
+            if missing > 0:
+                at_end, loop = self._mailbox.at_end, self._mailbox.loop
+                countdown = Countdown(missing, at_end, stop_on_failure=False, loop=loop)
+                completions.wake = countdown
+                countdown.wait(timeout)
+            return
+        watch = completions.wake = self._own_watch()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = watch.hits  # before looking: who is ready later makes it more
+            missing = count - completions.count()
+            left = None if deadline is None else deadline - time.monotonic()
+            if missing <= 0 or not watch.wait(seen + missing, left):
+                return
+
+    def _own_watch(self) -> Watch:
+        """Return the watch of this thread."""
+        watch: Watch | None = getattr(self._watches, "watch", None)
+        if watch is None:
+            watch = self._watches.watch = Watch()
+        return watch
 
     def _watch(self, entries: list[ObjectEntry], count: int, timeout: float | None) -> None:
         """Block until `count` of many entries have an outcome or the time is over.
@@ -292,9 +341,7 @@ class ObjectWaits:
         A loop that waits for them one by one comes back with the rest: those stay watched in
         between, so that a call costs little for each that goes on waiting.
         """
-        watch: Watch | None = getattr(self._watches, "watch", None)
-        if watch is None:
-            watch = self._watches.watch = Watch()
+        watch = self._own_watch()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             seen = watch.hits  # before looking: who is ready later makes it more
@@ -306,7 +353,7 @@ class ObjectWaits:
             # The lists change on the engine's thread: `begin` looks again there.
             new = [entry for entry in entries if watch not in (entry.waiters or ())]
             if new:
-                self._mailbox.post(functools.partial(Watch.begin, watch, new))
+                self._mailbox.post(functools.partial(watch.begin, new))
             left = None if deadline is None else deadline - time.monotonic()
             if not watch.wait(seen + count, left):
                 return
@@ -321,16 +368,18 @@ class ObjectWaits:
     ) -> bool:
         """Block until `count` entries are ready, or one has failed; False if the time is over."""
         loop = self._mailbox.loop if self._mailbox.in_own_thread() else None
-        countdown = Countdown(count, stop_on_failure=stop_on_failure, loop=loop)
-        hits = [(entry, lambda entry=entry: countdown.hit(entry)) for entry in entries]
+        countdown = Countdown(
+            count, self._mailbox.at_end, stop_on_failure=stop_on_failure, loop=loop
+        )
+        waiters = (countdown,)  # one for all: as many as there are refs would be the collector's
 
         def register() -> None:  # on the engine's thread
-            for entry, hit in hits:
-                entry.add_waiter(hit)
+            for entry in entries:
+                entry.add_waiters(waiters)
 
         def withdraw() -> None:
-            for entry, hit in hits:
-                entry.drop_waiter(hit)
+            for entry in entries:
+                entry.drop_waiter(countdown)
 
         self._mailbox.post(register)
         done = False

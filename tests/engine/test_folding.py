@@ -21,7 +21,7 @@ class Terminal:
 
     def say(self, pid, *lines, to_stderr=False):
         """Return what is printed when this worker prints these lines now."""
-        taken = self.folder.take(pid, f"({pid}) ", lines, self.now, to_stderr=to_stderr)
+        taken = self.folder.fold(pid, f"({pid}) ", lines, self.now, to_stderr=to_stderr)
         return [text[:-1] for text, _ in taken]
 
     def wait(self):

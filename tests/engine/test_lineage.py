@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioray.client.entry import ObjectEntry, StoredFailure
+from aioray.client.entry import PlainEntry, StoredFailure
 from aioray.client.refs import ObjectRef
 from aioray.engine.objects.lineage import OVERHEAD, Ledger, Lineage, entries_of
 from aioray.exceptions import ObjectReconstructionFailedError
@@ -29,7 +29,7 @@ class FakeTask:
     """As much of a task as lineage looks at."""
 
     def __init__(self, number, payload=None, arguments=None, held=None):
-        self.number = self.label = number
+        self.number = self.task_key = number
         self.stream = None
         self.payload, self.arguments, self.held = payload, arguments, held
         self.returns: Any = None
@@ -49,17 +49,17 @@ class FakeClient:
         self.job = ids.job_id(3)
         self.exported = {}
 
-    def export(self, entry):
+    def export_entry(self, entry):
         self.exported[entry.binary()] = entry
 
     def put(self, index, outcome):
-        entry = ObjectEntry(self, 0, ids.PUT_INDEX + index)
+        entry = PlainEntry(self, 0, ids.PUT_INDEX + index)
         entry.outcome = outcome
         return entry
 
     def run(self, task, *outcomes, recoverable=True):
         """Finish a task as the engine does; its entries."""
-        entries = [ObjectEntry(self, task.label, i, task) for i in range(1, len(outcomes) + 1)]
+        entries = [PlainEntry(self, task.task_key, i, task) for i in range(1, len(outcomes) + 1)]
         for entry, outcome in zip(entries, outcomes, strict=True):
             entry.outcome = outcome
         task.returns = tuple(map(weakref.ref, entries)) if recoverable else None
@@ -250,9 +250,9 @@ def test_lost_argument_is_made_again_by_the_task_it_came_from(ledger, client):
     lost = []
     one, two = revived(lineage, client, lost.append)[1]
     assert one is two
-    assert (one.binary(), one.label, one.index) == (identifier, 7, 1)
+    assert (one.binary(), one.task_key, one.index) == (identifier, 7, 1)
     assert one.task is producer
-    assert (one.lost, one.outcome) == (True, None)
+    assert (one.missing, one.outcome) == (True, None)
     assert set(lost) == {producer}
     assert [ref() for ref in producer.returns] == [one]
 
@@ -266,10 +266,10 @@ def test_lost_argument_is_found_among_several_results(ledger, client):
     del entries
     lost = []
     (found,) = revived(lineage, client, lost.append)[1]
-    assert (found.binary(), found.index, found.lost) == (names[2], 3, True)
+    assert (found.binary(), found.index, found.missing) == (names[2], 3, True)
     assert lost == [producer]
     assert producer.returns[0]() is first
-    assert (first.lost, first.outcome.size) == (False, 10**6)
+    assert (first.missing, first.outcome.size) == (False, 10**6)
     assert producer.returns[2]() is found
 
 
@@ -280,7 +280,7 @@ def test_argument_that_somebody_else_has_made_again_is_found(ledger, client):
     del entry
     again: Any
     (again,) = entries_of(producer, client)
-    again.lost = False
+    again.missing = False
     again.outcome = FakeStored(10**6)
     assert revived(lineage, client, nobody)[1] == [again]
 
@@ -306,7 +306,7 @@ def test_living_argument_whose_value_is_lost_is_left_to_its_entry(ledger, client
     producer = FakeTask(7)
     (entry,) = client.run(producer, FakeStored(10**6))
     lineage = lineage_of(ledger, entries=[entry])
-    entry.outcome, entry.lost = None, True
+    entry.outcome, entry.missing = None, True
     assert revived(lineage, client, nobody)[1] == [entry]
 
 
@@ -333,7 +333,7 @@ def test_small_values_are_part_of_the_lineage(ledger, client):
     found.append(held[0].entry)
     assert [entry.outcome for entry in found] == [b"of a task", b"put", b""]
     assert [entry.binary() for entry in found] == names
-    assert not any(entry.lost for entry in found)
+    assert not any(entry.missing for entry in found)
 
 
 def test_argument_of_a_task_that_has_failed_since_is_its_failure(ledger, client):
@@ -350,7 +350,7 @@ def test_argument_of_a_task_that_has_failed_since_is_its_failure(ledger, client)
 
 def test_result_that_was_not_yet_there_and_is_gone_is_a_failure(ledger, client):
     producer = FakeTask(7)
-    pending = ObjectEntry(client, 7, 1, producer)
+    pending = PlainEntry(client, 7, 1, producer)
     producer.returns = pending
     lineage = lineage_of(ledger, held=[ObjectRef(pending)])
     pending.outcome = b"small"
@@ -374,7 +374,7 @@ def test_refs_inside_arguments_are_exported_under_their_old_ids(ledger, client):
     refs = revived(lineage, client, lost.append)[2]
     assert [ref.binary() for ref in refs] == names
     assert client.exported == {ref.binary(): ref.entry for ref in refs}
-    assert refs[0].entry.lost
+    assert refs[0].entry.missing
     assert refs[2].entry is alive
     assert lost == [producer]
     assert reason_of(refs[1].entry) == "OBJECT_UNRECONSTRUCTABLE_PUT"
@@ -404,9 +404,9 @@ def test_whole_chains_are_said_to_be_lost_one_by_one(ledger, client):
 
 def test_entries_of_a_task_that_runs_are_those_it_holds(client):
     task = FakeTask(1)
-    task.returns = entry = ObjectEntry(client, 1, 1, task)
+    task.returns = entry = PlainEntry(client, 1, 1, task)
     assert entries_of(task, client) == [entry]
-    task.returns = [entry, ObjectEntry(client, 1, 2, task)]
+    task.returns = [entry, PlainEntry(client, 1, 2, task)]
     assert entries_of(task, client) is task.returns
 
 
@@ -418,7 +418,7 @@ def test_entries_of_a_finished_task_are_made_again_where_they_are_gone(client):
     del entries
     found = entries_of(task, client)
     assert found[1] is living
-    assert [entry.lost for entry in found] == [True, False, True]
+    assert [entry.missing for entry in found] == [True, False, True]
     assert [entry.binary() for entry in found] == names
     assert all(entry.task is task for entry in found)
     assert entries_of(task, client) == found

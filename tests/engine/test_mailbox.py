@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import logging
 import signal
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import pytest
 from aioray.core.commands import ResolveFailure, ResolveValues
 from aioray.core.events import TasksSubmitted, TimerFired
 from aioray.core.functions import Function
-from aioray.core.model import SchedulingClass, Task
+from aioray.core.model import Kind, SchedulingClass, Task
 from aioray.engine.mailbox import Mailbox
 from aioray.engine.processes.descriptors import DescriptorsClosedError
 
@@ -45,7 +46,7 @@ class FakeCore:
 
     def __init__(self) -> None:
         self.fed: list[tuple[Any, float]] = []
-        self.answers: dict[Any, list[Any]] = {}  # by event: commands, or the error to raise
+        self.answers: dict[Any, Any] = {}  # by event: commands, or the error to raise
         self.deadline: float | None = None
         self.unfinished: list[Task] = []
 
@@ -114,7 +115,9 @@ class Bench:
 
 
 def task(number: int = 1) -> Task:
-    return Task(number, "job", Function(1, "job"), SchedulingClass((), None, 0), max_retries=0)
+    return Task(
+        number, Kind("job", Function(1, "job"), SchedulingClass((), None, 0)), max_retries=0
+    )
 
 
 def play(story: Callable[[Bench], Coroutine[Any, Any, None]]) -> Bench:
@@ -190,10 +193,93 @@ def test_events_are_handled_at_the_time_of_the_clock() -> None:
 # ---------------------------------------------------------------- the inbox
 
 
+def test_task_that_finds_nothing_to_be_done_is_handled_at_once_and_the_next_soon() -> None:
+    first, second, third = task(1), task(2), task(3)
+
+    async def story(bench: Bench) -> None:
+        bench.box.post(first)
+        assert [event.tasks for event in bench.events] == [[first]]
+        bench.core.unfinished = [first]
+        bench.box.post(second)
+        bench.box.post(third)
+        assert len(bench.events) == 1
+        await pass_time()
+
+    assert [event.tasks for event in play(story).events] == [[first], [second, third]]
+
+
+def test_task_of_who_is_called_while_an_event_is_handled_waits_for_its_end() -> None:
+    first, second = task(1), task(2)
+
+    async def story(bench: Bench) -> None:
+        def answer() -> list[Any]:
+            bench.core.answers.clear()
+            bench.box.post(second)
+            return []
+
+        bench.core.answers[TasksSubmitted] = answer
+        bench.box.post(first)
+        assert [event.tasks for event in bench.events] == [[first]]
+        await pass_time()
+
+    assert [event.tasks for event in play(story).events] == [[first], [second]]
+
+
+def test_who_waits_for_an_answer_is_called_back_in_the_pass_in_which_it_comes() -> None:
+    async def story(bench: Bench) -> None:
+        box, heard = bench.box, bench.heard
+
+        def answer() -> None:
+            box.call_back(lambda: heard.append("first"))
+            box.call_back(lambda: heard.append("second"))
+            heard.append("handled")
+
+        box.in_pass(answer)
+        assert heard == ["handled", "first", "second"]
+        box.call_back(lambda: heard.append("later"))
+        assert heard[3:] == []  # it was not the loop that has called
+        await pass_time()
+        assert heard[3:] == ["later"]
+
+    play(story)
+
+
+def test_thread_that_waits_is_woken_at_the_end_of_a_pass_and_at_once_out_of_one() -> None:
+    async def story(bench: Bench) -> None:
+        box, heard = bench.box, bench.heard
+
+        def answer() -> None:
+            box.call_back(lambda: box.at_end(lambda: heard.append("out of user code")))
+            box.at_end(lambda: heard.append("at the end"))
+            heard.append("handled")
+
+        box.in_pass(answer)
+        assert heard == ["handled", "out of user code", "at the end"]
+        box.at_end(lambda: heard.append("at once"))
+        assert heard[3:] == ["at once"]
+
+    play(story)
+
+
+def test_those_who_wait_are_called_back_after_one_whose_code_has_raised() -> None:
+    async def story(bench: Bench) -> None:
+        def answer() -> None:
+            bench.box.call_back(sys.exit)
+            bench.box.call_back(lambda: bench.heard.append("called"))
+
+        with pytest.raises(SystemExit):
+            bench.box.in_pass(answer)
+        await pass_time()
+        assert bench.heard == ["called"]
+
+    play(story)
+
+
 def test_tasks_of_one_wake_up_are_one_event_and_calls_keep_their_place() -> None:
     first, second, third = task(1), task(2), task(3)
 
     async def story(bench: Bench) -> None:
+        bench.core.unfinished = [task(4)]
         bench.box.post(first)
         bench.box.post(second)
         bench.box.post(lambda: bench.heard.append(f"after {len(bench.core.fed)} events"))
@@ -366,7 +452,7 @@ def test_backoffs_that_follow_each_other_are_slept_through_one_by_one() -> None:
             bench.core.deadline = begin + left.pop(0) if left else None
             return []
 
-        bench.core.answers = {TimerFired: next_one, Noted("failed"): next_one}  # type: ignore[dict-item]
+        bench.core.answers = {TimerFired: next_one, Noted("failed"): next_one}
         bench.box.feed(Noted("failed"))
         await pass_time(100.0)
         assert [now - begin for now in fired(bench)] == pytest.approx([10.0, 30.0, 70.0], abs=TICK)
@@ -461,7 +547,7 @@ def test_bug_ends_the_engine_wherever_it_comes_to_light(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def story(bench: Bench) -> None:
-        bench.core.answers = {TimerFired: broken, TasksSubmitted: broken}  # type: ignore[dict-item]
+        bench.core.answers = {TimerFired: broken, TasksSubmitted: broken}
         if where == "call":
             bench.box.post(broken)
         elif where == "submission":
@@ -498,7 +584,7 @@ def test_what_a_signal_handler_raises_is_told_from_a_bug_and_goes_on(
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
         bench.core.unfinished = [task()]
-        bench.core.answers = {Noted("a"): interrupted, TimerFired: interrupted}  # type: ignore[dict-item]
+        bench.core.answers = {Noted("a"): interrupted, TimerFired: interrupted}
         if where == "event":
             with pytest.raises(AlarmError, match="time is up"):
                 bench.box.feed(Noted("a"))

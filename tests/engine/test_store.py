@@ -23,7 +23,7 @@ from aioray.engine.objects.spill import SpillFolder
 from aioray.engine.objects.store import Store
 from aioray.exceptions import EngineShutdownError, ObjectStoreFullError, OutOfDiskError
 from aioray.shared import arena
-from aioray.shared.serialization import Pieces
+from aioray.shared.serialization import INLINE_LIMIT, Pieces
 from aioray.state.folders import SessionFolder
 
 PAGE = 4096
@@ -52,7 +52,7 @@ class Box:
 
     def settle(self):
         """Do what was told, and wait until it is done."""
-        self.store.settle()
+        self.store.process_notes()
         self.store.in_background(lambda: None).result(GUARD)
 
     def come_to_rest(self):
@@ -571,7 +571,7 @@ def test_what_is_copied_in_advance_is_copied_step_by_step(box, monkeypatch):
     values = [box.keep(number, 4) for number in range(15)]
     go_on = threading.Event()
     box.store.in_background(go_on.wait, GUARD)
-    box.store.settle()
+    box.store.process_notes()
     others = box.store.in_background(lambda: on_disk(values))
     go_on.set()
     assert others.result(GUARD) == [True] + [False] * 14  # they had the disk after the first step
@@ -594,7 +594,7 @@ def test_full_disk_in_advance_harms_nobody(make_box):
 def test_value_that_dies_while_it_is_copied_leaves_no_file(box, monkeypatch):
     values = [box.keep(number, 20) for number in range(3)]
     begun, go_on = hold_writes(monkeypatch, box)
-    box.store.settle()
+    box.store.process_notes()
     assert begun.wait(GUARD)
     assert len(values) == 3
     del values[0]
@@ -616,6 +616,40 @@ def test_store_tells_once_until_it_is_settled(make_box):
     del first[0]
     assert told == [1, 1]
     assert box.used() == 0
+
+
+def test_owner_that_will_look_anyway_is_not_told_of_each_value_that_goes(make_box):
+    told = []
+    box = make_box(tell=lambda: told.append(1))
+    values = [box.keep(number, 2) for number in range(4)]
+    box.store.expect_look(soon=True)
+    del values[0], values[0]
+    assert told == []
+    assert box.used() == 4
+    box.store.expect_look(soon=False)
+    del values[0]
+    assert told == [1]
+
+
+def test_owner_is_told_of_memory_that_somebody_waits_for(make_box, monkeypatch):
+    told = []
+    box = make_box(tell=lambda: told.append(1))
+    values = [box.keep(number, 16) for number in range(4)]
+    looked_at = values[3].view()
+    box.store.expect_look(soon=True)
+    begun, go_on = hold_writes(monkeypatch, box)
+    waits = threading.Event()
+    wait = box.store._room.wait
+    monkeypatch.setattr(box.store._room, "wait", lambda: (waits.set(), wait()))
+    first = run_in_thread(box.keep, 4, 48)  # writes the others to disk
+    assert begun.wait(GUARD)
+    second = run_in_thread(box.keep, 5, 16)
+    assert waits.wait(GUARD)
+    del looked_at, values[3]
+    assert told == [1]
+    go_on.set()
+    assert holds(first(), 4, 48)
+    assert holds(second(), 5, 16)
 
 
 # ---------------------------------------------------------------- back from disk
@@ -856,7 +890,7 @@ def test_many_threads_keep_read_and_drop_values(make_box, seed):
 
     def own():  # the engine's thread
         while orders.get() is not None:
-            box.store.settle()
+            box.store.process_notes()
 
     def work(number):
         rng = random.Random(1000 * seed + number)
@@ -1045,6 +1079,26 @@ def test_values_are_copied_where_memory_was_in_use_before(box, ways):
     assert ways[6:] == ["mapped"]
 
 
+def test_smallest_values_of_the_store_are_copied_to_warm_memory(box, monkeypatch):
+    size = INLINE_LIMIT + 1
+    pieces = Pieces([bytes(size)], size)
+    calls = []
+    write = os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda *args: (calls.append(1), write(*args))[1])
+    for _ in range(5):
+        box.store.keep(pieces)
+    assert calls == [1]
+
+
+def test_no_more_places_than_some_are_remembered_as_mapped(box, ways, monkeypatch):
+    monkeypatch.setattr(module, "MOST_MAPPED", 1)
+    values = [box.keep(number, 4) for number in range(2)]
+    del values[:]
+    values = [box.keep(number, 4) for number in range(2)]
+    assert ways == ["written", "written", "copied", "written"]
+    assert len(box.store._mapped) == 1
+
+
 def test_memory_that_was_given_back_is_not_mapped_any_more(box, ways):
     for number in range(3):
         assert holds(box.keep(number, 8), number, 8)
@@ -1074,10 +1128,10 @@ def test_closed_store_leaves_nothing_and_refuses_values(box):
             box.keep(9, pages)
     assert bytes(view) == content(3, 30)
     assert bytes(array) == content(2, 30)
-    box.store.settle()
+    box.store.process_notes()
     assert box.store.trim() in {True, False}
     del values, view, array
-    box.store.settle()
+    box.store.process_notes()
 
 
 def test_value_that_was_looked_at_can_be_looked_at_after_closing(box):
@@ -1175,7 +1229,7 @@ def test_closing_while_a_thread_makes_room_leaves_no_folder(box, monkeypatch):
 def test_closing_waits_for_what_is_done_in_the_background(box, monkeypatch):
     values = [box.keep(number, 20) for number in range(3)]
     begun, go_on = hold_writes(monkeypatch, box)
-    box.store.settle()
+    box.store.process_notes()
     assert begun.wait(GUARD)
     later = box.store.in_background(lambda: None)
     join = run_in_thread(box.store.close)
@@ -1186,6 +1240,7 @@ def test_closing_waits_for_what_is_done_in_the_background(box, monkeypatch):
     assert len(values) == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # other tests have threads
 def test_forked_copy_leaves_memory_and_files_to_its_parent(box):
     values = [box.keep(number, 30) for number in range(4)]
     files = box.files()
@@ -1197,7 +1252,7 @@ def test_forked_copy_leaves_memory_and_files_to_its_parent(box):
             with contextlib.suppress(RuntimeError):
                 box.keep(9)
                 os._exit(2)
-            box.store.settle()
+            box.store.process_notes()
             box.store.trim()
             values.clear()
             box.store.close()

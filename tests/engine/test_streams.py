@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aioray.client.entry import ObjectEntry, StoredFailure
+from aioray.client.entry import PlainEntry, StoredFailure
 from aioray.engine.objects.streams import END, ITEM, Stream
 from aioray.exceptions import StreamingGeneratorReplayInconsistentError
 
@@ -20,7 +20,7 @@ class Client:
     def __init__(self):
         self.exported = []
 
-    def export(self, entry):
+    def export_entry(self, entry):
         self.exported.append(entry.index)
 
     def fetch(self, entry):
@@ -33,7 +33,7 @@ class Task(SimpleNamespace):
 
 @pytest.fixture
 def task():
-    return Task(label=7)
+    return Task(task_key=7)
 
 
 def new_stream(task, backpressure=0, *, dynamic=False):
@@ -44,7 +44,7 @@ def give(value):
     def store(entry):
         if entry.outcome is None:
             entry.outcome = value
-            entry.lost = False
+            entry.missing = False
 
     return store
 
@@ -61,7 +61,7 @@ def end(stream, count):
 
 
 def signal(stream, number):
-    entry = ObjectEntry(stream._client, 0, number)
+    entry = PlainEntry(stream._client, 0, number)
     stream.signal(number, entry)
     return entry
 
@@ -113,7 +113,7 @@ def test_replay_fills_what_was_lost_and_keeps_the_rest(task):
     stream = new_stream(task)
     add(stream, 0, 1)
     kept, lost = stream.items[0], stream.items[1]
-    lost.outcome, lost.lost = None, True
+    lost.outcome, lost.missing = None, True
     for number in (0, 1, 2):
         stream.add(number, give(b"again"))
     assert (kept.outcome, lost.outcome, stream.items[2].outcome) == (b"0", b"again", b"again")
@@ -135,11 +135,11 @@ def test_replay_after_the_end_with_fewer_items_fails_those_that_are_lost(task):
     assert end(stream, 3) is None
     woken = []
     lost = stream.items[2]
-    lost.outcome, lost.lost = None, True
+    lost.outcome, lost.missing = None, True
     lost.add_waiter(lambda: woken.append("woken"))
     assert end(stream, 2) is None
     assert isinstance(lost.outcome.exception(), StreamingGeneratorReplayInconsistentError)
-    assert (lost.lost, woken, stream.items[1].outcome) == (False, ["woken"], b"1")
+    assert (lost.missing, woken, stream.items[1].outcome) == (False, ["woken"], b"1")
 
 
 def test_replay_with_more_items_after_the_end_adds_none(task):

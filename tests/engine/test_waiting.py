@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aioray.client.entry import ObjectEntry, StoredFailure
+from aioray.client.entry import ObjectEntry, PlainEntry, StoredFailure
 from aioray.client.refs import ObjectRef
 from aioray.core.commands import ReportCancel
 from aioray.core.events import CancelRequested
 from aioray.core.functions import Function
-from aioray.core.model import SchedulingClass, Task
+from aioray.core.model import Kind, SchedulingClass, Task
 from aioray.core.outcomes import CancelOutcome
 from aioray.engine.waiting import MANY_ENTRIES, CancelRequests, ObjectWaits, PendingCancel
 from aioray.exceptions import GetTimeoutError
@@ -40,6 +40,9 @@ class FakeMailbox:
         item()
         self.after_post()
 
+    def at_end(self, callback: Callable[[], None]) -> None:
+        callback()
+
     def feed(self, event: Any) -> None:
         self.fed.append(event)
 
@@ -61,7 +64,7 @@ class FakeClient:
 
 
 def pending(count: int) -> tuple[list[ObjectRef[Any]], list[ObjectEntry]]:
-    entries = [ObjectEntry(None, 0, index + 1) for index in range(count)]
+    entries: list[ObjectEntry] = [PlainEntry(None, 0, index + 1) for index in range(count)]
     return [ObjectRef(entry) for entry in entries], entries
 
 
@@ -157,8 +160,8 @@ def cancels(mailbox: FakeMailbox, *, here: bool = False) -> CancelRequests:
 
 
 def running() -> ObjectEntry:
-    task = Task(1, "job", Function(1, "job"), SchedulingClass((), None, 0), max_retries=0)
-    return ObjectEntry(None, 1, 1, task)
+    task = Task(1, Kind("job", Function(1, "job"), SchedulingClass((), None, 0)), max_retries=0)
+    return PlainEntry(None, 1, 1, task)
 
 
 @pytest.mark.parametrize("force", [False, True])

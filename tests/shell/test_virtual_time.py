@@ -140,7 +140,7 @@ def test_crashes_are_retried_so_often_and_all_attempts_are_told(max_retries: int
         attempts = caught.value.attempts
         assert [attempt.number for attempt in attempts] == list(range(max_retries + 1))
         assert {attempt.error_type for attempt in attempts} == {"WORKER_DIED"}
-        assert len({attempt.pid for attempt in attempts}) == max_retries + 1
+        assert len({attempt.worker_id for attempt in attempts}) == max_retries + 1
         assert caught.value.signal == "SIGKILL"
 
     engine = play(story)

@@ -12,7 +12,8 @@ Amounts are bytes, rounded up to whole pages.
 from __future__ import annotations
 
 import bisect
-from typing import NamedTuple
+
+from ...core.records import NamedTuple
 
 __all__ = ["PAGE", "Allocator", "Range"]
 
@@ -46,7 +47,7 @@ class _FreeList:
             size += self._drop(offset + size)
         self._insert(offset, size)
 
-    def take(self, size: int) -> int | None:
+    def allocate(self, size: int) -> int | None:
         """Cut `size` bytes from the smallest range that has so many; return their offset."""
         at = bisect.bisect_left(self._by_size, (size, 0))
         if at == len(self._by_size):
@@ -123,15 +124,15 @@ class Allocator:
         if self.used + size > self.limit:
             return None
         returned: list[Range] = []
-        offset = self._warm.take(size)
+        offset = self._warm.allocate(size)
         warm = offset is not None
         if offset is None:
             excess = self.used + self._warm.total + size - self.limit
             returned = self.trim(excess)
-            offset = self._cold.take(size)
+            offset = self._cold.allocate(size)
         if offset is None:
             returned += self.trim(self._warm.total)
-            offset = self._cold.take(size)
+            offset = self._cold.allocate(size)
         self._untold += returned
         if offset is None:
             return None

@@ -3,7 +3,7 @@
 Room: engine. A ref is a future of its value, and an `ObjectEntry` is what stands behind all refs to
 one object; see `aioray.client.refs`. Here entries are made for values that the driver or a task has
 put, found again by the ids that come out of pickles, kept if their refs were pickled by hand, and
-given their outcomes. `put`, `entry_of`, `export` and `pin` are for any thread, and so is what
+given their outcomes. `put`, `entry_of`, `export_entry` and `pin` are for any thread, and so is what
 readers of generators say; `store` and `fetch` are for the engine's.
 """
 
@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...client.arguments import serialize
-from ...client.entry import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, PlainEntry, StoredFailure
 from ...client.refs import ObjectRef
 from ...exceptions import RaySystemError, ReferenceCountingAssertionError
 from ...shared import ids
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Entries", "no_value"]
 
+SWEPT_SIZE = 1_000  # ids of entries that are gone, at least, before anybody looks for them
+
 
 class Entries:
     """The entries of one engine."""
@@ -45,9 +48,11 @@ class Entries:
         self._mailbox = mailbox
         self._streams = streams
         self._put_numbers = itertools.count(ids.PUT_INDEX + 1)
-        self._exported: weakref.WeakValueDictionary[bytes, ObjectEntry] = (
-            weakref.WeakValueDictionary()
-        )
+        # By id. Those that are gone are swept out now and then: a WeakValueDictionary would make an
+        # object for each, and call four functions.
+        self._exported: dict[bytes, weakref.ref[ObjectEntry]] = {}
+        self._sweep_size = SWEPT_SIZE
+        self._lock = threading.RLock()  # a finalizer may pickle a ref
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value. See `aioray.api.objects.put`."""
@@ -55,7 +60,7 @@ class Entries:
             self._mailbox.refuse_lost()
             raise RuntimeError("This engine is not running. Start another one.")
         data, refs = serialize(value, "value", "the value given to put()")
-        entry = ObjectEntry(self._client, 0, next(self._put_numbers))
+        entry = PlainEntry(self._client, 0, next(self._put_numbers))
         entry.contains = refs
         entry.outcome = self.objects.keep(data)
         return ObjectRef(entry)
@@ -80,9 +85,19 @@ class Entries:
         why: str | None = self._mailbox.do_now(lambda: objects.throw_away(entry))
         return why
 
-    def export(self, entry: ObjectEntry) -> None:
+    def export_entry(self, entry: ObjectEntry) -> None:
         """Remember the entry by its id: its ref is being pickled."""
-        self._exported[entry.binary()] = entry
+        with self._lock:
+            self._exported[entry.identifier or entry.binary()] = weakref.ref(entry)
+            if len(self._exported) > self._sweep_size:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget the ids of entries that are gone. With the lock."""
+        for identifier, ref in tuple(self._exported.items()):
+            if ref() is None:
+                del self._exported[identifier]
+        self._sweep_size = 2 * len(self._exported) + SWEPT_SIZE
 
     def pin(self, entry: ObjectEntry) -> None:
         """Keep the object for the session."""
@@ -90,13 +105,14 @@ class Entries:
 
     def entry_of(self, identifier: bytes) -> ObjectEntry:
         """Return the entry behind an id; one that nobody has exported has failed."""
-        entry = self._exported.get(identifier)
+        ref = self._exported.get(identifier)
+        entry = None if ref is None else ref()
         if entry is None and ids.index_of(identifier) >= ids.SIGNAL_INDEX:
             entry = self._new_signal(identifier)
         if entry is None:
             failure = StoredFailure(lambda: ReferenceCountingAssertionError(identifier.hex()))
             failure.seen = True  # nobody has lost anything yet
-            entry = ObjectEntry(self._client, 0, 0)
+            entry = PlainEntry(self._client, 0, 0)
             entry.identifier = identifier
             entry.outcome = failure
         return entry
@@ -107,9 +123,9 @@ class Entries:
         if stream is None:
             return None
         number = ids.index_of(identifier) - ids.SIGNAL_INDEX
-        entry = ObjectEntry(self._client, 0, ids.SIGNAL_INDEX + number)
+        entry = PlainEntry(self._client, 0, ids.SIGNAL_INDEX + number)
         entry.identifier = identifier
-        self.export(entry)
+        self.export_entry(entry)
         self._mailbox.on_thread(lambda: stream.signal(number, entry))
         return entry
 
@@ -128,16 +144,16 @@ class Entries:
 
     def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
         """Make the entry of an object that a task has put."""
-        entry = ObjectEntry(self._client, 0, 0)
+        entry = PlainEntry(self._client, 0, 0)
         entry.identifier = identifier
         entry.outcome = value
-        self.export(entry)
+        self.export_entry(entry)
         return entry
 
     def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:
         """Give an entry its outcome, unless it has one that was not lost."""
-        if entry.lost:
-            entry.lost = False
+        if entry.missing:
+            entry.missing = False
         elif entry.outcome is not None:
             return  # of a task that ran again because another value of it was lost
         try:

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...client.entry import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, PlainEntry, StoredFailure
 from ...client.refs import ObjectRef
 from ...shared.ids import FIRST_ITEM
 from ..telemetry.errors import unreconstructable
@@ -35,7 +35,7 @@ REF_NOT_FOUND = "REF_NOT_FOUND"
 def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
     """Return the entries of a task's results. One that is gone is made again, as lost."""
     returns = task.returns
-    if type(returns) is ObjectEntry:
+    if isinstance(returns, ObjectEntry):
         return [returns]
     if type(returns) is list:
         if task.stream is not None:
@@ -45,8 +45,8 @@ def entries_of(task: Task, client: Client) -> list[ObjectEntry]:
     for index, ref in enumerate(returns, 1):
         entry = ref()
         if entry is None:
-            entry = ObjectEntry(client, task.label, index, task)
-            entry.lost = True
+            entry = PlainEntry(client, task.task_key, index, task)
+            entry.missing = True
         entries.append(entry)
     if task.stream is not None:
         entries[1:] = task.stream.items.values()
@@ -61,7 +61,7 @@ def _entry_of(task: Task, index: int, client: Client) -> ObjectEntry:
     entry: ObjectEntry | None = task.stream.items.get(index - FIRST_ITEM)
     if entry is None:
         entry = task.stream.new_entry(index - FIRST_ITEM)
-        entry.lost = True
+        entry.missing = True
     return entry
 
 
@@ -73,10 +73,10 @@ class _Origin:
     def __init__(self, entry: ObjectEntry) -> None:
         self.entry = weakref.ref(entry)
         self.identifier = entry.binary()
-        self.task: Task | None = entry.task
-        self.index = entry.index
         outcome = entry.outcome
         self.value = outcome if type(outcome) is bytes else None  # small: it lives with the driver
+        self.task: Task | None = entry.task if self.value is None else None
+        self.index = entry.index
 
     def find(self, client: Client, say_lost: Callable[[Task], None]) -> ObjectEntry:
         """Return the entry of the ref, made again if it is gone."""
@@ -88,10 +88,10 @@ class _Origin:
             returns = task.returns
             if returns is not None and not isinstance(returns, StoredFailure):
                 entry = _entry_of(task, self.index, client)
-                if entry.lost:
+                if entry.missing:
                     say_lost(task)
                 return entry
-        entry = ObjectEntry(client, 0 if task is None else task.label, self.index, task)
+        entry = PlainEntry(client, 0 if task is None else task.task_key, self.index, task)
         entry.identifier = self.identifier
         if self.value is not None:
             entry.outcome = self.value
@@ -136,7 +136,7 @@ class Lineage:
             ObjectRef(origin.find(client, say_lost)) for origin in self._held
         ]
         for ref in held:
-            client.export(ref.entry)  # the pickled arguments know it by its id
+            client.export_entry(ref.entry)  # the pickled arguments know it by its id
         task.payload, task.arguments, task.held = self._payload, entries or None, held
 
 

@@ -57,7 +57,7 @@ class ObjectTable:
 
         feed: takes what the scheduler is to know. post: has something done on the engine's thread.
         """
-        self.store = Store(settings.object_store_memory, folder, self._told)
+        self.store = Store(settings.object_store_memory, folder, self._notify)
         self.sentinel = Sentinel(self.store.arena.fd)  # for all that the engine has opened
         self._loop = loop
         self._client = client
@@ -98,7 +98,7 @@ class ObjectTable:
             return
         returns = task.returns
         if type(returns) is not tuple:  # it is that of a task which was submitted by another
-            entries = [returns] if type(returns) is ObjectEntry else returns
+            entries = [returns] if isinstance(returns, ObjectEntry) else returns
             task.returns = tuple(map(weakref.ref, entries))
         if task.max_retries == 0:
             task.drop_arguments()
@@ -129,7 +129,7 @@ class ObjectTable:
             return
 
         def find() -> Any:
-            return store.make_room(size) or store.reserve_file(size)
+            return store.allocate_by_spilling(size) or store.reserve_file(size)
 
         def found(future: Future[Any]) -> None:
             if handle.closed or future.cancelled():
@@ -151,16 +151,16 @@ class ObjectTable:
 
     # ------------------------------------------------------------ housekeeping
 
-    def _told(self) -> None:
-        """Have the store settle soon: memory was freed, or runs short. For finalizers too."""
+    def _notify(self) -> None:
+        """Have the store look at notes soon: memory was freed, or runs short. For finalizers."""
         if not self._closed:
             with contextlib.suppress(RuntimeError):  # the loop is closed: soon all will be freed
-                self._post(self._settle)
+                self._post(self._process_notes)
 
-    def _settle(self) -> None:
+    def _process_notes(self) -> None:
         if self._closed:
             return
-        self.store.settle()
+        self.store.process_notes()
         if self.store.warm and self._trim_timer is None:
             self._trim_later(TRIM_SECONDS)
 
@@ -169,12 +169,14 @@ class ObjectTable:
 
         def trim() -> None:
             self._trim_timer = None
+            self.store.expect_look(soon=False)  # before looking: what goes from now on tells
             if self.store.changes != changes:
                 self._trim_later(TRIM_SECONDS)
             elif self.store.trim():
                 self._trim_later(TRIM_PAUSE)
 
         self._trim_timer = self._loop.call_later(seconds, trim)
+        self.store.expect_look(soon=True)
 
     # ------------------------------------------------------------ fetching
 
@@ -212,7 +214,7 @@ class ObjectTable:
         """Lose a value on purpose, or say why that cannot be."""
         outcome = entry.outcome
         if outcome is None:
-            return "it has no value" if not entry.lost else "it is lost already"
+            return "it has no value" if not entry.missing else "it is lost already"
         if isinstance(outcome, StoredFailure):
             return "its task has failed"
         if isinstance(outcome, bytes):
@@ -231,7 +233,7 @@ class ObjectTable:
             entry.outcome = failed
             entry.wake_waiters()
         else:
-            entry.lost = True
+            entry.missing = True
             entry.outcome = None
             self._feed(ResultLost(task))
 

@@ -28,7 +28,7 @@ class Shelf:
     def put(self, stored: Stored) -> None:
         """Put a value here, as the one used last, and take it from where it was."""
         if stored.shelf is not None:
-            stored.shelf.take(stored)
+            stored.shelf.remove(stored)
         key = id(stored)
         self._drop(key)  # of one that is gone, and whose place in memory this one has
         size = Allocator.rounded(stored.size)
@@ -36,7 +36,7 @@ class Shelf:
         self.bytes += size
         stored.shelf = self
 
-    def take(self, stored: Stored) -> None:
+    def remove(self, stored: Stored) -> None:
         """Take a value away."""
         stored.shelf = None
         self._drop(id(stored))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from ...exceptions import OutOfDiskError
@@ -77,6 +76,8 @@ class SpillFolder:
     def close(self) -> None:
         """Remove the folder with all that is in it."""
         if self._made:
+            import shutil
+
             shutil.rmtree(self.path, ignore_errors=True)
         self._session.close()
 
@@ -86,6 +87,8 @@ class SpillFolder:
         self._session.after_fork_in_child()
 
     def _make(self) -> None:
+        import shutil  # noqa: F401 - few sessions spill, but the end of one that does needs it
+
         self._session.make()
         sweep(self._session.root)
         make_folder(self.path)

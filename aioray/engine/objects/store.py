@@ -37,7 +37,8 @@ __all__ = ["Store"]
 logger = logging.getLogger("aioray")
 
 SPILL_THRESHOLD = 0.8  # of the limit in use, from which values are copied to files in advance
-COPY_FROM = 1024 * 1024  # bytes, from which a value is copied to warm memory, and not written
+COPY_FROM = 64 * 1024  # bytes, from which a value is copied to warm memory, and not written
+MOST_MAPPED = 1024  # places that are remembered as mapped; each is looked at when memory goes back
 CLEAN_STEP = 32 * 1024 * 1024  # bytes copied in advance before others may use the disk
 TRIM_STEP = 16 * 1024 * 1024  # bytes returned to the system at once: some milliseconds
 
@@ -49,7 +50,7 @@ class Store:
         """Create the shared memory. Raises OSError if the system refuses it.
 
         limit: bytes of shared memory. folder: for what does not fit. tell: called, from any thread,
-        when memory was freed or is running short; `settle` should follow.
+        when memory was freed or is running short; `process_notes` should follow.
         """
         self.limit = Allocator.rounded(limit)
         space = STORE_SPACE * self.limit
@@ -84,7 +85,7 @@ class Store:
     def used(self) -> int:
         """Return the bytes of shared memory in use, in whole pages."""
         with self._room:
-            self._settle()
+            self._process_notes()
             return self._allocator.used
 
     @property
@@ -99,14 +100,16 @@ class Store:
 
         Raises OutOfDiskError and ObjectStoreFullError; what is stored already is not touched then.
         """
-        extent = self.allocate(pieces.size) or self.make_room(pieces.size)
+        extent = self.allocate(pieces.size) or self.allocate_by_spilling(pieces.size)
         if extent is None:
             path = self._folder.write(next(self._serials), pieces.buffers, pieces.size)
             return self.adopt_file(pieces.size, SpillFile(self._notes, path))
-        if extent.warm and pieces.size >= COPY_FROM:
-            mapped = self._mapped.get(extent.offset, 0) >= pieces.size
+        before = self._mapped.get(extent.offset, 0)
+        may_copy = pieces.size >= COPY_FROM and (before or len(self._mapped) < MOST_MAPPED)
+        if extent.warm and may_copy:
+            mapped = before >= pieces.size
             self.arena.copy(extent.offset, pieces.buffers, pieces.size, mapped=mapped)
-            self._mapped[extent.offset] = max(pieces.size, self._mapped.get(extent.offset, 0))
+            self._mapped[extent.offset] = max(pieces.size, before)
         else:
             self.arena.write(extent.offset, pieces.buffers)
         return self.take_over(pieces.size, extent)
@@ -161,7 +164,7 @@ class Store:
         return found
 
     def _allocate(self, size: int) -> Extent | None:
-        self._settle()
+        self._process_notes()
         if self.closed:
             raise RuntimeError("This engine is shut down. Start another one.")
         found = self._allocator.allocate(size)
@@ -172,7 +175,7 @@ class Store:
             self._give_back(*piece)
         self.changes += 1
         if self._excess > 0 and not self._cleaning:
-            self._notes.tell()
+            self._notes.notify()
         return Extent(self._notes, offset, size, warm=warm)
 
     def _give_back(self, offset: int, size: int) -> None:
@@ -182,7 +185,7 @@ class Store:
                 del self._mapped[start]
         self.arena.give_back(offset, size)
 
-    def _settle(self) -> None:
+    def _process_notes(self) -> None:
         """Act on what finalizers have noted, with the lock."""
         notes = self._notes
         while notes.values:
@@ -192,7 +195,7 @@ class Store:
         while notes.extents:
             self._allocator.free(*notes.extents.popleft())
 
-    def make_room(self, size: int) -> Extent | None:
+    def allocate_by_spilling(self, size: int) -> Extent | None:
         """Allocate `size` bytes, by spilling what was not used for longest; blocks for the disk.
 
         None if there cannot be enough: it is larger than all, or too much is being looked at.
@@ -212,7 +215,11 @@ class Store:
                 if not victims:
                     if not self._being_spilled:
                         return None
-                    self._room.wait()
+                    self._notes.awaited += 1
+                    try:
+                        self._room.wait()
+                    finally:
+                        self._notes.awaited -= 1
                     continue
                 self._being_spilled.update(map(id, victims))
             self._save(victims)
@@ -221,7 +228,7 @@ class Store:
         """Let go of the memory of a value without writing anything; False if there is none."""
         for shelf in (self._expendable, self._saved):
             for stored in shelf.pick(1, self._being_spilled):
-                shelf.take(stored)
+                shelf.remove(stored)
                 stored.extent = None
                 return True
         return False
@@ -261,14 +268,14 @@ class Store:
             future.cancel()
             return future
 
-    def settle(self) -> None:
+    def process_notes(self) -> None:
         """Act on what finalizers have noted; never blocks. For the owner's thread."""
         notes = self._notes
-        notes.told = False  # before looking: whatever comes from now on tells again
+        notes.owner_knows = False  # before looking: whatever comes from now on tells again
         if self.closed:
             return
         with self._room:
-            self._settle()
+            self._process_notes()
             self._room.notify_all()
             clean = self._excess > 0 and not self._cleaning
             self._cleaning |= clean
@@ -276,6 +283,10 @@ class Store:
             self.in_background(self._remove_files)
         if clean:
             self.in_background(self._clean)
+
+    def expect_look(self, *, soon: bool) -> None:
+        """Say whether the owner will `trim` anyway: then it is not told of each value that goes."""
+        self._notes.owner_looks = soon
 
     @property
     def _excess(self) -> int:
@@ -315,7 +326,7 @@ class Store:
         if not is_whole(path, stored.size):
             return False
         try:
-            extent = self.allocate(stored.size) or self.make_room(stored.size)
+            extent = self.allocate(stored.size) or self.allocate_by_spilling(stored.size)
             if extent is not None:
                 if not self.arena.write_from_file(extent.offset, path, stored.size):
                     return False
@@ -331,7 +342,7 @@ class Store:
     def trim(self) -> bool:
         """Return some free memory to the system; tell whether there is more."""
         with self._room:
-            self._settle()
+            self._process_notes()
             if not self.closed:
                 for piece in self._allocator.trim(TRIM_STEP):
                     self._give_back(*piece)

@@ -33,19 +33,30 @@ __all__ = ["Extent", "Notes", "SpillFile", "Stored", "shut_down"]
 class Notes:
     """What finalizers leave behind."""
 
-    __slots__ = ("_tell", "extents", "files", "told", "values")
+    __slots__ = ("_tell", "awaited", "extents", "files", "owner_knows", "owner_looks", "values")
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
         self.extents: deque[tuple[int, int]] = deque()
         self.values: deque[weakref.KeyedRef[int, Stored]] = deque()
         self.files: deque[str] = deque()
-        self.told = False  # the owner of the store knows that there is something
+        self.owner_knows = False  # the owner of the store knows that there is something
+        self.owner_looks = False  # it will look for free memory, by and by, whether told or not
+        self.awaited = 0  # threads that wait for free memory
 
-    def tell(self) -> None:
+    def freed(self, offset: int, size: int) -> None:
+        """Note that memory is free; let the owner know, unless it will look, and nobody waits.
+
+        To wake it for each value costs as much as to store one, and allocating looks here first.
+        """
+        self.extents.append((offset, size))
+        if self.awaited or not self.owner_looks:
+            self.notify()
+
+    def notify(self) -> None:
         """Let the owner of the store know that there is a note, if it does not."""
-        if not self.told:
-            self.told = True
+        if not self.owner_knows:
+            self.owner_knows = True
             self._tell()
 
 
@@ -62,8 +73,7 @@ class Extent:
         self.lent = 0  # attempts and views of workers that may look here
 
     def __del__(self) -> None:
-        self._notes.extents.append((self.offset, self.size))
-        self._notes.tell()
+        self._notes.freed(self.offset, self.size)
 
 
 class SpillFile:
@@ -77,7 +87,7 @@ class SpillFile:
 
     def __del__(self) -> None:
         self._notes.files.append(self.path)
-        self._notes.tell()
+        self._notes.notify()
 
 
 class Stored:

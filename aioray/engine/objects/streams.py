@@ -17,7 +17,7 @@ import pickle
 import weakref
 from typing import TYPE_CHECKING
 
-from ...client.entry import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, PlainEntry, StoredFailure
 from ...exceptions import StreamingGeneratorReplayInconsistentError
 from ...shared import ids
 
@@ -43,7 +43,7 @@ class Stream:
         """
         self._client = client
         self._task = weakref.ref(task)
-        self.label = task.label
+        self.task_key = task.task_key
         self.backpressure = backpressure
         self.dynamic = dynamic
         self.produced = 0  # items there have been, in all attempts
@@ -78,11 +78,16 @@ class Stream:
         store(entry)
         self._append(entry)
 
+    def tell(self, store: Callable[[ObjectEntry], None]) -> None:
+        """Take in what a chunk has told: it runs once, and tells as much as it likes."""
+        self.add(self.produced, store)
+        self.last_count = self.produced
+
     def new_entry(self, number: int) -> ObjectEntry:
         """Make an entry for an item."""
-        entry = ObjectEntry(self._client, self.label, ids.FIRST_ITEM + number, self._task())
+        entry = PlainEntry(self._client, self.task_key, ids.FIRST_ITEM + number, self._task())
         self.items[number] = entry
-        self._client.export(entry)
+        self._client.export_entry(entry)
         return entry
 
     def _append(self, entry: ObjectEntry) -> None:
@@ -106,8 +111,8 @@ class Stream:
             return None
         failure = StoredFailure(functools.partial(_inconsistent, self.last_count, self.produced))
         for number, entry in tuple(self.items.items()):
-            if number >= self.last_count and entry.lost:  # it will not come again
-                entry.lost = False
+            if number >= self.last_count and entry.missing:  # it will not come again
+                entry.missing = False
                 _resolve(entry, failure)
         if self.ended:
             return None

@@ -2,8 +2,8 @@
 
 Room: engine; light: no asyncio, nothing else of the engine. It
 takes a template about as long to come up as it takes the driver to import asyncio and the engine,
-so `init()` starts the one before the other. Until it is told its settings, the template only
-imports.
+so `init()` starts the one before the other, and tells it at once what there is to prepare: it
+imports what users want preloaded while the driver imports the engine.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import os
 import socket
 import subprocess
 import sys
+from typing import Any
 
-from ...shared import linux
+from ...compat import alias as ray_alias
+from ...shared import linux, packets
 
 __all__ = ["TemplateLauncher"]
 
 SMALL = 4096  # characters of a variable, of which there is always room for some
 
 _CODE = (
-    "import sys; sys.path[:] = {path!r}; "
+    "import gc, sys; gc.disable(); sys.path[:] = {path!r}; "
     "from aioray.worker.template import main; main({control}, {driver}, {canary})"
 )
 
@@ -35,17 +37,21 @@ class TemplateLauncher:
     guardian has the reading end too, else nobody here would be told after that was closed as well.
     """
 
-    def __init__(self, env_vars: tuple[tuple[str, str], ...] = ()) -> None:
-        """Start the template, `env_vars` added to this process's. Raises OSError if that fails."""
+    def __init__(
+        self, env_vars: tuple[tuple[str, str], ...] = (), preload: tuple[str, ...] = ()
+    ) -> None:
+        """Start the template, `env_vars` added to this process's. Raises OSError if that fails.
+
+        preload: modules that it is to import.
+        """
         linux.fill_standard_descriptors()  # which the template is to have too
-        self.env_vars = env_vars
         environ = {**os.environ, **dict(env_vars)}
         # If the user has not, workers set it to the CPUs that a task has reserved, as in Ray.
-        self.sets_threads = "OMP_NUM_THREADS" not in environ
+        sets_threads = "OMP_NUM_THREADS" not in environ
         environ.setdefault("OMP_NUM_THREADS", "1")
         self.taken = False  # whoever took it ends it
         # Absolute, as workers may change their directory; an entry may also be no path at all.
-        self.sys_path = [
+        sys_path = [
             os.path.abspath(path) if os.path.exists(path or ".") else path for path in sys.path
         ]
         with contextlib.ExitStack() as stack:
@@ -61,7 +67,7 @@ class TemplateLauncher:
                 driver = os.pidfd_open(os.getpid())
                 lent.callback(os.close, driver)
                 code = _CODE.format(
-                    path=self.sys_path,
+                    path=sys_path,
                     control=theirs.fileno(),
                     driver=driver,
                     canary=self.canary,
@@ -78,6 +84,32 @@ class TemplateLauncher:
                     environ = {"OMP_NUM_THREADS": "1", **os.environ, **small}
                     self.process = _start(command, writer, fds, environ)
             stack.pop_all()
+        try:
+            self._prepare(
+                {
+                    "sys_path": sys_path,
+                    "sets_threads": sets_threads,
+                    "env_vars": dict(env_vars),
+                    "ray_alias": ray_alias.installed(),
+                    "inherits_alias": ray_alias.is_inherited(),
+                    "preload": list(preload),
+                }
+            )
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _prepare(self, what: dict[str, Any]) -> None:
+        """Say what to prepare, see `aioray.worker.template`."""
+        packet, enclosure = packets.pack(what)
+        try:
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # whoever waits is told
+                packets.send(self.control, packet, enclosure)
+        finally:
+            if enclosure is not None:
+                enclosure.close()
 
     def abandon(self) -> None:
         """End the template, unless somebody has taken it over: its engine did not start."""

@@ -11,15 +11,25 @@ import math
 import mmap
 import os
 import struct
+from typing import Any
 
 from ...shared import linux
+from ...shared.chunks import left_in_page
 from ...shared.wire import (
     PAGE,
+    PAGE_BEAT,
+    PAGE_BEATS,
+    PAGE_BEGUN,
     PAGE_DELIVERED,
+    PAGE_ENTERED,
+    PAGE_GROUPS,
     PAGE_INTERRUPT,
     PAGE_RUNNING,
+    PAGE_SEQS,
     PAGE_SIZE,
     PAGE_STARTED,
+    PAGE_THREADS,
+    PAGE_UNLISTED,
 )
 
 __all__ = ["ControlPage", "StackFile"]
@@ -57,6 +67,50 @@ class ControlPage:
         seq: int = PAGE.unpack_from(self._memory, PAGE_RUNNING)[0]
         started: float = _DOUBLE.unpack_from(self._memory, PAGE_STARTED)[0]
         return (seq, started) if seq and math.isfinite(started) else None
+
+    def progress(self, seq: int) -> tuple[float | None, float]:
+        """Return when an attempt was entered, and when it said last that it gets on.
+
+        None: it was not. 0.0: nobody knows when; and it said nothing.
+        """
+        memory = self._memory
+        beat = self._number(PAGE_BEAT)
+        running = self.running()
+        if running is not None and running[0] == seq:
+            return running[1], beat
+        row = self._row(seq)
+        if row is not None:
+            entered = self._number(PAGE_ENTERED + row)
+            return entered, max(beat, self._number(PAGE_BEATS + row))
+        return (0.0 if PAGE.unpack_from(memory, PAGE_UNLISTED)[0] else None), beat
+
+    def thread(self, seq: int) -> int:
+        """Return the thread that runs a call of an actor; 0: the main one."""
+        row = self._row(seq)
+        found: int = 0 if row is None else PAGE.unpack_from(self._memory, PAGE_THREADS + row)[0]
+        return found
+
+    def begun(self) -> tuple[int, ...]:
+        """Return the calls that were begun last, by concurrency group of an asynchronous actor."""
+        return struct.unpack_from(f"<{PAGE_GROUPS}Q", self._memory, PAGE_BEGUN)
+
+    def _row(self, seq: int) -> int | None:
+        """Find a call in the table: how far its row is from the first."""
+        sought, at = PAGE.pack(seq), PAGE_SEQS
+        while (at := self._memory.find(sought, at, PAGE_ENTERED)) >= 0:
+            if at % PAGE.size == 0:
+                return at - PAGE_SEQS
+            at += 1
+        return None
+
+    def _number(self, at: int) -> float:
+        """Return a time from the page, 0.0 instead of what is none."""
+        found: float = _DOUBLE.unpack_from(self._memory, at)[0]
+        return 0.0 if math.isnan(found) else found
+
+    def last_news(self) -> tuple[tuple[Any, ...], ...]:
+        """Return what a dead worker had no time to tell of the items of its chunk."""
+        return left_in_page(self._memory)
 
     def fatal_stack(self) -> str:
         """Return what faulthandler wrote when a fatal signal came; empty if none did."""

@@ -13,8 +13,9 @@ lines until the next one comes; here the window ends by itself.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ...core.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ _NOTE = (
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Seen:
     pid: int  # of the process whose line was printed
     until: float  # end of the window
@@ -81,7 +82,7 @@ class LineFolder:
             _pattern(environ, "RAY_DEDUP_LOGS_SKIP_REGEX"),
         )
 
-    def take(
+    def fold(
         self, pid: int, prefix: str, lines: Sequence[str], now: float, *, to_stderr: bool
     ) -> list[tuple[str, bool]]:
         """Return what is to be printed of these lines now: each with its prefix, and whether to

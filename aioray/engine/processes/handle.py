@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import marshal
 import os
 import signal
 import socket
@@ -17,8 +18,9 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ...shared import linux
 from ...shared.packets import MAX_PACKET, Enclosure, pack, send
-from ...shared.wire import CLAIM, STACK_SIGNAL, WorkerFds
+from ...shared.wire import CLAIM, SINGLE, STACK_SIGNAL, WorkerFds
 from .control import ControlPage, StackFile
 from .inbound import READ_SIZE, AnswerReader
 from .lending import Loans
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...core.model import Task
+    from ...core.outcomes import Excess
     from ..objects.store import Store
     from ..objects.stored import Stored
     from .output import LineReader
+    from .watch import MemoryWatch
 
 __all__ = ["WorkerHandle"]
 
@@ -51,8 +55,11 @@ class WorkerHandle:
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.kill_ordered = False
+        self.killed_for = ""  # why, if it was not somebody's wish
         self.ready = False
         self.discarded = ""  # why it was killed: it cannot be worked with
+        self.excess: Excess | None = None  # why it was killed: it has too much memory
+        self.watch: MemoryWatch | None = None  # an attempt in it has, or had, a limit of memory
         self._nudged = False  # the worker was told to read, as its socket is full
         self.readers: list[LineReader] = []
         self._outbox: deque[tuple[bytes, Enclosure | None, list[int]]] = deque()
@@ -73,6 +80,7 @@ class WorkerHandle:
             ours.setblocking(False)
             ours.shutdown(socket.SHUT_RD)  # who writes there gets an error, and does not wait
             claims_reader, claims_writer = map(own, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
+            singles_reader, singles_writer = map(own, linux.packet_pipe())
             answers_reader, answers_writer = map(own, os.pipe2(os.O_CLOEXEC))
             stdout_reader, stdout_writer = map(own, os.pipe2(os.O_CLOEXEC))
             stderr_reader, stderr_writer = map(own, os.pipe2(os.O_CLOEXEC))
@@ -88,6 +96,9 @@ class WorkerHandle:
         self.bundles = ours
         self.claims_reader = claims_reader
         self.claims_writer: int | None = claims_writer
+        self._singles = singles_reader, singles_writer
+        self._is_to_unload = False  # that is in the socket, which who takes a single does not read
+        self._single = b""  # what was written there last
         self.inbound = AnswerReader(answers_reader, doorbell, self.loans, hex_id)
         self.stacks = StackFile(stacks_fd)
         self.stdout = stdout_reader
@@ -104,6 +115,7 @@ class WorkerHandle:
             stdout_writer,
             stderr_writer,
             stacks_fd,
+            singles_reader,
         )
 
     def release_child_fds(self) -> None:
@@ -123,7 +135,7 @@ class WorkerHandle:
         self.inbound.close()
         self.page.close()
         self.stacks.close()
-        for fd in (self.claims_reader, self.stdout, self.stderr):
+        for fd in (self.claims_reader, *self._singles, self.stdout, self.stderr):
             os.close(fd)
         if self.claims_writer is not None:
             os.close(self.claims_writer)
@@ -155,6 +167,8 @@ class WorkerHandle:
         size = 0
         worker = tasks[0].worker
         assert worker is not None
+        alone = len(tasks) == 1 and len(worker.in_flight) == 1
+        alone = alone and not self.is_waiting and not self._is_to_unload
         devices, functions = worker.devices, worker.functions
         if devices and self.gpu_names is not None:
             devices = self.gpu_names(devices)
@@ -171,7 +185,7 @@ class WorkerHandle:
                 weight += sum(len(value) + 8 for value in values if type(value) is bytes)
             if type(args) is bytes:
                 weight += len(args)
-            function = task.function
+            function = task.kind.function
             code = None
             if function.key not in functions and function.key not in known:
                 code = function.code
@@ -184,27 +198,44 @@ class WorkerHandle:
                 codes.append((function.key, code))
                 self._codes.add(function.key)
                 known.add(function.key)
-            head = (task.seq, function.key, task.label, task.attempt, devices)
+            head = (task.seq, function.key, task.task_key, task.attempt, devices)
             if weight > MAX_PACKET:
                 enclosure = Enclosure()
-                place = enclosure.place
-                attempt = head + task.spec + (place(args), [place(value) for value in values])
-                message = [(key, place(code)) for key, code in codes], [attempt]
+                enclose = enclosure.enclose
+                attempt = (
+                    head + task.kind.spec + (enclose(args), [enclose(value) for value in values])
+                )
+                message = [(key, enclose(code)) for key, code in codes], [attempt]
                 self._post(message, [task.seq], enclosure)
                 codes, size = [], 0
                 continue
-            attempts.append(head + task.spec + (args, values))
+            attempts.append(head + task.kind.spec + (args, values))
             seqs.append(task.seq)
             size += weight
-        if attempts:
+        if attempts and not (alone and self._send_single(codes, attempts[0])):
             self._post((codes, attempts), seqs)
+            self._is_to_unload = False
         return missing
+
+    def _send_single(self, codes: list[tuple[int, bytes]], attempt: tuple[Any, ...]) -> bool:
+        """Give the worker an attempt and its claim in one packet; False if that takes more."""
+        packet = marshal.dumps((codes, attempt))
+        if len(packet) > SINGLE:
+            return False
+        self._single = packet
+        try:
+            os.write(self._singles[1], packet)
+        except OSError:  # there is no memory for it
+            return False
+        self.inbound.sent_single(attempt[0])
+        return True
 
     def unload(self, key: int) -> None:
         """Let the worker forget a function that nobody can call any more."""
         if key in self._codes:
             self._codes.discard(key)
             self._post(([key],), [])
+            self._is_to_unload = True
 
     def cancel_call(self, seq: int) -> None:
         """Tell an actor that this call is cancelled."""
@@ -279,12 +310,23 @@ class WorkerHandle:
             with contextlib.suppress(BlockingIOError):  # full of claims: it is not idle
                 os.write(self.claims_writer, CLAIM.pack(0))
 
+    def _reclaim_single(self) -> list[int]:
+        seqs: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                if os.read(self._singles[0], SINGLE) != self._single:
+                    self.fault = "the pipe of singles: bytes that are no attempt"
+                elif self.inbound.single:
+                    seqs.append(self.inbound.single)
+                    self.inbound.single = 0
+        return seqs
+
     def reclaim(self) -> list[int]:
         """Take back every attempt that the worker has not claimed. The kernel decides.
 
-        What is no claim there is a `fault`.
+        What is no claim there, nor a single, is a `fault`.
         """
-        seqs: list[int] = []
+        seqs = self._reclaim_single()
         while True:
             try:
                 data = os.read(self.claims_reader, READ_SIZE)

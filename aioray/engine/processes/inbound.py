@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...core.outcomes import Answer, Ended
+from ...core.records import NamedTuple
 from ...shared.asks import unpack
 from ...shared.wire import (
     ANSWER,
@@ -19,8 +20,10 @@ from ...shared.wire import (
     LET_GO,
     LONGEST_FRAME,
     NOTE_ASKED,
+    NOTE_ITEMS,
     NOTE_KEPT,
     NOTE_MEASURED,
+    NOTE_OUTGROWN,
     NOTE_REFS,
     NOTE_RELEASED,
     NOTE_SAVED,
@@ -37,14 +40,25 @@ if TYPE_CHECKING:
 
     from .lending import Loans
 
-__all__ = ["AnswerReader", "Asked", "Item", "RefsChanged", "Saved", "Yielded"]
+__all__ = [
+    "AnswerReader",
+    "Asked",
+    "ChunkNews",
+    "Item",
+    "News",
+    "Outgrown",
+    "RefsChanged",
+    "Saved",
+    "Yielded",
+]
 
 READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each time
 
 _ENDED = tuple(Ended)[: len(Status)]  # in the order of wire.Status
 _ASKED = Ended.ASKED_FOR_RETRY
-_NOTES = range(NOTE_ASKED, NOTE_MEASURED + 1)
+_NOTES = range(NOTE_ASKED, NOTE_ITEMS + 1)
 _PLAIN = 0x80  # how nearly all values begin, see `aioray.shared.serialization`
+_PICKLE = bytes((_PLAIN,))
 
 
 class Asked(NamedTuple):
@@ -69,6 +83,16 @@ class Yielded(NamedTuple):
     value: Any  # bytes or Stored; None: the end
 
 
+class ChunkNews(NamedTuple):
+    """Says what has become of items of a chunk, see `aioray.shared.chunks`.
+
+    What was said several times in a row is one of these, because each becomes an object.
+    """
+
+    seq: int
+    value: Any  # list of pickles, one for each time; or a value that is more, bytes or Stored
+
+
 class Saved(NamedTuple):
     """Says that an actor has saved its state; the answer of the call follows."""
 
@@ -76,8 +100,16 @@ class Saved(NamedTuple):
     value: Any  # bytes or Stored
 
 
-Item = Asked | RefsChanged | Yielded | Saved
-"""What a worker says besides its answers, and in order with them."""
+class Outgrown(NamedTuple):
+    """Says that a worker keeps too much memory."""
+
+    size: int  # bytes
+
+
+Item = Asked | RefsChanged | Yielded | ChunkNews | Saved
+"""What a worker says besides its answers, and in order with them, on behalf of what it runs."""
+
+News = Answer | Item | Outgrown
 
 
 class AnswerReader:
@@ -87,6 +119,9 @@ class AnswerReader:
         """Read from these descriptors, which the reader owns from now on."""
         self.answers = answers
         self.doorbell = doorbell
+        self.single = 0  # seq of an attempt that was sent alone and has no answer yet
+        self.is_rung = True  # its answers are announced by the doorbell
+        self.is_watched = False  # the loop looks at the pipe, see `needs_watch`
         self.fault = ""  # what there was in the pipe that no worker writes
         self.deaf = False  # answers cannot be told from garbage any more
         # Whether an attempt has no answer yet; until the worker is ready, its greeting is expected.
@@ -116,9 +151,9 @@ class AnswerReader:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.doorbell)
 
-    def read(self) -> list[Answer | Item]:
+    def read(self) -> list[News]:
         """Return what the worker has answered, and asked, since the last call."""
-        answers: list[Answer | Item] = []
+        answers: list[News] = []
         while not self.deaf:
             try:
                 data = os.read(self.answers, READ_SIZE)
@@ -140,12 +175,22 @@ class AnswerReader:
                 break
         return answers
 
-    @property
-    def in_mid_frame(self) -> bool:
-        """Return whether an answer has arrived in part: the rest will come without a ring."""
-        return self._have > 0 and not self._ended
+    def sent_single(self, seq: int) -> None:
+        """Note that the worker gets an attempt, and rings no more from when it claims that."""
+        self.single = seq
+        self.is_rung = False
 
-    def _take(self, data: bytes, answers: list[Answer | Item]) -> None:
+    @property
+    def needs_watch(self) -> bool:
+        """Return whether what comes next comes without a ring.
+
+        The answer of a single does, and the rest of an answer that has arrived in part.
+        """
+        if self.deaf or self._ended:
+            return False
+        return not self.is_rung or self.single > 0 or self._have > 0
+
+    def _take(self, data: bytes, answers: list[News]) -> None:
         """Take frames apart. Raises Garbage, or whatever parsing raises."""
         if self._have:
             self._chunks.append(data)
@@ -167,6 +212,10 @@ class AnswerReader:
                     raise Garbage(f"a note of the kind {status} with times")
                 self._note(status, seq, data[start:position], answers)
                 continue
+            if seq != self.single:
+                self.is_rung = True  # it has claimed something else, and rings from then on
+            else:
+                self.single = 0
             payload: Any = data[start:position]
             ended = _ENDED[status]
             if not status and length and data[start] != _PLAIN:
@@ -202,7 +251,7 @@ class AnswerReader:
             raise Garbage(f"a frame of {length} bytes and the kind {status}, for attempt {seq}")
         return length
 
-    def _note(self, kind: int, seq: int, payload: bytes, answers: list[Answer | Item]) -> None:
+    def _note(self, kind: int, seq: int, payload: bytes, answers: list[News]) -> None:
         """Take in a frame that is no answer. Raises as `_take` does."""
         if kind == NOTE_ASKED:
             answers.append(Asked(seq, *unpack(payload)))
@@ -224,8 +273,12 @@ class AnswerReader:
             rest = payload[NUMBER.size :]
             self._yielded.add(seq)
             answers.append(Yielded(seq, number, self._loans.value(rest) if rest else None))
+        elif kind == NOTE_ITEMS:
+            self._take_news(seq, payload, answers)
         elif kind == NOTE_RELEASED:
             self._loans.end_views(payload)
+        elif kind == NOTE_OUTGROWN:
+            answers.append(Outgrown(*NUMBER.unpack(payload)))
         elif kind == NOTE_MEASURED:
             from ...shared.meters import board
 
@@ -233,3 +286,14 @@ class AnswerReader:
             board.merge(payload, self._hex_id)
         else:
             raise Garbage(f"a frame of the kind {kind}, which there is not")
+
+    def _take_news(self, seq: int, payload: bytes, answers: list[News]) -> None:
+        """Take in what a chunk has told, together with what it has told just before."""
+        if payload[:1] != _PICKLE:
+            answers.append(ChunkNews(seq, self._loans.value(payload)))
+            return
+        last = answers[-1] if answers else None
+        if type(last) is ChunkNews and last.seq == seq and type(last.value) is list:
+            last.value.append(payload)
+        else:
+            answers.append(ChunkNews(seq, [payload]))

@@ -12,7 +12,7 @@ import marshal
 import os
 from typing import TYPE_CHECKING, Any
 
-from ...shared.wire import GOT, IN_FILE, IN_MEMORY, NUMBER, PAIR, PLACE, PLACE_MARK
+from ...shared.wire import GOT, IN_FILE, IN_MEMORY, LOCATION_MARK, NUMBER, PACKED_LOCATION, PAIR
 from ..objects.stored import Extent, Stored
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Garbage", "Loans"]
 
-_MARK = bytes((PLACE_MARK,))
+_MARK = bytes((LOCATION_MARK,))
 _MARSHALLED = (b"[", b"\xdb")  # how a marshalled list begins; no value does
 _VALUES = (b"\x80", b"\x01", b"\x02")  # how any value begins that was sent
 
@@ -59,7 +59,7 @@ class Loans:
 
     def lend(self, seq: int, values: Sequence[bytes | Stored]) -> list[bytes | Location]:
         """Say where stored values lie, and keep them there until the attempt has ended."""
-        places: list[bytes | Location] = []
+        locations: list[bytes | Location] = []
         for value in values:
             if isinstance(value, Stored):
                 self._store.touch(value)
@@ -67,13 +67,13 @@ class Loans:
                 if extent is not None:
                     extent.lent += 1
                     self.by_seq.setdefault(seq, []).append(extent)
-                    places.append((IN_MEMORY, extent.offset, value.size))
+                    locations.append((IN_MEMORY, extent.offset, value.size))
                     continue
                 assert path is not None
-                places.append((IN_FILE, path, value.size))
+                locations.append((IN_FILE, path, value.size))
             else:
-                places.append(value)
-        return places
+                locations.append(value)
+        return locations
 
     def end(self, seq: int) -> None:
         """Take back what this attempt was lent, but for what views of it look at."""
@@ -112,15 +112,15 @@ class Loans:
 
     def grant(self, rooms: Sequence[Extent | SpillFile], size: int) -> list[Location]:
         """Let the worker write one value of `size` bytes to each of `rooms`; say where they lie."""
-        places: list[Location] = []
+        locations: list[Location] = []
         for room in rooms:
             if isinstance(room, Extent):
                 self._granted[IN_MEMORY, room.offset] = room
-                places.append((IN_MEMORY, room.offset, size))
+                locations.append((IN_MEMORY, room.offset, size))
             else:
                 self._granted[IN_FILE, int(os.path.basename(room.path))] = room
-                places.append((IN_FILE, room.path, size))
-        return places
+                locations.append((IN_FILE, room.path, size))
+        return locations
 
     def take_back(self, told: bytes) -> None:
         """Take back what was granted and is not needed. told: NOTE_UNUSED."""
@@ -150,13 +150,13 @@ class Loans:
             raise Garbage(f"a value that begins with {mark!r}")
         return payload
 
-    def _stored(self, place: bytes) -> Stored:
-        _, kind, number, size = PLACE.unpack(place)
+    def _stored(self, location: bytes) -> Stored:
+        _, kind, number, size = PACKED_LOCATION.unpack(location)
         room = self._granted.pop((kind, number), None)
         if isinstance(room, Extent):
             if size > room.size:
                 raise Garbage("a value that is larger than the room for it")
             return self._store.take_over(size, room)
         if room is None:
-            raise Garbage("a value in a place that was not granted")
+            raise Garbage("a value in a location that was not granted")
         return self._store.adopt_file(size, room)

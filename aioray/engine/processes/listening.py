@@ -1,4 +1,4 @@
-"""Takes in what workers say: when they ring, when a frame is half there, and now and then unasked.
+"""Takes in what workers say: when they ring, when they need not, and now and then unasked.
 
 Room: engine.
 """
@@ -10,8 +10,9 @@ import itertools
 import logging
 from typing import TYPE_CHECKING
 
-from ...core.events import AnswersReceived
+from ...core.events import AnswersReceived, WorkerOutgrown
 from ...core.outcomes import Answer
+from .inbound import Outgrown
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ...core.events import Event
     from ..requests.dispatcher import Requests
     from .handle import WorkerHandle
-    from .inbound import Item
+    from .inbound import Item, News
 
 __all__ = ["Listener", "wrote_garbage"]
 
@@ -38,7 +39,7 @@ class Listener:
         feed: Callable[[Event | functools.partial[None]], None],
         requests: Requests,
         workers: Mapping[int, WorkerHandle],
-        greeted: Callable[[WorkerHandle, Answer | Item], None],
+        greeted: Callable[[WorkerHandle, News], None],
         discard: Callable[[WorkerHandle, str], None],
     ) -> None:
         """Listen to nobody yet. workers: those there are. greeted: takes the first word of each.
@@ -52,6 +53,8 @@ class Listener:
         self._greeted = greeted
         self._discard = discard
         self._look: asyncio.TimerHandle | None = None
+        # Does what the loop calls for, see `Mailbox.in_pass`.
+        self.in_pass: Callable[..., None] = lambda action, *args: action(*args)
 
     def add(self, handle: WorkerHandle) -> None:
         """Listen to a worker from now on."""
@@ -59,9 +62,21 @@ class Listener:
 
     def remove(self, handle: WorkerHandle) -> None:
         """Listen to a worker no more; what it has said can still be read."""
+        handle.inbound.is_watched = False
         if not self._loop.is_closed():
             for fd in (handle.inbound.doorbell, handle.inbound.answers):
                 self._loop.remove_reader(fd)
+
+    def attend(self, handle: WorkerHandle) -> None:
+        """Look at a worker's answers themselves as long as what comes comes without a ring."""
+        inbound = handle.inbound
+        needed = inbound.needs_watch
+        if needed != inbound.is_watched:
+            inbound.is_watched = needed
+            if needed:
+                self._loop.add_reader(inbound.answers, self._answers_came, handle)
+            else:
+                self._loop.remove_reader(inbound.answers)
 
     def look_soon(self) -> None:
         """Look before long at what workers say that they do not announce: one was given work."""
@@ -76,20 +91,18 @@ class Listener:
 
     def _doorbell_rang(self, handle: WorkerHandle) -> None:
         handle.inbound.silence_doorbell()
-        self.read(handle)
+        self._answers_came(handle)
+
+    def _answers_came(self, handle: WorkerHandle) -> None:
+        self.in_pass(self.read, handle)
 
     def read(self, handle: WorkerHandle) -> None:
         """Take in what a worker has said until now."""
         if handle.closed:
             return
         inbound = handle.inbound
-        was_in_mid_frame = inbound.in_mid_frame
         items = inbound.read()
-        if inbound.in_mid_frame != was_in_mid_frame:
-            if was_in_mid_frame:
-                self._loop.remove_reader(inbound.answers)
-            else:
-                self._loop.add_reader(inbound.answers, self.read, handle)
+        self.attend(handle)
         if not handle.ready and items:
             self._greeted(handle, items.pop(0))
         # Each kind in one go, and all in their order: what an answer contains may be let go next.
@@ -97,7 +110,12 @@ class Listener:
             if inbound.deaf and not inbound.fault:
                 break  # what came before was garbage
             if kind is Answer:
-                self._feed(AnswersReceived(handle.id, list(some)))  # type: ignore[arg-type]
+                answers: list[Answer] = list(some)  # type: ignore[arg-type]
+                if handle.watch is not None:
+                    handle.watch.answered(handle, answers)
+                self._feed(AnswersReceived(handle.id, answers))
+            elif kind is Outgrown:
+                self._feed(WorkerOutgrown(handle.id))
             else:
                 asked = functools.partial(self._ask, handle, list(some))  # type: ignore[arg-type]
                 self._feed(asked)

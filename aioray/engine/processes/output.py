@@ -23,10 +23,10 @@ import re
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from ...core.records import NamedTuple
 from ...shared.printable import printable
-from ...shared.terminal import display, parse
 from ...shared.wire import LONGEST_MARK, OUTPUT_MARK, OUTPUT_MARK_END, PROGRESS
 from .folding import LineFolder
 
@@ -75,10 +75,14 @@ class Printer:
             self._do(functools.partial(self._write, pid, prefix, lines, to_stderr=to_stderr))
 
     def _write(self, pid: int, prefix: str, lines: Sequence[str], *, to_stderr: bool) -> None:
-        _print(self._folder.take(pid, prefix, lines, time.monotonic(), to_stderr=to_stderr))
+        _print(self._folder.fold(pid, prefix, lines, time.monotonic(), to_stderr=to_stderr))
 
     def show_progress(self, pid: int, prefix: str, state: bytes) -> None:
         """Have a bar of this worker drawn as it says that it is."""
+        try:
+            from ...shared.terminal import display, parse  # few programs draw bars
+        except OSError:  # for want of a descriptor: it is drawn when it is told of again
+            return
         bar = parse(state, owner=pid, prefix=prefix)
         if bar is not None:
             self._with_bars.add(pid)
@@ -87,6 +91,8 @@ class Printer:
     def end_progress(self, pid: int) -> None:
         """Finish the bars of a worker that draws no more."""
         if pid in self._with_bars:
+            from ...shared.terminal import display
+
             self._with_bars.remove(pid)
             self._do(functools.partial(display.finish, pid))
 
@@ -152,10 +158,12 @@ def _do_in_context(job: Callable[[], None]) -> None:
 
 def _print(lines: list[tuple[str, bool]]) -> None:
     """Print lines, each with whether it is for stderr; those that follow each other in one go."""
+    terminal = sys.modules.get("aioray.shared.terminal")  # else there are no bars
+    hidden = contextlib.nullcontext if terminal is None else terminal.display.hidden
     for to_stderr, some in itertools.groupby(lines, lambda line: line[1]):
         stream = sys.stderr if to_stderr else sys.stdout
         # The program's stream may be closed or gone; its workers' lines have no other place.
-        with contextlib.suppress(OSError, ValueError, AttributeError), display.hidden():
+        with contextlib.suppress(OSError, ValueError, AttributeError), hidden():
             stream.write("".join(text for text, _ in some))
             stream.flush()
 

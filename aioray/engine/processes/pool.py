@@ -17,7 +17,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from ...client.environments import WorkerEnvironment, needs_setup, setup_seconds
-from ...compat import alias as ray_alias
 from ...core.commands import (
     CancelCall,
     DiscardWorker,
@@ -43,13 +42,16 @@ from ...shared import ids, linux
 from ..tasks.submission import values_of
 from ..telemetry.reports import DeathReport, StartReport, WorkerName
 from .boot import TemplateLauncher
+from .departures import Departures
 from .descriptors import DescriptorsClosedError, leak
+from .gpus import gpu_names
 from .handle import WorkerHandle
 from .listening import Listener, wrote_garbage
 from .output import LineReader, Printer
 from .sending import REPORT_SECONDS, SCARCE, Sender
 from .setup import Setup
 from .template import TemplateProcess
+from .watching import Watcher
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,7 +62,8 @@ if TYPE_CHECKING:
     from ..objects.objects import ObjectTable
     from ..requests.dispatcher import Requests
     from ..telemetry.recorder import Recorder
-    from .inbound import Item
+    from .inbound import News
+    from .watch import MemoryWatch
 
 __all__ = ["WorkerProcesses"]
 
@@ -89,6 +92,7 @@ class WorkerProcesses:
         self.loop = loop
         self.names: OrderedDict[int, WorkerName] = OrderedDict()
         self.recorder: Recorder | None = None  # is told of all workers
+        self.memory: MemoryWatch | None = None  # likewise of what is sent to them
         self._feed = feed
         self._settings = settings
         self._identity = identity
@@ -101,6 +105,7 @@ class WorkerProcesses:
         )
         self._send_rest = requests.wait_for_socket = self._sender.send_rest
         self._setups: dict[int, Setup] = {}  # of workers that are not ready, by their id
+        self.departures = Departures(self._workers)
         self._printer = Printer(prefixes=settings.logging_config is None)
         self._oom_kills = linux.oom_kills()
         self._template: TemplateProcess | None = None
@@ -114,8 +119,13 @@ class WorkerProcesses:
             KillWorker: self._kill,
             DiscardWorker: self._answers_too_much,
             StopWorker: self._stop,
+            **Watcher(loop, feed, self._workers, bytes.fromhex(identity["job"])).orders,
         }
         self._start_template(boot)
+
+    def work_in(self, in_pass: Callable[..., None]) -> None:
+        """Let whoever waits for an answer go on as soon as it is there, see `Mailbox.in_pass`."""
+        self._listener.in_pass = in_pass
 
     def silence(self) -> None:
         """Print no more of what workers print."""
@@ -133,7 +143,7 @@ class WorkerProcesses:
 
     def handles(self) -> list[WorkerHandle]:
         """Return the workers whose processes are known to run."""
-        return [handle for handle in self._workers.values() if handle.pid is not None]
+        return [handle for handle in tuple(self._workers.values()) if handle.pid is not None]
 
     def take_output(self) -> None:
         """Take in what workers have printed until now, without waiting for the loop to find it."""
@@ -165,6 +175,8 @@ class WorkerProcesses:
 
     def close(self) -> None:
         """End and reap every process, print what they have left, close every descriptor."""
+        if self.memory is not None:
+            self.memory.close()
         self._listener.close()
         if self._template is not None:
             self._template.close()
@@ -173,10 +185,13 @@ class WorkerProcesses:
             self._let_go(handle)
         self._workers.clear()
         self._printer.close()
+        self.departures.tell_all()
 
     def _let_go(self, handle: WorkerHandle) -> None:
         """Take in a dead worker's last output and close its descriptors."""
         self._refuse_lost(handle)
+        if self.memory is not None:
+            self.memory.gone(handle)
         setup = self._setups.pop(handle.id, None)
         if setup is not None:
             setup.end()
@@ -214,7 +229,7 @@ class WorkerProcesses:
             fields = environment.fields()
             own = shown_gpus(fields.get("env_vars", {}))
             if own is not None:
-                handle.gpu_names = functools.partial(_gpu_names, own, self._settings.devices)
+                handle.gpu_names = functools.partial(gpu_names, own, self._settings.devices)
             self._listener.add(handle)
             template.fork(worker_id, hex_id, fields, environment.hook, handle.child_fds)
         except OSError as error:
@@ -234,7 +249,10 @@ class WorkerProcesses:
         handle = self._workers.get(command.worker_id)
         if handle is None:
             return
+        if self.memory is not None:
+            self.memory.sent(handle, command.tasks)
         missing = handle.send(command.tasks, values_of)
+        self._listener.attend(handle)
         self._listener.look_soon()
         self._send_rest(handle)
         if missing:
@@ -285,6 +303,9 @@ class WorkerProcesses:
     def _kill(self, command: KillWorker) -> None:
         handle = self._workers.get(command.worker_id)
         if handle is not None:
+            handle.killed_for = command.reason
+            if command.excess is not None and self.memory is not None:
+                self.memory.condemned(handle, command.excess)
             handle.kill()
 
     def _stop(self, command: StopWorker) -> None:
@@ -297,13 +318,8 @@ class WorkerProcesses:
     # ------------------------------------------------------------ births and deaths
 
     def _start_template(self, boot: TemplateLauncher | None = None) -> TemplateProcess:
-        settings = {
-            **self._identity,
-            "preload": list(self._settings.preload),
-            "ray_alias": ray_alias.installed(),
-            "inherits_alias": ray_alias.is_inherited(),
-        }
-        boot = boot or TemplateLauncher(self._settings.env_vars)
+        settings = {**self._identity, "max_worker_rss": self._settings.max_worker_rss}
+        boot = boot or TemplateLauncher(self._settings.env_vars, self._settings.preload)
         try:
             self._template = TemplateProcess(
                 self.loop, boot, settings, self._template_says, self._template_ended, self._lost
@@ -365,8 +381,10 @@ class WorkerProcesses:
             handle.kill()
         if worker_id in self._setups:
             self._setups[worker_id].begin(self.loop, handle)
+        if handle.ready:
+            self._feed(WorkerReady(worker_id))
 
-    def _take_hello(self, handle: WorkerHandle, hello: Answer | Item) -> None:
+    def _take_hello(self, handle: WorkerHandle, hello: News) -> None:
         if not isinstance(hello, Answer) or hello.seq:
             self._discard(handle, wrote_garbage("the answers pipe: no greeting"))
             return
@@ -383,7 +401,8 @@ class WorkerProcesses:
         handle.inbound.expects = functools.partial(self._requests.expects, handle.id)
         if self.recorder is not None:
             self.recorder.ready(handle.id)
-        self._feed(WorkerReady(handle.id))
+        if handle.pid is not None:  # else the template's word is still on its way
+            self._feed(WorkerReady(handle.id))
 
     def _start_failed(self, worker_id: int, report: StartReport, *, scarce: bool = False) -> None:
         handle = self._workers.pop(worker_id, None)
@@ -400,6 +419,8 @@ class WorkerProcesses:
         """Note a death; its template will say how, and if not, it is reported without."""
         if handle.pidfd is not None:
             self.loop.remove_reader(handle.pidfd)
+        if handle.watch is not None:
+            handle.watch.dies(handle)
         self._feed(WorkerDied(handle.id))
         self.loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
 
@@ -408,9 +429,13 @@ class WorkerProcesses:
         handle = self._workers.get(worker_id)
         if handle is None:
             return
-        running = handle.page.running()
+        running, begun = handle.page.running(), handle.page.begun()
+        if handle.watch is not None:
+            handle.watch.dies(handle)
         self._feed(WorkerDied(worker_id))  # or what it gives back would be given to it again
         self._listener.read(handle)
+        if running is not None and (news := handle.page.last_news()):
+            self._feed(functools.partial(self._requests.last_news, handle, running[0], news))
         self._feed(AttemptsReclaimed(worker_id, handle.reclaim()))
         del self._workers[worker_id]
         for reader in handle.readers:
@@ -422,7 +447,8 @@ class WorkerProcesses:
             stderr_tail="\n".join(handle.readers[1].tail) if handle.readers else "",
             python_stack=handle.page.fatal_stack(),
             template_death=template_death,
-            discarded=handle.discarded,
+            discarded=handle.discarded or handle.killed_for,
+            excess=handle.excess,
         )
         setup = self._setups.get(worker_id)
         if self.recorder is not None:
@@ -432,7 +458,9 @@ class WorkerProcesses:
         if setup is not None:
             self._feed(WorkerStartFailed(worker_id, setup.explain(report), environment_failed=True))
         else:
-            self._feed(WorkerExited(worker_id, report, None if running is None else running[1]))
+            started = None if running is None else running[1]
+            self._feed(WorkerExited(worker_id, report, started, begun))
+        self.departures.tell(worker_id)
 
     def _was_oom_killed(self, handle: WorkerHandle, status: int | None) -> bool:
         """Return whether the kernel has counted an out-of-memory kill since the last look."""
@@ -461,14 +489,3 @@ class WorkerProcesses:
                 self._exited(handle.id, None, death)
             else:
                 self._start_failed(handle.id, StartReport(death, template.tail()))
-
-
-def _gpu_names(
-    own: tuple[str, ...], known: tuple[str, ...] | None, devices: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Return what a runtime environment that sets CUDA_VISIBLE_DEVICES calls these GPUs; as in Ray.
-
-    own: the names that it gives, in order. known: those of all GPUs; None: their numbers.
-    """
-    numbers = [int(name) if known is None else known.index(name) for name in devices]
-    return tuple(own[number] for number in numbers if number < len(own)) or own

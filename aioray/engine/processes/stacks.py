@@ -18,11 +18,11 @@ from ...state.read.stacks import parse
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from .handle import WorkerHandle
 
-__all__ = ["collect"]
+__all__ = ["collect", "gather"]
 
 LOOK_SECONDS = 0.01  # between two looks at what was written
 STILL_LOOKS = 10  # without anything new, after which an asynchronous actor tells of no calls
@@ -44,7 +44,32 @@ def collect(
 
     describe: what else is known of a worker, now; whether it is "asynchronous" in any case.
     """
-    facts = {handle.id: describe(handle) for handle in handles}
+    descriptions = {handle.id: describe(handle) for handle in handles}
+
+    def tell(texts: dict[int, str | None]) -> None:
+        rows = []
+        for number, description in descriptions.items():
+            text = texts[number]
+            threads, calls = parse(text or "")
+            problem = None if threads else _TOO_EARLY if text is None else _SILENT
+            rows.append({**description, "threads": threads, "calls": calls, "problem": problem})
+        done(rows)
+
+    asynchronous = {number for number, each in descriptions.items() if each["asynchronous"]}
+    gather(loop, handles, asynchronous, tell)
+
+
+def gather(
+    loop: asyncio.AbstractEventLoop,
+    handles: Sequence[WorkerHandle],
+    asynchronous: Container[int],
+    done: Callable[[dict[int, str | None]], None],
+    most_seconds: float = MOST_SECONDS,
+) -> None:
+    """Hand `done` what each worker has written, by its id, on the loop's thread, in that time.
+
+    None: it was not asked. asynchronous: ids of workers that tell of calls after their stacks.
+    """
     waiting = [handle for handle in handles if handle.ask_stack()]
     told = {handle.id for handle in waiting}
     seen: dict[int, tuple[bytes, int]] = {}  # by worker: what it has written, unchanged how often
@@ -55,7 +80,7 @@ def collect(
         text = b"" if handle.closed else handle.stacks.read()
         still = still + 1 if text == before else 0
         seen[handle.id] = text, still
-        quick = text.endswith(_BOTTOM) and not facts[handle.id]["asynchronous"]
+        quick = text.endswith(_BOTTOM) and handle.id not in asynchronous
         is_through = text.endswith((_BOTTOM, _CUT)) and still >= (1 if quick else STILL_LOOKS)
         whole = is_through or text.endswith(STACK_END)
         if whole:
@@ -66,15 +91,13 @@ def collect(
         nonlocal looks, waiting
         looks += 1
         waiting = [handle for handle in waiting if not is_whole(handle)]
-        if waiting and looks * LOOK_SECONDS < MOST_SECONDS:
+        if waiting and looks * LOOK_SECONDS < most_seconds:
             loop.call_later(LOOK_SECONDS, look)
             return
-        rows = []
-        for number, fact in facts.items():
-            text = seen.get(number, (b"", 0))[0].decode(errors="replace")
-            threads, calls = parse(text)
-            problem = None if threads else _SILENT if number in told else _TOO_EARLY
-            rows.append({**fact, "threads": threads, "calls": calls, "problem": problem})
-        done(rows)
+        texts = {
+            handle.id: seen[handle.id][0].decode(errors="replace") if handle.id in told else None
+            for handle in handles
+        }
+        done(texts)
 
     look()

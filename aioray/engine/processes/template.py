@@ -65,18 +65,13 @@ class TemplateProcess:
         self.pid = self.process.pid  # the guardian's, until the template has said its own
         self._own_pidfd: int | None = None  # the template's
         self._patience: asyncio.TimerHandle | None = None  # with what should have ended
-        told = {
-            "sys_path": boot.sys_path,
-            "sets_threads": boot.sets_threads,
-            "env_vars": dict(boot.env_vars),
-        }
         os.set_blocking(self._output, False)
         self.control.setblocking(False)
         with contextlib.ExitStack() as stack:
             self.pidfd = os.pidfd_open(self.process.pid)  # not reaped yet, so it is this process
             stack.callback(os.close, self.pidfd)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end will be told
-                self._say({**settings, **told})
+                self._say(settings)
             for source, callback in (
                 (self.control, self._readable),
                 (self._output, self._printed),

@@ -9,9 +9,13 @@ import functools
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from ...client.entry import ObjectEntry, StoredFailure
+from ...client.entry import PlainEntry, StoredFailure
 from ...client.refs import ObjectRef
-from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
+from ...exceptions import (
+    ActorAlreadyExistsError,
+    ActorHandleNotFoundError,
+    TaskUnschedulableError,
+)
 from ..telemetry.actor_reports import forgotten_actor
 from .session import pickled
 
@@ -57,7 +61,7 @@ class ActorRequests:
             task, entry = self._submission.create_actor_for_worker(
                 pickle.loads(ask.definition),
                 session.functions[ask.key],
-                ask.label,
+                ask.task_key,
                 self._client.namespace,
                 parent=self._submitter(session.handle.id, asked.seq),
                 payload=value,
@@ -81,9 +85,15 @@ class ActorRequests:
         value = session.handle.loans.result(ask.payload)
         definition: MethodDefinition = pickle.loads(ask.definition)
         if known is None:
-            self._call_nobody(session, ask.actor, definition, ask.label)
+            nobody = functools.partial(forgotten_actor, ask.actor)  # no handle was left
+            self._fail(session, nobody, definition, ask.task_key)
             return
-        binding = self._submission.bind_method(ask.actor, definition)
+        try:
+            binding = self._submission.bind_method(ask.actor, definition)
+        except ValueError as error:  # its limiter is known with other figures
+            refused = functools.partial(TaskUnschedulableError, str(error))
+            self._fail(session, refused, definition, ask.task_key)
+            return
         held: list[Any] = session.contained(value)
         entry = known.entry()
         if entry is not None:  # as long as the call is not finished
@@ -91,7 +101,7 @@ class ActorRequests:
         task, entries = self._submission.create_task_for_worker(
             binding,
             parent=self._submitter(session.handle.id, asked.seq),
-            label=ask.label,
+            task_key=ask.task_key,
             max_retries=definition.max_retries,
             payload=value,
             entries=[session.entry(found) for found in ask.arguments] or None,
@@ -101,17 +111,21 @@ class ActorRequests:
         )
         if ask.site:
             self._submission.sites.note(task, ask.site)
-        self._new.take_in(session, task, entries, ask.label)
+        self._new.take_in(session, task, entries, ask.task_key)
 
-    def _call_nobody(
-        self, session: WorkerSession, actor: bytes, definition: MethodDefinition, label: bytes
+    def _fail(
+        self,
+        session: WorkerSession,
+        build: Callable[[], BaseException],
+        definition: MethodDefinition,
+        task_key: bytes,
     ) -> None:
-        """Fail a call of an actor that was forgotten, because no handle was left."""
-        failure = StoredFailure(functools.partial(forgotten_actor, actor))
+        """Fail a call of which no task can be made."""
+        failure = StoredFailure(build)
         for index in range(max(1, definition.num_returns)):
-            entry = ObjectEntry(self._client, label, index + 1)
+            entry = PlainEntry(self._client, task_key, index + 1)
             entry.outcome = failure
-            self._client.export(entry)
+            self._client.export_entry(entry)
             session.hold(entry.binary(), entry)
 
     def kill(self, session: WorkerSession, ask: KillActor, asked: Asked) -> None:

@@ -15,10 +15,11 @@ from ...exceptions import RaySystemError
 from ...shared import asks
 from ...shared.failures import capture
 from ...shared.serialization import dumps, load
-from ..processes.inbound import RefsChanged, Saved, Yielded
+from ..processes.inbound import ChunkNews, RefsChanged, Saved, Yielded
 from ..telemetry.reports import NODE_IP
 from .actors import ActorRequests
 from .groups import GroupRequests
+from .logs import take_log_record
 from .objects import ObjectRequests
 from .session import WorkerSession
 from .streams import StreamRequests
@@ -92,6 +93,9 @@ class Requests:
             asks.DefineFunction: of_tasks.define_function,
             asks.UnloadFunction: of_tasks.unload_function,
             asks.Cancel: of_tasks.cancel,
+            asks.TellOfMap: of_tasks.tell_of_map,
+            asks.Stop: of_tasks.stop,
+            asks.Log: take_log_record,
             asks.Info: self._info,
             asks.UseKeyValues: self._key_values,
             asks.Allocate: of_objects.allocate,
@@ -139,6 +143,9 @@ class Requests:
                 if isinstance(item, Yielded):
                     self._streams.yielded(session, item)
                     continue
+                if isinstance(item, ChunkNews):
+                    self._streams.told(session, item)
+                    continue
                 if isinstance(item, Saved):
                     self._actors.saved(session, item)
                     continue
@@ -149,6 +156,10 @@ class Requests:
                 self._answer[kind](session, ask, item)
         finally:
             self._new.submit()
+
+    def last_news(self, handle: WorkerHandle, seq: int, news: Sequence[Any]) -> None:
+        """Take in what a worker that is dead had no time to tell of the items of its chunk."""
+        self._streams.told_last(self.session(handle), seq, news)
 
     def gone(self, worker_id: int) -> None:
         """Forget a worker that is dead, and what it held."""

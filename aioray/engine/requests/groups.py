@@ -79,6 +79,6 @@ class GroupRequests:
         except ValueError as error:
             session.reply(asked.request, [pickled(error)])
             return
-        self._client.export(ref.entry)
+        self._client.export_entry(ref.entry)
         session.hold(ref.binary(), ref.entry)
         session.reply(asked.request, ref.binary())

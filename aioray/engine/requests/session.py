@@ -28,7 +28,7 @@ __all__ = ["OpenQuestion", "WorkerSession", "pickled"]
 class OpenQuestion:
     """Something that a worker waits for, as it cannot be answered yet."""
 
-    __slots__ = ("entries", "hits", "holds", "left", "request", "seq", "told", "wants_values")
+    __slots__ = ("blocks", "entries", "hits", "holds", "left", "request", "seq", "wants_values")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class OpenQuestion:
         self.left = left  # how many more have to get ready
         self.wants_values = wants_values  # it is a Get
         self.holds = holds  # the attempt cannot go on before all of them are ready
-        self.told = False  # the scheduler knows that
+        self.blocks = False  # the scheduler knows that
         self.hits: list[tuple[ObjectEntry, Callable[[], None]]] = []  # waiters, to be dropped
 
     def stop(self) -> None:

@@ -5,13 +5,16 @@ Room: engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pickle
+from typing import TYPE_CHECKING, Any
 
+from ...shared.wire import CHUNK
 from ..objects.lineage import entries_of
+from ..processes.inbound import ChunkNews
 from .session import OpenQuestion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ...core.model import Task
     from ...shared.asks import AbandonStream, ItemsRead, MayYield
@@ -48,6 +51,22 @@ class StreamRequests:
         else:
             task.stream.add(item.number, lambda entry: self._client.store(entry, item.value))
 
+    def told(self, session: WorkerSession, item: ChunkNews) -> None:
+        """Store what a chunk has told of its items."""
+        task = self._running(session.handle.id, item.seq)
+        if task is None:
+            return  # it was given up
+        if task.spec.num_returns != CHUNK:
+            raise ValueError(f"news of items of {task.name}, which has none")
+        value = pickle.dumps(item.value, 5) if type(item.value) is list else item.value
+        task.stream.tell(lambda entry: self._client.store(entry, value))
+
+    def told_last(self, session: WorkerSession, seq: int, news: Sequence[Any]) -> None:
+        """Store what a chunk had no time to tell; anybody may have written that into the page."""
+        task = self._running(session.handle.id, seq)
+        if task is not None and task.spec.num_returns == CHUNK:
+            self.told(session, ChunkNews(seq, [pickle.dumps(each, 5) for each in news]))
+
     def may_yield(self, session: WorkerSession, ask: MayYield, asked: Asked) -> None:
         """Reply when a generator may go on: it is to be ahead of its readers by so much only."""
         task = self._running(session.handle.id, asked.seq)
@@ -59,7 +78,7 @@ class StreamRequests:
 
         def go_on() -> None:
             if session.open.get(asked.request) is question:
-                self._waits.finish(session, question, look=False)
+                self._waits.finish(session, question, at_once=False)
 
         task.stream.pause(ask.yielded, go_on)
 
@@ -67,7 +86,7 @@ class StreamRequests:
         """Let a generator go on that waits to be read: it is to find that it is cancelled."""
         for question in tuple(session.open.values()):
             if question.seq == seq and not question.entries:  # it is no Get, nor Wait
-                self._waits.finish(session, question, look=False)
+                self._waits.finish(session, question, at_once=False)
 
     def items_read(self, _session: WorkerSession, ask: ItemsRead, _asked: Asked) -> None:
         """Note how many items of a generator task have been read."""

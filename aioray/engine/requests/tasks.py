@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectRef
 from ...core.events import TasksSubmitted
+from ...state.schema import MAP_COUNTS, MAP_STATES
 
 if TYPE_CHECKING:
     import functools
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ...client.entry import ObjectEntry
     from ...core.events import Event
     from ...core.model import Task
-    from ...shared.asks import Cancel, DefineFunction, Submit, UnloadFunction
+    from ...shared.asks import Cancel, DefineFunction, Stop, Submit, TellOfMap, UnloadFunction
     from ..client import DriverClient
     from ..processes.inbound import Asked
     from ..tasks.submission import Submission
@@ -46,14 +47,14 @@ class NewTasks:
         self._tasks.append(task)
 
     def take_in(
-        self, session: WorkerSession, task: Task, entries: list[ObjectEntry], label: bytes
+        self, session: WorkerSession, task: Task, entries: list[ObjectEntry], task_key: bytes
     ) -> None:
         """Take in a call that a task has made, to be submitted; its worker holds the refs."""
         for entry in entries:
-            self._client.export(entry)
+            self._client.export_entry(entry)
             session.hold(entry.binary(), entry)
         if task.stream is not None and not task.stream.dynamic:
-            session.streams.add(label)
+            session.streams.add(task_key)
         self._tasks.append(task)
 
     def submit(self) -> None:
@@ -98,7 +99,7 @@ class TaskRequests:
         task, entries = self._submission.create_task_for_worker(
             binding,
             parent=parent,
-            label=ask.label,
+            task_key=ask.task_key,
             max_retries=ask.max_retries,
             payload=value,
             entries=[session.entry(found) for found in ask.arguments] or None,
@@ -107,7 +108,7 @@ class TaskRequests:
         )
         if ask.site:
             self._submission.sites.note(task, ask.site)
-        self._new.take_in(session, task, entries, ask.label)
+        self._new.take_in(session, task, entries, ask.task_key)
 
     def define_function(self, session: WorkerSession, ask: DefineFunction, _asked: Asked) -> None:
         """Remember a function, or class, by the key that its worker has given it."""
@@ -122,6 +123,14 @@ class TaskRequests:
         for known in [known for known in session.bindings if known[0] == ask.key]:
             del session.bindings[known]
 
+    def tell_of_map(self, _session: WorkerSession, ask: TellOfMap, _asked: Asked) -> None:
+        """Let the history know how far a map of a task has come."""
+        if ask.state not in MAP_STATES or len(ask.counts) != len(MAP_COUNTS):
+            raise ValueError(f"a map that is {ask.state}, with {len(ask.counts)} counts")
+        if len(ask.error) not in (0, 2):
+            raise ValueError(f"an error of a map that is {len(ask.error)} things")
+        self._client.tell_of_map(ask.task, ask.state, ask.counts, ask.error)
+
     def cancel(self, session: WorkerSession, ask: Cancel, asked: Asked) -> None:
         """Cancel a task, and reply with the outcome when it is known."""
         grace = ask.grace
@@ -131,3 +140,10 @@ class TaskRequests:
             session.entry(ask.identifier), force=ask.force, recursive=ask.recursive, grace=grace
         )
         cancelling.when_known(lambda outcome: session.reply(asked.request, outcome.name))
+
+    def stop(self, session: WorkerSession, ask: Stop, asked: Asked) -> None:
+        """End a task with what it has submitted, or an actor, and reply when that has happened."""
+        if not 0 <= ask.grace < math.inf:
+            raise ValueError(f"a stop with a grace of {ask.grace} seconds")
+        entry = session.entry(ask.identifier)
+        self._client.stop(entry, ask.grace, lambda: session.reply(asked.request, None))

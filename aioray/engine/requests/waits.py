@@ -50,7 +50,7 @@ class WaitRequests:
     def get(self, session: WorkerSession, ask: Get, asked: Asked) -> None:
         """Reply with values, as soon as all are at hand or one has failed."""
         entries = [session.entry(found) for found in ask.identifiers]
-        self._give(session, asked.seq, asked.request, entries, look=ask.look, holds=ask.holds)
+        self._give(session, asked.seq, asked.request, entries, at_once=ask.at_once, holds=ask.holds)
 
     def _give(
         self,
@@ -59,12 +59,12 @@ class WaitRequests:
         request: int,
         entries: list[ObjectEntry],
         *,
-        look: bool,
+        at_once: bool,
         holds: bool,
     ) -> None:
-        """Answer with values, as soon as all are at hand, one has failed, or with `look` now."""
+        """Answer with values, as soon as all are at hand, one has failed, or `at_once`."""
         pending = [entry for entry in entries if not entry.in_memory]
-        if look or has_failed(entries) or not pending:
+        if at_once or has_failed(entries) or not pending:
             body = [self._value(session, request, entry) for entry in entries]
             session.reply(request, body)
             return
@@ -76,7 +76,7 @@ class WaitRequests:
         entries = [session.entry(found) for found in ask.identifiers]
         pending = [entry for entry in entries if entry.outcome is None]
         missing = ask.num_returns - (len(entries) - len(pending))
-        if ask.look or missing <= 0:
+        if ask.at_once or missing <= 0:
             session.reply(asked.request, [entry.outcome is not None for entry in entries])
             return
         question = OpenQuestion(
@@ -103,7 +103,7 @@ class WaitRequests:
             and self._actors.exist()
             and session.open.get(question.request) is question
         ):
-            question.told = True
+            question.blocks = True
             tasks = [task for task in map(self._task_of, pending) if task is not None]
             self._feed(AttemptWaits(session.handle.id, question.seq, tasks))
 
@@ -123,13 +123,13 @@ class WaitRequests:
         if question.left <= 0 or (
             question.wants_values and isinstance(entry.outcome, StoredFailure)
         ):
-            self.finish(session, question, look=False)
+            self.finish(session, question, at_once=False)
 
     def answer_now(self, session: WorkerSession, ask: AnswerNow, _asked: Asked) -> None:
         """Answer an open question as things stand."""
         question = session.open.get(ask.request)
         if question is not None:  # else the reply is on its way
-            self.finish(session, question, look=True)
+            self.finish(session, question, at_once=True)
 
     def forget(self, session: WorkerSession, ask: Forget, _asked: Asked) -> None:
         """Forget a question, or take back what its reply has given."""
@@ -138,8 +138,8 @@ class WaitRequests:
         if question is not None:
             self._end(session, question)
 
-    def finish(self, session: WorkerSession, question: OpenQuestion, *, look: bool) -> None:
-        """Answer what can be answered now. look: all of it, whatever there is."""
+    def finish(self, session: WorkerSession, question: OpenQuestion, *, at_once: bool) -> None:
+        """Answer what can be answered now. at_once: all of it, whatever there is."""
         self._end(session, question)
         if question.wants_values:
             # One that was at hand may be on disk, or lost, by now: then it is waited for again.
@@ -148,7 +148,7 @@ class WaitRequests:
                 question.seq,
                 question.request,
                 question.entries,
-                look=look,
+                at_once=at_once,
                 holds=question.holds,
             )
         else:
@@ -159,7 +159,7 @@ class WaitRequests:
         """End a question, whether it was answered or not."""
         del session.open[question.request]
         question.stop()
-        if question.told:
+        if question.blocks:
             self._feed(AttemptWaits(session.handle.id, question.seq, ()))
         blocking = session.blocking[question.seq]
         blocking.discard(question.request)

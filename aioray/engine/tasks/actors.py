@@ -15,19 +15,21 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...client.entry import ObjectEntry
+from ...client.entry import ObjectEntry, PlainEntry
 from ...client.refs import ObjectRef
+from ...core.call_queues import limited_group
 from ...core.events import ActorKilled, ActorReleased
 from ...core.functions import CallTraits, Function
-from ...core.model import STOP_SECONDS, SupervisedActor
+from ...core.model import STOP_SECONDS, Kind, SupervisedActor
 from ...core.outcomes import ActorDeath, Circle, DeathCause, Overdue
+from ...core.records import replace
 from ...core.states import ActorStatus
 from ...exceptions import ActorAlreadyExistsError, ActorHandleNotFoundError
 from ...shared import ids
 from ...shared.actor_exit import shutdown_seconds
 from ...shared.printable import LINES, printable
 from ...shared.wire import CREATION, ActorCallInfo, Creation, TaskSpec
-from ..telemetry.actor_reports import ActorEnd, ActorFacts, Late, Stuck
+from ..telemetry.actor_reports import ActorDescription, ActorEnd, Late, Stuck
 from ..telemetry.errors import exception_builder
 from .submission import Binding
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from ...core.model import Task
     from ..objects.stored import Stored
     from ..telemetry.reports import WorkerName
+    from .limiters import StartLimiters
 
 __all__ = ["WISHED", "ActorRecord", "Actors"]
 
@@ -60,21 +63,21 @@ class ActorRecord:
         self,
         definition: ActorDefinition,
         namespace: str,
-        label: bytes,
+        task_key: bytes,
         group: str,
     ) -> None:
         """Describe an actor.
 
-        namespace: the session's. label: of its creation. group: in which it lives.
+        namespace: the session's. task_key: of its creation. group: in which it lives.
         """
         self.definition = definition
-        self.facts = ActorFacts(
-            label[8:].hex(),
+        self.description = ActorDescription(
+            task_key[8:].hex(),
             definition.class_name,
             definition.name,
             definition.namespace or namespace,
         )
-        self.label = label  # id of its creation
+        self.task_key = task_key  # id of its creation
         self.group = group  # in which it lives, see wire.Attempt
         self.entry: Callable[[], ObjectEntry | None] = lambda: None
         self.pin: ObjectEntry | None = None  # of a detached actor: nothing but kill() ends it
@@ -87,14 +90,21 @@ class ActorRecord:
         self.arguments: list[ObjectEntry] | None = None  # of its creation, as they were given
         self.made: dict[int, int] = {}  # by caller: calls, if they are limited
 
-    def bind(self, method: MethodDefinition, keys: itertools.count[int]) -> Binding:
-        """Prepare what calls of this method have in common. keys: of functions."""
+    def bind(
+        self, method: MethodDefinition, keys: itertools.count[int], limiters: StartLimiters
+    ) -> Binding:
+        """Prepare what calls of this method have in common. keys: of functions.
+
+        Raises what `StartLimiters.of` raises.
+        """
+        limits, limiter = method.limits, limiters.of(method.limits)
         definition = self.definition
         function = self.functions.get(method.method)
         if function is None:
             title = f"{definition.class_name}.{method.method}"  # options may name a call otherwise
             function = self.functions[method.method] = Function(next(keys), title)
-        names = [name for name, _ in definition.lanes]
+        names = [name for name, _ in definition.concurrency_groups]
+        timed = method.limits is not None and method.limits.are_of_time
         spec = TaskSpec(
             method.name,
             method.num_returns,
@@ -103,36 +113,58 @@ class ActorRecord:
             held_by(definition),
             self.group,
             definition.where.captures,
-            tuple(ActorCallInfo(method.method, method.lane, method.interruptible)),
+            tuple(
+                ActorCallInfo(
+                    method.method,
+                    method.concurrency_group,
+                    interruptible=method.interruptible or (timed and self.actor.ahead),
+                    timed=timed,
+                )
+            ),
         )
+        if limits is not None and limiter is not None:
+            limits = replace(limits, limiter=limiter)
+        group = self.actor.concurrency_groups[names.index(method.concurrency_group)]
         retries_errors = method.max_retries != 0 and method.retry_rule is not False
-        return Binding(
+        kind = Kind(
+            spec.name,
             function,
-            spec,
-            self.actor.lanes[names.index(method.lane)],
-            max_retries=method.max_retries,
+            group if limiter is None else limited_group(group, limiter),
+            limits=limits,
             traits=CallTraits(method.interruptible, retries_errors),
-            creation=self.label,
+            spec=spec,
+        )
+        return Binding(
+            kind,
+            max_retries=method.max_retries,
+            creation=self.task_key,
             known=self,
         )
 
     def spec(self, *, restores: bool = False) -> TaskSpec:
         """Make what all attempts to make the actor share. restores: they get its saved state."""
-        definition, facts = self.definition, self.facts
-        title = f"{facts.class_name}.__init__"
+        definition, description = self.definition, self.description
+        title = f"{description.class_name}.__init__"
         creation = Creation(
-            facts.actor_id,
-            facts.name,
-            facts.class_name,
+            description.actor_id,
+            description.name,
+            description.class_name,
             definition.asynchronous,
-            definition.lanes,
+            definition.concurrency_groups,
             definition.saves_every,
             restores,
             definition.meta,
         )
-        role = ActorCallInfo(CREATION, "", interruptible=False, creation=tuple(creation))
+        timed = definition.limits is not None and definition.limits.are_of_time
+        role = ActorCallInfo(
+            CREATION,
+            "",
+            interruptible=timed and not definition.asynchronous,
+            creation=tuple(creation),
+            timed=timed,
+        )
         return TaskSpec(
-            f"{facts.name}:{title}" if facts.name else title,
+            f"{description.name}:{title}" if description.name else title,
             resources=held_by(definition),
             group=self.group,
             captures=definition.where.captures,
@@ -166,24 +198,24 @@ class Actors:
     # ------------------------------------------------------------ making
 
     def describe(
-        self, definition: ActorDefinition, namespace: str, label: bytes, group: str
+        self, definition: ActorDefinition, namespace: str, task_key: bytes, group: str
     ) -> ActorRecord:
         """Describe a new actor before there is its creation. namespace: the session's."""
-        return ActorRecord(definition, namespace, label, group)
+        return ActorRecord(definition, namespace, task_key, group)
 
     def add(self, known: ActorRecord, creation: Task) -> ObjectEntry:
         """Take a new actor, before its creation is submitted: the entry behind its ref.
 
         Raises ActorAlreadyExistsError.
         """
-        definition, label = known.definition, known.label
-        name, namespace = known.facts.name, known.facts.namespace
+        definition, task_key = known.definition, known.task_key
+        name, namespace = known.description.name, known.description.namespace
         known.arguments = creation.arguments
         known.actor = SupervisedActor(
-            label,
+            task_key,
             creation,
             definition.environment,
-            lanes=[limit for _, limit in definition.lanes],
+            concurrency_groups=[limit for _, limit in definition.concurrency_groups],
             ordered=definition.ordered,
             asynchronous=definition.asynchronous,
             keeps_cpus=definition.keeps_cpus,
@@ -193,7 +225,7 @@ class Actors:
             payload=known,
             stop_seconds=STOP_SECONDS + (shutdown_seconds() if definition.shuts_down else 0.0),
         )
-        entry = ObjectEntry(self._client, label, 1)
+        entry = PlainEntry(self._client, task_key, 1)
         entry.outcome = _VALUE
         with self._lock:
             if name:
@@ -204,11 +236,11 @@ class Actors:
                         f"aioray.get_actor({name!r}, namespace={namespace!r})."
                     )
                 self._named[namespace, name] = known
-            self._known[label] = known
+            self._known[task_key] = known
         if definition.detached:
             known.pin = entry
         known.entry = weakref.ref(entry, lambda _gone: self._unreachable(known))
-        self._client.export(entry)
+        self._client.export_entry(entry)
         return entry
 
     def _unreachable(self, known: ActorRecord) -> None:
@@ -218,7 +250,7 @@ class Actors:
             self._post(lambda: self._released(known))
 
     def _released(self, known: ActorRecord) -> None:
-        self._known.pop(known.label, None)
+        self._known.pop(known.task_key, None)
         self._feed(ActorReleased(known.actor))
 
     # ------------------------------------------------------------ finding
@@ -284,7 +316,7 @@ class Actors:
         self._post(lambda: self._feed(ActorKilled(known.actor, no_restart)))
 
     def _free_name(self, known: ActorRecord) -> None:
-        key = known.facts.namespace, known.facts.name
+        key = known.description.namespace, known.description.name
         with self._lock:
             if self._named.get(key) is known:
                 del self._named[key]
@@ -306,8 +338,8 @@ class Actors:
             left = actor.restarts_left
             logger.warning(
                 "Actor %s (%s) is made again, because its %s. Restarts left: %s.",
-                printable(known.facts.class_name),
-                known.facts.actor_id,
+                printable(known.description.class_name),
+                known.description.actor_id,
                 actor.loss.one_line(),
                 "any number" if left < 0 else left,
             )
@@ -320,16 +352,16 @@ class Actors:
             if actor.death.cause not in WISHED:
                 logger.error("%s", printable(known.end.notice(), LINES))
 
-    def told(self, detail: Any) -> Any:
+    def report_of(self, detail: Any) -> Any:
         """Return the detail of a failure, as `actor_reports` knows it."""
         if isinstance(detail, ActorDeath):
             return self.end_of(detail)
         if isinstance(detail, Circle):
-            return Stuck(detail.actor.payload.facts, detail.names)
+            return Stuck(detail.actor.payload.description, detail.names)
         if isinstance(detail, Overdue):
             worker = detail.actor.worker
             name = None if worker is None else self._name_of(worker.id)
-            return Late(detail.actor.payload.facts, name, detail.seconds)
+            return Late(detail.actor.payload.description, name, detail.seconds)
         return detail
 
     def end_of(self, death: ActorDeath) -> ActorEnd:
@@ -343,7 +375,7 @@ class Actors:
         known: ActorRecord = death.actor.payload
         cause, detail = death.cause, death.detail
         if cause is not DeathCause.CREATION_FAILED:
-            return ActorEnd(known.facts, cause, known.worker, detail)
+            return ActorEnd(known.description, cause, known.worker, detail)
         creation = exception_builder(
             death.actor.creation,
             detail,
@@ -352,7 +384,7 @@ class Actors:
             workers=[None] * len(detail.attempts),
             unix_offset=0.0,
         )
-        return ActorEnd(known.facts, cause, known.worker, creation=creation)
+        return ActorEnd(known.description, cause, known.worker, creation=creation)
 
     # ------------------------------------------------------------ states
 
@@ -363,7 +395,7 @@ class Actors:
         known: ActorRecord = actor.payload
         if not actor.max_restarts or actor.state is ActorStatus.DEAD:
             return
-        entry = ObjectEntry(self._client, 0, 0)
+        entry = PlainEntry(self._client, 0, 0)
         entry.identifier = b"\0" * ids.OBJECT_ID_SIZE
         entry.outcome = value
         entry.contains = contains

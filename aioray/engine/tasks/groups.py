@@ -9,12 +9,12 @@ it impossible to run the task.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...client.definitions import ActorDefinition
 from ...core.devices import UNIT
 from ...core.groups import Group
+from ...core.records import record
 from ...core.states import GroupStatus
 from ...shared.printable import printable
 
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from ...core.devices import Demand
     from ...core.model import SchedulingClass
     from ...core.scheduler import Scheduler
+    from .limiters import StartLimiters
 
 __all__ = ["Groups"]
 
 REMOVED_KEPT = 1_000  # groups that are still shown after they were removed
 
 
-@dataclass
+@record
 class _GroupRecord:
     """A group, and what the scheduler does not need to know of it."""
 
@@ -45,8 +46,11 @@ class _GroupRecord:
 class Groups:
     """The placement groups of one engine, and the scheduling classes of its functions."""
 
-    def __init__(self, core: Scheduler, node_id: str, labels: Mapping[str, str]) -> None:
-        """Begin without groups."""
+    def __init__(
+        self, core: Scheduler, node_id: str, labels: Mapping[str, str], limiters: StartLimiters
+    ) -> None:
+        """Begin without groups. limiters: which classes may name."""
+        self._limiters = limiters
         self._core = core
         self._node_id = node_id
         self._labels = {"ray.io/node-id": node_id, **labels}
@@ -66,7 +70,7 @@ class Groups:
     ) -> None:
         """Take a new group. Raises ValueError if there is one of this name.
 
-        reserve: given the class of its reservation, submits that and returns the ref.
+        reserve: given the class of its reservation, makes that and returns the ref.
         """
         with self._lock:
             if name and self.named(name) is not None:
@@ -167,11 +171,12 @@ class Groups:
         """Return the scheduling class for these options, and the key of its group, or "".
 
         depth: see `SchedulingClass`. refusal: why it can run nowhere, if that is known already.
-        Raises ValueError for a group or bundle that does not exist, and for what fits into no
-        bundle.
+        Raises ValueError for a group or bundle that does not exist, for what fits into no bundle,
+        and what `StartLimiters.of` raises.
         """
-        group, bundle = None, None
+        group, bundle, limiter = None, None, None
         if refusal is None:
+            limiter = self._limiters.of(definition.limits)
             refusal = self._refusal(definition)
             group, bundle = self._find_bundle(definition)
         with self._lock:  # one class, whichever thread is first
@@ -183,6 +188,7 @@ class Groups:
                 bundle=bundle,
                 refusal=refusal,
                 creates=isinstance(definition, ActorDefinition),
+                limiter=limiter,
             )
         return found, "" if group is None else group.key
 

@@ -13,10 +13,10 @@ import itertools
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...client.arguments import export, serialize_call
+from ...client.arguments import serialize_call, serialize_function
+from ...client.context_vars import carried
 from ...client.definitions import (
     Definition,
     define,
@@ -24,25 +24,27 @@ from ...client.definitions import (
     define_method,
     max_retries_now,
 )
-from ...client.entry import ObjectEntry, StoredFailure
+from ...client.entry import ObjectEntry, PlainEntry, StoredFailure
 from ...client.environments import WorkerEnvironment, extend
 from ...client.refs import ObjectRef
 from ...client.results import returned
 from ...core.functions import Function
-from ...core.model import Task
+from ...core.model import Kind, Task
+from ...core.records import record, replace
 from ...shared import ids
 from ...shared.wire import DYNAMIC, TaskSpec
 from ..objects.streams import Stream
 from ..telemetry.sites import Sites
+from .limiters import StartLimiters
+from .owned import OwnedTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ...client.context_vars import Carrier
     from ...client.definitions import ActorDefinition, MethodDefinition
     from ...client.protocol import Call, Client
-    from ...core.functions import CallTraits
     from ...core.model import SchedulingClass
-    from ...core.retries import RetryPolicy
     from ..objects.objects import ObjectTable
     from ..objects.stored import Stored
     from ..telemetry.tracing import Tracer
@@ -57,19 +59,14 @@ Trace = Sequence[tuple[str, str]]
 _RESERVATION = Function(0, "placement_group")  # never runs
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Binding:
     """What an engine has prepared for one function with one set of options."""
 
-    function: Function
-    spec: TaskSpec
-    scheduling_class: SchedulingClass
+    kind: Kind
     held: Any = None  # refs that the function has captured
     max_retries: int | None = 0  # None: ask the environment at each submission
-    max_calls: int = 0
-    policy: RetryPolicy | None = None
     priority: float = 0.0
-    traits: CallTraits | None = None  # of calls of an actor
     creation: bytes = b""  # of such calls: the id of the task that makes it
     known: ActorRecord | None = None  # of such calls: the actor
 
@@ -95,11 +92,12 @@ class Submission:
         self.class_for = class_for
         self.objects: ObjectTable | None = None  # where large arguments go
         self.actors: Actors | None = None
+        self.limiters = StartLimiters()
         self.tracer: Tracer | None = None  # None: tasks get no spans
+        self.carrier: Carrier | None = None  # None: no context variables go with tasks
         self.sites = Sites()
         self._actor_numbers = itertools.count(1)
         self._numbers = itertools.count(1)
-        self._labels = itertools.count(1)
         self._keys = itertools.count(1)
         self._lock = threading.Lock()
         # The function and the refs it captured, for as long as the remote function lives.
@@ -110,6 +108,7 @@ class Submission:
             weakref.WeakValueDictionary()
         )
         self.streams: weakref.WeakValueDictionary[bytes, Stream] = weakref.WeakValueDictionary()
+        self.serialize_function: Callable[[Call], tuple[bytes, Any]] = serialize_function
         self.on_function_gone: Callable[[int], None] = lambda _key: None  # in whatever thread
 
     # ------------------------------------------------------------ calls of the driver
@@ -124,84 +123,87 @@ class Submission:
         payload: Any = b""
         entries: list[ObjectEntry] | None = None
         if args or kwargs:
-            payload, entries, refs = serialize_call(call, binding.spec.name, args, kwargs, client)
+            payload, entries, refs = serialize_call(call, binding.kind.name, args, kwargs, client)
             if type(payload) is not bytes:
                 assert self.objects is not None
                 payload = self.objects.keep(payload)
             if refs:
                 held = (held, refs)
-        number = next(self._labels)
-        label: ids.Label = number
+        number = next(self._numbers)
+        task_key: ids.TaskKey = number
         if known is not None:
-            label = (number, binding.creation)
+            task_key = (number, binding.creation)
             held = (call.actor, held)
             self.actors.count_call(known, 0)  # type: ignore[union-attr]  # it knows it
         retries = binding.max_retries
         if retries is None:
             retries = max_retries_now()
-        task = self.create_task(binding, label, retries, payload, entries, held)
+        num_returns = binding.kind.spec.num_returns
+        task = self.create_task(
+            binding, number, task_key, retries, payload, entries, held, owned=num_returns == 1
+        )
         if self.tracer is not None:
             self.tracer.begin(task)
-        num_returns = binding.spec.num_returns
-        if num_returns == 1:
-            entry = task.returns = ObjectEntry(client, label, 1, task)
-            return task, ObjectRef(entry)
+        if self.carrier is not None:
+            add_to_trace(task, (self.carrier.now(),))
+        if type(task) is OwnedTask:
+            task.expect(client)
+            return task, ObjectRef(task)
         if num_returns < 0:
-            task.returns = [ObjectEntry(client, label, 1, task)]
+            task.returns = [PlainEntry(client, task_key, 1, task)]
             self._open_stream(task)
         else:
-            task.returns = [ObjectEntry(client, label, 1 + i, task) for i in range(num_returns)]
+            task.returns = [PlainEntry(client, task_key, 1 + i, task) for i in range(num_returns)]
         return task, returned([ObjectRef(entry) for entry in task.returns], num_returns)
 
     def create_task(
         self,
         binding: Binding,
-        label: ids.Label,
+        number: int,
+        task_key: ids.TaskKey,
         max_retries: int,
         payload: Any = b"",
         arguments: list[ObjectEntry] | None = None,
         held: Any = None,
         parent: Task | None = None,
         caller: int = 0,
+        *,
+        owned: bool = False,
     ) -> Task:
         """Create the record of a task: every one of the engine comes from here.
 
-        payload, arguments, held, caller: see `Task`; `held` includes what the binding holds.
+        payload, arguments, held, caller: see `Task`; `held` includes what the binding holds. owned:
+        it is an `OwnedTask`.
         """
-        return Task(
-            next(self._numbers),
-            binding.spec.name,
-            binding.function,
-            binding.scheduling_class,
+        return (OwnedTask if owned else Task)(
+            number,
+            binding.kind,
             dependencies=unfinished(arguments) if arguments else (),
             max_retries=max_retries,
-            policy=binding.policy,
-            max_calls=binding.max_calls,
             parent=parent,
-            label=label,
+            task_key=task_key,
             priority=binding.priority,
-            spec=binding.spec,
             payload=payload,
             arguments=arguments,
             held=held,
-            traits=binding.traits,
             caller=caller,
         )
 
     def _open_stream(self, task: Task) -> None:
         dynamic = task.spec.num_returns == DYNAMIC
         stream = task.stream = Stream(self._client, task, task.spec.backpressure, dynamic=dynamic)
-        self.streams[ids.task_id(self._client.job, task.label)] = stream
+        self.streams[ids.task_id(self._client.job, task.task_key)] = stream
 
     def create_reservation(
         self, scheduling_class: SchedulingClass, name: str, value: bytes
     ) -> tuple[Task, ObjectRef[Any]]:
         """Make the task that stands for a placement group, and the ref that gives `value`."""
-        label = next(self._labels)
-        binding = Binding(_RESERVATION, TaskSpec(name), scheduling_class)
-        task = self.create_task(binding, label, 0, value)
-        entry = task.returns = ObjectEntry(self._client, label, 1, task)
-        return task, ObjectRef(entry)
+        number = next(self._numbers)
+        binding = Binding(Kind(name, _RESERVATION, scheduling_class, spec=TaskSpec(name)))
+        task = self.create_task(binding, number, number, 0, value, owned=True)
+        assert type(task) is OwnedTask
+        task.expect(self._client)
+        return task, ObjectRef(task)
 
     def _bind(self, call: Call) -> Binding:
         with self._lock:
@@ -218,7 +220,7 @@ class Submission:
         """Return the function, or class, and the refs that it has captured. With the lock."""
         known = self._functions.get(call.code)
         if known is None:
-            code, captured = export(call)
+            code, captured = self.serialize_function(call)
             function = self._function(call.code.name, code)
             known = self._functions[call.code] = function, captured
         return known
@@ -251,13 +253,15 @@ class Submission:
         )
         if self.tracer is not None:
             self.tracer.begin(creation)
+        if self.carrier is not None:
+            add_to_trace(creation, (self.carrier.now(),))
         return creation, ObjectRef(entry)
 
     def create_actor_for_worker(
         self,
         definition: ActorDefinition,
         function: tuple[Function, Any],
-        label: bytes,
+        task_key: bytes,
         namespace: str,
         *,
         parent: Task | None,
@@ -277,7 +281,7 @@ class Submission:
             definition,
             scheduling,
             code,
-            label,
+            task_key,
             namespace,
             parent,
             payload,
@@ -286,6 +290,8 @@ class Submission:
         )
         if self.tracer is not None:
             self.tracer.begin_for_worker(creation, trace)
+        if self.carrier is not None:
+            add_to_trace(creation, carried(trace))
         return creation, entry
 
     def _create_actor(
@@ -293,7 +299,7 @@ class Submission:
         definition: ActorDefinition,
         scheduling: tuple[SchedulingClass, str],
         function: Function,
-        label: bytes,
+        task_key: bytes,
         namespace: str,
         parent: Task | None,
         payload: Any,
@@ -306,18 +312,22 @@ class Submission:
         """
         assert self.actors is not None
         scheduling_class, group = scheduling
-        known = self.actors.describe(definition, namespace, label, group)
-        binding = Binding(function, known.spec(), scheduling_class, priority=definition.priority)
-        creation = self.create_task(binding, label, 0, payload, arguments, held, parent)
+        known = self.actors.describe(definition, namespace, task_key, group)
+        spec = known.spec()
+        kind = Kind(spec.name, function, scheduling_class, limits=definition.limits, spec=spec)
+        binding = Binding(kind, priority=definition.priority)
+        number = next(self._numbers)
+        creation = self.create_task(binding, number, task_key, 0, payload, arguments, held, parent)
         return creation, self.actors.add(known, creation)
 
     def bind_method(self, ref: bytes, definition: MethodDefinition) -> Binding:
         """Return what calls of a method of the actor with this ref have in common.
 
-        Raises ActorHandleNotFoundError if there is no such actor in this session.
+        Raises ActorHandleNotFoundError if there is no such actor in this session, and what
+        `StartLimiters.of` raises.
         """
         assert self.actors is not None
-        return self.actors.get(ref).bind(definition, self._keys)
+        return self.actors.get(ref).bind(definition, self._keys, self.limiters)
 
     def _function(self, name: str, code: bytes) -> Function:
         """Return the function with this code: one, whoever has sent it."""
@@ -346,6 +356,9 @@ class Submission:
         refusal: why they can run nowhere. Raises what `groups.Groups.class_for` raises.
         """
         scheduling_class, group = self.class_for(definition, depth, refusal)
+        limits = definition.limits
+        if limits is not None and limits.limiter is not None:
+            limits = replace(limits, limiter=scheduling_class.limiter)
         spec = TaskSpec(
             definition.name,
             definition.num_returns,
@@ -355,16 +368,16 @@ class Submission:
             group,
             definition.where.captures,
         )
-        return Binding(
+        kind = Kind(
+            spec.name,
             function,
-            spec,
             scheduling_class,
-            captured,
-            definition.max_retries,
-            definition.max_calls,
             definition.policy,
-            definition.priority,
+            definition.max_calls,
+            limits,
+            spec=spec,
         )
+        return Binding(kind, captured, definition.max_retries, definition.priority)
 
     # ------------------------------------------------------------ calls of tasks
 
@@ -378,7 +391,7 @@ class Submission:
         binding: Binding,
         *,
         parent: Task | None,
-        label: bytes,
+        task_key: bytes,
         max_retries: int,
         payload: Any,
         entries: list[ObjectEntry] | None,
@@ -394,19 +407,34 @@ class Submission:
         if binding.known is not None and self.actors is not None:
             self.actors.count_call(binding.known, caller)
         task = self.create_task(
-            binding, label, max_retries, payload, entries, (binding.held, held), parent, caller
+            binding,
+            next(self._numbers),
+            task_key,
+            max_retries,
+            payload,
+            entries,
+            (binding.held, held) if held else binding.held,
+            parent,
+            caller,
         )
         if self.tracer is not None:
             self.tracer.begin_for_worker(task, trace)
+        if self.carrier is not None:
+            add_to_trace(task, carried(trace))
         num_returns = task.spec.num_returns
-        mine = [
-            ObjectEntry(self._client, label, index + 1, task)
+        mine: list[ObjectEntry] = [
+            PlainEntry(self._client, task_key, index + 1, task)
             for index in range(1 if num_returns < 0 else num_returns)
         ]
         if num_returns < 0:
             self._open_stream(task)
         task.returns = tuple(map(weakref.ref, mine))
         return task, mine
+
+
+def add_to_trace(task: Task, more: tuple[tuple[str, Any], ...]) -> None:
+    """Let something go with all attempts of a task, see `wire.Attempt.trace`."""
+    task.spec = task.spec._replace(trace=(*(task.spec.trace or ()), *more))
 
 
 def unfinished(entries: list[ObjectEntry]) -> tuple[Task, ...]:

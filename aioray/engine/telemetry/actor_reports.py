@@ -5,11 +5,11 @@ Room: engine. Builds texts and exceptions, decides nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ...core.outcomes import DeathCause
+from ...core.records import record
 from ...exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -28,7 +28,7 @@ from .reports import NODE_IP, DeathReport, WorkerName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NO_GROUP", "ActorEnd", "ActorFacts", "Late", "Stuck", "forgotten_actor"]
+__all__ = ["NO_GROUP", "ActorDescription", "ActorEnd", "Late", "Stuck", "forgotten_actor"]
 
 _PROCESS_DIED = "The actor is dead because its worker process has died. Worker exit type:"
 _ENDS = {
@@ -44,8 +44,8 @@ _ENDS = {
 NO_GROUP = "Could not create the actor because its associated placement group was removed."
 
 
-@dataclass(frozen=True, slots=True)
-class ActorFacts:
+@record(frozen=True, slots=True)
+class ActorDescription:
     """What errors tell of an actor."""
 
     actor_id: str
@@ -54,11 +54,11 @@ class ActorFacts:
     namespace: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActorEnd:
     """What is known of the end of an actor, or of one of its incarnations."""
 
-    facts: ActorFacts
+    description: ActorDescription
     cause: DeathCause
     worker: WorkerName | None  # in which it lived
     report: DeathReport | None = None
@@ -77,17 +77,17 @@ class ActorEnd:
 
     def text(self) -> str:
         """Return the text of the ActorDiedError of calls."""
-        facts = self.facts
+        description = self.description
         lines = [
             "The actor died unexpectedly before finishing this task.",
-            f"\tclass_name: {facts.class_name}",
-            f"\tactor_id: {facts.actor_id}",
+            f"\tclass_name: {description.class_name}",
+            f"\tactor_id: {description.actor_id}",
         ]
         if self.worker is not None:
             lines.append(f"\tpid: {self.worker.pid}")
-        if facts.name:
-            lines.append(f"\tname: {facts.name}")
-        lines += [f"\tnamespace: {facts.namespace}", f"\tip: {NODE_IP}", self.one_line()]
+        if description.name:
+            lines.append(f"\tname: {description.name}")
+        lines += [f"\tnamespace: {description.namespace}", f"\tip: {NODE_IP}", self.one_line()]
         if self.report is not None:
             lines += last_words(self.report.stderr_tail, self.report.python_stack)
         return "\n".join(lines)
@@ -96,9 +96,9 @@ class ActorEnd:
         """Return what is logged of the end."""
         if self.creation is not None:
             return str(self.error())
-        facts = self.facts
-        name = printable(facts.class_name)
-        return f"Actor {name} ({facts.actor_id}) has died. {self.one_line()}"
+        description = self.description
+        name = printable(description.class_name)
+        return f"Actor {name} ({description.actor_id}) has died. {self.one_line()}"
 
     @property
     def _how(self) -> dict[str, Any]:
@@ -109,11 +109,11 @@ class ActorEnd:
 
     def error(self) -> BaseException:
         """Return the error of calls of the dead actor."""
-        facts = self.facts
+        description = self.description
         if self.creation is not None:
             failed = self.creation()
             if isinstance(failed, RuntimeEnvSetupError) and HOOK_FAILED in str(failed):
-                died = ActorDiedError(str(failed), actor_id=facts.actor_id)
+                died = ActorDiedError(str(failed), actor_id=description.actor_id)
                 died.__cause__ = failed.__cause__
                 return died
             if isinstance(failed, TaskUnschedulableError):
@@ -122,28 +122,28 @@ class ActorEnd:
                 return ActorUnschedulableError(NO_GROUP)
             if not isinstance(failed, RayTaskError):
                 return failed
-            return ActorDiedError(failed, actor_id=facts.actor_id)
+            return ActorDiedError(failed, actor_id=description.actor_id)
         if self.cause is DeathCause.GROUP_REMOVED and self.worker is None:
             return ActorUnschedulableError(NO_GROUP)
-        return ActorDiedError(self.text(), actor_id=facts.actor_id, **self._how)
+        return ActorDiedError(self.text(), actor_id=description.actor_id, **self._how)
 
     def unavailable(self) -> ActorUnavailableError:
         """Return the error of a call that ran when an incarnation ended that has a successor."""
         how = "its worker has died" if self.report is None else self.report.one_line()
         return ActorUnavailableError(
-            f"The actor {self.facts.actor_id} is unavailable: The actor is temporarily "
+            f"The actor {self.description.actor_id} is unavailable: The actor is temporarily "
             f"unavailable: {how}, and it is made again. The task may or may not have been executed "
             f"on the actor. Give the method max_task_retries to have it tried again.",
-            self.facts.actor_id,
+            self.description.actor_id,
             **self._how,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stuck:
     """A call of an actor waits for itself."""
 
-    facts: ActorFacts
+    description: ActorDescription
     names: tuple[str, ...]  # see `Circle`; the call comes first
 
     def error(self) -> ActorUnavailableError:
@@ -153,25 +153,25 @@ class Stuck:
             f"\t{one} waits for {other}\n" for one, other in pairwise((*self.names, call))
         )
         return ActorUnavailableError(
-            f"The actor {self.facts.actor_id} is unavailable: {call} can never begin, because each "
-            f"of these waits for the next:\n{steps}What a constructor or a method waits for must "
-            f"not need a later call of the same actor. Let its caller wait, or give `get` a "
-            f"timeout, or make methods coroutines that `await`.",
-            self.facts.actor_id,
+            f"The actor {self.description.actor_id} is unavailable: {call} can never begin, "
+            f"because each of these waits for the next:\n{steps}What a constructor or a method "
+            f"waits for must not need a later call of the same actor. Let its caller wait, or give "
+            f"`get` a timeout, or make methods coroutines that `await`.",
+            self.description.actor_id,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Late:
     """An actor is being made again, and that takes too long for a call."""
 
-    facts: ActorFacts
+    description: ActorDescription
     worker: WorkerName | None  # in which its constructor runs; None: it has not begun
     seconds: float
 
     def error(self) -> ActorUnavailableError:
         """Return the error of the call, which has not begun."""
-        name = f"{self.facts.class_name}.__init__"
+        name = f"{self.description.class_name}.__init__"
         where = (
             f"{name} waits for a worker or for resources"
             if self.worker is None
@@ -179,10 +179,10 @@ class Late:
             f"maybe it waits for a caller of this very actor"
         )
         return ActorUnavailableError(
-            f"The actor {self.facts.actor_id} is unavailable: it died, and was not made again "
-            f"within the {self.seconds:g} seconds that calls wait for that. {where}. "
+            f"The actor {self.description.actor_id} is unavailable: it died, and was not made "
+            f"again within the {self.seconds:g} seconds that calls wait for that. {where}. "
             f"RestartPolicy(patience=...) says how long calls wait.",
-            self.facts.actor_id,
+            self.description.actor_id,
         )
 
 

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ...client.entry import StoredFailure
-from ...core.outcomes import Failure, FailureKind
+from ...core.outcomes import Failure, FailureKind, OpenCircuit, Overrun
+from ...core.records import record
 from ...exceptions import (
     AttemptInfo,
+    CircuitOpenError,
     EngineShutdownError,
     ObjectReconstructionFailedError,
+    OutOfMemoryError,
     RayError,
     RayTaskError,
     RuntimeEnvSetupError,
     TaskCancelledError,
     TaskPlacementGroupRemoved,
+    TaskTimeoutError,
     TaskUnschedulableError,
     WorkerCrashedError,
     WorkerStartupError,
@@ -28,7 +32,8 @@ from ...exceptions import (
 from ...shared import ids
 from ...shared.failures import dependency_error, rebuild
 from .actor_reports import ActorEnd, Late, Stuck
-from .reports import NODE_IP, DeathReport, StartReport, describe, error_type
+from .memory_texts import advice_on, excess_text
+from .reports import NODE_IP, DeathReport, StartReport, Whereabouts, describe, error_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     from ...core.outcomes import AttemptRecord
     from .reports import WorkerName
 
-__all__ = ["exception_builder", "unreconstructable"]
+__all__ = ["Refusal", "exception_builder", "refusal", "timed_out", "unreconstructable"]
 
 _UNRECONSTRUCTABLE = {
     "MAX_ATTEMPTS_EXCEEDED": "Its task has used up max_retries, which counts lost results too.",
@@ -87,8 +92,8 @@ def exception_builder(
     kind, detail = failure.kind, failure.detail
     if kind is FailureKind.LOST and isinstance(detail, StoredFailure):
         kind, upstream = FailureKind.DEPENDENCY, detail  # an argument that cannot be had again
-    facts = _Facts(task.name, task.label, index, kind, detail, job, upstream)
-    return _Builder(facts, attempts)
+    failed = _FailedTask(task.name, task.task_key, index, kind, detail, job, upstream)
+    return _Builder(failed, attempts)
 
 
 def _attempt_info(
@@ -106,12 +111,12 @@ def _attempt_info(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+@record(frozen=True, slots=True)
+class _FailedTask:
     """What an error is made of; holds no task, so that an old error keeps nothing alive."""
 
     name: str
-    label: ids.Label
+    task_key: ids.TaskKey
     index: int
     kind: FailureKind
     detail: Any
@@ -120,95 +125,154 @@ class _Facts:
 
     @property
     def task_id(self) -> str:
-        return ids.task_id(self.job, self.label).hex()
+        return ids.task_id(self.job, self.task_key).hex()
 
 
 class _Builder:
     """Makes a task's error anew at each call."""
 
-    __slots__ = ("attempts", "facts")
+    __slots__ = ("attempts", "failed")
 
-    def __init__(self, facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> None:
-        self.facts = facts
+    def __init__(self, failed: _FailedTask, attempts: tuple[AttemptInfo, ...]) -> None:
+        self.failed = failed
         self.attempts = attempts
 
     def __call__(self) -> BaseException:
         # From the first cause on, one after the other: a chain of failed tasks may be long.
         chain = [self]
-        while chain[-1].facts.kind is FailureKind.DEPENDENCY:
-            upstream = chain[-1].facts.upstream.build
+        while chain[-1].failed.kind is FailureKind.DEPENDENCY:
+            upstream = chain[-1].failed.upstream.build
             if not isinstance(upstream, _Builder):
                 break
             chain.append(upstream)
         first = chain[-1]
-        if first.facts.kind is FailureKind.DEPENDENCY:
-            error: BaseException = first.facts.upstream.exception()
+        if first.failed.kind is FailureKind.DEPENDENCY:
+            error: BaseException = first.failed.upstream.exception()
         else:
-            error = _build(first.facts, first.attempts)
+            error = _build(first.failed, first.attempts)
             chain.pop()
         for each in reversed(chain):
             dependent = dependency_error(
-                error, function_name=each.facts.name, pid=os.getpid(), ip=NODE_IP
+                error, function_name=each.failed.name, pid=os.getpid(), ip=NODE_IP
             )
             dependent.attempts = each.attempts
             error = dependent.as_instanceof_cause()
         return error
 
 
-def _build(facts: _Facts, attempts: tuple[AttemptInfo, ...]) -> BaseException:
+def _build(failed: _FailedTask, attempts: tuple[AttemptInfo, ...]) -> BaseException:
     """Return the error of a task that has failed by itself."""
-    detail = facts.detail
+    detail = failed.detail
     error: RayError
-    if facts.kind is FailureKind.LOST:
-        task_id = ids.task_id(facts.job, facts.label)
-        error = _lost(ids.object_id(task_id, facts.index).hex(), detail)
-    elif facts.kind is FailureKind.SHUTDOWN:
+    if failed.kind is FailureKind.LOST:
+        task_id = ids.task_id(failed.job, failed.task_key)
+        error = _lost(ids.object_id(task_id, failed.index).hex(), detail)
+    elif failed.kind is FailureKind.SHUTDOWN:
         # Also for a task that the shutdown has interrupted: that was nobody's wish to cancel.
         error = EngineShutdownError(
-            f"The session was shut down before task {facts.name} had finished."
+            f"The session was shut down before task {failed.name} had finished."
         )
     elif isinstance(detail, ActorEnd):
-        dead = facts.kind is FailureKind.ACTOR_DIED
+        dead = failed.kind is FailureKind.ACTOR_DIED
         error = detail.error() if dead else detail.unavailable()  # type: ignore[assignment]
+    elif isinstance(detail, Refusal):
+        error = CircuitOpenError(
+            detail.name,
+            detail.deaths,
+            names=detail.names,
+            task_name=failed.name,
+            task_id=failed.task_id,
+            period=detail.period,
+            retry_after=detail.rest,
+        )
+    elif isinstance(detail, Overrun):
+        error = timed_out(failed.name, failed.task_id, detail)
     elif isinstance(detail, (Stuck, Late)):
         error = detail.error()
-    elif facts.kind is FailureKind.GROUP_REMOVED:
+    elif failed.kind is FailureKind.GROUP_REMOVED:
         error = TaskPlacementGroupRemoved()
-    elif facts.kind is FailureKind.UNSCHEDULABLE:
+    elif failed.kind is FailureKind.UNSCHEDULABLE:
         error = TaskUnschedulableError(detail)
     elif isinstance(detail, bytes) and detail:
         error = rebuild(detail, attempts)
-    elif facts.kind is FailureKind.WORKER_DIED:
-        error = _crash(facts, detail, attempts)
-    elif facts.kind is FailureKind.CANCELLED:
-        killed = bool(attempts) and attempts[-1].ended.startswith(f"{facts.kind.value}: ")
-        message = f"Task {facts.name} was cancelled: its worker was killed." if killed else None
-        actor_id = facts.task_id[16:]  # see `ids`
+    elif failed.kind is FailureKind.OUT_OF_MEMORY:
+        error = _out_of_memory(failed, detail, attempts)
+    elif failed.kind is FailureKind.WORKER_DIED:
+        error = _crash(failed, detail, attempts)
+    elif failed.kind is FailureKind.CANCELLED:
+        killed = bool(attempts) and attempts[-1].ended.startswith(f"{failed.kind.value}: ")
+        message = f"Task {failed.name} was cancelled: its worker was killed." if killed else None
+        actor_id = failed.task_id[16:]  # see `ids`
         if not killed and not actor_id.startswith(_NO_ACTOR):
-            message = (
-                f"The task {facts.task_id} is canceled from an actor {actor_id} before it executes."
-            )
-        error = TaskCancelledError(facts.task_id, message)
-    elif facts.kind is FailureKind.TOO_MANY_BLOCKED:
+            before = f"from an actor {actor_id} before it executes."
+            message = f"The task {failed.task_id} is canceled {before}"
+        error = TaskCancelledError(failed.task_id, message)
+    elif failed.kind is FailureKind.TOO_MANY_BLOCKED:
         error = WorkerStartupError(
-            f"No worker process was started for task {facts.name}: too many tasks wait for tasks "
+            f"No worker process was started for task {failed.name}: too many tasks wait for tasks "
             f"that they have submitted, each in a process of its own. A recursion without an end?",
             "",
         )
-    elif facts.kind is FailureKind.ENVIRONMENT:
-        error = _not_set_up(facts, detail)
+    elif failed.kind is FailureKind.ENVIRONMENT:
+        error = _not_set_up(failed, detail)
     else:
         reason = detail.reason if isinstance(detail, StartReport) else detail.one_line()
         output = detail.output if isinstance(detail, StartReport) else detail.stderr_tail
         error = WorkerStartupError(
-            f"No worker process could be started for task {facts.name}: {reason}", output
+            f"No worker process could be started for task {failed.name}: {reason}", output
         )
     error.attempts = attempts
     return error.as_instanceof_cause() if isinstance(error, RayTaskError) else error
 
 
-def _not_set_up(facts: _Facts, report: StartReport) -> RuntimeEnvSetupError:
-    lines = [f"Task {facts.name} has no worker. {report.reason}"]
+def timed_out(name: str, task_id: str, overrun: Overrun) -> TaskTimeoutError:
+    """Return the error of a task, or of an attempt of it, that took too long."""
+    report: Whereabouts | None = overrun.report
+    stack = "" if report is None else report.python_stack
+    if not stack and overrun.payload:  # a coroutine is in no stack while it waits
+        traced = rebuild(overrun.payload).traceback_str.partition("\nKeyboardInterrupt")[0]
+        stack = textwrap.dedent(traced.partition("\n")[2])  # without a head that says which task
+    worker = None if report is None else report.worker
+    return TaskTimeoutError(
+        overrun.option,
+        overrun.seconds,
+        task_name=name,
+        task_id=task_id,
+        attempt=None if report is None else report.attempt,
+        pid=None if worker is None else worker.pid,
+        worker_id=None if worker is None else worker.hex_id,
+        after=overrun.after,
+        python_stack=stack,
+    )
+
+
+@record(frozen=True, slots=True)
+class Refusal:
+    """Why a breaker lets nothing through, in words that leave the engine."""
+
+    name: str
+    names: tuple[str, ...]  # of the tasks of `deaths`
+    deaths: tuple[AttemptInfo, ...]
+    period: float
+    rest: float
+
+
+def refusal(
+    circuit: OpenCircuit, name_of: Callable[[int], WorkerName | None], unix_offset: float
+) -> Refusal:
+    """Return what is told of an open circuit. name_of: see `DriverClient`."""
+    deaths = tuple(
+        _attempt_info(
+            record, None if record.worker_id is None else name_of(record.worker_id), unix_offset
+        )
+        for _, record in circuit.deaths
+    )
+    names = tuple(name for name, _ in circuit.deaths)
+    return Refusal(circuit.name, names, deaths, circuit.period, circuit.rest)
+
+
+def _not_set_up(failed: _FailedTask, report: StartReport) -> RuntimeEnvSetupError:
+    lines = [f"Task {failed.name} has no worker. {report.reason}"]
     cause: BaseException | None = None
     if report.error:
         raised = rebuild(report.error)
@@ -222,7 +286,7 @@ def _not_set_up(facts: _Facts, report: StartReport) -> RuntimeEnvSetupError:
 
 
 def _crash(
-    facts: _Facts, report: DeathReport, attempts: tuple[AttemptInfo, ...]
+    failed: _FailedTask, report: DeathReport, attempts: tuple[AttemptInfo, ...]
 ) -> WorkerCrashedError:
     last = attempts[-1] if attempts else None
     message = report.template_death or None
@@ -234,11 +298,33 @@ def _crash(
         signal=report.signal_name,
         pid=report.worker.pid,
         worker_id=report.worker.hex_id,
-        task_name=facts.name,
-        task_id=facts.task_id,
+        task_name=failed.name,
+        task_id=failed.task_id,
         attempt=None if last is None else last.number,
         seconds=None if last is None else last.duration,
         oom_killed=report.oom_killed,
         stderr_tail=report.stderr_tail,
         python_stack=report.python_stack,
+    )
+
+
+def _out_of_memory(
+    failed: _FailedTask, report: DeathReport, attempts: tuple[AttemptInfo, ...]
+) -> OutOfMemoryError:
+    last, excess = attempts[-1] if attempts else None, report.excess
+    assert excess is not None
+    shortage = excess.shortage
+    return OutOfMemoryError(
+        f"The worker was killed while executing this task: {excess_text(excess)}.",
+        advice_on(excess),
+        peak=excess.used,
+        limit=excess.limit,
+        machine_used=None if shortage is None else shortage.used,
+        machine_total=None if shortage is None else shortage.total,
+        pid=report.worker.pid,
+        worker_id=report.worker.hex_id,
+        task_name=failed.name,
+        task_id=failed.task_id,
+        attempt=None if last is None else last.number,
+        seconds=None if last is None else last.duration,
     )

@@ -42,12 +42,12 @@ def list_objects(
     unfinished: Collection[Task],
     sessions: Iterable[WorkerSession],
     pinned: Collection[ObjectEntry],
-    place: Callable[[ObjectEntry], str],
+    call_site: Callable[[ObjectEntry], str],
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in slices; what changes meanwhile may be seen or not.
 
     client: the engine. unfinished: its tasks without an outcome. sessions: its workers. pinned:
-    entries that are kept for the session. place: where a value was made.
+    entries that are kept for the session. call_site: where a value was made.
     """
     entries, refs = _known_to_collector(client)
     holders: Counter[int] = Counter()  # by ref: how often tasks and values have it
@@ -61,7 +61,7 @@ def list_objects(
     kept = {id(entry) for entry in pinned}
     in_workers: set[int] = set()
     rows: list[dict[str, Any]] = []
-    for row, entry in _worker_rows(tuple(sessions), entries, place):
+    for row, entry in _worker_rows(tuple(sessions), entries, call_site):
         in_workers.add(id(entry))
         rows.append(row)
         if len(rows) == SLICE:
@@ -83,7 +83,7 @@ def list_objects(
             continue
         else:
             kind = "UNKNOWN_STATUS"  # somebody waits for it, and has no ref
-        rows.append(_row(entry, kind, "DRIVER", os.getpid(), counts[key], place))
+        rows.append(_row(entry, kind, "DRIVER", os.getpid(), counts[key], call_site))
         if len(rows) == SLICE:
             yield rows
             rows = []
@@ -98,7 +98,11 @@ def _known_to_collector(client: Client) -> tuple[list[ObjectEntry], list[ObjectR
         kind = type(thing)
         if kind is ObjectRef:
             refs.append(thing)
-        elif kind is ObjectEntry and thing.client is client and thing.index < ids.SIGNAL_INDEX:
+        elif (
+            issubclass(kind, ObjectEntry)
+            and getattr(thing, "client", None) is client  # it may just be made, in another thread
+            and thing.index < ids.SIGNAL_INDEX
+        ):
             entries.append(thing)
     return entries, refs
 
@@ -139,7 +143,7 @@ def _held_in(held: Any) -> Iterator[tuple[ObjectEntry, ObjectRef[Any] | None]]:
 def _worker_rows(
     sessions: Iterable[WorkerSession],
     entries: list[ObjectEntry],
-    place: Callable[[ObjectEntry], str],
+    call_site: Callable[[ObjectEntry], str],
 ) -> Iterator[tuple[dict[str, Any], ObjectEntry]]:
     by_extent = {
         id(entry.outcome.extent): entry
@@ -151,10 +155,10 @@ def _worker_rows(
         for extent in session.handle.loans.extents():
             entry = by_extent.get(id(extent))
             if entry is not None:
-                yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0, place), entry
+                yield _row(entry, "PINNED_IN_MEMORY", "WORKER", pid, 0, call_site), entry
         for identifier, (entry, count) in list(session.refs.items()):
             kind = "ACTOR_HANDLE" if ids.is_actor(identifier) else "LOCAL_REFERENCE"
-            yield _row(entry, kind, "WORKER", pid, count, place), entry
+            yield _row(entry, kind, "WORKER", pid, count, call_site), entry
 
 
 def _row(
@@ -163,7 +167,7 @@ def _row(
     process: str,
     pid: int,
     count: int,
-    place: Callable[[ObjectEntry], str],
+    call_site: Callable[[ObjectEntry], str],
 ) -> dict[str, Any]:
     outcome, task = entry.outcome, entry.task
     size, location = -1, ""
@@ -174,7 +178,7 @@ def _row(
     elif type(outcome) is Stored:
         size = outcome.size
         places = {"memory": outcome.extent is not None, "disk": outcome.file is not None}
-        location = ", ".join(place for place, there in places.items() if there)
+        location = ", ".join(name for name, there in places.items() if there)
     if kind == "ACTOR_HANDLE" or process == "WORKER":
         status = "NIL"
     elif isinstance(outcome, StoredFailure):
@@ -189,7 +193,7 @@ def _row(
         "task_status": status,
         "attempt_number": 1 if task is None else task.attempt + 1,
         "reference_type": kind,
-        "call_site": place(entry),
+        "call_site": call_site(entry),
         "type": process,
         "pid": pid,
         "ip": NODE_IP,

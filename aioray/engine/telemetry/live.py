@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.states import TaskStatus
 from ...shared import ids
+from ...shared.wire import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ...core.model import Task
-    from .kinds import Kinds
+    from .signatures import Signatures
 
 __all__ = ["Live"]
 
@@ -35,7 +36,7 @@ class Live:
 
     def __init__(
         self,
-        kinds: Kinds,
+        signatures: Signatures,
         workers: Mapping[int, dict[str, Any]],
         actors: Mapping[str, dict[str, Any]],
         *,
@@ -43,7 +44,7 @@ class Live:
         unix_offset: float,
     ) -> None:
         """Take over rows that a recorder keeps. workers, actors: of those that have not ended."""
-        self._kinds = kinds
+        self._signatures = signatures
         self._workers = workers
         self._actors = actors
         self._job = job
@@ -62,8 +63,8 @@ class Live:
                 yield
             row = self._row(task, running)
             if row is not None:
-                label, parent = row[1], row[3]
-                row[1] = label.hex() if type(label) is bytes else label
+                task_key, parent = row[1], row[3]
+                row[1] = task_key.hex() if type(task_key) is bytes else task_key
                 row[3] = None if parent is None else parent.hex()
                 rows.append(row)
 
@@ -79,7 +80,7 @@ class Live:
         return [
             {
                 "name": task.name,
-                "task_id": ids.task_id(self._job, task.label).hex(),
+                "task_id": ids.task_id(self._job, task.task_key).hex(),
                 "attempt_number": task.attempt,
                 "seq": task.seq,
                 "since": row[-2],
@@ -98,25 +99,30 @@ class Live:
             if task.worker is not None:
                 row = self._row(task, running)
                 state = None if row is None else row[-1]
-            if state is not None and task.scheduling_class.reserves is None:
-                facts = self._kinds.facts(self._kinds.number(task))
-                counted[facts["func_or_class_name"], state] += 1
-        workers = [facts for number, facts in self._workers.items() if number]
+            if state is not None and not _is_hidden(task):
+                attributes = self._signatures.attributes(self._signatures.number(task))
+                counted[attributes["func_or_class_name"], state] += 1
+        workers = [attributes for number, attributes in self._workers.items() if number]
         return {
             "tasks": counted,
             "actors": Counter(
-                (facts["class_name"], facts["state"]) for facts in self._actors.values()
+                (attributes["class_name"], attributes["state"])
+                for attributes in self._actors.values()
             ),
             "workers": Counter(
-                ("STARTING" if not facts["ready"] else _WORKING[facts["number"] in running],)
-                for facts in workers
+                (
+                    "STARTING"
+                    if not attributes["ready"]
+                    else _WORKING[attributes["number"] in running],
+                )
+                for attributes in workers
             ),
         }
 
     def _row(self, task: Task, running: Mapping[int, tuple[int, float]]) -> list[Any] | None:
         cls = task.scheduling_class
         state = _STATES.get(task.state)
-        if state is None or cls.reserves is not None:
+        if state is None or _is_hidden(task):
             return None  # it has ended during a pause, and is in the history
         worker: int | None = None
         seq: int | None = None
@@ -134,10 +140,10 @@ class Live:
             state = "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY"
         ready = task.ready_at if task.ready_at >= task.created_at else None
         offset = self._offset
-        kind, label, parent = self._kinds.identity(task)
+        signature, task_key, parent = self._signatures.identity(task)
         return [
-            kind,
-            label,
+            signature,
+            task_key,
             task.attempt,
             parent,
             worker,
@@ -148,3 +154,10 @@ class Live:
             ),
             state,
         ]
+
+
+def _is_hidden(task: Task) -> bool:
+    """Tell whether a task is shown as something else: a placement group, or a map."""
+    if task.scheduling_class.reserves is not None:
+        return True
+    return task.spec is not None and task.spec.num_returns == CHUNK

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.devices import UNIT
 from ...state.folders import SessionFolder, root_folder
+from .health import Health
 from .reports import NODE_IP
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ class Questions:
         self._core = core
         self._settings = settings
         self._totals = totals
+        self._health = Health(core, mailbox, client)
 
     # ------------------------------------------------------------ what goes on
+
+    def health(self) -> dict[str, Any]:
+        """Say how the engine is, at once, from any thread. See `Health.tell`."""
+        return self._health.tell(None if self.objects is None else self.objects.store)
 
     def ask_state(self, request: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         """Answer a question about what is going on, from any thread.
@@ -78,7 +84,7 @@ class Questions:
         if self.snapshot is None or self._mailbox.ended:
             done({"error": "ended"})
         else:
-            self.snapshot.tell(request, done, at_once=at_once)
+            self.snapshot.answer(request, done, at_once=at_once)
 
     def own_session(self) -> Session:
         """Return this session, to be looked at, from any thread."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ...core.outcomes import DeathCause, FailureKind
 from ...core.states import ActorStatus, GroupStatus
 from ...shared import ids
+from ...shared.wire import CHUNK
 from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
-from .kinds import Kinds, amounts, fields
 from .live import Live
 from .reports import (
     NODE_IP,
@@ -28,6 +28,7 @@ from .reports import (
     describe,
     error_type,
 )
+from .signatures import Signatures, amounts, fields
 from .texts import text_of, text_of_error, with_text
 
 if TYPE_CHECKING:
@@ -81,12 +82,15 @@ class Recorder:
         self._sites = sites
         self._job = job
         self._node_id = node_id
-        self._kinds = Kinds(writer, job, sites)
+        self._signatures = Signatures(writer, job, sites)
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
+        self._maps: dict[str, dict[str, Any]] = {}  # the same
         self._leaving: set[int] = set()  # workers whose actors have ended themselves
         writer.finish_row = with_text
-        self.live = Live(self._kinds, self._workers, self._actors, job=job, unix_offset=unix_offset)
+        self.live = Live(
+            self._signatures, self._workers, self._actors, job=job, unix_offset=unix_offset
+        )
 
     def begin(self, session: Mapping[str, Any]) -> None:
         """Begin the history. session: what is known of the session as a whole."""
@@ -105,7 +109,7 @@ class Recorder:
             **session,
         }
         driver = {
-            **_worker_facts(0, ids.random_id().hex(), "DRIVER"),
+            **_worker_attributes(0, ids.random_id().hex(), "DRIVER"),
             "pid": os.getpid(),
             "launched": now,
             "forked": now,
@@ -117,11 +121,16 @@ class Recorder:
     def end(self) -> None:
         """End the history, and everything in it that has not ended."""
         now = time.time()
-        for facts in self._workers.values():
+        for attributes in self._workers.values():
             self._tell(
                 "worker",
-                str(facts["number"]),
-                {**facts, "is_alive": False, "ended": now, "exit_type": "INTENDED_SYSTEM_EXIT"},
+                str(attributes["number"]),
+                {
+                    **attributes,
+                    "is_alive": False,
+                    "ended": now,
+                    "exit_type": "INTENDED_SYSTEM_EXIT",
+                },
             )
         self.writer.meta = {**self.writer.meta, "ended_at": now}
         self.writer.close()
@@ -133,30 +142,31 @@ class Recorder:
         """Note that these tasks have their values."""
         writer = self.writer
         append = writer.done.append
-        number = self._kinds.number
+        number = self._signatures.number
         sited = self._sites.known
-        function = cls = kind = None
-        name = ""
+        kind = signature = submitter = parent_id = None
+        hidden = False
         for task, _ in results:
             seq = task.seq
             if not seq:
                 self._group_changed(task)
                 continue
-            if (
-                task.function is not function
-                or task.scheduling_class is not cls
-                or task.name is not name
-                or sited
-            ):
-                function, cls, name = task.function, task.scheduling_class, task.name
-                kind = number(task)
-            label, parent = task.label, task.parent
+            if task.kind is not kind or sited:
+                kind = task.kind
+                signature = number(task)
+                hidden = kind.spec is not None and kind.spec.num_returns == CHUNK
+            if hidden:
+                continue  # what there is to know is told of its map
+            task_key, parent = task.task_key, task.parent_key
+            if parent is not submitter:  # what a task submits mostly comes together
+                submitter = parent
+                parent_id = None if parent is None else ids.task_id(self._job, parent)
             append(
                 (
-                    kind,
-                    label[0] if type(label) is tuple else label,
+                    signature,
+                    task_key[0] if type(task_key) is tuple else task_key,
                     task.attempt,
-                    None if parent is None else ids.task_id(self._job, parent.label),
+                    parent_id,
                     task.sent_to,
                     seq,
                     task.created_at,
@@ -205,6 +215,8 @@ class Recorder:
         if task.scheduling_class.reserves is not None:
             self._group_changed(task)
             return
+        if task.spec is not None and task.spec.num_returns == CHUNK:
+            return  # what there is to know is told of its map
         worker: int | None = None
         seq: int | None = None
         sent = started = None
@@ -219,11 +231,11 @@ class Recorder:
                 started = None
         elif task.seq:
             worker, seq, sent = task.sent_to, task.seq, task.sent_at
-        kind_number, label, parent = self._kinds.identity(task)
+        signature, task_key, parent = self._signatures.identity(task)
         rows.append(
             (
-                kind_number,
-                label,
+                signature,
+                task_key,
                 number,
                 parent,
                 worker,
@@ -239,14 +251,47 @@ class Recorder:
         )
         self.writer.wake()
 
+    @_log_instead_of_raising
+    def map_changed(
+        self,
+        key: bytes,
+        first: Task | None,
+        state: str,
+        counts: Sequence[int],
+        error: Sequence[str],
+    ) -> None:
+        """Note how far a map has come. first: its first chunk, if that is still known."""
+        name, now = key.hex(), time.time()
+        attributes = self._maps.get(name)
+        if attributes is None:
+            if first is None:
+                return
+            parent = first.parent_key
+            attributes = {
+                "task_id": name,
+                "signature": self._signatures.number(first),
+                "parent": None if parent is None else ids.task_id(self._job, parent).hex(),
+                "created": now,
+                "ended": None,
+                "error_type": None,
+                "error_message": None,
+            }
+        attributes = self._maps[name] = {**attributes, "state": state, "counts": list(counts)}
+        if state != "RUNNING":
+            del self._maps[name]
+            attributes["ended"] = now
+            if error:
+                attributes["error_type"], attributes["error_message"] = error
+        self._tell("map", name, attributes)
+
     # ------------------------------------------------------------ workers
 
     @_log_instead_of_raising
     def launched(self, worker_id: int, hex_id: str) -> None:
         """Note that a worker was ordered."""
-        facts = _worker_facts(worker_id, hex_id, "WORKER")
-        facts["launched"] = time.time()
-        self._workers[worker_id] = facts
+        attributes = _worker_attributes(worker_id, hex_id, "WORKER")
+        attributes["launched"] = time.time()
+        self._workers[worker_id] = attributes
 
     @_log_instead_of_raising
     def forked(self, worker_id: int, pid: int) -> None:
@@ -271,30 +316,32 @@ class Recorder:
         is_actor = self._workers.get(handle.id, {}).get("actor_id") is not None
         if handle.id in self._leaving:
             self._leaving.discard(handle.id)
-            sort, detail = "INTENDED_USER_EXIT", "It has ended itself, by exit_actor() or exit(0)."
-        elif report.oom_killed:
-            sort = "NODE_OUT_OF_MEMORY"
+            kind, detail = "INTENDED_USER_EXIT", "It has ended itself, by exit_actor() or exit(0)."
+        elif report.oom_killed or report.excess is not None:
+            kind = "NODE_OUT_OF_MEMORY"
+            self.event("ERROR", "WORKER", f"Worker {report.worker.pid}: {detail}.")
         elif handle.kill_ordered:
-            sort, detail = "INTENDED_SYSTEM_EXIT", "It was killed, as was ordered."
+            why = f": {handle.killed_for}" if handle.killed_for else ", as was ordered"
+            kind, detail = "INTENDED_SYSTEM_EXIT", f"It was killed{why}."
         elif handle.claims_writer is None:
-            sort, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
+            kind, detail = "INTENDED_SYSTEM_EXIT", "It was asked to end."
         else:
             wished = report.exit_code == 0 and not is_actor  # an actor would have said so
-            sort = "INTENDED_USER_EXIT" if wished else "SYSTEM_ERROR"
+            kind = "INTENDED_USER_EXIT" if wished else "SYSTEM_ERROR"
             self.event("ERROR", "WORKER", f"Worker {report.worker.pid}: {detail}.")
-        self._exit(handle.id, sort, detail)
+        self._exit(handle.id, kind, detail)
 
-    def _exit(self, worker_id: int, sort: str, detail: str) -> None:
+    def _exit(self, worker_id: int, kind: str, detail: str) -> None:
         self._change(
-            worker_id, is_alive=False, exit_type=sort, exit_detail=detail, ended=time.time()
+            worker_id, is_alive=False, exit_type=kind, exit_detail=detail, ended=time.time()
         )
         self._workers.pop(worker_id, None)
 
     def _change(self, worker_id: int, **changes: Any) -> None:
-        facts = self._workers.get(worker_id)
-        if facts is not None:
-            facts = self._workers[worker_id] = {**facts, **changes}
-            self._tell("worker", str(worker_id), facts)
+        attributes = self._workers.get(worker_id)
+        if attributes is not None:
+            attributes = self._workers[worker_id] = {**attributes, **changes}
+            self._tell("worker", str(worker_id), attributes)
 
     # ------------------------------------------------------------ actors and groups
 
@@ -302,32 +349,32 @@ class Recorder:
     def actor_changed(self, actor: SupervisedActor) -> None:
         """Note that the state of an actor has changed."""
         known: ActorRecord = actor.payload
-        facts = self._actors.get(known.facts.actor_id)
-        if facts is None:
-            facts = self._new_actor(known)
+        attributes = self._actors.get(known.description.actor_id)
+        if attributes is None:
+            attributes = self._new_actor(known)
         worker = known.worker
         state = actor.state
         alive = state is ActorStatus.ALIVE
-        facts = {
-            **facts,
+        attributes = {
+            **attributes,
             "state": state.name,
             "num_restarts": actor.num_restarts,
             "pid": None if worker is None or state is ActorStatus.PENDING_CREATION else worker.pid,
             "repr_name": known.repr_name,
         }
         if actor.worker is not None:
-            facts["worker"] = actor.worker.id
-            facts["node_id"] = self._node_id
+            attributes["worker"] = actor.worker.id
+            attributes["node_id"] = self._node_id
             if alive:
-                self._change(actor.worker.id, actor_id=known.facts.actor_id)
-        self._actors[known.facts.actor_id] = facts
+                self._change(actor.worker.id, actor_id=known.description.actor_id)
+        self._actors[known.description.actor_id] = attributes
         if state is ActorStatus.DEAD:
-            del self._actors[known.facts.actor_id]
+            del self._actors[known.description.actor_id]
             end = known.end
             assert end is not None
             if end.cause is DeathCause.EXITED and actor.worker is not None:
                 self._leaving.add(actor.worker.id)
-            facts |= {
+            attributes |= {
                 "ended": time.time(),
                 "death_cause": {
                     "reason": _DEATHS[end.cause],
@@ -341,22 +388,22 @@ class Recorder:
             self.event(
                 "WARNING",
                 "ACTOR",
-                f"Actor {known.facts.class_name} ({known.facts.actor_id}) is made again, because "
-                f"its {actor.loss.one_line()}.",
+                f"Actor {known.description.class_name} ({known.description.actor_id}) is made "
+                f"again, because its {actor.loss.one_line()}.",
             )
-        self._tell("actor", known.facts.actor_id, facts)
+        self._tell("actor", known.description.actor_id, attributes)
 
     def _new_actor(self, known: ActorRecord) -> dict[str, Any]:
-        definition, facts = known.definition, known.facts
+        definition, attributes = known.definition, known.description
         return {
-            "actor_id": facts.actor_id,
-            "class_name": facts.class_name,
+            "actor_id": attributes.actor_id,
+            "class_name": attributes.class_name,
             "state": None,
             "job_id": self._job.hex(),
-            "name": facts.name,
+            "name": attributes.name,
             "node_id": None,  # until it is placed
             "pid": None,
-            "ray_namespace": facts.namespace,
+            "ray_namespace": attributes.namespace,
             "serialized_runtime_env": fields(definition.environment),
             "required_resources": amounts(definition.demand),
             "death_cause": None,
@@ -377,9 +424,9 @@ class Recorder:
     @_log_instead_of_raising
     def group_changed(self, group: Group) -> None:
         """Note that the state of a placement group has changed."""
-        facts = self._row_of_group(group)
+        attributes = self._row_of_group(group)
         ended = time.time() if group.state is GroupStatus.REMOVED else None
-        self._tell("placement_group", group.key, {**facts, "ended": ended})
+        self._tell("placement_group", group.key, {**attributes, "ended": ended})
 
     def _group_changed(self, reservation: Task) -> None:
         group = reservation.scheduling_class.reserves
@@ -397,20 +444,20 @@ class Recorder:
         """Keep what an attempt has printed; 0: it was no attempt. stream: 1 or 2."""
         self.writer.keep_output((worker_id, seq, stream, time.time(), data))
 
-    def _tell(self, sort: str, name: str, facts: dict[str, Any]) -> None:
-        self.writer.things.append((sort, name, facts))
+    def _tell(self, kind: str, name: str, attributes: dict[str, Any]) -> None:
+        self.writer.entities.append((kind, name, attributes))
         self.writer.wake()
 
     # ------------------------------------------------------------ what has not ended
 
 
-def _worker_facts(number: int, hex_id: str, sort: str) -> dict[str, Any]:
+def _worker_attributes(number: int, hex_id: str, kind: str) -> dict[str, Any]:
     return {
         "number": number,
         "worker_id": hex_id,
         "pid": None,
         "is_alive": True,
-        "worker_type": sort,
+        "worker_type": kind,
         "exit_type": None,
         "exit_detail": None,
         "launched": None,

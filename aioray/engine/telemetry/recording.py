@@ -38,24 +38,13 @@ def begin_recording(
     processes: WorkerProcesses,
     objects: ObjectTable,
     requests: Requests,
+    writer: HistoryWriter | None = None,
 ) -> None:
-    """Begin the history of a session, and to answer what is asked of it."""
-    folder: SessionFolder | None = client.questions.folder
-    try:
-        client.questions.folder.make()
-    except OSError as error:
-        logger.warning(
-            "This session's history stays in memory, and nobody can ask for it from outside: "
-            "%s. Give init() another _temp_dir, or set RAY_TMPDIR.",
-            error,
-        )
-        folder = None
-    writer = HistoryWriter(
-        folder,
-        client.ask_state,
-        attempts_kept=settings.history,
-        unix_offset=client.unix_offset,
-    )
+    """Begin the history of a session, and to answer what is asked of it.
+
+    writer: who writes it; None: a new one, into the session's folder.
+    """
+    writer = writer or _writer_into_folder(client, settings)
     assert mailbox.sentinel is not None
     writer.is_intact = mailbox.sentinel.is_intact
     recorder = client.recorder = processes.recorder = Recorder(
@@ -88,3 +77,22 @@ def begin_recording(
     writer.listeners.extend(registry.listeners)
     writer.start()
     mailbox.after_tasks = writer.wake
+
+
+def _writer_into_folder(client: DriverClient, settings: InitOptions) -> HistoryWriter:
+    folder: SessionFolder | None = client.questions.folder
+    try:
+        client.questions.folder.make()
+    except OSError as error:
+        logger.warning(
+            "This session's history stays in memory, and nobody can ask for it from outside: "
+            "%s. Give init() another _temp_dir, or set RAY_TMPDIR.",
+            error,
+        )
+        folder = None
+    return HistoryWriter(
+        folder,
+        client.ask_state,
+        attempts_kept=settings.history,
+        unix_offset=client.unix_offset,
+    )

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...core.outcomes import FailureKind
+from ...core.outcomes import FailureKind, Overrun
+from ...core.records import record
 from ...shared.failures import summary
+from .memory_texts import excess_text
 
 if TYPE_CHECKING:
-    from ...core.outcomes import AttemptRecord
+    from ...core.outcomes import AttemptRecord, Excess
 
 __all__ = [
     "NODE_IP",
     "DeathReport",
     "StartReport",
+    "Whereabouts",
     "WorkerName",
     "describe",
     "error_type",
@@ -31,6 +33,8 @@ _ERROR_TYPES = {
     FailureKind.APPLICATION: "TASK_EXECUTION_EXCEPTION",
     FailureKind.WORKER_DIED: "WORKER_DIED",
     FailureKind.CANCELLED: "TASK_CANCELLED",
+    FailureKind.TIMEOUT: "TASK_TIMEOUT",
+    FailureKind.CIRCUIT_OPEN: "CIRCUIT_OPEN",
     FailureKind.DEPENDENCY: "TASK_EXECUTION_EXCEPTION",
     FailureKind.WORKER_STARTUP: "WORKER_STARTUP_FAILED",
     FailureKind.TOO_MANY_BLOCKED: "WORKER_STARTUP_FAILED",
@@ -41,12 +45,21 @@ _ERROR_TYPES = {
     FailureKind.ACTOR_UNAVAILABLE: "ACTOR_UNAVAILABLE",
     FailureKind.CIRCLE: "ACTOR_UNAVAILABLE",
     FailureKind.OVERDUE: "ACTOR_UNAVAILABLE",
+    FailureKind.OUT_OF_MEMORY: "OUT_OF_MEMORY",
     FailureKind.LOST: "OBJECT_LOST",
     FailureKind.SHUTDOWN: "LOCAL_RAYLET_DIED",
 }
 
 
-@dataclass(frozen=True, slots=True)
+_OF_DEATH = (
+    FailureKind.WORKER_DIED,
+    FailureKind.OUT_OF_MEMORY,
+    FailureKind.ACTOR_DIED,
+    FailureKind.ACTOR_UNAVAILABLE,
+)
+
+
+@record(frozen=True, slots=True)
 class WorkerName:
     """How a worker is called outside."""
 
@@ -54,7 +67,16 @@ class WorkerName:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
+class Whereabouts:
+    """Where an attempt was that took too long."""
+
+    worker: WorkerName | None
+    attempt: int
+    python_stack: str = ""
+
+
+@record(frozen=True, slots=True)
 class StartReport:
     """Why a worker did not come up."""
 
@@ -63,7 +85,7 @@ class StartReport:
     error: bytes = b""  # the exception that ended its set-up, for `aioray.shared.failures.rebuild`
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeathReport:
     """What is known of a worker's end."""
 
@@ -74,6 +96,7 @@ class DeathReport:
     python_stack: str = ""
     template_death: str = ""  # if it died because the template did
     discarded: str = ""  # why it was killed, if it could not be worked with
+    excess: Excess | None = None  # why it was killed, if it had too much memory
 
     @property
     def exit_code(self) -> int | None:
@@ -97,6 +120,8 @@ class DeathReport:
         """Return how the worker ended, in a few words."""
         if self.discarded:
             return f"worker was killed: {self.discarded}"
+        if self.excess is not None:
+            return f"worker was killed: {excess_text(self.excess)}"
         if self.oom_killed:
             return "worker died: out of memory, killed by the kernel"
         if self.template_death:
@@ -111,14 +136,15 @@ class DeathReport:
 def describe(record: AttemptRecord) -> str:
     """Return how one attempt ended, in one line."""
     kind, detail = record.kind, record.detail
+    if isinstance(detail, Overrun):
+        return f"exceeded its {detail.option} of {detail.seconds:g} s"
     if isinstance(detail, bytes) and detail:
         if kind is FailureKind.APPLICATION:
             return f"raised {summary(detail)}"
         return "cancelled while it ran"
     if isinstance(detail, DeathReport):
         how = detail.one_line()
-        died = (FailureKind.WORKER_DIED, FailureKind.ACTOR_DIED, FailureKind.ACTOR_UNAVAILABLE)
-        return how if kind in died else f"{kind.value}: {how}"
+        return how if kind in _OF_DEATH else f"{kind.value}: {how}"
     return kind.value
 
 

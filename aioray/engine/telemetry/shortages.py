@@ -112,9 +112,9 @@ def _holder(holder: SupervisedActor | Group | Task, title: Callable[[Group], str
 
 
 def _actor_name(actor: SupervisedActor) -> str:
-    facts = actor.payload.facts
-    name = printable(facts.class_name)
-    return f"{name} named {printable(facts.name)}" if facts.name else name
+    description = actor.payload.description
+    name = printable(description.class_name)
+    return f"{name} named {printable(description.name)}" if description.name else name
 
 
 def _amounts(demand: Demand) -> str:

@@ -53,11 +53,17 @@ class Sites:
         self.note(creation, site)
         self.note_put(entry, site)
 
+    def note_again(self, task: Task, other: Task) -> None:
+        """Note that this other record is of the same task."""
+        site = self._of_tasks.get(task) if self.known else None
+        if site is not None:
+            self._of_tasks[other] = site
+
     def stack(self, task: Task) -> str | None:
         """Return the stack of the call of a task; None: not known."""
         return self._of_tasks.get(task, ("", ""))[0] or None
 
-    def place(self, entry: ObjectEntry) -> str:
+    def call_site(self, entry: ObjectEntry) -> str:
         """Return where the value was put, or the call that gives it; an actor's ref: the actor."""
         if not self._has_places:
             return DISABLED

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from ...client.entry import ObjectEntry
+    from ...core.limiters import StartLimiter
     from ...core.scheduler import Scheduler
     from ..client import DriverClient
     from ..objects.store import Store
@@ -62,7 +63,7 @@ class Snapshot:
         self._sites = sites
         self._capacity = capacity
 
-    def tell(
+    def answer(
         self, request: Answer, done: Callable[[Answer], None], *, at_once: bool = False
     ) -> None:
         """Answer a question, see `Questions.ask_state`.
@@ -116,13 +117,20 @@ class Snapshot:
                 [{name: amount / UNIT for name, amount in cls.demand}, count]
                 for cls, count in core.demands()
             ],
+            "breakers": [
+                [breaker.policy.name, breaker.state.name, len(breaker.deaths)]
+                for breaker in core.breakers.known.values()
+            ],
+            "limiters": [_limiter(each) for each in client.limiters.all()],
         }
         yield from self._recorder.live.unfinished(unfinished, running, answer["tasks"])
         if with_objects:
             answer["objects"] = []
             sessions = [self._requests.session(handle) for handle in self._processes.handles()]
             unfinished = core.unfinished_tasks()
-            for some in list_objects(client, unfinished, sessions, self._pinned, self._sites.place):
+            for some in list_objects(
+                client, unfinished, sessions, self._pinned, self._sites.call_site
+            ):
                 answer["objects"] += some
                 yield
 
@@ -180,3 +188,16 @@ class Snapshot:
 def _give_up(bug: Exception, done: Callable[[Answer], None]) -> None:
     logger.error("What goes on could not be told, which is a bug in aioray.", exc_info=bug)
     done({"error": f"it has failed to look, which is a bug in aioray: {bug!r}"})
+
+
+def _limiter(limiter: StartLimiter) -> dict[str, Any]:
+    """Return what a limiter allows, and how much of that is in use."""
+    return {
+        "name": limiter.name,
+        "running": len(limiter.holders()),
+        "concurrency": limiter.concurrency,
+        "started": limiter.started(time.monotonic()),
+        "rate": limiter.rate,
+        "per": limiter.per,
+        "waiting": limiter.waiting(),
+    }

@@ -72,7 +72,7 @@ class Tracer:
 
     def _begin(self, task: Task, context: Context | None) -> None:
         attributes = {
-            "aioray.task_id": ids.task_id(self._job, task.label).hex(),
+            "aioray.task_id": ids.task_id(self._job, task.task_key).hex(),
             "aioray.task_name": task.name,
             "aioray.function": task.function.name,
         }
@@ -89,9 +89,9 @@ class Tracer:
             span = self._spans.pop(task.number, None)
             if span is not None:
                 self._tell(span, task.failures or ())
-                facts = self._facts(task.attempt, task.sent_to, task.seconds)
-                span.set_attributes(facts)
-                span.add_event("attempt", facts, self._unix_ns(task.started_at))
+                attributes = self._attributes(task.attempt, task.sent_to, task.seconds)
+                span.set_attributes(attributes)
+                span.add_event("attempt", attributes, self._unix_ns(task.started_at))
                 span.end()
 
     @_log_instead_of_raising
@@ -123,23 +123,23 @@ class Tracer:
     def _tell(self, span: Span, records: Iterable[AttemptRecord]) -> None:
         """Add attempts that have failed to a span."""
         for record in records:
-            facts = self._facts(record.number, record.worker_id, record.duration)
-            span.set_attributes(facts)
-            facts["error.type"] = error_type(record.kind)
-            facts["aioray.ended"] = describe(record)
-            span.add_event("attempt", facts, self._unix_ns(record.started_at))
+            attributes = self._attributes(record.number, record.worker_id, record.duration)
+            span.set_attributes(attributes)
+            attributes["error.type"] = error_type(record.kind)
+            attributes["aioray.ended"] = describe(record)
+            span.add_event("attempt", attributes, self._unix_ns(record.started_at))
 
-    def _facts(
+    def _attributes(
         self, number: int, worker_id: int | None, seconds: float | None
     ) -> dict[str, str | int | float]:
         """Return what is told of an attempt, and of the last one by the attributes of its span."""
-        facts: dict[str, str | int | float] = {"aioray.attempt": number}
+        attributes: dict[str, str | int | float] = {"aioray.attempt": number}
         worker = None if worker_id is None else self._name_of(worker_id)
         if worker is not None and worker.pid is not None:
-            facts["aioray.worker_pid"] = worker.pid
+            attributes["aioray.worker_pid"] = worker.pid
         if seconds is not None:
-            facts["aioray.seconds"] = seconds
-        return facts
+            attributes["aioray.seconds"] = seconds
+        return attributes
 
     def _unix_ns(self, monotonic: float | None) -> int:
         """Return the Unix time, in ns, of an attempt that began then; None, or 0: it never did."""

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..tasks.actors import ActorRecord
     from .sites import Sites
 
-__all__ = ["Kinds", "amounts", "fields"]
+__all__ = ["Signatures", "amounts", "fields"]
 
-KINDS_KEPT = 5_000  # functions with their options that are known by a number; then anew
+SIGNATURES_KEPT = 5_000  # functions with their options that are known by a number; then anew
 
 
-class Kinds:
-    """The kinds of tasks of one session, by number."""
+class Signatures:
+    """The signatures of tasks of one session, by number."""
 
     def __init__(self, writer: HistoryWriter, job: bytes, sites: Sites) -> None:
         self._writer = writer
@@ -35,12 +35,12 @@ class Kinds:
         self._old = 0  # no task gets this one, or one before it, any more
 
     def identity(self, task: Task) -> tuple[int, int | bytes, bytes | None]:
-        """Return a task's kind, its label as `schema` has it, and the id of its parent."""
-        label, parent = task.label, task.parent
+        """Return a task's signature, its task_key as `schema` has it, and the id of its parent."""
+        task_key, parent = task.task_key, task.parent_key
         return (
             self.number(task),
-            label[0] if isinstance(label, tuple) else label,
-            None if parent is None else ids.task_id(self._job, parent.label),
+            task_key[0] if isinstance(task_key, tuple) else task_key,
+            None if parent is None else ids.task_id(self._job, parent),
         )
 
     def number(self, task: Task) -> int:
@@ -51,37 +51,39 @@ class Kinds:
         key = (task.function.key, task.name, cls.number, shown, site)
         found = self._numbers.get(key)
         if found is None:
-            if len(self._numbers) >= KINDS_KEPT:  # actors come and go, and names may be made up
-                self._writer.forget_kinds(self._old)
+            if (
+                len(self._numbers) >= SIGNATURES_KEPT
+            ):  # actors come and go, and names may be made up
+                self._writer.forget_signatures(self._old)
                 self._old = self._last
                 self._numbers.clear()
-            facts = self._facts(task)
+            attributes = self._attributes(task)
             self._last = found = self._numbers[key] = self._last + 1
-            self._writer.add_kind(found, facts)
+            self._writer.add_signature(found, attributes)
         return found
 
-    def facts(self, number: int) -> dict[str, Any]:
-        """Return what the attempts of this kind have in common."""
-        found: dict[str, Any] = self._writer.kinds[number]
+    def attributes(self, number: int) -> dict[str, Any]:
+        """Return what the attempts of this signature have in common."""
+        found: dict[str, Any] = self._writer.signatures[number]
         return found
 
-    def _facts(self, task: Task) -> dict[str, Any]:
+    def _attributes(self, task: Task) -> dict[str, Any]:
         cls = task.scheduling_class
         actor = task.actor or cls.actor
         known: ActorRecord | None = None if actor is None else actor.payload
-        sort, name, function = "NORMAL_TASK", task.name, task.function.name
+        kind, name, function = "NORMAL_TASK", task.name, task.function.name
         if task.actor is not None:
-            sort, function = "ACTOR_CREATION_TASK", f"{known.facts.class_name}.__init__"  # type: ignore[union-attr]
+            kind, function = "ACTOR_CREATION_TASK", f"{known.description.class_name}.__init__"  # type: ignore[union-attr]
         elif actor is not None:
-            sort = "ACTOR_TASK"
+            kind = "ACTOR_TASK"
             if known.repr_name and name == function:  # type: ignore[union-attr]
                 name = f"{known.repr_name}.{name.rpartition('.')[2]}"  # type: ignore[union-attr]
         return {
             "name": name,
-            "type": sort,
+            "type": kind,
             "func_or_class_name": function,
-            "actor_id": None if known is None else known.facts.actor_id,
-            "creation": known.label.hex() if known is not None and task.actor is None else None,
+            "actor_id": None if known is None else known.description.actor_id,
+            "creation": known.task_key.hex() if known is not None and task.actor is None else None,
             "required_resources": amounts(cls.demand),
             "placement_group_id": None if cls.group is None else cls.group.key,
             "runtime_env": fields(cls.environment),
