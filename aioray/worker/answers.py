@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..shared import ids
 from ..shared.serialization import dumps, load
 from ..shared.wire import ANSWER, NOTE_SAVED, Status
@@ -73,9 +73,17 @@ class Answers:
         state: SavedState | None = None,
     ) -> None:
         """Write how the attempt failed, and let nothing of it live on. state: see `answer`."""
-        from ..shared.failures import capture, release
+        from ..shared.failures import release
 
-        payload = capture(
+        payload = self.describe(error, attempt)
+        release(error)
+        self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
+
+    def describe(self, error: BaseException, attempt: Attempt) -> bytes:
+        """Serialize an error that an attempt has raised, with its traceback."""
+        from ..shared.failures import capture
+
+        return capture(
             error,
             function_name=attempt.name,
             proctitle=f"ray::{attempt.name}",
@@ -84,15 +92,13 @@ class Answers:
             dumps=dumps,
             loads=load,
             hide_files=hidden_files(),
-            task_id=ids.task_id(place.job, attempt.label).hex(),
+            task_id=ids.task_id(execution_context.job, attempt.task_key).hex(),
             actor=self.this_actor(),
         )
-        release(error)
-        self.answer(attempt.seq, status, payload, started, duration, use, delay, state)
 
     def this_actor(self) -> tuple[str, str] | None:
         """Return the id and the repr of the actor that this process is; None: it is none."""
-        actor = place.actor
+        actor = execution_context.actor
         if actor is None:
             return None
         try:
@@ -121,19 +127,16 @@ class Answers:
 
     def may_retry(self, error: BaseException, attempt: Attempt) -> bool:
         """Tell whether `retry_exceptions` allows another attempt after this error."""
-        from ..exceptions import RayTaskError
-
         rule = attempt.retry_rule
         if isinstance(rule, bool):
             return rule
+        from ..shared.retry_rules import allows
+
         try:
             allowed = self._rules.get(rule)
             if allowed is None:
                 allowed = self._rules[rule] = load(rule)
-            cause = error.cause if isinstance(error, RayTaskError) else error
-            if isinstance(allowed, tuple):  # which may name RayTaskError, or what a child raised
-                return isinstance(error, allowed) or isinstance(cause, allowed)
-            return bool(allowed(cause))
+            return allows(allowed, error)
         except Exception as broken:  # noqa: BLE001 - user code may raise anything
             error.add_note(
                 f"aioray: not retried, because retry_exceptions itself failed: {broken!r}"

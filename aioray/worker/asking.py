@@ -16,8 +16,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..client.call_sites import recorder
-from ..client.current import place, running
-from ..client.entry import ObjectEntry
+from ..client.current import execution_context, running
+from ..client.entry import ObjectEntry, PlainEntry
 from ..client.environments import WorkerEnvironment
 from ..client.protocol import registry
 from ..client.refs import ObjectRef
@@ -50,9 +50,9 @@ class Context:
         # Its placement group, and whether that is for what it submits as well.
         self.surroundings = ("", False) if attempt is None else (attempt.group, attempt.captures)
         if attempt is None:  # a thread that a task has left behind may ask between attempts
-            self.task = ids.worker_label(place.worker_id) + place.job
+            self.task = ids.worker_key(execution_context.worker_id) + execution_context.job
         else:
-            self.task = ids.task_id(place.job, attempt.label)
+            self.task = ids.task_id(execution_context.job, attempt.task_key)
         self.children = itertools.count(1)
         self.puts = itertools.count(1 + self.number % ids.PUT_ATTEMPTS * ids.PUTS_OF_AN_ATTEMPT)
 
@@ -62,12 +62,14 @@ class Asking:
 
     def __init__(self, channel: Channel, objects: LocalObjects) -> None:
         self.channel = channel
-        self.job = place.job
-        self.node_id = place.node_id
-        self.session = place.session
-        self.namespace = place.namespace
-        self.runtime_env = place.env
-        self._environment = WorkerEnvironment(json.dumps(place.env, sort_keys=True), place.hook)
+        self.job = execution_context.job
+        self.node_id = execution_context.node_id
+        self.session = execution_context.session
+        self.namespace = execution_context.namespace
+        self.runtime_env = execution_context.env
+        self._environment = WorkerEnvironment(
+            json.dumps(execution_context.env, sort_keys=True), execution_context.hook
+        )
         self.loop: asyncio.AbstractEventLoop | None = None  # it belongs to none
         self.closed = False
         self._objects = objects
@@ -92,6 +94,10 @@ class Asking:
         """Return False: there is no engine here whose loop somebody could run."""
         return False
 
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Call back at once: nothing is in hand here."""
+        callback()
+
     def after_fork_in_child(self) -> None:
         """Close, in a copy of this in a process that a task has forked: it has no channels."""
         self.closed = True
@@ -100,7 +106,7 @@ class Asking:
 
     def _asking(self) -> Context:
         """Return the context of the attempt that runs now."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         context = self._context
         if attempt is not None and attempt.seq == context.seq:
             return context
@@ -136,7 +142,7 @@ class Asking:
     def _new_entry(self, identifier: bytes) -> ObjectEntry:
         """Return an entry for an object of which the driver knows that it is held here."""
         client: Any = self  # and the rest of it, see `Connection`
-        entry = ObjectEntry(client, 0, 0)
+        entry = PlainEntry(client, 0, 0)
         entry.identifier = identifier
         self._entries[identifier] = weakref.KeyedRef(entry, self._has_gone, identifier)
         return entry
@@ -149,11 +155,11 @@ class Asking:
         if not self.closed:
             self.channel.let_go(LET_GO + ref.key)
 
-    def _new_refs(self, label: bytes, num_returns: int) -> list[ObjectRef[Any]]:
+    def _new_refs(self, task_key: bytes, num_returns: int) -> list[ObjectRef[Any]]:
         """Return refs to the values of a task; the driver knows that they are held."""
         with self._lock:
             return [
-                ObjectRef(self._new_entry(ids.object_id(label, index + 1)))
+                ObjectRef(self._new_entry(ids.object_id(task_key, index + 1)))
                 for index in range(num_returns if num_returns >= 0 else 1)
             ]
 
@@ -178,7 +184,7 @@ class Asking:
             try:
                 return channel.finish(seq, request, time.monotonic() + timeout, take)
             except TimeIsOver:
-                channel.tell(seq, AnswerNow(request))
+                channel.send(seq, AnswerNow(request))
                 channel.ring()
         return channel.finish(seq, request, take=take)
 
@@ -198,14 +204,19 @@ class Asking:
 
 
 def _trace(_sort: str) -> tuple[Any, ...]:
-    """Return the span that surrounds a call, if there are spans."""
-    if not registry.traces:
+    """Return the span that surrounds a call, if there are spans, and what else goes along."""
+    if not registry.traces and registry.carrier is None:
         return ()
-    from . import tracing
+    found: list[tuple[str, Any]] = []
+    if registry.traces:
+        from . import tracing
 
-    return (tracing.current(),)
+        found += tracing.current()
+    if registry.carrier is not None:
+        found.append(registry.carrier.now())
+    return (found,)
 
 
-def _trace_and_site(site: Callable[[str], Site], sort: str) -> tuple[Any, ...]:
-    """Return the span that surrounds a call, and its site. sort: what the call makes."""
-    return *(_trace(sort) or ((),)), site(sort)
+def _trace_and_site(site: Callable[[str], Site], kind: str) -> tuple[Any, ...]:
+    """Return the span that surrounds a call, and its site. kind: what the call makes."""
+    return *(_trace(kind) or ((),)), site(kind)

@@ -13,6 +13,7 @@ Interrupts are held off while frames are handled, and let through only while a t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import itertools
 import os
@@ -21,7 +22,7 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ..shared import packets
 from ..shared.wire import (
@@ -31,22 +32,25 @@ from ..shared.wire import (
     NOTE_REFS,
     NOTE_RELEASED,
     NUMBER,
-    Attempt,
+    SINGLE,
+    ActorCallInfo,
+    note_frame,
 )
+from .arrivals import die, die_of_loss, unpack_bundle, unpack_single
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..shared.asks import Ask
-    from ..shared.wire import WorkerFds
+    from ..shared.wire import Attempt, WorkerFds
     from .interrupts import Interrupts
 
-__all__ = ["Channel", "TimeIsOver", "note_frame"]
+__all__ = ["Channel", "TimeIsOver"]
 
-RING_BYTES = 32 * 1024  # answers of this size together are announced: the pipe must not fill up
 LOST_SECONDS = 10.0  # that an attempt is waited for which was sent before its claim
 LOOK_MS = 100  # between two looks for it
 
+_MAKES = ActorCallInfo._fields.index("creation")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _monotonic = time.monotonic
 _write = os.write  # user code sees another, see `output`
@@ -64,12 +68,15 @@ class Channel:
         self.queue: deque[Attempt] = deque()  # received, and not claimed yet
         self.code: dict[int, Any] = {}  # bytes until first use, by function key
         self.known: set[int] = set()  # keys of functions whose code was loaded
-        self.unrung_bytes = 0
-        self.unrung_since = 0.0
+        self.unrung_bytes, self.unrung_since = 0, 0.0
         self.unload: Callable[[int], None] = self.known.discard  # forgets a function, by its key
         self.cancelled: set[int] = set()  # seqs of calls of which the driver has said so
         self.cancel: Callable[[int], None] | None = None  # called when it says so
+        self.is_watched = False  # the driver looks at the answers: what was claimed is a single
+        self.singles = fds.singles
         self._answers = fds.answers
+        # Answers of this size together are announced: the pipe must not fill up.
+        self._ring_bytes = fcntl.fcntl(fds.answers, fcntl.F_GETPIPE_SZ) // 2
         self._doorbell = fds.doorbell
         self._interrupts = interrupts
         self._poll = select.poll()
@@ -114,13 +121,14 @@ class Channel:
         self.write(note_frame(kind, payload, seq))
 
     def ring(self) -> None:
-        """Tell the driver that there is something to read."""
-        self.unrung_bytes = 0
-        os.eventfd_write(self._doorbell, 1)
+        """Tell the driver that there is something to read, unless it sees that."""
+        if not self.is_watched:
+            self.unrung_bytes = 0
+            os.eventfd_write(self._doorbell, 1)
 
     def _write(self, frame: bytes) -> None:
         size = len(frame)
-        if self.unrung_bytes + size > RING_BYTES:
+        if self.unrung_bytes + size > self._ring_bytes:
             if size > LONGEST_FRAME:
                 raise ValueError(
                     f"A message of {size:,} bytes cannot be sent to the driver, as the limit is "
@@ -200,7 +208,7 @@ class Channel:
 
     # ------------------------------------------------------------ asking
 
-    def tell(self, seq: int, ask: Ask) -> None:
+    def send(self, seq: int, ask: Ask) -> None:
         """Ask for something that gets no reply."""
         held = self._interrupts.hold()
         try:
@@ -264,7 +272,7 @@ class Channel:
         """Forget a request: its reply is not wanted any more."""
         waited_for = self._replies.pop(request, None) is not None
         if waited_for or self._watchers.pop(request, None) is not None:
-            self.tell(seq, _asks().Forget(request))
+            self.send(seq, _asks().Forget(request))
             self.ring()
         # Else its watcher is being called, and says what it has got: that must stand.
 
@@ -299,7 +307,25 @@ class Channel:
 
     # ------------------------------------------------------------ hearing
 
-    def take(self, seq: int) -> Attempt:
+    def take_single(self) -> Attempt | None:
+        """Claim the attempt that was sent alone; None if the driver has taken it back."""
+        try:
+            packet = os.read(self.singles, SINGLE)
+        except BlockingIOError:
+            packet = b""
+        if not packet:  # as at the end
+            return None
+        codes, attempt = unpack_single(packet)
+        self.unrung_bytes = 0  # the driver has begun to look
+        self.is_watched = True
+        self._take(codes)
+        key, role = attempt.function, attempt.role
+        has_code = role is None or role[_MAKES] is not None
+        if has_code and key not in self.known and key not in self.code:
+            self.drain_socket()  # its code came with attempts that were taken back
+        return attempt
+
+    def take_attempt(self, seq: int) -> Attempt:
         """Return the attempt with this number. What stands before it was reclaimed by the driver.
 
         If there is none the process ends: somebody else has written to the claims, or has read what
@@ -307,6 +333,7 @@ class Channel:
         """
         queue = self.queue
         deadline = 0.0
+        self.is_watched = False
         while True:
             while queue:
                 attempt = queue.popleft()
@@ -318,7 +345,7 @@ class Channel:
             now = _monotonic()
             deadline = deadline or now + LOST_SECONDS
             if now > deadline:
-                _die(f"attempt {seq} was claimed, and never came")
+                die(f"attempt {seq} was claimed, and never came")
             if self._reads_for_all:
                 self._poll.poll(LOOK_MS)
             else:
@@ -394,10 +421,10 @@ class Channel:
     def has_cancelled(self, seq: int) -> bool:
         """Return whether the driver has said so far that this call, which runs, is cancelled."""
         if not self._reads_for_all:
-            self.make_room()
+            self.drain_socket()
         return seq in self.cancelled
 
-    def make_room(self) -> None:
+    def drain_socket(self) -> None:
         """Read all packets that are there, unless another thread is about to."""
         with self.uninterrupted():
             while self.read_if_free():
@@ -424,7 +451,7 @@ class Channel:
         except BlockingIOError:
             raise
         except Exception as error:  # noqa: BLE001 - nobody else would ever say that it was lost
-            _die(f"a message to this worker is lost ({type(error).__name__}: {error}). {_HINT}")
+            die_of_loss("a message to this worker", error)
         if message is None:
             os._exit(0)  # the driver is gone
         if len(message) == 1:
@@ -454,28 +481,14 @@ class Channel:
             self._replies[request] = body
 
     def _bundle(self, codes: Any, attempts: Any, area: memoryview | None) -> None:
-        if area is not None:
+        codes, unpacked = unpack_bundle(codes, attempts, area)
+        self._take(codes)
+        self.queue.extend(unpacked)
 
-            def place_of(item: Any) -> Any:
-                if type(item) is not tuple or len(item) != 2:
-                    return item
-                return area[item[0] : item[0] + item[1]]
-
-            codes = [(key, place_of(code)) for key, code in codes]
-            attempts = [
-                (*rest, place_of(payload), [place_of(value) for value in values])
-                for *rest, payload, values in attempts
-            ]
-        for key, code in codes:
-            if key not in self.known:
-                self.code[key] = code
-        self.queue.extend(map(Attempt._make, attempts))
+    def _take(self, codes: Any) -> None:
+        self.code.update(each for each in codes if each[0] not in self.known)
 
 
-_HINT = (
-    "A task may have used up this process's descriptors (ulimit -n) or addresses (ulimit -v), or "
-    "closed or read descriptors that it has not opened."
-)
 _OPEN = object()  # stands where a reply will
 
 
@@ -485,15 +498,3 @@ def _asks() -> Any:
     from ..shared import asks
 
     return asks
-
-
-def note_frame(kind: int, payload: bytes, seq: int) -> bytes:
-    """Return a frame that is no answer."""
-    return ANSWER.pack(len(payload), seq, kind, 0.0, 0.0, 0.0) + payload
-
-
-def _die(why: str) -> NoReturn:
-    """End this process, whose channels are out of order, whatever its threads are doing."""
-    with contextlib.suppress(OSError):
-        _write(2, f"aioray: {why}\n".encode(errors="replace"))
-    os._exit(1)

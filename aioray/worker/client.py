@@ -21,8 +21,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..client.arguments import export, serialize, serialize_call
-from ..client.current import place, running
+from ..client.arguments import serialize, serialize_call, serialize_function
+from ..client.current import execution_context, running
 from ..client.definitions import (
     ActorDefinition,
     Definition,
@@ -35,6 +35,7 @@ from ..client.definitions import (
 from ..client.generators import ObjectRefGenerator
 from ..client.placement import ANYWHERE
 from ..client.refs import ObjectRef
+from ..client.rest import PlainCompletions
 from ..client.results import entries_to_get, get_timed_out, has_failed, returned
 from ..shared import asks, ids
 from ..shared.wire import LET_GO
@@ -46,6 +47,7 @@ from .outcomes import AskedCancel, Got, failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..client.admission import Gate
     from ..client.entry import ObjectEntry
     from ..client.protocol import Call, Demand
     from ..state.read.sessions import Session
@@ -61,6 +63,12 @@ class Connection(Asking):
 
     # ------------------------------------------------------------ tasks
 
+    gate: Gate | None = None  # what a task waits for must not be refused because of one
+
+    def begun(self, entries: Sequence[ObjectEntry]) -> list[bool]:
+        """Tell that nothing has begun: what becomes of tasks is not heard here."""
+        return [False] * len(entries)
+
     def submit(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Submit a call of a remote function, or of a method."""
         context = self._asking()
@@ -72,17 +80,17 @@ class Connection(Asking):
         retries = definition.max_retries
         if retries is None:
             retries = max_retries_now()
-        label = ids.child_task_id(context.task, next(context.children), context.number)
+        task_key = ids.child_task_id(context.task, next(context.children), context.number)
         # Or room would be lost that was granted, and the driver hold what nobody has a ref to.
         with self.channel.uninterrupted():
             payload = self._keep(data)
             arguments = [entry.binary() for entry in entries or ()]
             last = self._last("task call")
-            self.channel.tell(
-                context.seq, asks.Submit(key, packed, label, retries, payload, arguments, *last)
+            self.channel.send(
+                context.seq, asks.Submit(key, packed, task_key, retries, payload, arguments, *last)
             )
             self.channel.ring()
-            found = self._new_refs(label, definition.num_returns)
+            found = self._new_refs(task_key, definition.num_returns)
         del refs  # they had to live until it was said that the arguments contain them
         return returned(found, definition.num_returns)
 
@@ -103,16 +111,16 @@ class Connection(Asking):
         data, entries, refs = serialize_call(call, definition.name, args, kwargs, self)
         task = ids.child_task_id(context.task, next(context.children), context.number)
         identifier = actor.binary()
-        label = ids.actor_call_id(task, identifier)
+        task_key = ids.actor_call_id(task, identifier)
         with self.channel.uninterrupted():
             payload = self._keep(data)
             arguments = [entry.binary() for entry in entries or ()]
             last = self._last("actor call")
-            self.channel.tell(
-                context.seq, asks.CallActor(identifier, packed, label, payload, arguments, *last)
+            self.channel.send(
+                context.seq, asks.CallActor(identifier, packed, task_key, payload, arguments, *last)
             )
             self.channel.ring()
-            found = self._new_refs(label, definition.num_returns)
+            found = self._new_refs(task_key, definition.num_returns)
         del refs
         return returned(found, definition.num_returns)
 
@@ -141,12 +149,12 @@ class Connection(Asking):
         with self._exporting:  # not the other lock: pickling may come upon refs
             key = self._functions.get(call.code)
             if key is None:
-                code, captured = export(call)
+                code, captured = serialize_function(call)
                 key = next(self._function_keys)
                 refs = [ref.binary() for ref in captured]
                 with self.channel.uninterrupted():
                     told = asks.DefineFunction(key, call.code.name, code, refs)
-                    self.channel.tell(context.seq, told)
+                    self.channel.send(context.seq, told)
                     self._functions[call.code] = key
                     self._function_refs.add(
                         weakref.KeyedRef(call.code, self._function_has_gone, key)
@@ -169,18 +177,18 @@ class Connection(Asking):
         definition: ActorDefinition
         definition, packed, key = self._prepare(call, context, define_actor)
         data, entries, refs = serialize_call(call, definition.class_name, args, kwargs, self)
-        label = ids.actor_task_id(context.task, next(context.children), context.number)
+        task_key = ids.actor_task_id(context.task, next(context.children), context.number)
         with self.channel.uninterrupted():
             payload = self._keep(data)
             arguments = [entry.binary() for entry in entries or ()]
             last = self._last("actor call")
-            ask = asks.CreateActor(key, packed, label, payload, arguments, *last)
+            ask = asks.CreateActor(key, packed, task_key, payload, arguments, *last)
             if definition.name:
                 self._ask(context.seq, ask)
             else:
-                self.channel.tell(context.seq, ask)
+                self.channel.send(context.seq, ask)
                 self.channel.ring()
-            (ref,) = self._new_refs(label, 1)
+            (ref,) = self._new_refs(task_key, 1)
         del refs
         return ref
 
@@ -210,6 +218,13 @@ class Connection(Asking):
         found: int = self.channel.ask(self._asking().seq, asks.PendingCalls(actor.binary()))
         return found
 
+    def tell_of_map(
+        self, task: bytes, state: str, counts: Sequence[int], error: Sequence[str]
+    ) -> None:
+        """Let the history know how far a map has come. See `aioray.client.protocol.Client`."""
+        ask = asks.TellOfMap(task, state, list(counts), list(error))
+        self.channel.send(self._asking().seq, ask)
+
     def cancel(
         self, entry: ObjectEntry, *, force: bool, recursive: bool, grace: float | None
     ) -> AskedCancel:
@@ -219,11 +234,16 @@ class Connection(Asking):
         request = self.channel.begin(seq, ask)
         return AskedCancel(self.channel, seq, request)
 
+    def stop(self, entry: ObjectEntry, grace: float, done: Callable[[], None]) -> None:
+        """End the task, or the actor, of an entry. See `aioray.client.protocol.Client`."""
+        ask = asks.Stop(entry.binary(), grace)
+        self.channel.begin(self._asking().seq, ask, watcher=lambda _request, _body: done())
+
     # ------------------------------------------------------------ objects
 
     def consume(self, task: bytes, count: int) -> None:
         """Note how many items of a generator task have been read."""
-        self.channel.tell(self._asking().seq, asks.ItemsRead(task, count))
+        self.channel.send(self._asking().seq, asks.ItemsRead(task, count))
         self.channel.ring()
 
     @protected
@@ -232,12 +252,12 @@ class Connection(Asking):
         self.channel.tell_later(asks.AbandonStream(task))
         self.channel.tell_soon()
 
-    def export(self, entry: ObjectEntry) -> None:
+    def export_entry(self, entry: ObjectEntry) -> None:
         """Do nothing: the driver knows every id."""
 
     def pin(self, entry: ObjectEntry) -> None:
         """Keep the object for the session."""
-        self.channel.tell(self._asking().seq, asks.Pin(entry.binary()))
+        self.channel.send(self._asking().seq, asks.Pin(entry.binary()))
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value, and return a ref to it."""
@@ -246,7 +266,7 @@ class Connection(Asking):
         identifier = ids.object_id(context.task, ids.PUT_INDEX + next(context.puts))
         site = () if self._site is None else (self._site("put object"),)
         with self.channel.uninterrupted():
-            self.channel.tell(context.seq, asks.Put(identifier, self._keep(data), *site))
+            self.channel.send(context.seq, asks.Put(identifier, self._keep(data), *site))
             with self._lock:
                 ref: ObjectRef[Any] = ObjectRef(self._new_entry(identifier))
         del refs
@@ -263,11 +283,11 @@ class Connection(Asking):
         deadline = None if timeout is None else time.monotonic() + timeout
         while wanted and not failed:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            look = left == 0
+            at_once = left == 0
             named = [entry.binary() for entry in wanted]
-            request = self.channel.begin(seq, asks.Get(named, look, self._holds(timeout)))
+            request = self.channel.begin(seq, asks.Get(named, at_once, self._holds(timeout)))
             body = self._finish(
-                seq, request, None if look else left, functools.partial(self._take_in, wanted)
+                seq, request, None if at_once else left, functools.partial(self._take_in, wanted)
             )
             failed = has_failed(wanted)
             if None in body and not failed:
@@ -303,16 +323,20 @@ class Connection(Asking):
     ) -> list[bool]:
         """Block until `num_returns` are ready or the time is over; return which ones are."""
         seq = self._asking().seq
-        look = timeout is not None and timeout <= 0
+        at_once = timeout is not None and timeout <= 0
         named = [ref.binary() for ref in refs]
         holds = num_returns == len(named) and self._holds(timeout)
-        request = self.channel.begin(seq, asks.Wait(named, num_returns, look, holds))
-        found: list[bool] = self._finish(seq, request, None if look else timeout)
+        request = self.channel.begin(seq, asks.Wait(named, num_returns, at_once, holds))
+        found: list[bool] = self._finish(seq, request, None if at_once else timeout)
         return found
 
-    def look(self, entry: ObjectEntry) -> bool:
+    def completions(self, refs: Sequence[ObjectRef[Any]]) -> PlainCompletions:
+        """Return what knows which of these are ready. See `aioray.client.protocol.Client`."""
+        return PlainCompletions(self, refs)
+
+    def check_ready(self, entry: ObjectEntry) -> bool:
         """Tell whether the driver has an outcome of the entry by now."""
-        ask = asks.Wait([entry.binary()], 1, look=True)
+        ask = asks.Wait([entry.binary()], 1, at_once=True)
         found: list[bool] = self.channel.ask(self._asking().seq, ask)
         return found[0]
 
@@ -329,7 +353,7 @@ class Connection(Asking):
             self._take_in([entry], request, body)
             callback()
 
-        request = self.channel.begin(seq, asks.Get([entry.binary()], look=False), watcher=found)
+        request = self.channel.begin(seq, asks.Get([entry.binary()], at_once=False), watcher=found)
         self._watches[key] = seq, request
         if entry.in_memory:  # it came before that line
             self._watches.pop(key, None)
@@ -404,7 +428,9 @@ class Connection(Asking):
         """Return the session that this worker belongs to, to be looked at."""
         from ..state.read.sessions import Session
 
-        return Session(self.session, place.folder, alive=True, pid=int(self.session.split("_")[-1]))
+        return Session(
+            self.session, execution_context.folder, alive=True, pid=int(self.session.split("_")[-1])
+        )
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the nodes, as Ray describes them."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from ..client.current import place
+from ..client.current import execution_context
 
 __all__ = ["VisibleDevices"]
 
@@ -29,7 +29,7 @@ class VisibleDevices:
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
         self._touch = not _is_on(f"RAY_EXPERIMENTAL_NOSET_{VARIABLE}")
-        self._without = place.visible_devices = os.environ.get(VARIABLE)
+        self._without = execution_context.visible_devices = os.environ.get(VARIABLE)
         if _is_on("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             self._without = ""
             self._set(self._without)

@@ -17,6 +17,7 @@ import ctypes
 import faulthandler
 import gc
 import io
+import os
 import sys
 import threading
 import weakref
@@ -29,7 +30,7 @@ from . import output
 if TYPE_CHECKING:
     from .loop import WorkerLoop
 
-__all__ = ["end", "note_own_modules"]
+__all__ = ["end", "end_template", "note_own_modules"]
 
 _own: frozenset[str] = frozenset()  # modules that were loaded before any of the user's
 _OWN_PACKAGES = sys.stdlib_module_names | {"aioray"}
@@ -59,6 +60,18 @@ def end(server: WorkerLoop, reason: SystemExit) -> NoReturn:
     faulthandler.disable()
     ctypes.pythonapi.exit(status)  # keeps the GIL: no other thread goes on beside the handlers
     raise AssertionError("exit has returned")
+
+
+def end_template() -> None:
+    """End the template, if no user code was loaded there, without taking its modules apart.
+
+    The driver waits for this. Where there was a preload, the interpreter ends as usual.
+    """
+    if _users_modules() == {}:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _users_modules() -> dict[str, ModuleType] | None:

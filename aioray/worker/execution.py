@@ -11,7 +11,7 @@ from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from ..shared.serialization import ArgumentSlot, load
-from ..shared.wire import ActorCallInfo, Status
+from ..shared.wire import CHUNK, ActorCallInfo, Status
 from . import output
 from .objects import ArgumentLost
 from .results import Results, pack_returns
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .loop import WorkerLoop
     from .objects import AttemptHandles
 
-__all__ = ["SHORT_SECONDS", "Execution", "OnLoop"]
+__all__ = ["SHORT_SECONDS", "Execution", "OnLoop", "faults_of"]
 
 SHORT_SECONDS = 100e-6  # a function that usually runs longer is preceded by the doorbell
 MEAN_WEIGHT = 0.2  # of the newest run in a function's moving average
@@ -67,7 +67,7 @@ class Execution:
             self._server.set_threads(attempt.resources)
         if attempt.devices != self._server.devices.names:
             self._server.devices.show(attempt.devices)
-        if attempt.trace is not None:
+        if attempt.trace is not None and faults_of().has_span(attempt.trace):
             from . import tracing
 
             tracing.enter(attempt.trace)
@@ -85,6 +85,8 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self.answers.answer_error(attempt, error, Status.RAISED, started, use)
         else:
+            if attempt.trace is not None:
+                function = faults_of().spoil(function, attempt.trace, self._server)
             return function, given
         return None
 
@@ -111,7 +113,13 @@ class Execution:
 
                     value = coroutines.run(value, gate)
                 if attempt.num_returns < 0:
-                    value = self.results.produce(value, attempt, use)
+                    if attempt.num_returns == CHUNK:
+                        from . import chunks  # only maps have any
+
+                        chunk, value = value, None
+                        chunks.run(self, chunk, attempt, use)
+                    else:
+                        value = self.results.produce(value, attempt, use)
                 elif type(value) is GeneratorType:
                     value = self.results.collect(value, attempt, use)
                 gate.current = 0
@@ -128,7 +136,7 @@ class Execution:
         state = None
         if self._server.saves_every:
             state = self._saved(attempt, error)
-        self.settle(attempt, value, error, state, started, duration, use)
+        self.answer(attempt, value, error, state, started, duration, use)
 
     async def call_on_loop(
         self, call: OnLoop, function: Callable[..., Any], given: list[Any], use: AttemptHandles
@@ -162,7 +170,7 @@ class Execution:
         duration = _monotonic() - started
         args, kwargs = (), {}
         # Without a state: where calls run side by side, there is none that is after a call.
-        self.settle(attempt, value, error, None, started, duration, use)
+        self.answer(attempt, value, error, None, started, duration, use)
 
     def _saved(self, attempt: Attempt, error: BaseException | None) -> SavedState | None:
         """Return the state of the actor after this call, if it is to be saved now."""
@@ -171,7 +179,7 @@ class Execution:
         due = instance.is_due(self._server, attempt, error)
         return instance.save(self._server) if due else None
 
-    def settle(
+    def answer(
         self,
         attempt: Attempt,
         value: Any,
@@ -275,6 +283,13 @@ class Execution:
         self.channel.known.discard(key)
         self.functions.pop(key, None)
         self.mean_seconds.pop(key, None)
+
+
+def faults_of() -> Any:
+    """Return the module that knows of faults; few attempts may have any."""
+    from . import faults
+
+    return faults
 
 
 def _is_wished(error: SystemExit) -> bool:

@@ -19,10 +19,11 @@ import marshal
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import setproctitle
 
+from ..core.records import NamedTuple
 from ..shared import linux
 
 if TYPE_CHECKING:

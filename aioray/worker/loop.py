@@ -12,6 +12,8 @@ just as it runs tasks, or side by side, and then `run` leaves the work to a `act
 
 The doorbell wakes the driver, which costs more than a small task too. It is rung when there is
 nothing left to claim, before a function that is not known to be short, or when an answer got old.
+Nobody rings for an attempt that came alone: the driver looks at its answer itself. The title says
+what ran last until nothing has come for a while, so that it does not change twice for each task.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..client.protocol import registry
 from ..shared.serialization import dumps, load
 from ..shared.wire import (
     CLAIM,
     NOTE_UNUSED,
+    PAGE_BEAT,
     PAGE_RUNNING,
     STACK_END,
     STACK_SIGNAL,
@@ -43,7 +46,7 @@ from . import output, setup
 from .answers import Answers, hidden_files
 from .channel import Channel
 from .devices import VisibleDevices
-from .execution import SHORT_SECONDS, Execution
+from .execution import SHORT_SECONDS, Execution, faults_of
 from .interrupts import Interrupts
 from .objects import AttemptHandles, LocalObjects
 from .orphans import family
@@ -53,13 +56,16 @@ if TYPE_CHECKING:
 
     from ..shared.wire import Attempt, Location, WorkerFds
     from .actor.host import Host
+    from .scales import Scales
 
 __all__ = ["THREADS", "WorkerLoop"]
 
+IDLE_MS = 1  # without work, until the title says so
 LONG_SECONDS = 10e-3  # usually at least; then two system calls more do not matter
 
 THREADS = "OMP_NUM_THREADS"
 
+_DOUBLE = struct.Struct("<d")
 _RUNNING = struct.Struct("<Qd")  # PAGE_RUNNING and PAGE_STARTED in one
 _MAKES = ActorCallInfo._fields.index("creation")
 _monotonic = time.monotonic
@@ -87,6 +93,8 @@ class WorkerLoop:
         self.resources: Any = None  # of the latest attempt
         self.stacks = -1  # file for `tell_stacks`
         self.threads: str | None = None  # what this process has set; None: it is the user's
+        execution_context.beat = self.beat
+        self.scales: Scales | None = None  # None: it may keep any amount of memory
 
     def after_fork_in_child(self) -> None:
         """Give up the channels, in a copy of this in a process that a task has forked."""
@@ -134,32 +142,61 @@ class WorkerLoop:
 
     def run(self) -> None:
         """Work until the driver closes the claims pipe, or a host is to go on."""
-        poll = select.poll()
-        poll.register(self.claims, select.POLLIN)
         channel = self.channel
-        claims, size, unpack = self.claims, CLAIM.size, CLAIM.unpack
+        claims, singles, size, unpack = self.claims, channel.singles, CLAIM.size, CLAIM.unpack
+        poll = select.poll()
+        # In this order: if both come between the two looks, the single, which is first, is seen.
+        poll.register(claims, select.POLLIN)
+        poll.register(singles, select.POLLIN)
+        may_claim = False
         while self.host is None:
+            if not may_claim:
+                ready = self._wait(poll)
+                may_claim = claims in ready
+                if singles in ready:
+                    single = channel.take_single()
+                    if single is not None:
+                        self._work(single)
+                continue
             try:
                 claim = os.read(claims, size)
             except BlockingIOError:
-                channel.tell_news()
-                if self.objects.spare:
-                    channel.note(NOTE_UNUSED, self.objects.take_unused())
-                if channel.unrung_bytes:
-                    channel.ring()
-                if channel.cancelled and not channel.queue:
-                    channel.cancelled.clear()  # of calls that had just ended
-                self.show(self.idle)
-                pause = family.look()
-                poll.poll(None if pause is None else pause * 1000)
+                may_claim = False
                 continue
             if not claim:
                 return
             (seq,) = unpack(claim)
             if seq:
-                self.execute(channel.take(seq))
+                self._work(channel.take_attempt(seq))
             else:
-                channel.make_room()
+                channel.drain_socket()
+
+    def _wait(self, poll: select.poll) -> set[int]:
+        """Say what is left to say, and sleep until something can be claimed: where."""
+        channel = self.channel
+        channel.tell_news()
+        if self.objects.spare:
+            channel.note(NOTE_UNUSED, self.objects.take_unused())
+        if channel.unrung_bytes:
+            channel.ring()
+        if channel.cancelled and not channel.queue:
+            known = channel.cancelled.copy()
+            if ready := poll.poll(0):  # maybe a call of which another thread has read that
+                return {fd for fd, _ in ready}
+            channel.cancelled -= known  # they had just ended
+        pause = family.reap()
+        if self.title != self.idle:
+            ready = poll.poll(IDLE_MS)
+            if ready:
+                return {fd for fd, _ in ready}
+            self.show(self.idle)
+        return {fd for fd, _ in poll.poll(None if pause is None else pause * 1000)}
+
+    def _work(self, attempt: Attempt) -> None:
+        """Run an attempt that was claimed."""
+        self.execute(attempt)
+        if self.scales is not None:
+            self.scales.weigh()
 
     # -- running
 
@@ -176,13 +213,13 @@ class WorkerLoop:
         ):
             channel.ring()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, seq, started)
-        place.attempt = attempt
+        execution_context.attempt = attempt
         if mean > LONG_SECONDS:
             output.announce()  # C code may print past all that does so when it must
         found = self.execution.prepare(attempt, self.use, started)
         if found is not None:
             function, given = found
-            place.function = function
+            execution_context.function = function
             if attempt.name != self.title:
                 self.show(attempt.name)
             if self.interrupts.requested(seq) or (channel.cancelled and seq in channel.cancelled):
@@ -192,14 +229,14 @@ class WorkerLoop:
                 self.execution.call(attempt, function, given, self.use)
             else:  # context variables that this one sets are not seen by the next
                 copy_context().run(self.execution.call, attempt, function, given, self.use)
-        place.attempt = place.function = None
-        if attempt.trace is not None:
+        execution_context.attempt = execution_context.function = None
+        if attempt.trace is not None and faults_of().has_span(attempt.trace):
             from . import tracing
 
             tracing.leave()
         _RUNNING.pack_into(self.page, PAGE_RUNNING, 0, 0.0)
         if family.has_begun:
-            family.look_again()
+            family.reap_again()
         if role is not None:
             if channel.cancelled:
                 channel.cancelled.discard(seq)
@@ -220,16 +257,20 @@ class WorkerLoop:
 
     # -- telling and asking the driver
 
+    def beat(self, at: float | None = None) -> None:
+        """Note in the page that what runs gets on: now, or as `PAGE_BEAT` says."""
+        _DOUBLE.pack_into(self.page, PAGE_BEAT, _monotonic() if at is None else at)
+
     def want_room(self, size: int) -> list[Location] | bytes:
         """Ask the driver for room in the store, wait until it has some, and return it."""
         from ..shared.asks import Allocate
 
-        attempt = place.attempt
+        attempt = execution_context.attempt
         seq = 0 if attempt is None else attempt.seq
-        places: list[Location] | bytes = self.channel.ask(
+        locations: list[Location] | bytes = self.channel.ask(
             seq, Allocate(size, len(self.channel.queue))
         )
-        return places
+        return locations
 
     def tell_stacks(self, file: int) -> None:
         """Write all stacks to `file` whenever the driver sends STACK_SIGNAL.

@@ -12,7 +12,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..client.protocol import registry
 from ..shared.wire import PAGE_SIZE, Status
 from . import ending, orphans, output
@@ -71,13 +71,13 @@ def main(
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # preloaded: its state was copied by the fork
         numpy_random.seed()
-    place.job = bytes.fromhex(settings["job"])
-    place.node_id = settings["node_id"]
-    place.session = settings["session"]
-    place.folder = settings["folder"]
-    place.namespace = settings["namespace"]
-    place.worker_id = worker_id
-    place.env, place.hook = env, hook
+    execution_context.job = bytes.fromhex(settings["job"])
+    execution_context.node_id = settings["node_id"]
+    execution_context.session = settings["session"]
+    execution_context.folder = settings["folder"]
+    execution_context.namespace = settings["namespace"]
+    execution_context.worker_id = worker_id
+    execution_context.env, execution_context.hook = env, hook
     server = WorkerLoop(fds, page)
     os.register_at_fork(after_in_child=server.after_fork_in_child)
     server.interrupts.install()
@@ -88,10 +88,18 @@ def main(
     server.enter(env, hook, settings.get("tracing_startup_hook"))
     server.answers.answer(0, Status.RETURNED, pickle.dumps(os.getpid()), 0.0, 0.0, server.use)
     server.channel.ring()
-    if "logging" in settings:
+    if "forward_logging" in settings:
+        from .forwarding import forward  # the same
+
+        forward(server.channel, settings["forward_logging"])
+    elif "logging" in settings:
         from ..client import logging_config  # here, as few sessions have one
 
         logging_config.apply(*settings["logging"])
+    if settings["max_worker_rss"] is not None:
+        from .scales import Scales  # few sessions have a limit
+
+        server.scales = Scales(settings["max_worker_rss"], server.channel)
     registry.connect = lambda: connect(server)
     registry.measure = lambda: measure(server)
     reason: SystemExit | None = None

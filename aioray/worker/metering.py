@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..client.protocol import registry
 from ..shared.meters import Board, board
-from ..shared.wire import NOTE_MEASURED
-from .channel import note_frame
+from ..shared.wire import NOTE_MEASURED, note_frame
 from .interrupts import protected
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class MeterSender:
                 threading.Thread(target=self._keep_on, name="aioray-metrics", daemon=True).start()
 
     def _frame(self) -> bytes:
-        data = board.take()
+        data = board.drain()
         if data is None:
             self._channel.note_later(self._frame)
             return b""

@@ -19,7 +19,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..shared.arena import Arena, read_file, write_file
-from ..shared.wire import GOT, IN_FILE, IN_MEMORY, NOTE_KEPT, PAIR, PLACE, PLACE_MARK
+from ..shared.wire import GOT, IN_FILE, IN_MEMORY, LOCATION_MARK, NOTE_KEPT, PACKED_LOCATION, PAIR
 from .interrupts import protected
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LocalObjects:
     ) -> None:
         """Prepare to look into the store, and to write there.
 
-        ask: wants room of so many bytes from the driver, and waits for the grant: one place or
+        ask: wants room of so many bytes from the driver, and waits for the grant: one location or
         more, or a pickled exception.
         """
         self._arena = Arena(arena_fd, os.fstat(arena_fd).st_size)
@@ -81,25 +81,25 @@ class LocalObjects:
         self.spare: list[Location] = []  # room that was granted and not used yet
         self.kept: set[int] = set()  # numbers of views that the driver was told of
 
-    def open(self, place: Location, use: AttemptHandles) -> memoryview:
+    def open(self, location: Location, use: AttemptHandles) -> memoryview:
         """Open an argument, read-only. Raises ArgumentLost, and OSError if it cannot be read."""
-        view = self._look_at(place)
-        if place[0] == IN_MEMORY:
-            assert isinstance(place[1], int)
-            use.opened.append(place[1])
+        view = self._look_at(location)
+        if location[0] == IN_MEMORY:
+            assert isinstance(location[1], int)
+            use.opened.append(location[1])
         return memoryview(view).cast("B").toreadonly()
 
-    def open_got(self, request: int, place: Location) -> Any:
+    def open_got(self, request: int, location: Location) -> Any:
         """Open what a reply has given, with the buffer interface. Raises as `open` does."""
-        view = self._look_at(place)
-        if place[0] == IN_MEMORY:
+        view = self._look_at(location)
+        if location[0] == IN_MEMORY:
             number = view.owner[0].number
-            self._channel.note(NOTE_KEPT, PAIR.pack(place[1], number), GOT | request)
+            self._channel.note(NOTE_KEPT, PAIR.pack(location[1], number), GOT | request)
             self.kept.add(number)
         return view
 
-    def _look_at(self, place: Location) -> Any:
-        kind, where, size = place
+    def _look_at(self, location: Location) -> Any:
+        kind, where, size = location
         if kind == IN_FILE:
             assert isinstance(where, str)
             copy = read_file(where, size)
@@ -146,9 +146,9 @@ class LocalObjects:
     def keep_result(self, pieces: Pieces, use: AttemptHandles) -> bytes:
         """Write a result as `keep` does a value, and note it as one of this attempt's."""
         with self._channel.uninterrupted():  # an item is written while its generator runs
-            place = self._write(pieces)
-            use.written.append(place)
-        return _packed(place, pieces.size)
+            location = self._write(pieces)
+            use.written.append(location)
+        return _packed(location, pieces.size)
 
     def keep(self, pieces: Pieces) -> bytes:
         """Write a value where the driver has granted room; return what stands for it in messages.
@@ -159,8 +159,8 @@ class LocalObjects:
         return _packed(self._write(pieces), pieces.size)
 
     def _write(self, pieces: Pieces) -> Location:
-        place = self._find_room(pieces.size)
-        kind, where, _ = place
+        location = self._find_room(pieces.size)
+        kind, where, _ = location
         try:
             if kind == IN_FILE:
                 assert isinstance(where, str)
@@ -169,9 +169,9 @@ class LocalObjects:
                 assert isinstance(where, int)
                 self._arena.write(where, pieces.buffers)
         except BaseException:
-            self._spare([place])
+            self._spare([location])
             raise
-        return place
+        return location
 
     def _find_room(self, size: int) -> Location:
         with self._lock:
@@ -184,9 +184,9 @@ class LocalObjects:
         self._spare(granted[1:])
         return granted[0]
 
-    def _spare(self, places: list[Location]) -> None:
+    def _spare(self, locations: list[Location]) -> None:
         with self._lock:
-            self.spare += places
+            self.spare += locations
 
     def failed(self, use: AttemptHandles) -> None:
         """Take back the room of what a failed attempt has written: it is not its result."""
@@ -197,14 +197,14 @@ class LocalObjects:
         """Take the room that is not needed now; return it as the driver wants to know it."""
         with self._lock:
             spare, self.spare = self.spare, []
-        return b"".join([PAIR.pack(place[0], _number(place)) for place in spare])
+        return b"".join([PAIR.pack(location[0], _number(location)) for location in spare])
 
 
-def _packed(place: Location, size: int) -> bytes:
-    return PLACE.pack(PLACE_MARK, place[0], _number(place), size)
+def _packed(location: Location, size: int) -> bytes:
+    return PACKED_LOCATION.pack(LOCATION_MARK, location[0], _number(location), size)
 
 
-def _number(place: Location) -> int:
-    """Return what the driver knows a place by: the offset, or the name of the file."""
-    where = place[1]
+def _number(location: Location) -> int:
+    """Return what the driver knows a location by: the offset, or the name of the file."""
+    where = location[1]
     return where if isinstance(where, int) else int(os.path.basename(where))

@@ -101,18 +101,18 @@ class Family:
     def _started(self) -> None:
         self.has_begun = True
         self._pause = PAUSE
-        self.look_again()
+        self.reap_again()
         if self.wake is not None:
             self.wake()
 
     # -- looking
 
-    def look_again(self) -> None:
+    def reap_again(self) -> None:
         """Look for orphans, unless somebody just has."""
         if time.monotonic() >= self._next_look:
-            self.look()
+            self.reap()
 
-    def look(self) -> float | None:
+    def reap(self) -> float | None:
         """Reap orphans; return after how many seconds to look again, None: if something starts."""
         if not self.has_begun:
             return None

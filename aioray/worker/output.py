@@ -25,7 +25,7 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..shared.printable import printable
 from ..shared.wire import (
     LONGEST_MARK,
@@ -64,7 +64,7 @@ class MarkedFile(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data`, after a mark if the writing attempt may have changed."""
         view = memoryview(data).cast("B")
-        attempt = place.attempt
+        attempt = execution_context.attempt
         if _is_shared or (get_ident() != _main and attempt is not None):
             self.describe(_seq(), _name(), view)
         elif attempt is not None and attempt.seq != self.seq and self._is_ours():
@@ -87,7 +87,7 @@ class MarkedFile(io.FileIO):
 
     def announce(self) -> None:
         """Say who writes next, past this file."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         if attempt is None or _is_copy:
             return
         if (_is_shared or attempt.seq != self.seq) and self._is_ours():
@@ -152,21 +152,21 @@ class _SharedText(_Text):
 
 
 def _seq() -> int:
-    attempt = place.attempt
+    attempt = execution_context.attempt
     return 0 if attempt is None else attempt.seq
 
 
 def _name() -> str:
     """Return the name that stands before the lines."""
-    if place.actor is not None:
-        return place.actor.shown
-    attempt = place.attempt
+    if execution_context.actor is not None:
+        return execution_context.actor.shown
+    attempt = execution_context.attempt
     return "worker" if attempt is None else attempt.name
 
 
-def _mark(seq: int, name: str, sort: bytes = b"") -> bytes:
+def _mark(seq: int, name: str, kind: bytes = b"") -> bytes:
     shown = printable(name).encode()[:LONGEST_NAME]  # with an escape in it, it would be no mark
-    return b"%b%b%d;%b%b" % (OUTPUT_MARK, sort, seq, shown, OUTPUT_MARK_END)
+    return b"%b%b%d;%b%b" % (OUTPUT_MARK, kind, seq, shown, OUTPUT_MARK_END)
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

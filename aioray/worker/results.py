@@ -6,11 +6,12 @@ Room: worker. A value that is large goes to the store, and its place into the an
 from __future__ import annotations
 
 import marshal
+import math
 import sys
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..client.protocol import registry
 from ..shared import ids
 from ..shared.serialization import Pieces, dump, dumps
@@ -131,6 +132,7 @@ class Results:
         count = attempt.num_returns
         try:
             for item in generator:
+                self._beat()
                 if len(found.packed) < count:
                     label = f"result[{len(found.packed)}]"
                     try:
@@ -177,7 +179,7 @@ class Results:
         a cancel is a flag, ends with the item after which that is seen.
         """
         count = 0
-        actor = place.actor
+        actor = execution_context.actor
         if type(items) is AsyncGeneratorType:
             from . import coroutines  # few tasks have any
 
@@ -187,10 +189,15 @@ class Results:
                 self.send_item(item, count, attempt, use)
                 del item
                 count += 1
+                self._beat()
                 if attempt.backpressure and attempt.num_returns == STREAMING:
                     from ..shared.asks import MayYield
 
-                    self._channel.ask(attempt.seq, MayYield(count))
+                    self._beat(math.inf)
+                    try:
+                        self._channel.ask(attempt.seq, MayYield(count))
+                    finally:
+                        self._beat()
                 if actor is not None and actor.is_cancelled(attempt.seq):
                     raise KeyboardInterrupt
         finally:
@@ -224,6 +231,7 @@ class Results:
         return self.end_items(count, attempt)
 
     async def _wait_for_room(self, attempt: Attempt, count: int) -> None:
+        self._beat()
         if not attempt.backpressure or attempt.num_returns != STREAMING:
             return
         import asyncio
@@ -237,11 +245,21 @@ class Results:
             loop.call_soon_threadsafe(there_is.set)
 
         request = self._channel.begin(attempt.seq, MayYield(count), watcher=found)
+        self._beat(math.inf)
         try:
             await there_is.wait()
         except BaseException:
             self._channel.forget(attempt.seq, request)
             raise
+        finally:
+            self._beat()
+
+    @staticmethod
+    def _beat(at: float | None = None) -> None:
+        """Count an item as a heartbeat, and no time until somebody reads: at is inf then."""
+        beat = execution_context.beat
+        if beat is not None:
+            beat(at)
 
     def send_item(self, item: Any, number: int, attempt: Attempt, use: AttemptHandles) -> None:
         """Send one item of a generator; numbers are from 0. Raises what `pack` raises."""
@@ -263,7 +281,7 @@ class Results:
 
         client = registry.current()
         assert client is not None
-        task = ids.task_id(place.job, attempt.label)
+        task = ids.task_id(execution_context.job, attempt.task_key)
         return DynamicObjectRefGenerator(
             [
                 ObjectRef(client.entry_of(ids.object_id(task, ids.FIRST_ITEM + number)))

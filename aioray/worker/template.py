@@ -6,8 +6,9 @@ the user asked to preload, then waits for four things: requests from the driver,
 child, the end of the driver, and that of its parent, the guardian.
 
 Requests and reports are dicts, sent as `packets` does it, with descriptors attached.
-Driver to template: first the settings, then {"fork": id, "worker_id", "env", "hook"} with
-`wire.WorkerFds`, at last {"leave"}.
+Driver to template: first what to prepare, as `aioray.engine.processes.boot` says it; then, when the
+driver has loaded the engine, the session's settings; then {"fork": id, "worker_id", "env", "hook"}
+with `wire.WorkerFds`, at last {"leave"}.
 Template to driver: {"ready": pid} with its pidfd, or {"broken"} with the text of what went wrong
 in a preload; {"forked": id, "pid"} with a pidfd, or {"failed": id, "reason", "errno"};
 {"exited": id, "status"} after the worker was reaped.
@@ -56,6 +57,10 @@ LATER = (
 )
 
 
+class Broken(Exception):  # noqa: N818  # told, and raised no further
+    """There can be no workers, for the reason that it gives."""
+
+
 class Template:
     """One template process."""
 
@@ -69,6 +74,7 @@ class Template:
         self.pid = os.getpid()
         self.worker_by_pid: dict[int, int] = {}
         self.settings: dict[str, Any] = {}
+        self.has_session = False  # they are complete
         self.niceness = 0
         self.driver_is_gone = False
         self.wake_reader, self.wake_writer = os.pipe()
@@ -95,39 +101,23 @@ class Template:
 
     def run(self) -> None:
         """Prepare, then serve until the driver is gone."""
-        settings, _ = self.receive()
-        if settings is None:
+        first, _ = self.receive()
+        if first is None:
             return
-        self.settings = settings
-        with contextlib.suppress(OSError):  # it has just been killed
-            os.write(self.guardian.folders, marshal.dumps(self.folders()))
-        os.close(self.guardian.folders)
-        ending.note_own_modules()
-        os.environ.update(settings["env_vars"])
-        sys.path[:] = settings["sys_path"]
-        if settings["ray_alias"]:
-            ray_alias.install(inherit=settings["inherits_alias"])
-        wished = os.environ.get("RAY_worker_niceness") or "0"  # noqa: SIM112
+        self.settings = first
         try:
-            self.niceness = int(wished)
-        except ValueError:
-            self.send({"broken": f"RAY_worker_niceness is no whole number: {wished!r}."})
+            self.prepare()
+        except Broken as broken:
+            self.send({"broken": str(broken)})
             self.drain_until_closed()
             return
-        for module in settings["preload"]:
-            try:
-                importlib.import_module(module)
-            except BaseException:  # noqa: BLE001 - SystemExit too: whatever a module does when imported
-                import traceback
-
-                text = traceback.format_exc()
-                self.send({"broken": f"Preloading the module {module!r} failed:\n{text}"})
-                self.drain_until_closed()
+        if not self.has_session:
+            session, _ = self.receive()
+            if session is None:
                 return
+            self.begin(session)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_writer, warn_on_full_buffer=False)
-        worker.prepare()
-        gc.freeze()  # workers share these pages; collecting would copy them
         own = os.pidfd_open(self.pid)
         self.send({"ready": self.pid}, (own,))
         os.close(own)
@@ -168,6 +158,51 @@ class Template:
                 else:
                     self.fork(message, WorkerFds(*fds))
 
+    def prepare(self) -> None:
+        """Do what can be done before the driver has loaded the engine. Raises Broken."""
+        settings = self.settings
+        ending.note_own_modules()
+        os.environ.update(settings["env_vars"])
+        sys.path[:] = settings["sys_path"]
+        if settings["ray_alias"]:
+            ray_alias.install(inherit=settings["inherits_alias"])
+        wished = os.environ.get("RAY_worker_niceness") or "0"  # noqa: SIM112
+        try:
+            self.niceness = int(wished)
+        except ValueError:
+            raise Broken(f"RAY_worker_niceness is no whole number: {wished!r}.") from None
+        for module in settings["preload"]:
+            self.look_for_session()
+            try:
+                importlib.import_module(module)
+            except BaseException:  # noqa: BLE001 - SystemExit too: whatever a module does when imported
+                import traceback
+
+                text = f"Preloading the module {module!r} failed:\n{traceback.format_exc()}"
+                raise Broken(text) from None
+        worker.prepare()
+        gc.freeze()  # workers share these pages; collecting would copy them
+
+    def look_for_session(self) -> None:
+        """Take the session's settings if they have come, so that the guardian learns its folders.
+
+        A preload that takes long is no time in which a killed driver would leave them.
+        """
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        if not self.has_session and poll.poll(0):
+            session, _ = self.receive()
+            if session is not None:  # else it is found out when it is waited for
+                self.begin(session)
+
+    def begin(self, session: dict[str, Any]) -> None:
+        """Take the session's settings, and tell the guardian what is the driver's to clear."""
+        self.settings |= session
+        self.has_session = True
+        with contextlib.suppress(OSError):  # it has just been killed
+            os.write(self.guardian.folders, marshal.dumps(self.folders()))
+        os.close(self.guardian.folders)
+
     def drain_until_closed(self) -> None:
         """Stay until the driver has read why nothing works: it must see a reason, not a death."""
         poll = select.poll()
@@ -181,6 +216,8 @@ class Template:
                 os.close(fd)
             if message is None:
                 return
+            if "folder" in message:
+                self.begin(message)
 
     def fork(self, request: dict[str, Any], fds: WorkerFds) -> None:
         """Fork a worker and report its pid, or why there is none."""
@@ -269,7 +306,7 @@ class Template:
         signal.set_wakeup_fd(-1)
         linux.end_children()
         if self.driver_is_gone:
-            if self.settings:
+            if self.has_session:
                 guardian.clear_folders(self.folders())
             # There is nothing left for it to do, and it may have been stopped.
             with contextlib.suppress(ProcessLookupError):
@@ -295,8 +332,10 @@ def main(control_fd: int, driver_fd: int, canary: int) -> None:
     os.set_inheritable(driver_fd, False)
     linux.become_subreaper()
     control = socket.socket(fileno=control_fd)
+    gc.freeze()  # so that no collection copies what the two and all workers share
     ward = guardian.part(driver_fd, control)
     os.close(canary)
+    gc.enable()  # which the code that starts it has disabled
     setproctitle.setproctitle("aioray::template")
     template = Template(control, driver_fd, ward, on_hangup)
     try:
@@ -304,3 +343,4 @@ def main(control_fd: int, driver_fd: int, canary: int) -> None:
     finally:
         if os.getpid() == template.pid:
             template.end()
+    ending.end_template()

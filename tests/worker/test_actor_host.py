@@ -47,7 +47,7 @@ import sys
 from aioray.shared.wire import WorkerFds
 from aioray.worker.main import main
 settings = {"job": "01000000", "node_id": "", "session": "", "namespace": "", "folder": ""}
-settings["sets_threads"] = False
+settings.update(sets_threads=False, max_worker_rss=None)
 main(WorkerFds(*map(int, sys.argv[1:])), settings, "ab" * 28, {}, b"")
 """
 
@@ -71,6 +71,7 @@ class Driver:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         claims, self.claims = os.pipe()
         os.set_blocking(claims, False)
+        singles, self.singles = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
         self.answers, answers = os.pipe()
         self.bell = os.eventfd(0)
         page, arena = os.memfd_create("page"), os.memfd_create("arena")
@@ -79,7 +80,7 @@ class Driver:
         os.truncate(arena, 1 << 20)
         fds = WorkerFds(
             theirs.fileno(), claims, answers, self.bell, page, arena, os.dup(self.output),
-            os.dup(self.output), os.memfd_create("stacks"),
+            os.dup(self.output), os.memfd_create("stacks"), singles,
         )  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(str, fds)],
@@ -101,49 +102,65 @@ class Driver:
         self.process.wait()
         self.socket.close()
         self.page.close()
-        for fd in (self.claims, self.answers, self.bell, self.output):
+        for fd in (self.claims, self.singles, self.answers, self.bell, self.output):
             if fd >= 0:
                 os.close(fd)
 
     # -- saying
 
     def make(
-        self, cls: type, *args: Any, lanes=(("", 1),), saves_every=0, state=None, attempt=0
+        self,
+        cls: type,
+        *args: Any,
+        concurrency_groups=(("", 1),),
+        saves_every=0,
+        state=None,
+        attempt=0,
     ) -> Frame:
         self.creation = Creation(
             ACTOR[8:].hex(),
             "nick",
             cls.__name__,
             asynchronous=cls is performers.Service,
-            lanes=lanes,
+            concurrency_groups=concurrency_groups,
             saves_every=saves_every,
             restores=state is not None,
             meta=b"",
         )
         role = ActorCallInfo(CREATION, "", interruptible=False, creation=tuple(self.creation))
-        made = self.attempt(CLASS_KEY, role, args, label=ACTOR, attempt=attempt)
+        made = self.attempt(CLASS_KEY, role, args, task_key=ACTOR, attempt=attempt)
         if state is not None:
             made = made._replace(arguments=[dumps(state)])
         self.send([made], [(CLASS_KEY, dump_function(cls)[0])])
         return self.answer(made.seq)
 
-    def attempt(self, key, role, args=(), num_returns=1, backpressure=0, label=None, attempt=0):
+    def attempt(self, key, role, args=(), num_returns=1, backpressure=0, task_key=None, attempt=0):
         seq = next(self.seqs)
-        if label is None:
-            label = (seq, ACTOR)
+        if task_key is None:
+            task_key = (seq, ACTOR)
         payload = dump((args, {}))[0] if args else b""
         return Attempt(
-            seq, key, label, attempt, (), f"{self.creation.class_name}.{role.method}", num_returns,
-            backpressure, False, (), "", False, tuple(role), None, payload, [],
+            seq, key, task_key, attempt, (), f"{self.creation.class_name}.{role.method}",
+            num_returns, backpressure, False, (), "", False, tuple(role), None, payload, [],
         )  # fmt: skip
 
     def call(
-        self, method: str, *args: Any, lane="", interruptible=False, num_returns=1, backpressure=0
+        self,
+        method: str,
+        *args: Any,
+        concurrency_group="",
+        interruptible=False,
+        num_returns=1,
+        backpressure=0,
     ) -> int:
         """Send a call; its seq."""
         key = self.functions.setdefault(method, 100 + len(self.functions))
         made = self.attempt(
-            key, ActorCallInfo(method, lane, interruptible), args, num_returns, backpressure
+            key,
+            ActorCallInfo(method, concurrency_group, interruptible),
+            args,
+            num_returns,
+            backpressure,
         )
         self.send([made])
         return made.seq
@@ -240,7 +257,7 @@ def answers(frames: list[Frame]) -> list[tuple[int, int]]:
     return [(frame.seq, frame.status) for frame in frames if frame.status < NOTE_ASKED]
 
 
-LANES = (("", 3), ("io", 2))
+GROUPS = (("", 3), ("io", 2))
 
 
 # ---------------------------------------------------------------- synchronous
@@ -269,20 +286,20 @@ def test_special_methods_work_on_every_actor(driver):
     assert answers(driver.rest()) == [(seq, Status.EXITED)]
 
 
-@pytest.mark.parametrize("lanes", [(("", 1),), LANES])
+@pytest.mark.parametrize("concurrency_groups", [(("", 1),), GROUPS])
 @pytest.mark.parametrize(("method", "args"), [("leave", (0,)), ("leave_actor", ())])
-def test_wished_exit_is_answered_and_runs_exit_hooks(driver, lanes, method, args):
-    driver.make(performers.Counter, lanes=lanes)
+def test_wished_exit_is_answered_and_runs_exit_hooks(driver, concurrency_groups, method, args):
+    driver.make(performers.Counter, concurrency_groups=concurrency_groups)
     seq = driver.call(method, *args)
     assert driver.rest() == [Frame(seq, Status.EXITED, b"")]
     assert driver.process.wait() == 0
     assert "left by the door" in driver.said()
 
 
-@pytest.mark.parametrize("lanes", [(("", 1),), LANES])
+@pytest.mark.parametrize("concurrency_groups", [(("", 1),), GROUPS])
 @pytest.mark.parametrize(("code", "status"), [(3, 3), (None, 0)])
-def test_other_exits_are_crashes(driver, lanes, code, status):
-    driver.make(performers.Counter, lanes=lanes)
+def test_other_exits_are_crashes(driver, concurrency_groups, code, status):
+    driver.make(performers.Counter, concurrency_groups=concurrency_groups)
     driver.call("leave", code)
     assert answers(driver.rest()) == []
     assert driver.process.wait() == status
@@ -330,7 +347,7 @@ def test_interrupt_ends_a_call_that_is_interruptible_and_no_more(driver):
 
 
 def test_items_of_a_generator_are_sent_as_they_come(driver):
-    driver.make(performers.Counter, lanes=LANES)
+    driver.make(performers.Counter, concurrency_groups=GROUPS)
     seq = driver.call("count_to", 3, num_returns=STREAMING)
     assert driver.value(seq) is None
     assert [frame for frame in driver.frames if frame.status == NOTE_YIELDED] == [
@@ -372,15 +389,15 @@ def test_saved_state_is_restored_after_init(driver):
 # ---------------------------------------------------------------- threads
 
 
-def test_calls_of_a_threaded_actor_run_side_by_side_in_their_lanes(driver):
-    driver.make(performers.Counter, lanes=(("", 1), ("io", 2)))
-    seqs = [driver.call("meet"), *[driver.call("meet", lane="io") for _ in range(2)]]
+def test_calls_of_a_threaded_actor_run_side_by_side_in_their_groups(driver):
+    driver.make(performers.Counter, concurrency_groups=(("", 1), ("io", 2)))
+    seqs = [driver.call("meet"), *[driver.call("meet", concurrency_group="io") for _ in range(2)]]
     names = [driver.value(seq) for seq in seqs]
     assert sorted(names) == ["aioray-default-1", "aioray-io-1", "aioray-io-2"]
 
 
 def test_cancel_reaches_one_call_of_a_threaded_actor(driver):
-    driver.make(performers.Counter, lanes=LANES)
+    driver.make(performers.Counter, concurrency_groups=GROUPS)
     seqs = [driver.call("wait_for_cancel") for _ in range(2)]
     for seq in seqs:
         driver.ask(asks.Put, seq)
@@ -391,7 +408,7 @@ def test_cancel_reaches_one_call_of_a_threaded_actor(driver):
 
 
 def test_exit_is_the_last_answer_whatever_else_runs(driver):
-    driver.make(performers.Counter, lanes=LANES)
+    driver.make(performers.Counter, concurrency_groups=GROUPS)
     driver.ask(asks.Put, driver.call("hang"))
     seq = driver.call("leave", 0)
     assert answers(driver.rest()) == [(seq, Status.EXITED)]
@@ -400,7 +417,7 @@ def test_exit_is_the_last_answer_whatever_else_runs(driver):
 
 
 def test_concurrent_calls_count_what_they_put_each_for_itself(driver):
-    driver.make(performers.Counter, lanes=LANES)
+    driver.make(performers.Counter, concurrency_groups=GROUPS)
     seqs = [driver.call("put", number) for number in range(3)]
     for number, seq in enumerate(seqs):
         assert driver.value(seq) is None
@@ -415,20 +432,20 @@ def test_concurrent_calls_count_what_they_put_each_for_itself(driver):
 
 
 def test_async_actor_is_made_on_its_loop_and_groups_have_loops_of_their_own(driver):
-    assert driver.make(performers.Service, lanes=LANES).status == Status.RETURNED
+    assert driver.make(performers.Service, concurrency_groups=GROUPS).status == Status.RETURNED
     assert driver.value(driver.call("where")) == (True, "aioray-loop-default")
-    assert driver.value(driver.call("where", lane="io")) == (False, "aioray-loop-io")
+    assert driver.value(driver.call("where", concurrency_group="io")) == (False, "aioray-loop-io")
 
 
 def test_coroutines_of_an_async_actor_wait_side_by_side(driver):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     waiting = [driver.call("enter") for _ in range(2)]
     driver.value(driver.call("unlock"))
     assert [driver.value(seq) for seq in waiting] == ["in", "in"]
 
 
 def test_cancel_of_a_coroutine_is_a_cancelled_error(driver):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     seq = driver.call("wait_for_cancel")
     driver.ask(asks.Put, seq)
     driver.cancel(seq)
@@ -442,7 +459,7 @@ def test_cancel_of_a_coroutine_is_a_cancelled_error(driver):
 def test_coroutine_that_is_cancelled_before_its_first_step_does_not_start(driver):
     """1. A method holds the loop up, with a question. 2. Another call is sent, and cancelled.
     3. The question is answered: packets are read in order."""
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     ref = ids.object_id(ids.child_task_id(ids.driver_task_id(JOB), 1), 1)
     holding = driver.call("get", [Ref(ref)])
     request, (wanted, _, holds) = driver.ask(asks.Get, holding)
@@ -455,7 +472,7 @@ def test_coroutine_that_is_cancelled_before_its_first_step_does_not_start(driver
 
 
 def test_awaiting_a_ref_leaves_the_loop_to_others(driver):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     ref = ids.object_id(ids.child_task_id(ids.driver_task_id(JOB), 1), 1)
     seq = driver.call("fetch", [Ref(ref)])
     request, _ = driver.ask(asks.Get, seq)
@@ -466,7 +483,7 @@ def test_awaiting_a_ref_leaves_the_loop_to_others(driver):
 
 @pytest.mark.parametrize("method", ["count_to", "count_plainly_to"])
 def test_generator_that_waits_for_room_leaves_the_loop_to_others(driver, method):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     seq = driver.call(method, 2, num_returns=STREAMING, backpressure=1)
     for number in (1, 2):
         request, arguments = driver.ask(asks.MayYield, seq)
@@ -479,7 +496,7 @@ def test_generator_that_waits_for_room_leaves_the_loop_to_others(driver, method)
 
 
 def test_generator_that_waits_for_room_can_be_cancelled(driver):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     seq = driver.call("count_to", 2, num_returns=STREAMING, backpressure=1)
     request, _ = driver.ask(asks.MayYield, seq)
     driver.cancel(seq)
@@ -489,7 +506,7 @@ def test_generator_that_waits_for_room_can_be_cancelled(driver):
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_async_actor_can_leave_while_others_wait(driver, code):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     driver.call("enter")
     seq = driver.call("leave", code)
     assert answers(driver.rest()) == ([] if code else [(seq, Status.EXITED)])
@@ -498,7 +515,7 @@ def test_async_actor_can_leave_while_others_wait(driver, code):
 
 
 def test_async_actor_is_not_asked_whether_it_is_cancelled(driver):
-    driver.make(performers.Service, lanes=LANES)
+    driver.make(performers.Service, concurrency_groups=GROUPS)
     assert isinstance(rebuilt(driver.answer(driver.call("is_canceled"))), RuntimeError)
 
 
@@ -507,16 +524,16 @@ def test_async_actor_is_not_asked_whether_it_is_cancelled(driver):
 
 @pytest.mark.parametrize("cls", [performers.Counter, performers.Service])
 def test_closed_claims_pipe_ends_an_actor(driver, cls):
-    driver.make(cls, lanes=LANES)
+    driver.make(cls, concurrency_groups=GROUPS)
     os.close(driver.claims)
     driver.claims = -1
     assert answers(driver.rest()) == []
     assert driver.process.wait() == 0
 
 
-@pytest.mark.parametrize("lanes", [(("", 1),), LANES])
-def test_actor_makes_an_actor_and_calls_it(driver, lanes):
-    driver.make(performers.Counter, lanes=lanes)
+@pytest.mark.parametrize("concurrency_groups", [(("", 1),), GROUPS])
+def test_actor_makes_an_actor_and_calls_it(driver, concurrency_groups):
+    driver.make(performers.Counter, concurrency_groups=concurrency_groups)
     seq = driver.call("hire")
     request, (key, packed, child, payload, refs, *_) = driver.ask(asks.CreateActor, seq)
     parent = ids.task_id(JOB, (seq, ACTOR))
@@ -527,10 +544,10 @@ def test_actor_makes_an_actor_and_calls_it(driver, lanes):
     _, function = driver.ask(asks.DefineFunction, seq)
     assert (function.key, load(function.code)) == (key, performers.Counter)
     driver.reply(request, None)
-    request, (actor, packed, label, payload, refs, *_) = driver.ask(asks.CallActor, seq)
+    request, (actor, packed, task_key, payload, refs, *_) = driver.ask(asks.CallActor, seq)
     assert request == 0
     assert actor == ids.object_id(child, 1)
-    assert label == ids.actor_call_id(ids.child_task_id(parent, 2), child)
+    assert task_key == ids.actor_call_id(ids.child_task_id(parent, 2), child)
     assert load(payload) == ((4,), {})
     assert pickle.loads(packed).method == "add"
     assert driver.answer(seq).status == Status.RETURNED

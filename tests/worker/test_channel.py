@@ -12,7 +12,7 @@ import pytest
 
 from aioray.shared import packets
 from aioray.shared.asks import Info
-from aioray.shared.wire import PAGE_SIZE, WorkerFds
+from aioray.shared.wire import NOTE_REFS, PAGE_SIZE, WorkerFds
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
 
@@ -24,7 +24,7 @@ def ends():
     reader, writer = os.pipe()
     bell = os.eventfd(0)
     with mmap.mmap(-1, PAGE_SIZE) as page:
-        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1, -1)
+        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1, -1, -1)
         channel = Channel(fds, Interrupts(page))
         yield channel, ours, reader
         ours.close()
@@ -143,3 +143,77 @@ def test_cancelled_calls_are_known_as_soon_as_somebody_asks(ends):
     driver.send(marshal.dumps((4,)))
     assert channel.has_cancelled(4)
     assert not channel.has_cancelled(5)
+
+
+# ---------------------------------------------------------------- singles
+
+
+def attempt(seq, function=1):
+    """An attempt as it travels."""
+    return (seq, function, seq, 0, (), "f", 1, 0, False, (), "", False, None, None, b"", [])
+
+
+@pytest.fixture
+def lone():
+    """The channel, and the driver's ends of socket, singles and doorbell."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    singles, sender = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)
+    reader, writer = os.pipe()
+    bell = os.eventfd(0, os.EFD_NONBLOCK)
+    with mmap.mmap(-1, PAGE_SIZE) as page:
+        fds = WorkerFds(theirs.detach(), -1, writer, bell, -1, -1, -1, -1, -1, singles)
+        channel = Channel(fds, Interrupts(page))
+        yield channel, ours, sender, bell
+        ours.close()
+        channel.bundles.close()
+    for fd in (singles, sender, reader, writer, bell):
+        os.close(fd)
+
+
+def is_rung(bell):
+    try:
+        return os.eventfd_read(bell) > 0
+    except BlockingIOError:
+        return False
+
+
+def test_single_that_the_driver_has_taken_back_is_none(lone):
+    channel, _, sender, _ = lone
+    assert channel.take_single() is None
+    os.write(sender, marshal.dumps(([], attempt(1))))
+    os.read(channel.singles, 4096)  # the driver has this end too
+    assert channel.take_single() is None
+    assert not channel.is_watched
+
+
+def test_nobody_rings_from_a_single_until_something_else_is_claimed(lone):
+    channel, driver, sender, bell = lone
+    channel.note(NOTE_REFS, b"")
+    channel.ring()
+    assert is_rung(bell)
+    os.write(sender, marshal.dumps(([], attempt(1))))
+    assert channel.take_single().seq == 1
+    channel.note(NOTE_REFS, b"")
+    channel.ring()
+    assert not is_rung(bell)
+    driver.send(marshal.dumps(([], [attempt(2)])))
+    assert channel.take_attempt(2).seq == 2
+    assert channel.unrung_bytes  # what came in between counts, as nobody may have looked
+    channel.ring()
+    assert is_rung(bell)
+
+
+def test_single_finds_the_code_that_came_with_attempts_that_were_taken_back(lone):
+    channel, driver, sender, _ = lone
+    driver.send(marshal.dumps(([(7, b"code")], [attempt(1, 7)])))
+    os.write(sender, marshal.dumps(([], attempt(2, 7))))
+    assert channel.take_single().seq == 2
+    assert channel.code == {7: b"code"}
+
+
+def test_single_brings_its_code(lone):
+    channel, _, sender, _ = lone
+    channel.known.add(8)
+    os.write(sender, marshal.dumps(([(7, b"code"), (8, b"known")], attempt(2, 7))))
+    assert channel.take_single().seq == 2
+    assert channel.code == {7: b"code"}

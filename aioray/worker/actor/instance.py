@@ -15,7 +15,7 @@ import time
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ...client.current import ThisActor, place
+from ...client.current import ThisActor, execution_context
 from ...shared import ids
 from ...shared.actor_exit import SHUTDOWN, SPECIAL_METHODS, shutdown_seconds
 from ...shared.printable import printable
@@ -36,6 +36,7 @@ __all__ = [
     "end",
     "find",
     "is_due",
+    "made_by",
     "save",
 ]
 
@@ -58,26 +59,32 @@ class SavedState:
 LET_GO_SECONDS = 0.2  # that threads have to let go of an actor that ends, for its `__del__`
 
 
-def become(server: WorkerLoop, attempt: Attempt) -> bool:
-    """Make this process an actor from now on; tell whether a thread with a loop makes it."""
+def made_by(attempt: Attempt, is_cancelled: Callable[[int], bool]) -> ThisActor:
+    """Describe the actor that an attempt is to make. is_cancelled: see `ThisActor`."""
     creation = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")])
-    place.actor = ThisActor(
+    return ThisActor(
         creation.actor_id,
         creation.name,
         creation.class_name,
-        ids.object_id(ids.task_id(place.job, attempt.label), 1),
+        ids.object_id(ids.task_id(execution_context.job, attempt.task_key), 1),
         creation.class_name,
         creation.meta,
-        server.channel.has_cancelled,
+        is_cancelled,
         asynchronous=creation.asynchronous,
         restarted=attempt.attempt > 0,
     )
+
+
+def become(server: WorkerLoop, attempt: Attempt) -> bool:
+    """Make this process an actor from now on; tell whether a thread with a loop makes it."""
+    creation = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")])
+    execution_context.actor = made_by(attempt, server.channel.has_cancelled)
     server.idle = creation.class_name
     if not creation.asynchronous:
         return False
     from .loops import Loops
 
-    server.host = Loops(server, creation.lanes)
+    server.host = Loops(server, creation.concurrency_groups)
     server.tell_calls_too()
     server.host.start(attempt)
     return True
@@ -85,11 +92,13 @@ def become(server: WorkerLoop, attempt: Attempt) -> bool:
 
 def become_host(server: WorkerLoop, attempt: Attempt) -> None:
     """Let threads run the calls from now on, if the actor was made and allows several at once."""
-    lanes = Creation._make(attempt.role[ActorCallInfo._fields.index("creation")]).lanes
-    if server.instance is not None and (len(lanes) > 1 or lanes[0][1] > 1):
+    groups = Creation._make(
+        attempt.role[ActorCallInfo._fields.index("creation")]
+    ).concurrency_groups
+    if server.instance is not None and (len(groups) > 1 or groups[0][1] > 1):
         from .threads import Threads
 
-        server.host = Threads(server, lanes)
+        server.host = Threads(server, groups)
 
 
 def find(server: WorkerLoop, attempt: Attempt, use: AttemptHandles) -> Callable[..., Any]:
@@ -106,7 +115,7 @@ def _maker(
 ) -> Callable[..., object]:
     cls: Any = server.execution.load_code(attempt.function)
     state = server.execution.load(attempt.arguments[-1], use) if creation.restores else None
-    actor = place.actor
+    actor = execution_context.actor
     assert actor is not None
     actor.cls = cls
     actor.path = f"{cls.__module__}.{cls.__qualname__}"
@@ -179,7 +188,7 @@ def end(server: WorkerLoop) -> None:
     where it is and ends the process, also if it is stuck in C code.
     """
     if server.host is None:
-        place.attempt = place.function = None
+        execution_context.attempt = execution_context.function = None
     instance, server.instance = server.instance, None
     server.execution.functions.clear()  # methods
     faulthandler.dump_traceback_later(shutdown_seconds(), exit=True)
@@ -211,10 +220,11 @@ def _tell(error: BaseException) -> None:
 
     from ...shared.failures import release
 
-    assert place.actor is not None
+    assert execution_context.actor is not None
     lines = traceback.format_exception(error)
     sys.stderr.write(
-        f"The hook {SHUTDOWN} of {place.actor.class_name} has failed. The actor ends all the same."
+        f"The hook {SHUTDOWN} of {execution_context.actor.class_name} has failed. The actor ends "
+        f"all the same."
         f"\n{''.join(lines)}"
     )
     release(error)

@@ -24,9 +24,9 @@ __all__ = ["Threads"]
 class Threads(Host):
     """The calls of a threaded actor."""
 
-    def make_lane(self, name: str, limit: int) -> _Lane:
-        """Make a lane of up to `limit` threads for a concurrency group."""
-        return _Lane(self, name or "default", limit)
+    def make_group(self, name: str, limit: int) -> _GroupThreads:
+        """Make a concurrency group of up to `limit` threads for a concurrency group."""
+        return _GroupThreads(self, name or "default", limit)
 
     def execute(self, attempt: Attempt) -> BaseException | None:
         """Run one call in a context of its own and answer; return why to end the process."""
@@ -44,7 +44,7 @@ class Threads(Host):
         return None
 
 
-class _Lane:
+class _GroupThreads:
     """The threads of one concurrency group."""
 
     def __init__(self, host: Threads, name: str, limit: int) -> None:
