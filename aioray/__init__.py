@@ -31,9 +31,11 @@ from sys import modules as _modules
 
 __all__ = [
     "CancelOutcome",
+    "CrashBreaker",
     "DoNotRetry",
     "DynamicObjectRefGenerator",
     "Engine",
+    "Limiter",
     "LoggingConfig",
     "ObjectRef",
     "ObjectRefGenerator",
@@ -44,6 +46,8 @@ __all__ = [
     "RuntimeContext",
     "__version__",
     "actor",
+    "as_completed",
+    "asgi",
     "available_resources",
     "cancel",
     "cloudpickle",
@@ -51,13 +55,17 @@ __all__ = [
     "exceptions",
     "exit_actor",
     "experimental",
+    "gather",
     "get",
     "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
+    "health",
+    "heartbeat",
     "init",
     "is_initialized",
     "kill",
+    "map",
     "method",
     "nodes",
     "progress",
@@ -65,6 +73,7 @@ __all__ = [
     "remote",
     "runtime_context",
     "runtime_env",
+    "scope",
     "shutdown",
     "testing",
     "timeline",
@@ -92,6 +101,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from aioray import (
         actor,
+        asgi,
         cloudpickle,
         exceptions,
         experimental,
@@ -102,8 +112,9 @@ if TYPE_CHECKING:
     )
     from aioray.actor import exit_actor, method
     from aioray.api.actors import get_actor, kill
-    from aioray.api.cluster import available_resources, cluster_resources, nodes, timeline
+    from aioray.api.cluster import available_resources, cluster_resources, health, nodes, timeline
     from aioray.api.engines import Engine
+    from aioray.api.heartbeat import heartbeat
     from aioray.api.objects import cancel, get, put, wait
     from aioray.api.progress import progress
     from aioray.api.session import init, is_initialized, shutdown
@@ -116,12 +127,19 @@ if TYPE_CHECKING:
     from aioray.remote_function import RemoteFunction, remote
     from aioray.retry import RetryPolicy
     from aioray.runtime_context import RuntimeContext, get_gpu_ids, get_runtime_context
+    from aioray.services.gathering import as_completed, gather
+    from aioray.services.maps import map  # noqa: A004 - as Python has one
+    from aioray.services.scopes import scope
+    from aioray.shared.crash_breaker import CrashBreaker
+    from aioray.shared.limiter import Limiter
 else:
     _MODULE_BY_NAME = {
         "CancelOutcome": "core.outcomes",
+        "CrashBreaker": "shared.crash_breaker",
         "DoNotRetry": "exceptions",
         "Engine": "api.engines",
         "DynamicObjectRefGenerator": "client.generators",
+        "Limiter": "shared.limiter",
         "LoggingConfig": "options.logging_config",
         "ObjectRef": "client.refs",
         "ObjectRefGenerator": "client.generators",
@@ -130,22 +148,28 @@ else:
         "RetryPolicy": "retry",
         "RetryTask": "exceptions",
         "RuntimeContext": "runtime_context",
+        "as_completed": "services.gathering",
         "available_resources": "api.cluster",
         "cancel": "api.objects",
         "cluster_resources": "api.cluster",
         "exit_actor": "actor",
+        "gather": "services.gathering",
         "get": "api.objects",
         "get_actor": "api.actors",
         "get_gpu_ids": "runtime_context",
         "get_runtime_context": "runtime_context",
+        "health": "api.cluster",
+        "heartbeat": "api.heartbeat",
         "init": "api.session",
         "is_initialized": "api.session",
         "kill": "api.actors",
+        "map": "services.maps",
         "method": "actor",
         "nodes": "api.cluster",
         "progress": "api.progress",
         "put": "api.objects",
         "remote": "remote_function",
+        "scope": "services.scopes",
         "shutdown": "api.session",
         "timeline": "api.cluster",
         "wait": "api.objects",
@@ -153,6 +177,7 @@ else:
     _SUBMODULES = frozenset(
         {
             "actor",
+            "asgi",
             "cloudpickle",
             "exceptions",
             "experimental",

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from .api.actor_base import Actor
 from .api.method_options import method
 from .api.session import client_for_call
-from .client.actor_meta import ActorCode, check_interruptible, client_of, unpack_meta
+from .client.actor_meta import ActorCode, check_call_options, client_of, unpack_meta
 from .client.protocol import Call
 from .client.refs import ObjectRef
 from .client.signatures import check_call
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .api.actor_types import ActorClassCalls, MethodCalls
     from .api.call_types import Arguments, Calls, Given_co, OfClass, S_co, Value_co
     from .client.actor_meta import ActorMeta, MethodMeta
+    from .client.admission import WaitingCall
     from .dag import ClassMethodNode, ClassNode
     from .options.types import ActorKeywords
     from .shared.id_classes import ActorID
@@ -134,7 +135,7 @@ class ActorClass(ActorClassCalls[OfClass, Arguments]):
             return _create(self._aioray_call, args, kwargs)
 
     def options(self, **options: Unpack[ActorKeywords]) -> BoundActorOptions[OfClass, Arguments]:
-        """Return the class with some options changed: all of `@remote` but concurrency_groups.
+        """Return the class with some options changed: all of `@remote` but concurrency groups.
 
         Raises what `@remote` raises.
         """
@@ -368,6 +369,10 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
             """
             return self._submit(self._call, args, kwargs)
 
+        def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Call the method as soon as max_pending_calls allows; see `RemoteFunction.submit`."""
+            return self._submit_later(self._call, args, kwargs)
+
         def options(self, **options: Any) -> BoundMethodOptions[Arguments, Any]:
             """Return the method with some options changed: those of `@method`, name and _labels.
 
@@ -386,7 +391,19 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
                 f"more than {self._limit} tasks are queued on the actor. This limit can be "
                 f"adjusted with the `max_pending_calls` actor option."
             )
-        return client.submit(call, args, kwargs)
+        if self._limit <= 0 and client.gate is None:
+            return client.submit(call, args, kwargs)
+        from .client.admission import submit_counted
+
+        return submit_counted(client, self._ref, self._limit, call, args, kwargs)
+
+    def _submit_later(self, call: Call, args: Any, kwargs: Any) -> WaitingCall[Any]:
+        from .client.admission import WaitingCall, gates_of
+
+        check_call(call.code, args, kwargs)  # type: ignore[arg-type]  # of a method
+        client, what = client_of(self._ref), f"{self._meta.class_name} has max_pending_calls"
+        gates = gates_of(client, self._ref.entry, self._limit, what)
+        return WaitingCall(gates, client, lambda: client.submit(call, args, kwargs))
 
     def _remote(
         self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -402,14 +419,7 @@ class ActorMethod(MethodCalls[Arguments, Value_co, Given_co]):
         code: Any = self._call.code
         said = parse_method_options(given, where="call", is_generator=code.is_generator)
         options = resolve_call(said, code.options)
-        groups = [name for name, _ in self._meta.lanes]
-        if options.concurrency_group not in groups:
-            declared = ", ".join(map(repr, groups[1:])) or "none"
-            raise ValueError(
-                f"{code.name}: the concurrency group {options.concurrency_group!r} is not declared "
-                f"by the class. It declares {declared}; add it, @remote(concurrency_groups=...)"
-            )
-        check_interruptible(code.name, options, self._meta)
+        check_call_options(code.name, options, self._meta)
         return Call(code, options, self._ref)
 
     def _handle(self) -> ActorHandle[Any]:
@@ -449,6 +459,11 @@ class BoundMethodOptions(Calls[P, S_co]):
                 self._call = self._method._changed(self._given)
             return self._method._submit(self._call, args, kwargs)
 
+        def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Call the method as soon as there is room, as `ActorMethod.submit`."""
+            method = self._method
+            return method._submit_later(method._changed(self._given), args, kwargs)
+
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
         """Note a call that is made later, see `aioray.dag`."""
         from .dag import ClassMethodNode
@@ -461,9 +476,9 @@ class BoundMethodOptions(Calls[P, S_co]):
 
 def own_handle() -> ActorHandle[Any]:
     """Return a handle to the actor that this process is. It does not keep the actor alive."""
-    from .client.current import place
+    from .client.current import execution_context
 
-    actor = place.actor
+    actor = execution_context.actor
     assert actor is not None
     return ActorHandle(ObjectRef(client_for_call().entry_of(actor.ref)), actor.meta)
 
@@ -475,9 +490,9 @@ def exit_actor() -> NoReturn:
     handlers run. Raises TypeError outside of an actor.
     Source: Ray API reference, ray.actor.exit_actor.
     """
-    from .client.current import place
+    from .client.current import execution_context
 
-    if place.actor is None:
+    if execution_context.actor is None:
         raise TypeError(
             "exit_actor API is called on a non-actor worker: call it inside a method of an actor. "
             "To end an actor from outside, use aioray.kill(handle)."

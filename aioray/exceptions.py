@@ -17,12 +17,15 @@ them, are never raised on one machine, and say so.
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import sys
 import types
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .core.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +42,7 @@ __all__ = [
     "AsyncioActorExit",
     "AttemptInfo",
     "AuthenticationError",
+    "CircuitOpenError",
     "CrossLanguageError",
     "DoNotRetry",
     "EngineShutdownError",
@@ -72,6 +76,7 @@ __all__ = [
     "StreamingGeneratorReplayInconsistentError",
     "TaskCancelledError",
     "TaskPlacementGroupRemoved",
+    "TaskTimeoutError",
     "TaskUnschedulableError",
     "UnserializableException",
     "UnsupportedFeatureError",
@@ -81,7 +86,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AttemptInfo:
     """One execution of a task, as listed in `RayError.attempts`."""
 
@@ -476,6 +481,19 @@ _SIGNAL_MEANING = {
 }
 
 
+def _where(error: WorkerCrashedError | OutOfMemoryError) -> list[str]:
+    """Return the line that says which attempt an error is about; none if it does not know."""
+    where = [
+        f"task {error.task_name}" if error.task_name else "",
+        f"task id {error.task_id}" if error.task_id else "",
+        f"attempt {error.attempt}" if error.attempt is not None else "",
+        f"pid {error.pid}" if error.pid is not None else "",
+        f"worker {error.worker_id}" if error.worker_id else "",
+        f"after {error.seconds:.3g} s" if error.seconds is not None else "",
+    ]
+    return [f"  {', '.join(filter(None, where))}"] if any(where) else []
+
+
 class WorkerCrashedError(RayError):
     """The worker process died while it ran the task, and no retry was left.
 
@@ -522,15 +540,7 @@ class WorkerCrashedError(RayError):
 
     def __str__(self) -> str:
         lines = [self.message or self._headline()]
-        where = [
-            f"task {self.task_name}" if self.task_name else "",
-            f"task id {self.task_id}" if self.task_id else "",
-            f"attempt {self.attempt}" if self.attempt is not None else "",
-            f"pid {self.pid}" if self.pid is not None else "",
-            f"worker {self.worker_id}" if self.worker_id else "",
-            f"after {self.seconds:.3g} s" if self.seconds is not None else "",
-        ]
-        lines += [f"  {', '.join(filter(None, where))}"] if any(where) else []
+        lines += _where(self)
         return "\n".join([*lines, *last_words(self.stderr_tail, self.python_stack)])
 
     def _headline(self) -> str:
@@ -544,6 +554,50 @@ class WorkerCrashedError(RayError):
             hint = "sys.exit and os._exit in a task end its worker"
             return f"{died}: it exited with code {self.exit_code} ({hint})."
         return f"{died}. How it ended is not known."
+
+
+class CircuitOpenError(RayError):
+    """The function has killed too many workers, and is not called any more for a while.
+
+    Raised by calls of functions with `breaker=CrashBreaker(...)`, as long as that is open: nothing
+    was started for them. Not raised by calls whose worker died: WorkerCrashedError.
+
+    `breaker` is its name, `deaths` lists the last attempts that died, the oldest first, `names` of
+    which tasks they were, and `retry_after` is how many seconds after the refusal a call will be
+    let through.
+    """
+
+    def __init__(
+        self,
+        breaker: str,
+        deaths: tuple[AttemptInfo, ...] = (),
+        *,
+        names: tuple[str, ...] = (),
+        task_name: str = "",
+        task_id: str | None = None,
+        period: float = 0.0,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(f"Task {task_name} was not started: the breaker {breaker} is open.")
+        self.breaker = breaker
+        self.deaths = deaths
+        self.names = names
+        self.task_name = task_name
+        self.task_id = task_id
+        self.period = period
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        told = (
+            f"  Too many workers died of its calls within {self.period:g} s. The next call is let "
+            f"through in {self.retry_after:.3g} s. The last deaths:"
+        )
+        lines = [str(self.args[0]), told]
+        lines += [
+            f"    {name}, attempt {death.number}, pid {death.pid}: {death.ended}"
+            for name, death in zip(self.names, self.deaths, strict=False)
+        ]
+        return "\n".join(lines)
 
 
 class WorkerStartupError(RayError):
@@ -596,14 +650,50 @@ class UnsupportedFeatureError(RayError):
 
 
 class OutOfMemoryError(RayError):
-    """The worker was killed because the machine was about to run out of memory.
+    """The worker was killed for the memory it had, and no retry was left.
 
-    Has a retry budget apart from `max_retries`. A kill by the kernel is a WorkerCrashedError.
+    It exceeded the `memory_limit` of the task, or of its actor; or the machine, or the container,
+    was about to run out of memory, and this worker had most beyond what it asked for. Such retries
+    are counted apart from those after crashes, see RAY_task_oom_retries. Not raised for a kill by
+    the kernel, WorkerCrashedError, nor for a MemoryError that the function raised, RayTaskError.
+
+    message and advice are the first and the last sentence of the text. `peak` is how many bytes
+    were in use, `limit` how many were allowed, None if the task has no limit of its own; then
+    `machine_used` and `machine_total` tell how much of all memory was in use.
     """
 
-    def __init__(self, message: str = "The worker was killed because memory ran short.") -> None:
+    def __init__(
+        self,
+        message: str = "The worker was killed because memory ran short.",
+        advice: str = "",
+        *,
+        peak: int | None = None,
+        limit: int | None = None,
+        machine_used: int | None = None,
+        machine_total: int | None = None,
+        pid: int | None = None,
+        worker_id: str | None = None,
+        task_name: str | None = None,
+        task_id: str | None = None,
+        attempt: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.advice = advice
+        self.peak = peak
+        self.limit = limit
+        self.machine_used = machine_used
+        self.machine_total = machine_total
+        self.pid = pid
+        self.worker_id = worker_id
+        self.task_name = task_name
+        self.task_id = task_id
+        self.attempt = attempt
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *_where(self), *([self.advice] if self.advice else [])])
 
 
 class RaySystemError(RayError):
@@ -665,6 +755,60 @@ class GetTimeoutError(RayError, TimeoutError):
     """`get` waited for `timeout` seconds in vain. The tasks go on; `get` may be called again."""
 
 
+class TaskTimeoutError(RayError, TimeoutError):
+    """The task exceeded a time limit that it was given, and was ended for that.
+
+    Raised as it is by whoever gets the task's value, and as the cause of a RayTaskError for tasks
+    that needed it. Not raised when the task caught the interrupt and returned a value, nor when
+    `get` has waited too long (GetTimeoutError). It is retried only if `retry_exceptions` says so.
+
+    `limit` is the option, "timeout", "deadline" or "stall_timeout", and `seconds` its value.
+    `attempt`, `pid` and `worker_id` are None if the task had not begun when its deadline passed.
+    `after` is how many seconds had passed, counted as the limit counts. `python_stack` is where it
+    was then, without the frames of aioray: the most recent call first, but for a coroutine of a
+    task, of which it is the traceback. It is empty if nobody could tell, as of a process that was
+    stopped.
+    """
+
+    def __init__(
+        self,
+        limit: str,
+        seconds: float,
+        *,
+        task_name: str = "",
+        task_id: str | None = None,
+        attempt: int | None = None,
+        pid: int | None = None,
+        worker_id: str | None = None,
+        after: float | None = None,
+        python_stack: str = "",
+    ) -> None:
+        super().__init__(f"Task {task_name} has exceeded its {limit} of {seconds:g} s.")
+        self.limit = limit
+        self.seconds = seconds
+        self.task_name = task_name
+        self.task_id = task_id
+        self.attempt = attempt
+        self.pid = pid
+        self.worker_id = worker_id
+        self.after = after
+        self.python_stack = python_stack
+
+    def __str__(self) -> str:
+        lines = [str(self.args[0])]
+        if self.pid is None:
+            lines[0] += " It was not running then."
+        where = [
+            f"task id {self.task_id}" if self.task_id else "",
+            f"attempt {self.attempt}" if self.attempt is not None else "",
+            f"pid {self.pid}" if self.pid is not None else "",
+            f"worker {self.worker_id}" if self.worker_id else "",
+            f"after {self.after:.3g} s" if self.after is not None else "",
+        ]
+        lines += [f"  {', '.join(filter(None, where))}"] if any(where) else []
+        return "\n".join([*lines, *_section("Its Python stack then:", self.python_stack)])
+
+
 # --------------------------------------------------------------------------- cannot be placed
 
 
@@ -715,7 +859,10 @@ class ActorPlacementGroupRemoved(_FixedText):
 
 
 class PendingCallsLimitExceeded(RayError):
-    """The actor has `max_pending_calls` calls waiting. Wait for some, then call again."""
+    """So many calls have not ended as the option `max_pending`, or `max_pending_calls`, allows.
+
+    Wait for some, then call again; or call with `submit`, which waits for room.
+    """
 
 
 # --------------------------------------------------------------------------- actors
@@ -956,13 +1103,30 @@ def _after(prefix: str, text: str | None, suffix: str = "") -> str:
     return f"{prefix}{text}{suffix}" if text else ""
 
 
+_C_FRAME = '  Binary file "'
 _OWN_FRAMES = (f'  File "{__file__.rpartition("/")[0]}/worker/', '  File "<string>"')
 
 
 def _user_stack(stack: str) -> str:
-    """Return what faulthandler wrote without the worker's own frames and its list of libraries."""
+    """Return what faulthandler wrote without the worker's own frames and its list of libraries.
+
+    Of the C stack, which it has from 3.14 on, what lies above the interpreter.
+    """
     lines = [line for line in stack.splitlines() if line and not line.startswith(_OWN_FRAMES)]
-    return "\n".join(line for line in lines if not line.startswith("Extension modules: "))
+    lines = [line for line in lines if not line.startswith("Extension modules: ")]
+    in_c = [at for at, line in enumerate(lines) if line.startswith(_C_FRAME)]
+    if in_c:
+        first, last = in_c[0], in_c[-1] + 1
+        frames = itertools.dropwhile(_is_of_interpreter, lines[first:last])
+        above = list(itertools.takewhile(lambda line: not _is_of_interpreter(line), frames))
+        lines[first - (not above) : last] = above  # not the header alone
+    return "\n".join(lines)
+
+
+def _is_of_interpreter(line: str) -> bool:
+    """Tell whether a frame of the C stack is the interpreter's, which is shown by its title."""
+    file = line.removeprefix(_C_FRAME).partition('"')[0]
+    return not file.startswith("/") or os.path.basename(file).startswith(("python", "libpython"))
 
 
 def last_words(stderr_tail: str, python_stack: str) -> list[str]:

@@ -11,7 +11,7 @@ client hangs what it prepared for it on `binding`, so that a second call costs n
 from __future__ import annotations
 
 import functools
-import inspect
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from .api.session import client_for_call
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         S_co,
         Value_co,
     )
+    from .client.admission import Gate, WaitingCall
     from .client.generators import ObjectRefGenerator
+    from .client.protocol import Client
     from .client.refs import ObjectRef
     from .dag import FunctionNode
     from .options.types import ActorClassOptions, CommonOptions, FunctionOptions
@@ -70,7 +72,7 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
         self.name: str = name_of(function)
         self.__name__ = self.__qualname__ = self.name
         # The attributes of an object that can be called are its own matter.
-        given = functools.WRAPPER_UPDATES if inspect.isroutine(function) else ()
+        given = functools.WRAPPER_UPDATES if _is_routine(function) else ()
         functools.update_wrapper(itself, function, updated=given)
         if not getattr(function, "__module__", None):
             self.__module__ = "global"
@@ -101,6 +103,15 @@ class RemoteFunction(FunctionCalls[P, Value_co, Given_co]):
             Raises TypeError if the arguments do not fit the signature or cannot be serialized.
             """
             return submit(self, self._call, args, kwargs)
+
+        def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Submit a call as soon as there is room: `ref = await f.submit(x)`.
+
+            Room is limited by the option max_pending of the function, and of the session. Those who
+            wait are served in their order; cancelling the wait submits nothing. Without `await`:
+            `f.submit(x).result(timeout)` blocks, and raises GetTimeoutError. Otherwise as `remote`.
+            """
+            return submit_later(self, self._call, args, kwargs)
 
         def options(self, **options: Any) -> BoundOptions[P, Any]:
             """Return the function with some options changed: all of `@remote` but max_calls."""
@@ -159,6 +170,10 @@ class BoundOptions(Calls[P, S_co]):
             """Submit a call, as `RemoteFunction.remote`."""
             return submit(self._function, self._call, args, kwargs)
 
+        def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Submit a call as soon as there is room, as `RemoteFunction.submit`."""
+            return submit_later(self._function, self._call, args, kwargs)
+
     def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
         """Note a call that is made later, see `aioray.dag`."""
         from .dag import FunctionNode
@@ -174,7 +189,37 @@ def submit(
 ) -> Any:
     """Check a call against the signature and hand it to the client of this context."""
     check_call(code, args, kwargs)
-    return client_for_call().submit(call, args, kwargs)
+    client = client_for_call()
+    if call.options.max_pending is None and client.gate is None:
+        return client.submit(call, args, kwargs)
+    from .client.admission import submit_through
+
+    return submit_through(
+        _gates(code, call, client), client, lambda: client.submit(call, args, kwargs)
+    )
+
+
+def submit_later(
+    code: RemoteFunction[..., Any, Any],
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> WaitingCall[Any]:
+    """Check a call against the signature, and return what waits until there is room for it."""
+    from .client.admission import WaitingCall
+
+    check_call(code, args, kwargs)
+    client = client_for_call()
+    return WaitingCall(
+        _gates(code, call, client), client, lambda: client.submit(call, args, kwargs)
+    )
+
+
+def _gates(code: RemoteFunction[..., Any, Any], call: Call, client: Client) -> list[Gate]:
+    """Return the limits that a call is subject to."""
+    from .client.admission import gates_of
+
+    return gates_of(client, code, call.options.max_pending, f"{code.name} has max_pending")
 
 
 @overload
@@ -230,13 +275,19 @@ def remote(*positional: Any, **options: Any) -> Any:
     of the worker, -1 for ever; the environment variables AIORAY_TASK_MAX_RETRIES and
     RAY_TASK_MAX_RETRIES replace the default at each submission), retry_exceptions=False (True, a
     list of exception types, or a predicate: which errors of the function are retried too),
-    retry=None (a RetryPolicy: delays and time budget), max_calls=0 (calls after which the worker is
-    replaced), priority=0 (of the tasks that wait the highest goes first; ten seconds of waiting are
-    worth one unit, so that nothing waits for ever behind what is more urgent; what a task submits
-    has its place and, unless it names one, its priority), num_cpus=1, num_gpus, memory, resources
-    (what a call holds while it runs; libraries are told the CPUs by OMP_NUM_THREADS, unless you
-    have set it), name, runtime_env (a dict or RuntimeEnv, see there; merged with the session's,
-    env_vars by name and other fields as a whole), and the rest of Ray's.
+    retry=None (a RetryPolicy: delays and time budget), limiter=None (a Limiter: how many run at
+    once, and start within a time), max_pending=None (how many calls of one process may be
+    unfinished; more raise PendingCallsLimitExceeded, or wait in `submit`), max_calls=0 (calls after
+    which the worker is replaced), priority=0 (of the tasks that wait the highest goes first; ten
+    seconds of waiting are worth one unit, so that nothing waits for ever behind what is more
+    urgent; what a task submits has its place and, unless it names one, its priority), num_cpus=1,
+    num_gpus, memory, resources (what a call holds while it runs; libraries are told the CPUs by
+    OMP_NUM_THREADS, unless you have set it), timeout (seconds that one attempt may take),
+    stall_timeout (seconds that it may go without `aioray.heartbeat()`), deadline (seconds from the
+    call to the end, whatever happens meanwhile), memory_limit (bytes that an attempt may use beyond
+    what its worker has, in all processes below it too), breaker (a CrashBreaker: when a function
+    that kills its workers is called no more), name, runtime_env (a dict or RuntimeEnv, see there;
+    merged with the session's, env_vars by name and other fields as a whole), and the rest of Ray's.
 
     Options of a class, which becomes an actor class, with their defaults: max_restarts=0 (how often
     an actor that dies is made again, -1 for ever), restart_policy=None (a RestartPolicy: how many
@@ -247,11 +298,12 @@ def remote(*positional: Any, **options: Any) -> Any:
     lifetime=None ("detached": it lives without handles too), allow_out_of_order_execution,
     interruptible=False (see `method`), checkpoint_every=1 (see `aioray.actor`); priority, num_cpus,
     num_gpus, memory, resources and runtime_env as above, but an actor that names none of the
-    resources needs one CPU to start and holds none while it lives.
+    resources needs one CPU to start and holds none while it lives; timeout, stall_timeout and
+    deadline limit its making, memory_limit all its life.
 
     They are checked here: ValueError or TypeError says what is wrong with one.
-    Source: Ray API reference, ray.remote; retry, predicates, priority, restart_policy,
-    interruptible and checkpoint_every are aioray's own.
+    Source: Ray API reference, ray.remote; retry, predicates, priority, the limits, breaker,
+    restart_policy, interruptible and checkpoint_every are aioray's own.
     """
     if len(positional) == 1 and not options and callable(positional[0]):
         return _make(positional[0], {})
@@ -266,8 +318,16 @@ def remote(*positional: Any, **options: Any) -> Any:
     return lambda target: _make(target, options)
 
 
+def _is_routine(function: Any) -> bool:
+    if type(function) is FunctionType:  # and so without `inspect`, which loads for a while
+        return True
+    import inspect
+
+    return inspect.isroutine(function)
+
+
 def _make(target: Any, options: dict[str, Any]) -> RemoteFunction[..., Any, Any] | ActorClass[Any]:
-    if inspect.isclass(target):
+    if isinstance(target, type):
         from .actor import make_actor_class  # programs without actors do without it
 
         return make_actor_class(target, options)

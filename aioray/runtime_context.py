@@ -11,7 +11,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from .client.current import function_name, place
+from .client.current import execution_context, function_name
 from .client.protocol import registry
 from .shared import ids
 
@@ -33,9 +33,9 @@ class RuntimeContext:
     """What the code that asks can know about its surroundings. Source: Ray API, RuntimeContext."""
 
     def _attempt(self, what: str) -> Attempt | None:
-        if not place.job:
+        if not execution_context.job:
             logger.warning("%s is not available in the driver: it is None.", what)
-        return place.attempt
+        return execution_context.attempt
 
     def get(self) -> dict[str, Any]:
         """Return the ids of job and node, the namespace, and in a worker those of task and actor.
@@ -48,7 +48,7 @@ class RuntimeContext:
             "node_id": self._node_id(),
             "namespace": self.namespace,
         }
-        if place.job:
+        if execution_context.job:
             if (task := self._task_id()) is not None:
                 found["task_id"] = task
             if (actor := self._actor_id()) is not None:
@@ -115,8 +115,12 @@ class RuntimeContext:
     def _task_id(self) -> TaskID | None:
         from .shared.id_classes import TaskID
 
-        attempt = place.attempt
-        return None if attempt is None else TaskID(ids.task_id(place.job, attempt.label))
+        attempt = execution_context.attempt
+        return (
+            None
+            if attempt is None
+            else TaskID(ids.task_id(execution_context.job, attempt.task_key))
+        )
 
     def _actor_id(self) -> ActorID | None:
         from .shared.id_classes import ActorID
@@ -126,16 +130,18 @@ class RuntimeContext:
 
     def get_job_id(self) -> str:
         """Return the id of the job in hexadecimal."""
-        return (place.job or _client().job).hex()
+        return (execution_context.job or _client().job).hex()
 
     def get_task_id(self) -> str | None:
         """Return the id of the running task in hexadecimal; None, with a warning, in the driver."""
         attempt = self._attempt("get_task_id()")
-        return None if attempt is None else ids.task_id(place.job, attempt.label).hex()
+        return (
+            None if attempt is None else ids.task_id(execution_context.job, attempt.task_key).hex()
+        )
 
     def get_task_name(self) -> str | None:
         """Return the name of the running task: its `name` option, or the function's name."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         return None if attempt is None else attempt.name
 
     def get_task_function_name(self) -> str | None:
@@ -148,21 +154,21 @@ class RuntimeContext:
 
     def get_attempt_number(self) -> int | None:
         """Return which attempt of the task this is, from 0; None in the driver. Beyond Ray."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         return None if attempt is None else attempt.attempt
 
     def get_actor_id(self) -> str | None:
         """Return the id of the actor that this process is, in hexadecimal; None: it is none."""
-        return None if place.actor is None else place.actor.actor_id
+        return None if execution_context.actor is None else execution_context.actor.actor_id
 
     def get_actor_name(self) -> str | None:
         """Return the name of the actor that this process is, "" without one; None: no actor."""
-        return None if place.actor is None else place.actor.name
+        return None if execution_context.actor is None else execution_context.actor.name
 
     @property
     def current_actor(self) -> Any:
         """A handle to the actor that this is. RuntimeError outside of actors."""
-        if place.actor is None:
+        if execution_context.actor is None:
             raise RuntimeError("This is not an actor: current_actor is for its methods.")
         from .actor import own_handle
 
@@ -171,17 +177,17 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Whether this actor was restarted. AssertionError outside of actors."""
-        assert place.actor is not None, "was_current_actor_reconstructed is for actors."
-        return place.actor.restarted
+        assert execution_context.actor is not None, "was_current_actor_reconstructed is for actors."
+        return execution_context.actor.restarted
 
     def get_node_id(self) -> str:
         """Return the id of this machine in the session, in hexadecimal."""
-        return place.node_id or str(_client().node_id)
+        return execution_context.node_id or str(_client().node_id)
 
     def get_worker_id(self) -> str:
         """Return the id of this process in the session, in hexadecimal."""
-        if place.job:
-            return place.worker_id
+        if execution_context.job:
+            return execution_context.worker_id
         return ids.driver_id(_client().job).hex()
 
     def get_node_labels(self) -> dict[str, str]:
@@ -191,8 +197,8 @@ class RuntimeContext:
 
     def get_temp_dir(self) -> str:
         """Return the folder in which the session has its own folder."""
-        if place.job:
-            return os.path.dirname(place.folder)
+        if execution_context.job:
+            return os.path.dirname(execution_context.folder)
         return str(os.path.dirname(_client().own_session().folder))
 
     @property
@@ -202,7 +208,7 @@ class RuntimeContext:
 
     def get_session_name(self) -> str:
         """Return the name of the session."""
-        return place.session or str(_client().session)
+        return execution_context.session or str(_client().session)
 
     def get_resource_ids(self) -> dict[str, list[str]]:
         """Do as `get_accelerator_ids`: Ray's old name for it."""
@@ -214,7 +220,7 @@ class RuntimeContext:
 
         AssertionError in the driver.
         """
-        attempt = place.attempt
+        attempt = execution_context.attempt
         assert attempt is not None, "get_assigned_resources() is for tasks, not for the driver."
         return {name: amount / 10_000 for name, amount in attempt.resources}
 
@@ -223,19 +229,19 @@ class RuntimeContext:
 
         In the driver, and for the kinds of accelerators that only Ray has, the list is empty.
         """
-        attempt = place.attempt
+        attempt = execution_context.attempt
         gpus = [] if attempt is None else list(attempt.devices)
         return {"GPU": gpus, **{kind: [] for kind in _OTHER_ACCELERATORS}}
 
     def get_placement_group_id(self) -> str | None:
         """Return the id of the task's placement group, in hexadecimal; None outside of one."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         return None if attempt is None or not attempt.group else attempt.group
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
         """Whether what the running task submits runs in its placement group too."""
-        attempt = place.attempt
+        attempt = execution_context.attempt
         return attempt is not None and attempt.captures
 
     def get_runtime_env_string(self) -> str:
@@ -257,7 +263,9 @@ class RuntimeContext:
         return env
 
     def _environment(self) -> dict[str, Any]:
-        found: dict[str, Any] = place.env if place.job else _client().runtime_env
+        found: dict[str, Any] = (
+            execution_context.env if execution_context.job else _client().runtime_env
+        )
         return copy.deepcopy(found)
 
     def is_canceled(self) -> bool:
@@ -266,7 +274,7 @@ class RuntimeContext:
         RuntimeError in the driver. In a task this is False: a cancel arrives as KeyboardInterrupt
         instead. In an asynchronous actor it arrives as CancelledError: RuntimeError.
         """
-        attempt, actor = place.attempt, place.actor
+        attempt, actor = execution_context.attempt, execution_context.actor
         if attempt is None:
             raise RuntimeError(
                 "is_canceled() is for tasks and methods of actors: not for the driver, nor for a "
@@ -286,7 +294,7 @@ class RuntimeContext:
     @property
     def namespace(self) -> str:
         """The namespace of the session."""
-        return place.namespace or str(_client().namespace)
+        return execution_context.namespace or str(_client().namespace)
 
     @property
     def worker_pid(self) -> int:
@@ -307,7 +315,7 @@ def _warn_of(instead: str) -> None:
 
 
 def _check_in_worker() -> None:
-    assert place.job, "This is for tasks and actors; this process is a driver."
+    assert execution_context.job, "This is for tasks and actors; this process is a driver."
 
 
 def _client() -> Any:
@@ -326,10 +334,10 @@ def get_gpu_ids() -> list[int] | list[str]:
     that stood there. The variable is set to the same in the task's process.
     Source: Ray API reference, ray.get_gpu_ids.
     """
-    attempt = place.attempt
+    attempt = execution_context.attempt
     if attempt is None:
         return []
-    if place.visible_devices is None:
+    if execution_context.visible_devices is None:
         return [int(name) for name in attempt.devices]
     return list(attempt.devices)
 
@@ -339,6 +347,6 @@ def get_runtime_context() -> RuntimeContext:
 
     Starts a session if there is none, as in Ray.
     """
-    if not place.job:
+    if not execution_context.job:
         _client()
     return RuntimeContext()

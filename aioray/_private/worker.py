@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aioray.api.actors import kill
 from aioray.api.objects import get, put, wait
 from aioray.api.session import RayContext, init, is_initialized, shutdown
-from aioray.client.current import place
+from aioray.client.current import execution_context
 from aioray.client.protocol import registry
 
 if TYPE_CHECKING:
@@ -50,10 +50,13 @@ class Worker:
 
     @property
     def mode(self) -> int | None:
-        """The mode: WORKER_MODE, or SCRIPT_MODE in a driver; None without a session."""
-        if place.job:
+        """The mode: WORKER_MODE, LOCAL_MODE, or SCRIPT_MODE in a driver; None without a session."""
+        client = registry.current()
+        if getattr(client, "runs_inline", False):
+            return LOCAL_MODE
+        if execution_context.job:
             return WORKER_MODE
-        return SCRIPT_MODE if registry.current() is not None else None
+        return None if client is None else SCRIPT_MODE
 
     @property
     def connected(self) -> bool:
@@ -82,7 +85,7 @@ class Worker:
         """The TaskID; nil in a driver."""
         from aioray.shared.id_classes import TaskID
 
-        task = _context().get_task_id() if place.job else None
+        task = _context().get_task_id() if execution_context.job else None
         return TaskID.nil() if task is None else TaskID.from_hex(task)
 
     @property
@@ -138,7 +141,7 @@ def _context() -> RuntimeContext:
 
 def get_resource_ids() -> dict[str, list[tuple[int, float]]]:
     """Return what the running task holds, as lists of (number, amount); {} in a driver."""
-    if place.attempt is None:
+    if execution_context.attempt is None:
         return {}
     held = _context().get_assigned_resources()
     return {name: [(0, amount)] for name, amount in held.items()}

@@ -46,6 +46,7 @@ from typing import (
 from typing_extensions import ParamSpec as ParamSpecWithDefault
 from typing_extensions import TypeVar as TypeVarWithDefault
 
+from aioray.client.admission import WaitingCall
 from aioray.client.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from aioray.client.refs import ObjectRef
 from aioray.options.types import CallOptions
@@ -249,6 +250,41 @@ class Calls(Generic[P, S_co]):
 
     def remote(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Submit a call, and return S at once: by default the ref of the call."""
+
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> WaitingCall[S_co]: ...
+    @overload
+    def submit(
+        self: Remote[Callable[Concatenate[A, Q], object], S],
+        a: A | ObjectRef[A],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> WaitingCall[S]: ...
+    @overload
+    def submit(
+        self: Remote[Callable[Concatenate[A, B, Q], object], S],
+        a: A | ObjectRef[A],
+        b: B | ObjectRef[B],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> WaitingCall[S]: ...
+    @overload
+    def submit(
+        self: Remote[Callable[Concatenate[A, B, C, Q], object], S],
+        a: A | ObjectRef[A],
+        b: B | ObjectRef[B],
+        c: C | ObjectRef[C],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> WaitingCall[S]: ...
+    def submit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call as soon as there is room: await it for what `remote` returns.
+
+        Refs are understood in the place of the first three arguments.
+        """
 
 
 class FunctionCalls(Calls[P, Given_co], Generic[P, Value_co, Given_co]):

@@ -76,6 +76,11 @@ class Engine:
         given: Any = settings
         self._engine = engine.LocalEngine(address, **given)
         self._client = self._engine.client
+        if self._engine.settings.local_mode:
+            raise ValueError(
+                "an Engine has worker processes: use init(local_mode=True) for tasks that run in "
+                "this one"
+            )
         if self._engine.settings.loop == "thread":
             raise ValueError(
                 'an Engine lives on the event loop that it is started on: use init(loop="thread") '
@@ -140,6 +145,10 @@ class Engine:
     def pids(self) -> list[int]:
         """Return the process ids of the template and of the workers, for monitoring."""
         return self._engine.pids()
+
+    def health(self) -> dict[str, Any]:
+        """Say how the engine is, at once: a dict for health endpoints. See `aioray.health`."""
+        return self._client.health()
 
     if not TYPE_CHECKING:
         get = _with_engine(objects.get, on_refs=True)

@@ -8,7 +8,6 @@ Room: api.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ..client.actor_meta import GIVEN
@@ -75,11 +74,14 @@ def method(*positional: Any, **options: Any) -> Any:
     did not survive, -1 for ever), retry_exceptions=False (True, a list of exception types, or a
     predicate: which errors of the method are retried too), interruptible (the class's; a cancel
     raises KeyboardInterrupt in the method, as in tasks, instead of setting the flag that
-    `get_runtime_context().is_canceled()` reads), enable_task_events, tensor_transport,
-    _generator_backpressure_num_objects, _num_objects_per_yield.
+    `get_runtime_context().is_canceled()` reads), timeout, stall_timeout and deadline (seconds, see
+    `remote`; an actor that does not listen is killed, and may restart), memory_limit (bytes, see
+    `remote`; the actor is killed), enable_task_events,
+    tensor_transport, _generator_backpressure_num_objects, _num_objects_per_yield.
     Raises AssertionError for an unknown option, TypeError and ValueError for what is wrong with
     one.
-    Source: Ray API reference, ray.method; interruptible and predicates are aioray's own.
+    Source: Ray API reference, ray.method; interruptible, the time limits and predicates are
+    aioray's own.
     """
     if positional and not options and len(positional) == 1 and callable(positional[0]):
         return positional[0]
@@ -94,6 +96,8 @@ def method(*positional: Any, **options: Any) -> Any:
     check_method_names(options, where="method")
 
     def annotate(function: Any) -> Any:
+        import inspect
+
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         checked = parse_method_options(options, where="method", is_generator=is_generator)
         # Plain values, so that workers can load the class without the modules behind this one.

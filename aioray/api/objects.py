@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from ..client.generators import ObjectRefGenerator
+    from ..client.protocol import Client
     from ..client.refs import ObjectRef
     from ..client.results import CancelRequest
 
@@ -176,55 +177,84 @@ def wait(
     """Wait until `num_returns` of the refs are ready or `timeout` seconds have passed.
 
     Returns (ready, not ready): two lists that together hold each ref once, in the order given; the
-    first has at most num_returns. A failed task counts as ready. timeout: None waits, 0 looks once.
+    first has at most num_returns. To wait for the second one again is cheap, as long as it is not
+    changed. A failed task counts as ready. timeout: None waits, 0 looks once.
     fetch_local: no effect on one machine.
     Raises TypeError for anything but a list of refs; ValueError for duplicates, a num_returns that
     is not in 1..len, or a negative timeout.
     Source: Ray API reference, ray.wait.
     """
     refuse_when_over()
-    from ..client.refs import ObjectRef
-
     del fetch_local
     if not isinstance(object_refs, list):
         raise TypeError(
             f"wait() expected a list of ray.ObjectRef, got {type(object_refs).__name__}"
         )
-    if set(map(type, object_refs)) <= {ObjectRef}:  # as nearly always, and there may be many
-        waited_for: list[ObjectRef[Any]] = object_refs
-    else:
-        either: list[Any] = list(object_refs)
-        for ref in either:
-            if not isinstance(ref, ObjectRef) and not _is_generator(ref):
-                raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
-        waited_for = [ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in either]
+    from ..client.rest import LONG_REST, Rest
+
+    rest = object_refs if isinstance(object_refs, Rest) else None
+    if rest is None:
+        waited_for = _each_once(object_refs)
     if not object_refs:
         return [], []
-    if len({ref.entry for ref in waited_for}) != len(waited_for):
-        raise ValueError("wait() requires a list of unique object refs.")
-    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
-        raise TypeError(f"num_returns must be an int, got {num_returns!r}")
-    if num_returns <= 0:
-        raise ValueError(f"Invalid number of objects to return {num_returns}: it must be >= 1.")
-    if num_returns > len(object_refs):
-        raise ValueError(
-            f"num_returns cannot be greater than the number of object refs provided to wait(): "
-            f"{num_returns} > {len(object_refs)}"
-        )
+    _check_count(num_returns, len(object_refs))
     limit = None if timeout is None else check_seconds("timeout", timeout)
-    owners = {ref.entry.client for ref in waited_for}
-    if None in owners or len(owners) > 1:
-        for ref in waited_for:
-            ref.entry.owner()  # raises if it has none
-        raise ValueError("wait() takes refs of one engine at a time.")
-    found = waited_for[0].entry.owner().wait(waited_for, num_returns, limit)
+    if rest is not None:
+        known = rest.wait(num_returns, limit)
+        if known is not None:
+            return known
+        waited_for = _each_once(object_refs)
+    found = _owner_of(waited_for).wait(waited_for, num_returns, limit)
     # Where refs are waited for one by one, most of this is for those that go on waiting: no loop.
     places = itertools.compress(itertools.count(1), found)
     end = next(itertools.islice(places, num_returns - 1, None), len(found))
     looked_at = object_refs[:end]
     ready = list(itertools.compress(looked_at, found))
     pending = list(itertools.compress(looked_at, map(operator.not_, found)))
-    return ready, pending + object_refs[end:]
+    pending += object_refs[end:]
+    if len(pending) >= LONG_REST and waited_for is object_refs:
+        return ready, Rest.of(pending)
+    return ready, pending
+
+
+def _each_once(object_refs: list[Any]) -> list[ObjectRef[Any]]:
+    """Return refs to what is to be waited for: refs, or of a generator its next signal.
+
+    Raises TypeError for anything else, ValueError for duplicates.
+    """
+    from ..client.refs import ObjectRef
+
+    refs = object_refs
+    if not set(map(type, object_refs)) <= {ObjectRef}:
+        for ref in object_refs:
+            if not isinstance(ref, ObjectRef) and not _is_generator(ref):
+                raise TypeError(f"wait() expected a list of ray.ObjectRef, got {ref!r} in the list")
+        refs = [ref if isinstance(ref, ObjectRef) else ref._next_signal() for ref in object_refs]
+    if len({ref.entry for ref in refs}) != len(refs):
+        raise ValueError("wait() requires a list of unique object refs.")
+    return refs
+
+
+def _check_count(num_returns: object, most: int) -> None:
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
+        raise TypeError(f"num_returns must be an int, got {num_returns!r}")
+    if num_returns <= 0:
+        raise ValueError(f"Invalid number of objects to return {num_returns}: it must be >= 1.")
+    if num_returns > most:
+        raise ValueError(
+            f"num_returns cannot be greater than the number of object refs provided to wait(): "
+            f"{num_returns} > {most}"
+        )
+
+
+def _owner_of(refs: list[ObjectRef[Any]]) -> Client:
+    """Return the one client of all these refs. Raises ValueError if there is not one."""
+    owners = {ref.entry.client for ref in refs}
+    if None in owners or len(owners) > 1:
+        for ref in refs:
+            ref.entry.owner()  # raises if it has none
+        raise ValueError("wait() takes refs of one engine at a time.")
+    return refs[0].entry.owner()
 
 
 def put(value: T, *, _owner: None = None) -> ObjectRef[T]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from aioray.api.notebook import kernel_shell
 from aioray.api.objects import get, wait
-from aioray.client.current import place
+from aioray.client.current import execution_context
 from aioray.client.entry import StoredFailure
 from aioray.client.generators import ObjectRefGenerator
 from aioray.client.protocol import refuse_to_block
@@ -190,7 +190,7 @@ class Progress(Generic[T]):
             for ref in refs:
                 bar.count(ref)
                 yield ref
-        elif place.job or any(ref.entry.owner().between_runs() for ref in refs[:1]):
+        elif execution_context.job or any(ref.entry.owner().between_runs() for ref in refs[:1]):
             yield from _ready_by_waiting(refs, bar)
         else:
             yield from _ready_in_driver(refs, bar)
@@ -354,7 +354,7 @@ class _Bar:
         *,
         disable: bool,
     ) -> None:
-        self._tasks = {id(ref.entry.task): ref.entry.task for ref in refs if ref.entry.task}
+        self._tasks = {_task_of(ref): ref.entry.task for ref in refs if ref.entry.task}
         self._total, self._desc, self._unit = total, desc or "", unit
         self._disabled = disable
         number = next(_Bar._numbers)
@@ -372,9 +372,10 @@ class _Bar:
         entry = ref.entry
         self._done += 1
         self._failed += isinstance(entry.outcome, StoredFailure)
-        task = self._tasks.get(id(entry.task))
+        key = _task_of(ref)
+        task = self._tasks.get(key)
         if task is not None and entry.outcome is not None:
-            del self._tasks[id(task)]  # other values of it came at the same time
+            del self._tasks[key]  # other values of it came at the same time
             self._retried += task.attempt
         self.show()
 
@@ -422,6 +423,12 @@ class _Bar:
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
+def _task_of(ref: ObjectRef[Any]) -> Any:
+    """Return what tells the task of a ref from others: for all its values the same."""
+    entry = ref.entry
+    return entry.client, entry.task and entry.task.number
+
+
 def _look(tasks: Iterable[Any]) -> tuple[int, int]:
     """Count the tasks that run and the retries of all. Reads what the engine writes."""
     workers: set[Any] = set()  # a worker runs one task, and has got others in advance
@@ -448,7 +455,7 @@ class _Notebook:
     @classmethod
     def find(cls) -> _Notebook | None:
         """Make an output for the bar; None if this process is not the kernel of a notebook."""
-        if place.job or kernel_shell() is None:
+        if execution_context.job or kernel_shell() is None:
             return None
         return cls(importlib.import_module("IPython.display").display)
 

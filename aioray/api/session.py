@@ -12,18 +12,16 @@ Imports little: asyncio and the engine come with the session, while its first pr
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..client.current import place
+from ..client.current import execution_context
 from ..client.protocol import registry
 from ..compat import alias as ray_alias
-from ..compat.ray_logger import logger as ray_logger
+from ..core.records import field, record
 from ..shared import linux
 from . import notebook
 from .checks import check_seconds
@@ -31,6 +29,7 @@ from .ending import keep_quiet, refuse_when_over
 
 if TYPE_CHECKING:
     import asyncio
+    import logging
     from collections.abc import Awaitable, Generator, Iterator
     from types import TracebackType
     from typing import Self, Unpack
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from ..engine.engine import LocalEngine
     from ..engine.processes.boot import TemplateLauncher
     from ..engine.thread import LoopThread
+    from ..options.task import InitOptions
     from ..options.types import InitSettings
 
 __all__ = [
@@ -48,8 +48,6 @@ __all__ = [
     "is_initialized",
     "shutdown",
 ]
-
-logger = logging.getLogger("aioray")
 
 EXIT_SECONDS = 5.0  # that the end of the program waits for loops of daemon threads
 
@@ -67,7 +65,7 @@ class _Session:
 _session = _Session()
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class RayContext(Mapping[str, Any]):
     """What `init` returns: a mapping, of what stands in `address_info`.
 
@@ -124,12 +122,21 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
     workers find, a dict or RuntimeEnv, see there; what tasks ask for comes on top. namespace;
     log_to_driver=True: print what workers print; logging_level="info";
     logging_config, a LoggingConfig, for the loggers of this process and of workers.
+    local_mode=False: run tasks and actors in this process, in order, when they are submitted, for
+    tests and debuggers, see `aioray.local`; asynchronous actors get a thread with a loop.
     ignore_reinit_error=False: keep the running session instead of complaining. _temp_dir: where the
     session's folder goes, by default RAY_TMPDIR or the system's folder for temporary files.
     _tracing_startup_hook: "module:function", run here and in workers, see `aioray.util.tracing`.
-    Beyond Ray: preload, names of modules that workers find imported; retry_seed, for reproducible
-    jitter; history=100_000, how many attempts are remembered in that folder, 0 for none, and for no
-    state API. Ray's other keywords are accepted where they mean nothing on one machine.
+    Beyond Ray: context, a list of context variables whose values go along from who submits a task,
+    or calls a method, to the task, and on to what that submits; forward_logging=False, True or a
+    level: have the records that workers log from there on (True: INFO) in this process's logging,
+    with the attributes task_name, task_id, attempt, worker_id, actor_id and actor_name; preload,
+    names of modules that workers find imported; retry_seed, for reproducible jitter;
+    history=100_000, how many attempts are remembered in that folder, 0 for none, and for no state
+    API; max_worker_rss, bytes that a worker may keep between attempts, and max_worker_age, seconds
+    that it may live: then another one takes its place; max_pending, calls of the driver that may be
+    unfinished, see `RemoteFunction.submit`. Ray's other keywords are accepted where they mean
+    nothing on one machine.
     Raises RuntimeError for an unknown keyword, if a session is running, or if loop is "running" and
     none runs;
     UnsupportedFeatureError for the address of a cluster; ValueError and TypeError for settings that
@@ -141,7 +148,7 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         running = registry.current()
         if running is not None:
             if settings.get("ignore_reinit_error"):
-                logger.info("init() was called again: the running session is kept.")
+                _logger().info("init() was called again: the running session is kept.")
                 return _context(running)
             raise RuntimeError(
                 "Maybe you called ray.init twice by accident? This error can be suppressed by "
@@ -156,10 +163,14 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         checked = parse_init_options(address, settings)
         if (address or os.environ.get("RAY_ADDRESS")) == "auto":
             _warn_if_below_a_driver()
-        if checked.configure_logging:
-            ray_logger.setLevel(checked.logging_level)
-        boot = TemplateLauncher(checked.env_vars)
+        if checked.local_mode:
+            _set_log_level(checked)
+            from ..local.engine import LocalModeEngine
+
+            return _begun(LocalModeEngine.begun(checked))
+        boot = TemplateLauncher(checked.env_vars, checked.preload)
         try:
+            _set_log_level(checked)
             LocalEngine = _load_engine()  # noqa: N806 - while the template comes up
             engine = LocalEngine(checked)
             if _lives_in_running_loop(checked.loop):
@@ -169,12 +180,31 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
         except BaseException:
             boot.abandon()
             raise
-        _session.engine = engine
-        _session.has_ended = False
-        registry.default = engine.client
-        if "IPython" in sys.modules:
-            notebook.attach(engine.client)
-        return _context(engine.client)
+        return _begun(engine)
+
+
+def _logger() -> logging.Logger:
+    """Return the logger; imported here, so that the first process does not wait for `logging`."""
+    from ..compat.ray_logger import own
+
+    return own
+
+
+def _set_log_level(settings: InitOptions) -> None:
+    from ..compat.ray_logger import logger
+
+    if settings.configure_logging:
+        logger.setLevel(settings.logging_level)
+
+
+def _begun(engine: LocalEngine) -> RayContext:
+    """Make an engine that was started the session's."""
+    _session.engine = engine
+    _session.has_ended = False
+    registry.default = engine.client
+    if "IPython" in sys.modules:
+        notebook.attach(engine.client)
+    return _context(engine.client)
 
 
 def _lives_in_running_loop(loop: str) -> bool:
@@ -198,7 +228,7 @@ def _warn_if_below_a_driver() -> None:
 
     above = sessions_above()
     if above:
-        logger.warning(
+        _logger().warning(
             'init(address="auto") starts a session of its own: it shares no tasks, actors or '
             "objects with %s, that of the process %s, from which this one descends. Use tasks "
             "instead of processes to share them.",
@@ -269,7 +299,9 @@ def _context(client: Any) -> RayContext:
             "object_store_address": "",
             "raylet_socket_name": "",
             "webui_url": "",
-            "session_dir": place.folder if place.job else client.questions.folder.path,
+            "session_dir": execution_context.folder
+            if execution_context.job
+            else client.questions.folder.path,
             "metrics_export_port": 0,
             "gcs_address": "local",
             "address": "local",
@@ -289,7 +321,7 @@ def client_for_call() -> Client:
             client = registry.current()
             if client is None:
                 if _session.has_ended:
-                    logger.warning(
+                    _logger().warning(
                         "A new session was started, with default settings, because something of "
                         "aioray was called after shutdown(). Call init() first if that is meant."
                     )
@@ -360,6 +392,9 @@ def _end(
     """
     if engine.lost:
         engine.forget_all()
+        return None
+    if engine.settings.local_mode:
+        engine.end_here(drain)
         return None
     if thread is not None:
         thread.run(engine.shutdown(drain))

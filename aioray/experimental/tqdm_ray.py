@@ -13,7 +13,7 @@ import time
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aioray.client.current import place
+from aioray.client.current import in_worker_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -141,7 +141,7 @@ class tqdm(Generic[T]):  # noqa: N801 - the name that it has everywhere
 
 def show(state: dict[str, Any]) -> None:
     """Have a bar drawn, in this process or by the driver. state: fields of its `Bar`."""
-    if place.job:
+    if in_worker_process():
         from aioray.worker.output import send_progress
 
         send_progress(json.dumps(state).encode())
@@ -161,7 +161,7 @@ def safe_print(*args: Any, **kwargs: Any) -> None:
 
     Source: Ray, ray.experimental.tqdm_ray.safe_print.
     """
-    if place.job:
+    if in_worker_process():
         print(*args, **kwargs)  # noqa: T201 - what it is for
         return
     from aioray.shared.terminal import display

@@ -22,12 +22,13 @@ from aioray.actor import (
 )
 from aioray.client import arguments
 from aioray.client import definitions as calls
-from aioray.client.current import place
-from aioray.client.entry import ObjectEntry
+from aioray.client.current import execution_context
+from aioray.client.entry import ObjectEntry, PlainEntry
 from aioray.client.environments import WorkerEnvironment
 from aioray.client.placement import ANYWHERE
 from aioray.client.protocol import Call, activate, registry
 from aioray.client.refs import ObjectRef
+from aioray.core.limits import TaskLimits
 from aioray.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
@@ -46,6 +47,11 @@ JOB = ids.job_id(77)
 
 class NotingClient:
     """Takes notes of what it is asked for, and gives refs that never become ready."""
+
+    gate = None
+
+    def when_ready(self, entry, callback):
+        """Never call back."""
 
     def __init__(self) -> None:
         self.job = JOB
@@ -70,11 +76,11 @@ class NotingClient:
     def entry_of(self, identifier: bytes) -> ObjectEntry:
         entry = self.entries.get(identifier)
         if entry is None:
-            entry = ObjectEntry(self, identifier[: ids.TASK_ID_SIZE], ids.index_of(identifier))
+            entry = PlainEntry(self, identifier[: ids.TASK_ID_SIZE], ids.index_of(identifier))
             self.entries[identifier] = entry
         return entry
 
-    def export(self, entry: ObjectEntry) -> None:
+    def export_entry(self, entry: ObjectEntry) -> None:
         assert entry is self.entry_of(entry.binary())
 
     def pin(self, entry: ObjectEntry) -> None:
@@ -298,6 +304,30 @@ def test_what_was_found_out_about_a_class_does_not_outlive_its_options(
     Counter.remote(1)
     Counter.options(interruptible=True).remote(1).add.remote(1)
     assert calls.define_method(client.submitted[0][0]).interruptible
+
+
+def test_limits_of_a_class_are_those_of_making_an_actor_and_methods_have_their_own(
+    client: NotingClient,
+) -> None:
+    @aioray.remote(timeout=1)
+    class A:
+        @aioray.method(timeout=2, deadline=3)
+        def m(self) -> None: ...
+
+        def n(self) -> None: ...
+
+    handle = A.options(deadline=4).remote()
+    handle.m.remote()
+    handle.m.options(timeout=None, stall_timeout=5).remote()
+    handle.n.remote()
+    made = calls.define_actor(client.created[0][0], WorkerEnvironment())
+    called = [calls.define_method(call).limits for call, _, _ in client.submitted]
+    assert made.limits == TaskLimits(timeout=1.0, deadline=4.0)
+    assert called == [
+        TaskLimits(timeout=2.0, deadline=3.0),
+        TaskLimits(deadline=3.0, stall_timeout=5.0),
+        None,
+    ]
 
 
 def test_interruptible_method_of_a_threaded_actor_is_refused(client: NotingClient) -> None:
@@ -532,7 +562,7 @@ def test_group_of_a_call(client: NotingClient) -> None:
     handle.m.remote()
     handle.n.remote()
     handle.m.options(concurrency_group="cpu").remote()
-    found = [calls.define_method(call).lane for call, _, _ in client.submitted]
+    found = [calls.define_method(call).concurrency_group for call, _, _ in client.submitted]
     assert found == ["io", "", "cpu"]
     with pytest.raises(ValueError, match=r"'disk' is not declared.*declares 'io', 'cpu'"):
         handle.n.options(concurrency_group="disk").remote()
@@ -588,11 +618,12 @@ def test_definition_of_an_actor() -> None:
         where=ANYWHERE,
         ordered=True,
         asynchronous=False,
-        lanes=(("", 1),),
+        concurrency_groups=(("", 1),),
         max_pending_calls=-1,
         saves_every=0,
         shuts_down=False,
         meta=b"",
+        limits=None,
     )
     assert pickle.loads(found.meta).class_name == "Plain"
 
@@ -615,9 +646,11 @@ def test_definition_has_what_options_say() -> None:
         checkpoint_every=3,
         num_cpus=2,
         priority=1,
+        timeout=3,
         runtime_env={"env_vars": {"A": "1"}},
     )
     found = calls.define_actor(call, WorkerEnvironment())
+    assert found.limits == TaskLimits(timeout=3.0)
     assert (found.name, found.namespace, found.detached) == ("keeper", "other", True)
     assert (found.max_restarts, found.restart_policy, found.saves_every) == (-1, policy, 3)
     assert (found.demand, found.keeps_cpus, found.priority) == ((("CPU", 20_000),), True, 1.0)
@@ -627,7 +660,11 @@ def test_definition_has_what_options_say() -> None:
 def test_definition_of_an_asynchronous_actor() -> None:
     call, _ = _creation(aioray.remote(Asynchronous))
     found = calls.define_actor(call, WorkerEnvironment())
-    assert (found.asynchronous, found.ordered, found.lanes) == (True, False, (("", 1000),))
+    assert (found.asynchronous, found.ordered, found.concurrency_groups) == (
+        True,
+        False,
+        (("", 1000),),
+    )
 
 
 def test_class_that_cannot_be_serialized_is_named() -> None:
@@ -636,7 +673,7 @@ def test_class_that_cannot_be_serialized_is_named() -> None:
 
     call, _ = _creation(aioray.remote(Holds))
     with pytest.raises(TypeError, match="Could not serialize the class 'Holds'"):
-        arguments.export(call)
+        arguments.serialize_function(call)
 
 
 @pytest.mark.parametrize("of", ["class", "method"])
@@ -796,12 +833,12 @@ def test_exit_actor_leaves_with_code_zero(monkeypatch: pytest.MonkeyPatch) -> No
     class Inside:
         actor = object()
 
-    monkeypatch.setattr("aioray.client.current.place", Inside)
+    monkeypatch.setattr("aioray.client.current.execution_context", Inside)
     with pytest.raises(ActorExit) as caught:
         aioray.exit_actor()
     assert caught.value.code == 0
     assert isinstance(caught.value, SystemExit)
-    assert place is not Inside
+    assert execution_context is not Inside
 
 
 def test_special_methods() -> None:

@@ -1,0 +1,1 @@
+"""Tests of what asyncio services build on: scopes, maps, limits, parts for web frameworks."""
