@@ -1,4 +1,4 @@
-"""What tests of programs that use aioray need and programs do not: losing things on purpose.
+"""Losing values on purpose.
 
 Room: api. Acts through the client of the ref that it is given.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .client.refs import ObjectRef
+from ..client.refs import ObjectRef
 
 __all__ = ["lose"]
 
