@@ -139,7 +139,8 @@ def map_unordered(
     pending: list[Any] = []
     while True:
         room = None if backpressure_size is None else backpressure_size - len(pending)
-        pending.extend([fn.remote(item) for item in islice(rest, room)])
+        for item in islice(rest, room):
+            pending.append(fn.remote(item))  # noqa: PERF401 - what `wait` left is best appended to
         if not pending:
             return
         done, pending = _wait_for_some(pending, chunk_size, timeout, options)
@@ -158,11 +159,5 @@ def _wait_for_some(
 ) -> tuple[list[Any], list[Any]]:
     """Wait for a chunk, or after a time-out for one ref; return those ready, and the rest."""
     count = min(int(chunk_size), len(refs))
-    ready, _ = wait(refs, num_returns=count, timeout=timeout, **options)
-    if not ready:
-        wait(refs, num_returns=1, **options)
-    done: list[Any] = []
-    pending: list[Any] = []
-    for ref in refs:
-        (done if ref.done() else pending).append(ref)
-    return done, pending
+    done, pending = wait(refs, num_returns=count, timeout=timeout, **options)
+    return (done, pending) if done else wait(pending, num_returns=1, **options)

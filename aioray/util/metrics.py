@@ -17,7 +17,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from aioray.client.current import place
+from aioray.client.current import execution_context
 from aioray.client.protocol import registry
 from aioray.shared.meters import (
     COUNTER,
@@ -205,7 +205,7 @@ def collect() -> list[Reading]:
     What a task has measured is there when its value is. Needs no Prometheus. Beyond Ray.
     Raises RuntimeError in a worker.
     """
-    if place.job:
+    if execution_context.job:
         raise RuntimeError("Metrics are gathered in the driver: call collect() there.")
     return board.read()
 
@@ -219,7 +219,7 @@ def export(registry: CollectorRegistry | None = None) -> None:
     Raises ImportError, with the command that helps, if prometheus_client is not installed;
     RuntimeError in a worker.
     """
-    if place.job:
+    if execution_context.job:
         raise RuntimeError("Metrics are gathered in the driver: call export() there.")
     try:
         import prometheus_client

@@ -249,9 +249,9 @@ def get_current_placement_group() -> PlacementGroup | None:
 
     Source: Ray API reference, ray.util.get_current_placement_group.
     """
-    from aioray.client.current import place
+    from aioray.client.current import execution_context
 
-    attempt = place.attempt
+    attempt = execution_context.attempt
     if attempt is None or not attempt.group:
         return None
     return PlacementGroup(PlacementGroupID(bytes.fromhex(attempt.group)))
@@ -268,11 +268,11 @@ def _check_handle(group: Any) -> None:
 def _client_of(group: PlacementGroup) -> Client:
     """Return the client that the group belongs to."""
     from aioray.api.session import client_for_call
-    from aioray.client.current import place
+    from aioray.client.current import execution_context
     from aioray.client.protocol import registry
 
     client = registry.by_job.get(group.id.binary()[-ids.JOB_ID_SIZE :]) or registry.current()
-    if client is None and not place.job:
+    if client is None and not execution_context.job:
         raise ValueError(
             f"The placement group {group.id.hex()} is not known here: its session has ended."
         )

@@ -148,7 +148,7 @@ def test_what_is_taken_from_one_board_can_be_merged_into_another():
         worker.record(worker.meter("h", HISTOGRAM, "seconds", boundaries), (), at)
         worker.record(worker.meter("c", COUNTER), (("k", "v"),), at)
         worker.record(worker.meter("g", GAUGE), (), at)
-    taken = worker.take()
+    taken = worker.drain()
     driver.merge(taken, "aa")
     driver.merge(taken, "bb")
     assert worker.read() == []
@@ -166,7 +166,7 @@ def test_other_boundaries_of_a_worker_go_to_the_buckets_that_hold_them():
     driver.meter("h", HISTOGRAM, "", (1.0, 10.0))
     for at in (0.5, 4.0, 50.0):
         worker.record(worker.meter("h", HISTOGRAM, "", (0.6, 5.0)), (), at)
-    driver.merge(worker.take(), "aa")
+    driver.merge(worker.drain(), "aa")
     assert driver.read()[0].values == {(): Distribution((1.0, 10.0), (1, 1, 1), 54.5)}
 
 
@@ -175,8 +175,8 @@ def test_board_is_not_waited_for_where_its_own_thread_is_at_work():
     board = Board()
     board.record(board.meter("c", COUNTER), (), 1.0)
     with board._lock:
-        assert board.take() is None
-    assert board.take() is not None
+        assert board.drain() is None
+    assert board.drain() is not None
 
 
 def test_change_is_told_of_once_until_it_was_taken():
@@ -186,6 +186,6 @@ def test_change_is_told_of_once_until_it_was_taken():
     board.record(meter, (), 1.0)
     board.record(meter, (), 1.0)
     assert told == [1]
-    board.take()
+    board.drain()
     board.record(meter, (), 1.0)
     assert told == [1, 1]

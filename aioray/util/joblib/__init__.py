@@ -1,6 +1,6 @@
 """joblib's back end "ray": `joblib.Parallel` on the session's tasks.
 
-Room: api. joblib is imported when the back end is registered, and not before.
+Room: services. joblib is imported when the back end is registered, and not before.
 """
 
 from __future__ import annotations

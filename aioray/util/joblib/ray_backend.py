@@ -1,6 +1,6 @@
 """The back end itself: joblib's own machinery for pools, over a pool of ours.
 
-Room: api. Imported by `register_ray` only, because it needs joblib. The pool's tasks have no
+Room: services. Imported by `register_ray` only, because it needs joblib. The pool's tasks have no
 processes of their own: the session's workers serve one `Parallel` after the other, and keep what
 they have imported.
 """

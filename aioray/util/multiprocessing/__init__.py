@@ -1,7 +1,7 @@
 """`multiprocessing.Pool` on tasks, under the name that Ray's has.
 
-Room: api. The names are those of `ray.util.multiprocessing`. Workers import `chunks`, below this
-package, and not the pool, so the names resolve on first use.
+Room: services. The names are those of `ray.util.multiprocessing`. Workers import `chunks`, below
+this package, and not the pool, so the names resolve on first use.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a pool's worker process does with a chunk of items.
 
-Room: api. The tasks of a pool are calls of `run_chunk`; all that a pool wants of a process is
-remembered here: that its initializer has run, and the function of the last call.
+Room: services. The tasks of a pool are calls of `run_chunk`, those of an `imap` run a `PoolItem`;
+all that a pool wants of a process is remembered here: that its initializer has run, and the
+function of the last call.
 
 A function that lives in `__main__` travels by value, and each time it is loaded it gets globals of
 its own. Programs for multiprocessing set globals in the initializer and read them in the function;
@@ -12,6 +13,7 @@ same module.
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,10 @@ from aioray.shared.serialization import Private, load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["prepare", "run_chunk"]
+__all__ = ["SHARED_BY_NOBODY", "Packed", "PoolItem", "prepare", "run_chunk"]
+
+SHARED_BY_NOBODY = frozenset((type(None), bool, bytes, float, int, str))
+"""Types whose values need not be made the reader's own."""
 
 _MISSING = object()
 
@@ -54,15 +59,13 @@ def run_chunk(
     function: bytes,
     items: list[Any],
     unpack: Callable[..., Any],
-    one_by_one: bool,
 ) -> Private:
-    """Call the function for each item; return the values, and a `Failed` where it raised.
+    """Call the function for each item; return the values, and a `Failed` if it raised.
 
     initializer: the pickled (function, arguments), b"" for none; it runs once per process and pool.
     call: tells calls of the pool's methods apart, so that a function is unpickled once in each.
-    unpack: calls it with an item. one_by_one: an error stands for its item and the rest goes on;
-    else it ends the chunk and is the last in the list. What the initializer raises leaves from
-    here, as the error of the task.
+    unpack: calls it with an item. An error ends the chunk and is the last in the list. What the
+    initializer raises leaves from here, as the error of the task.
     """
     process = _process
     if initializer:
@@ -79,9 +82,59 @@ def run_chunk(
             outcomes.append(unpack(work, item))
         except Exception as error:  # noqa: BLE001 - user code may raise anything
             outcomes.append(Failed(_capture(error, work)))
-            if not one_by_one:
-                break
+            break
     return Private(outcomes)
+
+
+class PoolItem:
+    """The function of an `imap`, as it travels: called with an item, it calls the user's."""
+
+    __slots__ = ("_function", "_initializer", "_pool", "_work")
+
+    def __init__(self, pool: str, initializer: Any, function: Any) -> None:
+        """Take what `run_chunk` takes, or refs to that if it is much."""
+        self._pool = pool
+        self._initializer = initializer
+        self._function = function
+        self._work: Callable[[Any], Any] | None = None  # as soon as it is loaded
+
+    def __reduce__(self) -> tuple[type[PoolItem], tuple[str, Any, Any]]:
+        return PoolItem, (self._pool, self._initializer, self._function)
+
+    def __call__(self, item: Any) -> Any:
+        """Return the value of an item, whose arrays will be the reader's own."""
+        value = (self._work or self._load())(item)
+        return value if type(value) in SHARED_BY_NOBODY else Private(value)
+
+    def _load(self) -> Callable[[Any], Any]:
+        """Run the initializer, and load the function, in a process where that was not done yet."""
+        if self._initializer:
+            _prepare(self._pool, _bytes_of(self._initializer))
+        function: Callable[[Any], Any] = load(_bytes_of(self._function))
+        _share_globals(function)
+        self._work = function
+        return function
+
+
+def _bytes_of(data: Any) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    from aioray.api.objects import get
+
+    found: bytes = get(data)
+    return found
+
+
+class Packed:
+    """Pickles as its bytes, which are not searched for what they may name: they are a pickle."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[pickle.PickleBuffer]]:
+        return bytes, (pickle.PickleBuffer(self.data),)
 
 
 class Failed:

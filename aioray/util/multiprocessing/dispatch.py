@@ -1,8 +1,9 @@
 """The thread of a pool: starts chunks of items as tasks, and tells their jobs what came of them.
 
-Room: api. A `Job` is one call of a pool's method. Its `PoolChunk`s wait in the `PoolDispatcher`
-until one of the pool's places is free. The engine's thread only puts a note into the inbox when a
-task is done; values are loaded, and callbacks called, in the dispatcher's own thread.
+Room: services. A `Job` is one call of a pool's method. Its `PoolChunk`s wait in the
+`PoolDispatcher` until one of the pool's places is free. The engine's thread only puts a note into
+the inbox when a task is done; values are loaded, and callbacks called, in the dispatcher's own
+thread.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.shared.failures import rebuild
 from aioray.shared.serializability import explain
 from aioray.shared.serialization import Pieces, Private, dump, dumps
-from aioray.util.multiprocessing.chunks import Failed
+from aioray.util.multiprocessing.chunks import Failed, Packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,13 +56,13 @@ class Job:
         data, self.held = dump_or_explain(function, "func")
         self.task = pool._task_for(function)
         # What all chunks carry, before and after their items.
-        self.before = (*pool._before, pool._next_call(), data)
+        code = Packed(data) if isinstance(data, bytes) else data
+        self.before = (pool._name, pool._prepared, pool._next_call(), code)
         self.unpack = unpack
-        self.one_by_one = False
 
     def arguments(self, chunk: PoolChunk) -> tuple[Any, ...]:
         """Return the arguments of the task that runs a chunk."""
-        return (*self.before, Private(chunk.items), self.unpack, self.one_by_one)
+        return (*self.before, Private(chunk.items), self.unpack)
 
     def done(self, index: int, outcomes: list[Any]) -> None:
         """Take the outcomes of a chunk. Called in the dispatcher's thread."""
@@ -70,9 +71,6 @@ class Job:
     def failed(self, chunk: PoolChunk, error: Exception) -> None:
         """Take the error of a chunk that has no outcomes. Called in the dispatcher's thread."""
         raise NotImplementedError
-
-    def stop(self) -> None:
-        """Hand out no more chunks: the pool is terminated. Called in the dispatcher's thread."""
 
 
 class Raised:
@@ -118,7 +116,7 @@ def value_of(outcome: Any) -> Any:
 
 
 class PoolDispatcher:
-    """Starts chunks, at most `width` at once, and tells their jobs what became of them.
+    """Submits chunks, at most `width` at once, and tells their jobs what became of them.
 
     It knows no pool, so that a pool nobody holds any more can end it.
     """
@@ -130,7 +128,7 @@ class PoolDispatcher:
         self._aborted = False
         self._ended = False
         self._end = threading.Lock()  # nothing is submitted to a thread that has ended
-        self.feeding: set[IMapIterator[Any]] = set()  # jobs that have not handed out all they have
+        self.feeding: set[IMapIterator[Any]] = set()  # that have not handed out all items
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: collections.deque[PoolChunk] = collections.deque()
         self._running: dict[PoolChunk, ObjectRef[list[Any]]] = {}
@@ -147,9 +145,9 @@ class PoolDispatcher:
                 return
         _fail(chunks)
 
-    def fed(self, job: IMapIterator[Any]) -> None:
-        """Note that a job has handed out its last chunk."""
-        self.feeding.discard(job)
+    def fed(self, iterator: IMapIterator[Any]) -> None:
+        """Note that an iterator has nothing more to hand out, or to wait for."""
+        self.feeding.discard(iterator)
         self._inbox.put(_look_again)
 
     def close(self) -> None:
@@ -172,7 +170,6 @@ class PoolDispatcher:
                     self._give_up()
 
     def _is_over(self) -> bool:
-        # In this order: a job submits its last chunk before it says that it was the last.
         with self._end:
             if self.closing and not self.feeding and self._inbox.empty():
                 self._ended = not self._waiting and not self._running
@@ -207,9 +204,9 @@ class PoolDispatcher:
                 cancel(ref, force=True)
 
     def _give_up(self) -> None:
-        for job in list(self.feeding):
-            job.stop()
-            self.feeding.discard(job)
+        for iterator in list(self.feeding):
+            iterator.stop()
+            self.feeding.discard(iterator)
         waiting = list(self._waiting)
         self._waiting.clear()
         _fail(waiting)

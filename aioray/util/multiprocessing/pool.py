@@ -1,10 +1,10 @@
 """A process pool with the interface of `multiprocessing.Pool`, whose items run as tasks.
 
-Room: api. A chunk of items is one task. The pool has at most `processes` of them in flight, each
-held to the session's resources like any other task, and an environment variable of its own, which
-gives it processes of its own. One thread per pool (`dispatch`) starts chunks, takes their results
-and calls callbacks; the engine's thread only tells it what is ready, so callbacks may take their
-time. What happens in a worker is in `chunks`.
+Room: services. A chunk of items is one task. At most `processes` of them run at once: the session's
+resources, or a limiter, see to that, and a few more are on their way, so that no process waits for
+its next one. An environment variable of its own gives the pool processes of its own. One thread per
+pool (`dispatch`) submits chunks, takes their results and calls callbacks; the engine's thread only
+tells it what is ready, so callbacks may take their time. What happens in a worker is in `chunks`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import operator
+import os
 import threading
 import uuid
 import weakref
@@ -21,12 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aioray.api.objects import cancel, get
 from aioray.api.session import client_for_call, init
-from aioray.client.current import place
+from aioray.client.current import execution_context
 from aioray.client.protocol import activate, refuse_to_block, registry
 from aioray.client.signatures import name_of
 from aioray.remote_function import remote
+from aioray.shared.limiter import Limiter
 from aioray.util import log_once
 from aioray.util.multiprocessing.chunks import (
+    Packed,
     prepare,
     run_chunk,
     with_arguments,
@@ -34,7 +37,7 @@ from aioray.util.multiprocessing.chunks import (
     with_items,
 )
 from aioray.util.multiprocessing.dispatch import PoolDispatcher, dump_or_explain, plain
-from aioray.util.multiprocessing.results import AsyncResult, IMapIterator
+from aioray.util.multiprocessing.results import CHUNKS_AHEAD, AsyncResult, IMapIterator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from aioray.client.protocol import Client
     from aioray.remote_function import RemoteFunction
+    from aioray.shared.options import TaskOptions
     from aioray.util.multiprocessing.dispatch import PoolChunk
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool", "TimeoutError"]
@@ -113,29 +117,42 @@ class Pool:
                 "the session."
             )
         name = uuid.uuid4().hex
+        self._name = name
         self._options = self._task_options(name, ray_remote_args or {})
         self._runner = _chunk_runner(maxtasksperchild or 0)
         self._task_by_name: dict[str, Any] = {}
         self._task_for(run_chunk)  # says what is wrong with the options
         client = _session(processes, ray_address)
-        self._processes = _fitting(processes, client, ray_remote_args or {})
-        self._name = name
+        most = _most_at_once(client, ray_remote_args or {})
+        self._processes = _fitting(processes, most, client, _cpus_of(ray_remote_args or {}))
+        self._limit_name = ""
+        if self._own_processes and self._processes != most and "limiter" not in self._options:
+            self._limit_name = _take_limit_name(self._processes)
+            self._options["limiter"] = Limiter(self._limit_name, concurrency=self._processes)
+            self._task_by_name.clear()
         self._lock = threading.Lock()
         self._running = True
         self._terminated = False
         self._calls = itertools.count(1)
-        prepared, self._held = b"", None
+        self._prepared: Any = b""  # the initializer, or a ref to it
+        self._held: Any = None
         if initializer is not None:
             with activate(client):
-                prepared, self._held = dump_or_explain(
+                self._prepared, self._held = dump_or_explain(
                     (initializer, tuple(initargs or ())), "(initializer, initargs)"
                 )
-        self._before = (name, prepared)
+            if isinstance(self._prepared, bytes):
+                self._prepared = Packed(self._prepared)
         if initializer is not None and self._own_processes:
             self._prepare(client, initializer)
-        self._dispatcher = PoolDispatcher(client, self._processes)
+        is_held = self._processes == most or bool(self._limit_name)
+        self._dispatcher = PoolDispatcher(
+            client, self._processes * (CHUNKS_AHEAD if is_held else 1)
+        )
         self._finalizer = weakref.finalize(self, self._dispatcher.abort)
         self._finalizer.atexit = False  # the session ends by itself
+        if self._limit_name:
+            weakref.finalize(self, _limit_names.discard, self._limit_name).atexit = False
 
     def _prepare(self, client: Client, initializer: Callable[..., object]) -> None:
         """Start all processes and run the initializer in each. Raises its error."""
@@ -149,7 +166,7 @@ class Pool:
         }
         with activate(client):
             start = remote(prepare).options(**options).remote
-            started = [start(*self._before) for _ in range(self._processes)]
+            started = [start(self._name, self._prepared) for _ in range(self._processes)]
             failure: BaseException | None = None
             try:
                 for each in started:
@@ -183,6 +200,11 @@ class Pool:
             task = self._runner.options(**{"name": name, **self._options})
             self._task_by_name[name] = task
         return task
+
+    def _options_for(self, function: Any) -> TaskOptions:
+        """Return the options of the tasks that call a function."""
+        options: TaskOptions = self._task_for(function)._call.options
+        return options
 
     def _next_call(self) -> int:
         return next(self._calls)
@@ -297,8 +319,9 @@ class Pool:
         """Return an iterator over the values of `func`, in the order of the items.
 
         Items are taken from the iterable as the values are read, with a lead of four chunks per
-        process; `join` takes the rest. An item's error is raised at its place. The iterator has
-        `next(timeout)`.
+        process, which grows when many were read; `join` takes the rest. chunksize: items that go to
+        a process together, at least: of those that run for less than milliseconds more do. An
+        item's error is raised at its place. The iterator has `next(timeout)`.
         """
         return self._start_iterator(func, iterable, chunksize, ordered=True)
 
@@ -319,7 +342,7 @@ class Pool:
                     self, func, iterable, size, ordered=ordered
                 )
             self._dispatcher.feeding.add(iterator)
-        iterator.feed(iterator._lead)
+        iterator.feed()
         return iterator
 
     # -- life
@@ -360,7 +383,7 @@ class Pool:
             return
         refuse_to_block(self._dispatcher.client, "Pool.join()", "tasks that you can await")
         for iterator in list(self._dispatcher.feeding):
-            iterator.feed(float("inf"))
+            iterator.finish()
         self._dispatcher.thread.join()
 
     def __enter__(self) -> Self:
@@ -398,17 +421,28 @@ def _check_chunksize(size: int) -> None:
 
 def _session(processes: int | None, address: str | None) -> Client:
     """Return the session to work in; a new one, with so many CPUs, if there is none."""
-    if registry.current() is None and not place.job:
+    if registry.current() is None and not execution_context.job:
         init(address, num_cpus=processes)
     return client_for_call()
 
 
-def _fitting(processes: int | None, client: Client, options: dict[str, Any]) -> int:
-    """Return how many chunks may run at once; ValueError if the session has no room for so many."""
-    cpus = client.cluster_resources().get("CPU", 0.0)
+def _most_at_once(client: Client, options: dict[str, Any]) -> int | None:
+    """Return for how many tasks with these options the session has CPUs; None: they need none."""
+    each = _cpus_of(options)
+    return int(client.cluster_resources().get("CPU", 0.0) / each + 1e-9) if each else None
+
+
+def _cpus_of(options: dict[str, Any]) -> float:
     each = options.get("num_cpus")
-    each = 1.0 if each is None else float(each)
-    most = int(cpus / each + 1e-9) if each else None
+    return 1.0 if each is None else float(each)
+
+
+def _fitting(processes: int | None, most: int | None, client: Client, each: float) -> int:
+    """Return how many chunks may run at once; ValueError if the session has no room for so many.
+
+    most: see `_most_at_once`. each: CPUs that one takes.
+    """
+    cpus = client.cluster_resources().get("CPU", 0.0)
     if processes is None:
         return max(1, int(cpus) if most is None else most)
     if most is not None and processes > most:
@@ -419,3 +453,14 @@ def _fitting(processes: int | None, client: Client, options: dict[str, Any]) -> 
             f'or let them share: ray_remote_args={{"num_cpus": {share}}}.'
         )
     return processes
+
+
+_limit_names: set[str] = set()  # of the limiters that pools use, whose names are used again
+
+
+def _take_limit_name(processes: int) -> str:
+    """Return a name for a limiter that nobody else uses, not even pools of other processes."""
+    names = (f"pool-{os.getpid()}-{processes}-{number}" for number in itertools.count(1))
+    name = next(name for name in names if name not in _limit_names)
+    _limit_names.add(name)
+    return name

@@ -1,26 +1,39 @@
 """What the methods of a pool return: a result to come, or an iterator over results.
 
-Room: api. Both are jobs of the pool's dispatcher, which tells them the outcomes of their chunks
-in its own thread. An iterator keeps a bounded number of chunks ahead of whoever reads it, and reads
-its own input in the reader's thread.
+Room: services. A result to come is a job of the pool's dispatcher, which tells it the outcomes of
+its chunks in its own thread. An iterator keeps a bounded number of items ahead of whoever reads it:
+it is a map, see `services.maps`, that lives in the reader's thread.
 """
 
 from __future__ import annotations
 
 import collections
-import itertools
 import logging
 import threading
 import time
 from multiprocessing import TimeoutError  # noqa: A004 - what multiprocessing.Pool raises
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from aioray.client.protocol import refuse_to_block
-from aioray.util.multiprocessing.chunks import with_item
-from aioray.util.multiprocessing.dispatch import Job, PoolChunk, Raised
+from aioray.client.signatures import name_of
+from aioray.exceptions import TaskCancelledError
+from aioray.services.map_plan import MOST_ITEMS, FailedItem, MapPlan
+from aioray.services.map_run import MapRun
+from aioray.services.map_values import LOOK_SECONDS, ItemCode, retry_rules
+from aioray.services.map_waiting import Input, poll, wait
+from aioray.services.maps import mapped_call
+from aioray.shared.serialization import Private
+from aioray.util.multiprocessing.chunks import SHARED_BY_NOBODY, PoolItem
+from aioray.util.multiprocessing.dispatch import (
+    Job,
+    PoolChunk,
+    Raised,
+    dump_or_explain,
+    plain,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from aioray.util.multiprocessing.pool import Pool
@@ -138,10 +151,11 @@ class AsyncResult(Job, Generic[T]):
         return self._error is None
 
 
-class IMapIterator(Job, Generic[T]):
+class IMapIterator(Generic[T]):
     """What `imap` and `imap_unordered` return: yields results, with a bounded lead on its reader.
 
-    An item's exception is raised at its place, and the iteration can go on after it.
+    An item's exception is raised at its place, and the iteration can go on after it. The items
+    travel as those of `aioray.map`: the quicker they are, the more go together.
     Source: Python, multiprocessing.pool.Pool.imap; that has no bound.
     """
 
@@ -154,61 +168,59 @@ class IMapIterator(Job, Generic[T]):
         *,
         ordered: bool,
     ) -> None:
-        super().__init__(pool, function, with_item)
-        self.one_by_one = True
-        self._rest = iter(items)
-        self._size = size
-        self._ordered = ordered
-        self._lead = CHUNKS_AHEAD * pool._processes  # chunks
-        self._input = threading.Lock()  # held while the input is read
-        self._state = threading.Condition()  # guards what follows
-        self._handed_out = 0  # chunks
-        self._taken = 0  # chunks that the reader has got
-        self._exhausted = False
-        self._ready: dict[int, list[Any]] = {}  # by index, in the order of their arrival
-        self._current: collections.deque[Any] = collections.deque()
+        """Begin with no items; `feed` hands out the first. size: items in a chunk, at least."""
+        self.pool = pool  # kept alive: it ends when nobody needs it
+        data, self.held = dump_or_explain(function, "func")
+        options = pool._options_for(function)
+        name = options.name or name_of(function)
+        item = PoolItem(pool._name, pool._prepared, data)
+        code = ItemCode(item, name, star=False)
+        mapped = mapped_call(code, name, options)
+        plan = MapPlan(
+            retry_rules(options),
+            slots=pool._processes,
+            ordered=ordered,
+            most=size * options.max_calls or MOST_ITEMS,
+            least=size,
+            ahead=CHUNKS_AHEAD,
+            is_bounded=True,
+        )
+        self._run = MapRun(pool._dispatcher.client, mapped.call, name, options, plan)
+        self._source = Input(self._read(iter(items)), size)
+        self._input_error: Exception | None = None
+        self._lock = threading.RLock()  # held by whoever hands out items, or waits for results
+        self._current: collections.deque[Any] = collections.deque()  # results for the reader
+        self._reading = 0  # items that these were at first
+        self._looked = 0.0  # when it was looked for news last
 
-    def feed(self, lead: float) -> None:
-        """Hand out chunks until so many are ahead of the reader."""
-        with self._input:
-            while not self._exhausted and self._handed_out - self._taken < lead:
-                try:
-                    items = list(itertools.islice(self._rest, self._size))
-                except Exception as error:  # noqa: BLE001 - the user's iterator: raised at its place
-                    items = []
-                    with self._state:
-                        self._ready[self._handed_out] = [Raised(error)]
-                        self._handed_out += 1
-                        self._state.notify_all()
-                if items:
-                    chunk = PoolChunk(self, self._handed_out, items)
-                    with self._state:
-                        self._handed_out += 1
-                    self.pool._submit([chunk])
-                else:
-                    self._end_of_input()
+    def _read(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Yield the items, which arrive as copies of the worker's own; stop where they raise."""
+        try:
+            for item in items:
+                yield item if type(item) in SHARED_BY_NOBODY else Private(item)
+        except Exception as error:  # noqa: BLE001 - the user's iterator: raised at its place
+            self._input_error = error
 
-    def _end_of_input(self) -> None:
-        with self._state:
-            self._exhausted = True
-            self._state.notify_all()
+    def feed(self) -> None:
+        """Hand out as many items as may be ahead of the reader."""
+        with self._lock:
+            self._source.fill(self._run)
+
+    def finish(self) -> None:
+        """Hand out all items, and wait until all of them have their results."""
+        plan = self._run.plan
+        with self._lock:
+            plan.take_all()
+        while not (plan.is_idle or self._run.stopped):
+            with self._lock:
+                self._source.fill(self._run)
+                if not plan.is_idle:
+                    wait(self._run, block=not plan.room())
         self.pool._dispatcher.fed(self)
 
-    def done(self, index: int, outcomes: list[Any]) -> None:
-        """Take the outcomes of a chunk."""
-        with self._state:
-            self._ready[index] = outcomes
-            self._state.notify_all()
-
-    def failed(self, chunk: PoolChunk, error: Exception) -> None:
-        """Take the error of a chunk that has no outcomes: each of its items gets this error."""
-        self.done(chunk.index, [Raised(error)] * len(chunk.items))
-
     def stop(self) -> None:
-        """Hand out no more chunks."""
-        with self._state:
-            self._exhausted = True
-            self._state.notify_all()
+        """Hand out nothing more: the pool is terminated. Waits for nobody."""
+        self._run.stop()
 
     def __iter__(self) -> Self:
         return self
@@ -223,27 +235,74 @@ class IMapIterator(Job, Generic[T]):
         RuntimeError on the event loop that the engine runs on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.feed(self._lead)
-        with self._state:
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError
+        try:
             while not self._current:
-                self._take_chunk(deadline)
+                self._get_some(deadline)
             outcome: T | Raised = self._current.popleft()
+        finally:
+            self._lock.release()
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome
 
-    def _take_chunk(self, deadline: float | None) -> None:
-        """Move a chunk that is ready to the reader, or wait for news."""
-        index: int | None = self._taken if self._ordered else next(iter(self._ready), None)
-        if index in self._ready:
-            self._current.extend(self._ready.pop(index))
-            self._taken += 1
+    def _get_some(self, deadline: float | None) -> None:
+        """Move results that are ready to the reader, or wait for news."""
+        run, plan = self._run, self._run.plan
+        if self._reading:
+            plan.read(self._reading)
+            self._reading = 0
+        if run.stopped and not plan.out:
+            self._give_up()
             return
-        if self._exhausted and self._taken == self._handed_out:
-            raise StopIteration
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+        if not plan.out or self._source.is_quick:
+            self._source.fill(run)
+        if not plan.out:
+            self._wait(deadline)
+            return
+        now = time.monotonic()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            poll(run)
+        found = plan.out.popleft()
+        if isinstance(found, FailedItem):
+            error = run.error(found)
+            self._current.append(Raised(plain(error) if isinstance(error, Exception) else error))
+            self._reading = 1
+        else:
+            self._current.extend(found)
+            self._reading = len(found)
+
+    def _wait(self, deadline: float | None) -> None:
+        """Wait until there is something to be done, or no more will come."""
+        run, plan = self._run, self._run.plan
+        if plan.finished:
+            self._end()
+        poll(run)
+        if plan.out or run.stopped:
+            return
+        if deadline is not None and deadline <= time.monotonic():
             raise TimeoutError
-        client = self.pool._dispatcher.client
-        refuse_to_block(client, "An iterator of imap()", "tasks that you can await")
-        self._state.wait(left)
+        refuse_to_block(run.client, "An iterator of imap()", "tasks that you can await")
+        wait(run, block=not plan.room(), until=deadline)
+
+    def _give_up(self) -> None:
+        """Have an error for each item whose result will not come, or end."""
+        left = self._run.plan.unread
+        self._run.close()
+        if not left:
+            self._end()
+        error = TaskCancelledError(None, "The pool was terminated.")
+        self._current.extend([Raised(error)] * left)
+        self._reading = left
+
+    def _end(self) -> NoReturn:
+        """Raise what the input has raised, if it has, once; then StopIteration."""
+        if not self._run.closed:
+            self._run.close()
+        self.pool._dispatcher.fed(self)
+        error, self._input_error = self._input_error, None
+        if error is not None:
+            raise error
+        raise StopIteration
