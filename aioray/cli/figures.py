@@ -9,9 +9,11 @@ import contextlib
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aioray.state.folders import OBJECTS, check_ours
+
+from ..core.records import NamedTuple
 
 if TYPE_CHECKING:
     from aioray.state.read.view import View

@@ -189,9 +189,12 @@ def _install_main(
     if code is None:
         raise CannotStartError(f"No code object available for {name}", status=1)
     main = ModuleType("__main__")
-    main.__dict__.update(
-        {"__annotations__": {}, "__builtins__": builtins, "__cached__": None} | attributes
-    )
+    given: dict[str, object] = {"__builtins__": builtins, "__cached__": None} | attributes
+    if sys.version_info < (3, 14):
+        given["__annotations__"] = {}
+    if sys.version_info >= (3, 15):
+        del given["__cached__"]
+    main.__dict__.update(given)
     sys.modules["__main__"] = main
     return main, code
 

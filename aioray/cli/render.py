@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 EMPTY = "No resource in the cluster"
+BEYOND_RAY = "map_items"  # a column of ours: shown only where there is something
 
 _GAP = "  "
 _PADDING = 2  # a column is at least so much wider than its header: Ray's tables have it
@@ -90,12 +91,15 @@ def print_rows(
         click.echo(EMPTY)
         return
     shown = [resource.schema.humanify(row) for row in rows]
+    shown = [{name: row[name] for name in row if name != BEYOND_RAY or row[name]} for row in shown]
     if form == "json":
         print_json(shown)
     elif form == "yaml":
         print_yaml(shown)
     else:
         columns = resource.schema.list_columns(detail=detail)
+        if not any(BEYOND_RAY in row for row in shown):
+            columns = [name for name in columns if name != BEYOND_RAY]
         header = f"======== List: {now()} ========"
         stats = ["Stats:", "-" * 30, f"Total: {len(rows)}"]
         if on_terminal():
@@ -151,7 +155,7 @@ def _cell(column: str, value: Any) -> str:
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    return [_cell(name, row[name]) for name in columns]
+    return [_cell(name, row.get(name)) for name in columns]
 
 
 # ------------------------------------------------------------ plain tables

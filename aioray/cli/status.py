@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -117,6 +117,21 @@ def _resources(view: View) -> Iterator[str]:
         yield f" {dict(sorted(demand.items()))}: {count}+ pending tasks/actors"
     if not demands:
         yield " (no resource demands)"
+    limiters = view.live.get("limiters", [])
+    if limiters:
+        yield ""
+        yield "Limiters:"
+        for each in limiters:
+            yield f" {each['name']}: {_use_of(each)}, {each['waiting']} waiting"
+
+
+def _use_of(limiter: dict[str, Any]) -> str:
+    parts = []
+    if limiter["concurrency"] is not None:
+        parts.append(f"{limiter['running']}/{limiter['concurrency']} running")
+    if limiter["rate"] is not None:
+        parts.append(f"{limiter['started']}/{limiter['rate']} started in {limiter['per']:g} s")
+    return ", ".join(parts)
 
 
 def _amount(name: str, amount: float) -> str:
@@ -161,6 +176,13 @@ def _states(view: View) -> Iterator[str]:
     )
     for kind, count in sorted(ends.items()):
         yield f" {count} ended: {kind}"
+    breakers = view.live.get("breakers")
+    if breakers:
+        yield ""
+        yield "Breakers"
+        yield _RULE
+        for name, state, deaths in sorted(breakers):
+            yield f" {name}: {state}, {deaths} deaths of workers counted"
 
 
 def _counted(counts: Counter[str]) -> Iterator[str]:

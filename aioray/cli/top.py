@@ -94,8 +94,8 @@ class Frame:
         seconds = None if self._at is None else max(1e-6, now - self._at)
         glance = view.glance(self._mark)
         self._mark = glance.mark
-        for (kind, failed, repeated), count in glance.ended.items():
-            of = self._done[view.kinds[kind]["name"]]
+        for (signature, failed, repeated), count in glance.ended.items():
+            of = self._done[view.signatures[signature]["name"]]
             of.counts["FAILED" if failed else "FINISHED"] += count
             of.retried += count if repeated else 0
         functions = defaultdict(_Function)
@@ -104,13 +104,13 @@ class Frame:
         pending: Counter[str] = Counter()
         running: dict[int, list[Any]] = defaultdict(list)
         for record in glance.unfinished:
-            facts = view.kinds[record.kind]
-            of = functions[facts["name"]]
+            attributes = view.signatures[record.signature]
+            of = functions[attributes["name"]]
             runs = record.state.startswith("RUNNING")
             of.counts["RUNNING" if runs else "waiting"] += 1
             of.retried += record.attempt > 0
-            if facts["actor_id"]:
-                pending[facts["actor_id"]] += 1
+            if attributes["actor_id"]:
+                pending[attributes["actor_id"]] += 1
             if runs and record.worker is not None:
                 running[record.worker].append(record)
         tables = [self._workers(view, running, seconds), self._functions(functions, seconds)]
@@ -153,11 +153,15 @@ class Frame:
         table = _table("PID", "CPU %", "RSS", "FOR", "RUNS", right=3)
         cpu: dict[int, float] = {}
         found = []
-        for number, facts in view.workers.items():
-            process = self._read(facts["pid"]) if facts["is_alive"] and facts["pid"] else None
+        for number, attributes in view.workers.items():
+            process = (
+                self._read(attributes["pid"])
+                if attributes["is_alive"] and attributes["pid"]
+                else None
+            )
             if process is None:
                 continue
-            pid = facts["pid"]
+            pid = attributes["pid"]
             cpu[pid] = process.cpu_seconds
             if seconds is None or pid not in self._cpu:
                 share = process.cpu_seconds / max(process.age, 1 / _TICKS)
@@ -165,9 +169,9 @@ class Frame:
                 share = (process.cpu_seconds - self._cpu[pid]) / seconds
             records = running.get(number, [])
             begin = min((each.started for each in records if each.started), default=None)
-            names = Counter(view.kinds[each.kind]["name"] for each in records)
+            names = Counter(view.signatures[each.signature]["name"] for each in records)
             what = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in names.items())
-            if facts["worker_type"] == "DRIVER":
+            if attributes["worker_type"] == "DRIVER":
                 what = "(driver)"
             since = "" if begin is None else span(view.live["now"] - begin)
             row = (str(pid), f"{100 * share:.0f}", size(process.rss), since, what or "idle")

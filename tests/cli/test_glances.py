@@ -35,33 +35,50 @@ def in_greenwich(monkeypatch):
     time.tzset()
 
 
-def kind(name, actor=None):
+def signature(name, actor=None):
     return {"name": name, "actor_id": actor, "creation": actor and CREATION.hex()}
 
 
-def ended(number, kind, attempt=0, error=None):
+def ended(number, signature, attempt=0, error=None):
     """An attempt of worker 1 that took a second."""
     when = NOW - 50
-    return (kind, number, attempt, None, 1, number, when, when, when, when, when + 1, error, error)
+    return (
+        signature,
+        number,
+        attempt,
+        None,
+        1,
+        number,
+        when,
+        when,
+        when,
+        when,
+        when + 1,
+        error,
+        error,
+    )
 
 
-def unfinished(number, kind, state, worker=None):
+def unfinished(number, signature, state, worker=None):
     when = NOW - 30
     sent = None if worker is None else when
     started = when if state == "RUNNING" else None
-    return [kind, number, 0, None, worker, number, when, when, sent, started, state]
+    return [signature, number, 0, None, worker, number, when, when, sent, started, state]
 
 
 def worker(number, pid, **more):
-    facts = {"number": number, "worker_id": f"{number:02x}" * 28, "pid": pid, "is_alive": True}
-    facts |= {"worker_type": "WORKER" if number else "DRIVER", "exit_type": None, **more}
-    return "worker", str(number), json.dumps(facts)
+    attributes = {"number": number, "worker_id": f"{number:02x}" * 28, "pid": pid, "is_alive": True}
+    attributes |= {"worker_type": "WORKER" if number else "DRIVER", "exit_type": None, **more}
+    return "worker", str(number), json.dumps(attributes)
 
 
 def actor(number, state, **more):
-    facts = {"actor_id": ACTOR if number == 1 else f"{number:02x}" * 16, "class_name": "Player"}
-    facts |= {"state": state, "name": "", "pid": 12, "num_restarts": 0, **more}
-    return "actor", facts["actor_id"], json.dumps(facts)
+    attributes = {
+        "actor_id": ACTOR if number == 1 else f"{number:02x}" * 16,
+        "class_name": "Player",
+    }
+    attributes |= {"state": state, "name": "", "pid": 12, "num_restarts": 0, **more}
+    return "actor", attributes["actor_id"], json.dumps(attributes)
 
 
 LIVE: dict[str, Any] = {
@@ -81,6 +98,26 @@ LIVE: dict[str, Any] = {
     },
     "store": {"used": 3 * MIB, "capacity": 100 * MIB},
     "demands": [[{"GPU": 1.0, "CPU": 2.0}, 3], [{"CPU": 8.0}, 1]],
+    "limiters": [
+        {
+            "name": "api",
+            "running": 2,
+            "concurrency": 4,
+            "started": 5,
+            "rate": 10,
+            "per": 60.0,
+            "waiting": 7,
+        },
+        {
+            "name": "disk",
+            "running": 1,
+            "concurrency": 1,
+            "started": 0,
+            "rate": None,
+            "per": 1.0,
+            "waiting": 0,
+        },
+    ],
 }
 ATTEMPTS = [
     *(ended(number, 1) for number in range(1, 5)),
@@ -94,7 +131,7 @@ EVENTS = [
 ]
 
 
-def view(*, live=LIVE, events=EVENTS, things=None, attempts=ATTEMPTS, **meta):
+def view(*, live=LIVE, events=EVENTS, entities=None, attempts=ATTEMPTS, **meta):
     connection = database()
     connection.executescript(SCHEMA)
     meta = {
@@ -107,8 +144,8 @@ def view(*, live=LIVE, events=EVENTS, things=None, attempts=ATTEMPTS, **meta):
         "total": LIVE["resources"]["total"],
         **meta,
     }
-    if things is None:
-        things = [
+    if entities is None:
+        entities = [
             worker(0, 10),
             worker(1, 11),
             worker(2, 12),
@@ -118,11 +155,11 @@ def view(*, live=LIVE, events=EVENTS, things=None, attempts=ATTEMPTS, **meta):
             actor(2, "DEAD"),
         ]
     connection.executemany("INSERT INTO meta VALUES (?, ?)", [*_as_json(meta)])
-    kinds = {1: kind("load"), 2: kind("train"), 3: kind("Player.play", ACTOR)}
-    connection.executemany("INSERT INTO kinds VALUES (?, ?)", [*_as_json(kinds)])
+    signatures = {1: signature("load"), 2: signature("train"), 3: signature("Player.play", ACTOR)}
+    connection.executemany("INSERT INTO signatures VALUES (?, ?)", [*_as_json(signatures)])
     marks = ", ".join("?" * len(ATTEMPT_COLUMNS))
     connection.executemany(f"INSERT INTO attempts VALUES ({marks})", attempts)
-    connection.executemany("INSERT INTO things VALUES (?, ?, ?)", things)
+    connection.executemany("INSERT INTO entities VALUES (?, ?, ?)", entities)
     connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", events)
     return View(None, connection, live)
 
@@ -131,18 +168,27 @@ def _as_json(mapping):
     return ((key, json.dumps(value)) for key, value in mapping.items())
 
 
+def test_status_lists_breakers_where_there_are_any():
+    breakers = [["poison", "OPEN", 3], ["decoder", "CLOSED", 0]]
+    text = status.render(view(live={**LIVE, "breakers": breakers}), NOW)
+    assert text.endswith(
+        " decoder: CLOSED, 0 deaths of workers counted\n poison: OPEN, 3 deaths of workers counted"
+    )
+    assert "Breakers" not in status.render(view(), NOW)
+
+
 # ---------------------------------------------------------------- all attempts
 
 
 def counted(records):
-    return Counter((record.kind, record.state, record.attempt > 0) for record in records)
+    return Counter((record.signature, record.state, record.attempt > 0) for record in records)
 
 
 def counted_by_glance(seen, after=0):
     glance = seen.glance(after)
     found = counted(glance.unfinished)
-    for (kind, failed, again), count in glance.ended.items():
-        found[kind, "FAILED" if failed else "FINISHED", again] += count
+    for (signature, failed, again), count in glance.ended.items():
+        found[signature, "FAILED" if failed else "FINISHED", again] += count
     return found
 
 
@@ -199,6 +245,10 @@ Pending Demands:
  {'CPU': 2.0, 'GPU': 1.0}: 3+ pending tasks/actors
  {'CPU': 8.0}: 1+ pending tasks/actors
 
+Limiters:
+ api: 2/4 running, 5/10 started in 60 s, 7 waiting
+ disk: 1/1 running, 0 waiting
+
 Tasks
 ---------------------------------------------------------------
  1 FAILED
@@ -223,7 +273,7 @@ Workers
 
 
 def test_status_of_a_session_that_has_ended_and_did_nothing():
-    text = status.render(view(live={}, events=[], things=[], attempts=[], ended_at=NOW - 60), NOW)
+    text = status.render(view(live={}, events=[], entities=[], attempts=[], ended_at=NOW - 60), NOW)
     assert (
         text
         == """\
@@ -274,13 +324,13 @@ def test_status_shows_the_latest_failures_and_all_if_asked():
 # ---------------------------------------------------------------- memory
 
 
-def row(number, size, kind="LOCAL_REFERENCE", **more):
+def row(number, size, signature="LOCAL_REFERENCE", **more):
     return {
         "object_id": f"{number:04x}",
         "object_size": size,
         "task_status": "FINISHED",
         "attempt_number": 1,
-        "reference_type": kind,
+        "reference_type": signature,
         "call_site": "disabled",
         "type": "DRIVER",
         "pid": 10,
@@ -401,7 +451,7 @@ def test_top_leaves_out_what_the_screen_has_no_room_for():
     assert [line.strip() for line in lines if "more)" in line] == []
     lines = drawn(
         Frame(lambda pid: Process(0.0, 1.0, MIB)),
-        view(things=[worker(number, number) for number in range(1, 40)]),
+        view(entities=[worker(number, number) for number in range(1, 40)]),
         0.0,
         rows=24,
     )

@@ -72,7 +72,8 @@ def write(path: Path, source: str) -> Path:
 PROBE = """
     import sys
     print(sorted(globals()))
-    print(__name__, __file__, __package__, __cached__, __doc__, type(__builtins__))
+    print(__name__, __file__, __package__, globals().get("__cached__"), __doc__)
+    print(type(__builtins__))
     print(type(__loader__), __spec__ and (__spec__.name, __spec__.origin))
     print(sys.argv)
     print([place for place in sys.path if not place.endswith("alias_path")])
@@ -242,8 +243,8 @@ def test_package_that_fails_above_the_module_shows_its_own_traceback(tmp_path: P
         (("-m", "json.nosuch"), "No module named json.nosuch"),
         (("-m", ".relative"), "Relative module names not supported"),
         (
-            ("-m", "json"),
-            "No module named json.__main__; 'json' is a package and cannot be directly executed",
+            ("-m", "email"),
+            "No module named email.__main__; 'email' is a package and cannot be directly executed",
         ),
         (("-m", "sys"), "No code object available for sys"),
     ],
@@ -296,7 +297,7 @@ def test_closed_pipe_ends_the_script_as_under_python(tmp_path: Path) -> None:
             errors = process.stderr.read()
             outcomes.append((process.wait(GUARD_SECONDS), errors))
     assert outcomes[0] == outcomes[1]
-    assert outcomes[0][0] == 1
+    assert outcomes[0][0] != 0
 
 
 def test_ray_is_aioray_in_the_script(tmp_path: Path, run) -> None:
@@ -381,7 +382,7 @@ def test_help_lists_the_commands(run) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("x",), ("-c", "--", "-"), ("--help",)], ids=" ".join)
 def test_code_sees_the_same_globals_argv_and_path(both, arguments) -> None:
-    probe = textwrap.dedent(PROBE).replace("__file__, ", "").replace("__cached__, ", "")
+    probe = textwrap.dedent(PROBE).replace("__file__, ", "")
     assert str(["-c", *arguments]) in both("-c", probe, *arguments).stdout
 
 

@@ -109,7 +109,7 @@ def test_summary_is_whole(resource: str, width: int, screen) -> None:
 
 def test_names_are_no_markup(screen) -> None:
     history = a_session()
-    kind = history.kind("[red]f[/red]")
+    kind = history.signature("[red]f[/red]")
     history.attempt(kind, 40, created=1.0, ended=2.0)
     rows = list_rows(history.view(), "tasks").rows
     draw = lambda: print_rows(RESOURCES["tasks"], rows, form="table", detail=False)  # noqa: E731
@@ -119,7 +119,7 @@ def test_names_are_no_markup(screen) -> None:
 
 def test_what_would_steer_the_terminal_is_written_out(screen) -> None:
     history = a_session()
-    history.attempt(history.kind("a\x1b[2Jb\tc"), 41, created=1.0, ended=2.0)
+    history.attempt(history.signature("a\x1b[2Jb\tc"), 41, created=1.0, ended=2.0)
     rows = list_rows(history.view(), "tasks").rows
     draw = lambda: print_rows(RESOURCES["tasks"], rows, form="table", detail=False)  # noqa: E731
     for width in (80, 600):
