@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import processes
+from .contestants import OTHERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 ROOT = Path(__file__).parent.parent
 OWN = ("aioray", "aioray gather(refs)", "aioray sync", "aioray std loop")
-ANSWER_SECONDS = 90.0  # longer means that it hangs
+ANSWER_SECONDS = 180.0  # longer means that it hangs
 CLOSE_SECONDS = 15.0
 SETTLE_SECONDS = 20.0  # that the daemons of Ray get to calm down after their start
 SETTLED_SHARE = 0.12  # of one processor; twice what they use when nothing happens
@@ -133,12 +134,15 @@ class Runner:
 
 
 class Runners:
-    """The contestants of a run, by name and number of workers, kept for the next question."""
+    """Starts the contestants of a run, in fresh processes for each measurement."""
 
-    def __init__(self, ray_python: str | None, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, ray_python: str | None, note: Callable[[str], None], peers: Collection[str] = ()
+    ) -> None:
+        """peers: the only other libraries that are to take part; none named: all there are."""
         self._ray_python = ray_python
+        self._peers = peers
         self.note = note
-        self._open: dict[tuple[str, int], Runner] = {}
         self._out: set[str] = set()
         self.versions: dict[str, str] = {}
         self.failures: list[str] = []
@@ -147,22 +151,10 @@ class Runners:
         """The interpreter that has this contestant."""
         return self._ray_python if name == "ray" and self._ray_python else sys.executable
 
-    def get(self, name: str, workers: int = 2) -> Runner | None:
-        """The contestant, idle since its last turn; None if it cannot be had."""
-        runner = self._open.get((name, workers))
-        if runner is None:
-            if name == "ray":
-                self.drop(name)  # one of these at a time is enough for any machine
-            runner = self.fresh(name, workers)
-            if runner is not None:
-                if name == "ray":
-                    runner.settle()
-                self._open[name, workers] = runner
-        return runner
-
     def fresh(self, name: str, workers: int = 2) -> Runner | None:
         """A new one, which the caller closes; None if it cannot be had."""
-        if name in self._out:
+        unwanted = self._peers and name not in self._peers and name in OTHERS
+        if name in self._out or unwanted:
             return None
         try:
             runner = Runner(name, workers, self.python(name))
@@ -182,16 +174,6 @@ class Runners:
         self.note(f"{name} failed: {why}")
         self.failures.append(name)
 
-    def drop(self, name: str) -> None:
-        """Close a contestant, whatever its number of workers."""
-        for key in [key for key in self._open if key[0] == name]:
-            self._open.pop(key).close()
-
-    def close(self) -> None:
-        """Close all."""
-        for name in {name for name, _ in self._open}:
-            self.drop(name)
-
     def rounds(
         self,
         count: int,
@@ -202,26 +184,32 @@ class Runners:
     ) -> dict[str, list[Any]]:
         """Let the contestants take turns; what each turn returned, by contestant.
 
-        fewer: rounds of contestants for which `count` would take too long. One that fails is noted
-        and takes part no more.
+        Each has a process of its own, which is fresh at the first round. fewer: rounds of
+        contestants for which `count` would take too long. One that fails is noted and takes part no
+        more.
         """
         limits = {name: min(count, (fewer or {}).get(name, count)) for name in turns}
-        playing = {
-            name: runner
-            for name in turns
-            if limits[name] > 0 and (runner := self.get(name, workers)) is not None
-        }
-        samples: dict[str, list[Any]] = {name: [] for name in playing}
-        for number in range(count):
-            for name, runner in tuple(playing.items()):
-                if number >= limits[name]:
-                    continue
-                try:
-                    samples[name].append(turns[name](runner))
-                except ContestantError as failed:
-                    self.failed(name, str(failed))
-                    self.drop(name)
-                    del playing[name]
+        samples: dict[str, list[Any]] = {}
+        playing: dict[str, Runner] = {}
+        try:
+            for name in turns:
+                if limits[name] > 0 and (runner := self.fresh(name, workers)) is not None:
+                    playing[name] = runner
+                    samples[name] = []
+                    if name == "ray":
+                        runner.settle()
+            for number in range(count):
+                for name, runner in tuple(playing.items()):
+                    if number >= limits[name]:
+                        continue
+                    try:
+                        samples[name].append(turns[name](runner))
+                    except ContestantError as failed:
+                        self.failed(name, str(failed))
+                        playing.pop(name).close()
+        finally:
+            for runner in playing.values():
+                runner.close()
         return {name: taken for name, taken in samples.items() if taken}
 
 

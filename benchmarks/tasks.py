@@ -54,8 +54,8 @@ def burn(iterations: int) -> int:
     return total
 
 
-def burn_and_return(iterations: int, _index: int) -> None:
-    burn(iterations)
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def hold(path: str) -> None:
@@ -122,6 +122,54 @@ def numbered_block(number: int) -> Any:
 
 def next_block(block: Any) -> Any:
     return block + 1.0
+
+
+def blob(size: int) -> Any:
+    """An array of so many bytes."""
+    import numpy as np
+
+    return np.ones(size, dtype=np.uint8)
+
+
+def size_of(array: Any) -> int:
+    return int(array.nbytes)
+
+
+def frames(rows: int, groups: int) -> list[Any]:
+    """The groups of a table that has three columns of floats."""
+    import numpy as np
+    import pandas as pd
+
+    generator = np.random.default_rng(1)
+    table = pd.DataFrame(generator.normal(size=(rows, 3)), columns=["a", "b", "c"])
+    table["group"] = np.arange(rows) % groups
+    return [group for _, group in table.groupby("group")]
+
+
+def describe(frame: Any) -> Any:
+    """What pandas says about a table, and a rolling mean of it."""
+    described = frame.describe()
+    described.loc["rolling"] = frame.rolling(50).mean().mean()
+    return described
+
+
+def regression(rows: int, features: int) -> tuple[Any, Any]:
+    """Data, and a target that depends on it."""
+    import numpy as np
+
+    generator = np.random.default_rng(1)
+    data = generator.normal(size=(rows, features))
+    return data, data @ generator.normal(size=features) + generator.normal(size=rows)
+
+
+def fit_and_score(data: Any, target: Any, fold: int, folds: int, penalty: float) -> float:
+    """Fit a ridge regression without one part of the data, and tell its error on that part."""
+    import numpy as np
+
+    out = np.arange(len(target)) % folds == fold
+    kept, known = data[~out], target[~out]
+    weights = np.linalg.solve(kept.T @ kept + penalty * np.eye(data.shape[1]), kept.T @ known)
+    return float(((data[out] @ weights - target[out]) ** 2).mean())
 
 
 def count(items: int) -> Iterator[int]:

@@ -16,9 +16,13 @@ _PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "aioray sync": ("with_aioray", "SyncAioray", {}),
     "aioray, no history": ("with_aioray", "AsyncAioray", {"history": False}),
     "aioray sync, no history": ("with_aioray", "SyncAioray", {"history": False}),
+    "aioray Pool": ("with_pools", "AiorayPool", {}),
+    "aioray joblib": ("with_joblib", "AiorayJoblib", {}),
     "ProcessPoolExecutor": ("with_futures", "Stdlib", {}),
+    "multiprocessing.Pool": ("with_pools", "Stdlib", {}),
     "pebble": ("with_pebble", "Pebble", {}),
     "loky": ("with_loky", "Loky", {}),
+    "joblib": ("with_joblib", "Joblib", {}),
     "mpire": ("with_mpire", "Mpire", {}),
     "aiomultiprocess": ("with_aiomultiprocess", "Aiomultiprocess", {}),
     "anyio": ("with_anyio", "Anyio", {}),
@@ -26,8 +30,22 @@ _PLACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "floor": ("floor", "Floor", {}),
 }
 
-PEERS = ("ProcessPoolExecutor", "pebble", "loky", "mpire", "aiomultiprocess", "anyio")
+PEERS = (
+    "ProcessPoolExecutor",
+    "multiprocessing.Pool",
+    "pebble",
+    "loky",
+    "mpire",
+    "aiomultiprocess",
+    "anyio",
+)
 """The other libraries, without Ray, which is slower by so much that it gets fewer rounds."""
+
+BATCHING = "joblib"
+"""Puts several calls into one message where they are short, and has no single results: it is shown
+beside the others, but held against its own kind only."""
+
+OTHERS = (*PEERS, BATCHING, "ray")
 
 
 def load(name: str) -> Callable[[int, str], Any]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contestants.base import MARK_SECONDS, Contestant
+from benchmarks import tasks
+from benchmarks.contestants.base import MARK_SECONDS, Library, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+TICK = 0.001  # seconds between two looks at how late the loop is
 
 
-class AsyncContestant(Contestant):
+class AsyncContestant(Library):
     """The whole dialogue is one `asyncio.run`."""
 
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
@@ -21,8 +26,67 @@ class AsyncContestant(Contestant):
         with asyncio.Runner(loop_factory=self.loop_factory) as runner:
             runner.run(dialogue)
 
+    @abstractmethod
+    def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """The result of one call."""
+
+    async def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
+        call = self.call
+        start = time.perf_counter()
+        values = await asyncio.gather(*[call(function, *args) for args in calls])
+        seconds = time.perf_counter() - start
+        checked(values, last)
+        return seconds
+
+    async def one_by_one(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[float]:
+        taken = []
+        clock, call = time.perf_counter, self.call
+        for args in calls:
+            start = clock()
+            await call(function, *args)
+            taken.append(clock() - start)
+        return taken
+
+    async def service(self, clients: int, seconds: float, iterations: int) -> dict[str, Any]:
+        return await serve(self.call, clients, seconds, iterations)
+
     async def idle(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+async def serve(
+    call: Callable[..., Awaitable[Any]], clients: int, seconds: float, iterations: int
+) -> dict[str, Any]:
+    """Let so many clients ask one after the other, each for the next answer when it has the last.
+
+    Returns the seconds of each answer, how long it all took, and how late a ticker was on the loop.
+    """
+    clock = time.perf_counter
+    taken: list[float] = []
+    late: list[float] = []
+    start = clock()
+    deadline = start + seconds
+
+    async def client() -> None:
+        while (asked := clock()) < deadline:
+            await call(tasks.burn, iterations)
+            taken.append(clock() - asked)
+
+    async def tick() -> None:
+        while True:
+            due = clock() + TICK
+            await asyncio.sleep(TICK)
+            late.append(clock() - due)
+
+    ticker = asyncio.ensure_future(tick())
+    await asyncio.gather(*[client() for _ in range(clients)])
+    whole = clock() - start
+    ticker.cancel()
+    return {"answers": taken, "late": late, "seconds": whole}
 
 
 async def file_appears(path: str) -> None:

@@ -1,7 +1,9 @@
 """What contestants can be asked, and what is the same for all of them.
 
 Every operation takes plain data and returns it, or a coroutine of it; times are in seconds. A
-contestant has those operations that its library can do: the questions know who takes part.
+contestant has those operations that its library can do: the questions know who takes part. A
+`Library` states how it runs many calls at once and one after the other, and has all operations that
+are nothing else; what only some can do (crash, cancel, actors) is written in their own classes.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import tasks
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
 WARM_UP_TASKS = 300
 MARK_SECONDS = 20.0  # a task that has not begun by then never will
@@ -49,12 +53,8 @@ class Contestant(ABC):
         """Of the library."""
 
     @abstractmethod
-    def batch(self, count: int) -> Any:
-        """Seconds from the first call to the last result of `add_one`, `count` at once."""
-
     def warm_up(self) -> Any:
         """Have all code loaded."""
-        return self.batch(WARM_UP_TASKS)
 
     def idle(self, seconds: float) -> Any:
         """Do nothing, as a driver does that waits."""
@@ -63,6 +63,65 @@ class Contestant(ABC):
     def fresh_path(self) -> str:
         """The name of a file that does not exist."""
         return os.path.join(self.directory, str(next(self._numbers)))
+
+
+class Library(Contestant):
+    """Runs functions of `tasks` in its workers."""
+
+    @abstractmethod
+    def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> Any:
+        """Seconds from the first call to the last result, all calls at once.
+
+        last: what the last value has to be; None: whatever it is.
+        """
+
+    @abstractmethod
+    def one_by_one(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Any:
+        """Seconds for each call, the next one when the last result is there."""
+
+    def warm_up(self) -> Any:
+        return self.batch(WARM_UP_TASKS)
+
+    def batch(self, count: int) -> Any:
+        """Of no-ops."""
+        return self.many(tasks.add_one, ((i,) for i in range(count)), count)
+
+    def payload(self, count: int) -> Any:
+        """A dict of 1 kB in, a list of 100 ints out."""
+        record = tasks.record_of_1kb()
+        return self.many(tasks.hundred_ints, itertools.repeat((record,), count))
+
+    def burns(self, count: int, iterations: int) -> Any:
+        """Of a fixed amount of work each."""
+        return self.many(tasks.burn, itertools.repeat((iterations,), count))
+
+    def naps(self, count: int, seconds: float) -> Any:
+        """Tasks that wait and use no processor."""
+        return self.many(tasks.nap, itertools.repeat((seconds,), count))
+
+    def blobs(self, size: int, count: int) -> Any:
+        """An array of so many bytes given to each of the tasks, which return its size."""
+        return self.many(tasks.size_of, itertools.repeat((tasks.blob(size),), count), size)
+
+    def arrays_in_and_out(self, megabytes: int, count: int) -> Any:
+        """Arrays that a task returns with one added to all floats."""
+        array = tasks.ones(megabytes)
+        return self.many(tasks.next_block, itertools.repeat((array,), count))
+
+    def groups(self, rows: int, count: int) -> Any:
+        """The groups of a table of pandas, each described by a task."""
+        return self.many(tasks.describe, [(group,) for group in tasks.frames(rows, count)])
+
+    def round_trips(self, count: int) -> Any:
+        """Of no-ops."""
+        return self.one_by_one(tasks.add_one, ((i,) for i in range(count)))
+
+
+def checked(values: list[Any], last: object) -> None:
+    """Have the last value compared with what it has to be."""
+    assert last is None or values[-1] == last, values[-1]
 
 
 def wait_for_file(path: str) -> None:

@@ -6,11 +6,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
-from benchmarks.contestants.base import Contestant, wait_for_file
+from benchmarks.contestants import micro
+from benchmarks.contestants.base import Library, checked, wait_for_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 STORE_BYTES = 2_000_000_000
 """The limit of shared memory; it holds what the questions keep at once, which is half as much."""
@@ -22,7 +27,10 @@ class RemoteFunctions:
     def __init__(self, library: Any) -> None:
         remote = library.remote
         self.add_one = remote(tasks.add_one)
-        self.burn_and_return = remote(tasks.burn_and_return)
+        self.burn = remote(tasks.burn)
+        self.describe = remote(tasks.describe)
+        self.nap = remote(tasks.nap)
+        self.size_of = remote(tasks.size_of)
         self.die = remote(max_retries=0)(tasks.die)
         self.die_once = remote(max_retries=1)(tasks.die_once)
         self.hold = remote(tasks.hold)
@@ -44,8 +52,13 @@ class RemoteFunctions:
 
         self.tree = tree
 
+    def of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What submits a function of `tasks`."""
+        remote: Callable[..., Any] = getattr(self, function.__name__).remote
+        return remote
 
-class RayLike(Contestant):
+
+class RayLike(Library):
     """A script without a loop. Those who are it name their library and its remote functions."""
 
     ray: Any
@@ -58,35 +71,50 @@ class RayLike(Contestant):
     def close(self) -> None:
         self.ray.shutdown()
 
-    def batch(self, count: int) -> float:
+    def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
+        submit = self.do.of(function)
         start = time.perf_counter()
-        values = self.ray.get([self.do.add_one.remote(i) for i in range(count)])
+        values = self.ray.get([submit(*args) for args in calls])
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        checked(values, last)
         return seconds
 
-    def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        values = self.ray.get([self.do.hundred_ints.remote(record) for _ in range(count)])
-        seconds = time.perf_counter() - start
-        assert len(values[-1]) == 100
-        return seconds
-
-    def round_trips(self, count: int) -> list[float]:
+    def one_by_one(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[float]:
         taken = []
         clock = time.perf_counter
-        get, add_one = self.ray.get, self.do.add_one
-        for i in range(count):
+        get, submit = self.ray.get, self.do.of(function)
+        for args in calls:
             start = clock()
-            get(add_one.remote(i))
+            get(submit(*args))
             taken.append(clock() - start)
         return taken
 
-    def burns(self, count: int, iterations: int) -> float:
+    def wait_one_by_one(self, count: int) -> float:
+        """Seconds to take the results of so many no-ops one at a time, by `wait`."""
+        waiting = [self.do.add_one.remote(i) for i in range(count)]
         start = time.perf_counter()
-        self.ray.get([self.do.burn_and_return.remote(iterations, i) for i in range(count)])
+        while waiting:
+            _, waiting = self.ray.wait(waiting)
         return time.perf_counter() - start
+
+    def new_actors(self, count: int) -> list[float]:
+        """Seconds for each of so many actors to be made and called once."""
+        taken = []
+        for _ in range(count):
+            start = time.perf_counter()
+            actor = self.do.adder.remote()
+            self.ray.get(actor.add_one.remote(0))
+            taken.append(time.perf_counter() - start)
+            self.ray.kill(actor)
+        return taken
+
+    def microbenchmark(self, row: str, seconds: float, size: int, megabytes: int) -> float:
+        """How much a second, of one row of Ray's own microbenchmark."""
+        return micro.rate(self.ray, row, seconds, size, megabytes)
 
     def chain(self, length: int) -> float:
         start = time.perf_counter()
@@ -141,6 +169,11 @@ class RayLike(Contestant):
         died = self.ray.get(self.do.die_once.remote(self.fresh_path()))
         return {"noticed": noticed, "retried": time.monotonic() - died}
 
+    def first_crash(self) -> float:
+        """Seconds from the death of a worker to the result of the second attempt."""
+        died = self.ray.get(self.do.die_once.remote(self.fresh_path()))
+        return time.monotonic() - died
+
     def cancel(self, *, loops: bool, force: bool) -> dict[str, float]:
         path = self.fresh_path()
         ref = (self.do.mark_and_loop if loops else self.do.mark_and_sleep).remote(path)
@@ -176,11 +209,7 @@ class RayLike(Contestant):
     def pass_directly(self, megabytes: int, count: int) -> float:
         """Give the array itself to each of the tasks."""
         array = tasks.ones(megabytes)
-        start = time.perf_counter()
-        totals = self.ray.get([self.do.total.remote(array) for _ in range(count)])
-        seconds = time.perf_counter() - start
-        assert totals == [array.size] * count
-        return seconds
+        return self.many(tasks.total, itertools.repeat((array,), count), array.size)
 
     def return_arrays(self, megabytes: int, count: int) -> float:
         """Have so many arrays made, fetch all of them and look at their ends."""

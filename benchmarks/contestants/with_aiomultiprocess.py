@@ -1,26 +1,21 @@
-"""aiomultiprocess: coroutine functions in worker processes, so the tasks are wrapped into such."""
+"""aiomultiprocess: coroutine functions in worker processes, so the tasks are wrapped into one."""
 
 from __future__ import annotations
 
-import asyncio
 import time
+from typing import TYPE_CHECKING, Any
 
 import aiomultiprocess
 
-from benchmarks import tasks
 from benchmarks.contestants.asynchronous import AsyncContestant
+from benchmarks.contestants.base import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
 
 
-async def add_one(i: int) -> int:
-    return tasks.add_one(i)
-
-
-async def hundred_ints(record: dict[str, object]) -> list[int]:
-    return tasks.hundred_ints(record)
-
-
-async def burn(iterations: int) -> None:
-    tasks.burn(iterations)
+async def run(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 class Aiomultiprocess(AsyncContestant):
@@ -36,28 +31,14 @@ class Aiomultiprocess(AsyncContestant):
         self.pool.terminate()
         await self.pool.join()
 
-    async def batch(self, count: int) -> float:
+    def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        return self.pool.apply(run, (function, *args))
+
+    async def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
         start = time.perf_counter()
-        values = await self.pool.map(add_one, range(count))
+        values = await self.pool.starmap(run, [(function, *args) for args in calls])
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        checked(values, last)
         return seconds
-
-    async def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        await self.pool.map(hundred_ints, [record] * count)
-        return time.perf_counter() - start
-
-    async def round_trips(self, count: int) -> list[float]:
-        taken = []
-        for i in range(count):
-            start = time.perf_counter()
-            await self.pool.apply(add_one, (i,))
-            taken.append(time.perf_counter() - start)
-        return taken
-
-    async def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        await asyncio.gather(*[self.pool.apply(burn, (iterations,)) for _ in range(count)])
-        return time.perf_counter() - start

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import resource
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aioray
 from aioray.exceptions import RayError, WorkerCrashedError
 from aioray.testing import lose
 from benchmarks import tasks
 from benchmarks.contestants.asynchronous import AsyncContestant, file_appears
+from benchmarks.contestants.base import checked
 from benchmarks.contestants.ray_like import STORE_BYTES, RayLike, RemoteFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
 
 do = RemoteFunctions(aioray)
 
@@ -74,34 +80,40 @@ class AsyncAioray(AsyncContestant):
             return await asyncio.gather(*[ref.as_future() for ref in refs])
         return await asyncio.gather(*refs)
 
-    async def batch(self, count: int) -> float:
+    def call(self, function: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        ref: Awaitable[Any] = do.of(function)(*args)
+        return ref
+
+    async def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
+        submit = do.of(function)
         start = time.perf_counter()
-        values = await self._all([do.add_one.remote(i) for i in range(count)])
+        values = await self._all([submit(*args) for args in calls])
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        checked(values, last)
         return seconds
 
-    async def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        values = await self._all([do.hundred_ints.remote(record) for _ in range(count)])
-        seconds = time.perf_counter() - start
-        assert len(values[-1]) == 100
-        return seconds
-
-    async def round_trips(self, count: int) -> list[float]:
+    async def one_by_one(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[float]:
         taken = []
-        clock = time.perf_counter
-        for i in range(count):
+        clock, submit = time.perf_counter, do.of(function)
+        for args in calls:
             start = clock()
-            await do.add_one.remote(i)
+            await submit(*args)
             taken.append(clock() - start)
         return taken
 
-    async def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        await self._all([do.burn_and_return.remote(iterations, i) for i in range(count)])
-        return time.perf_counter() - start
+    async def new_actors(self, count: int) -> list[float]:
+        taken = []
+        for _ in range(count):
+            start = time.perf_counter()
+            actor = do.adder.remote()
+            await actor.add_one.remote(0)
+            taken.append(time.perf_counter() - start)
+            aioray.kill(actor)
+        return taken
 
     async def chain(self, length: int) -> float:
         start = time.perf_counter()
@@ -165,6 +177,10 @@ class AsyncAioray(AsyncContestant):
         died = await do.die_once.remote(self.fresh_path())
         return {"noticed": noticed, "retried": time.monotonic() - died}
 
+    async def first_crash(self) -> float:
+        died = await do.die_once.remote(self.fresh_path())
+        return time.monotonic() - died
+
     async def cancel(self, *, loops: bool, force: bool) -> dict[str, float]:
         path = self.fresh_path()
         ref = (do.mark_and_loop if loops else do.mark_and_sleep).remote(path)
@@ -198,11 +214,7 @@ class AsyncAioray(AsyncContestant):
 
     async def pass_directly(self, megabytes: int, count: int) -> float:
         array = tasks.ones(megabytes)
-        start = time.perf_counter()
-        totals = await self._all([do.total.remote(array) for _ in range(count)])
-        seconds = time.perf_counter() - start
-        assert totals == [array.size] * count
-        return seconds
+        return await self.many(tasks.total, itertools.repeat((array,), count), array.size)
 
     async def return_arrays(self, megabytes: int, count: int) -> float:
         start = time.perf_counter()
@@ -293,6 +305,21 @@ class SyncAioray(RayLike):
 
     def open(self) -> None:
         _init(self.workers, history=self.history)
+
+    def mapped(self, count: int, how: str, chunk: None) -> float:
+        """Seconds for `aioray.map` over so many integers; it finds the size of a chunk itself."""
+        del chunk
+        start = time.perf_counter()
+        total = sum(aioray.map(do.add_one, range(count), ordered=how != "unordered"))
+        seconds = time.perf_counter() - start
+        assert total == count * (count + 1) // 2
+        return seconds
+
+    def growth_of_map(self, count: int) -> float:
+        """Megabytes by which the peak of the process's memory grows over so many items."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.mapped(count, "map", None)
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
     def fill_and_empty(self, megabytes: int, times: int) -> float:
         return _fill_and_empty(megabytes, times)

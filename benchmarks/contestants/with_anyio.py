@@ -31,33 +31,6 @@ class Anyio(AsyncContestant):
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         return await to_process.run_sync(function, *args, cancellable=True, limiter=self.limiter)
 
-    async def batch(self, count: int) -> float:
-        start = time.perf_counter()
-        values = await asyncio.gather(*[self.call(tasks.add_one, i) for i in range(count)])
-        seconds = time.perf_counter() - start
-        assert values[-1] == count
-        return seconds
-
-    async def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        await asyncio.gather(*[self.call(tasks.hundred_ints, record) for _ in range(count)])
-        return time.perf_counter() - start
-
-    async def round_trips(self, count: int) -> list[float]:
-        taken = []
-        for i in range(count):
-            start = time.perf_counter()
-            await self.call(tasks.add_one, i)
-            taken.append(time.perf_counter() - start)
-        return taken
-
-    async def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        calls = [self.call(tasks.burn_and_return, iterations, i) for i in range(count)]
-        await asyncio.gather(*calls)
-        return time.perf_counter() - start
-
     async def crash(self) -> dict[str, float]:
         path = self.fresh_path()
         try:

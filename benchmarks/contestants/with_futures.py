@@ -6,6 +6,8 @@ submit the next one, make a new pool and submit again.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import platform
 import time
 from abc import abstractmethod
@@ -14,14 +16,15 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
-from benchmarks.contestants.base import Contestant
+from benchmarks.contestants.asynchronous import serve
+from benchmarks.contestants.base import Library, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
 
-class FuturesContestant(Contestant):
+class FuturesContestant(Library):
     """A pool with `submit`."""
 
     broken: type[BaseException] = BrokenProcessPool
@@ -44,36 +47,32 @@ class FuturesContestant(Contestant):
     def close(self) -> None:
         self.pool.shutdown()
 
-    def batch(self, count: int) -> float:
+    def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
+        submit = self.submit
         start = time.perf_counter()
-        futures = [self.submit(tasks.add_one, i) for i in range(count)]
-        values = [future.result() for future in futures]
+        values = [future.result() for future in [submit(function, *args) for args in calls]]
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        checked(values, last)
         return seconds
 
-    def payload(self, count: int) -> float:
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        for future in [self.submit(tasks.hundred_ints, record) for _ in range(count)]:
-            future.result()
-        return time.perf_counter() - start
-
-    def round_trips(self, count: int) -> list[float]:
+    def one_by_one(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[float]:
         taken = []
         clock = time.perf_counter
-        for i in range(count):
+        for args in calls:
             start = clock()
-            self.submit(tasks.add_one, i).result()
+            self.submit(function, *args).result()
             taken.append(clock() - start)
         return taken
 
-    def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        futures = [self.submit(tasks.burn_and_return, iterations, i) for i in range(count)]
-        for future in futures:
-            future.result()
-        return time.perf_counter() - start
+    def service(self, clients: int, seconds: float, iterations: int) -> dict[str, Any]:
+        def call(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+            return asyncio.wrap_future(self.submit(function, *args))
+
+        return asyncio.run(serve(call, clients, seconds, iterations))
 
     def chain(self, length: int) -> float:
         start = time.perf_counter()
@@ -107,12 +106,7 @@ class FuturesContestant(Contestant):
 
     def pass_directly(self, megabytes: int, count: int) -> float:
         array = tasks.ones(megabytes)
-        start = time.perf_counter()
-        futures = [self.submit(tasks.total, array) for _ in range(count)]
-        totals = [future.result() for future in futures]
-        seconds = time.perf_counter() - start
-        assert totals == [array.size] * count
-        return seconds
+        return self.many(tasks.total, itertools.repeat((array,), count), array.size)
 
     def return_arrays(self, megabytes: int, count: int) -> float:
         start = time.perf_counter()
@@ -125,6 +119,15 @@ class FuturesContestant(Contestant):
 
 class Stdlib(FuturesContestant):
     """ProcessPoolExecutor, with the start method that is its default."""
+
+    def mapped(self, count: int, how: str, chunk: int) -> float:
+        """Seconds for a map over so many integers."""
+        assert how == "map"
+        start = time.perf_counter()
+        total = sum(self.pool.map(tasks.add_one, range(count), chunksize=chunk))
+        seconds = time.perf_counter() - start
+        assert total == count * (count + 1) // 2
+        return seconds
 
     def new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.workers)

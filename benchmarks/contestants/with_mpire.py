@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from mpire import WorkerPool
 
-from benchmarks import tasks
-from benchmarks.contestants.base import Contestant
+from benchmarks.contestants.base import Library, checked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
-class Mpire(Contestant):
+class Mpire(Library):
     """Blocks in `map`."""
 
     def open(self) -> None:
@@ -23,30 +26,22 @@ class Mpire(Contestant):
     def close(self) -> None:
         self.pool.stop_and_join()
 
-    def batch(self, count: int) -> float:
+    def many(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
+    ) -> float:
         start = time.perf_counter()
-        values = self.pool.map(tasks.add_one, range(count), chunk_size=1)
+        values = self.pool.map(function, list(calls), chunk_size=1, concatenate_numpy_output=False)
         seconds = time.perf_counter() - start
-        assert values[-1] == count
+        checked(values, last)
         return seconds
 
-    def payload(self, count: int) -> float:
-        # A dict would be unpacked into keywords; the tuple around it is unpacked instead.
-        record = tasks.record_of_1kb()
-        start = time.perf_counter()
-        self.pool.map(tasks.hundred_ints, [(record,)] * count, chunk_size=1)
-        return time.perf_counter() - start
-
-    def round_trips(self, count: int) -> list[float]:
+    def one_by_one(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[float]:
         taken = []
         clock = time.perf_counter
-        for i in range(count):
+        for args in calls:
             start = clock()
-            self.pool.apply(tasks.add_one, i)
+            self.pool.apply(function, args)
             taken.append(clock() - start)
         return taken
-
-    def burns(self, count: int, iterations: int) -> float:
-        start = time.perf_counter()
-        self.pool.map(tasks.burn_and_return, [(iterations, i) for i in range(count)], chunk_size=1)
-        return time.perf_counter() - start

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Any
+
 import ray
 
+from benchmarks.contestants.asynchronous import serve
 from benchmarks.contestants.ray_like import STORE_BYTES, RayLike, RemoteFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Ray(RayLike):
@@ -23,3 +30,9 @@ class Ray(RayLike):
             logging_level="error",
             _temp_dir=self.directory,
         )
+
+    def service(self, clients: int, seconds: float, iterations: int) -> dict[str, Any]:
+        async def call(function: Callable[..., Any], *args: Any) -> Any:
+            return await self.do.of(function)(*args)
+
+        return asyncio.run(serve(call, clients, seconds, iterations))

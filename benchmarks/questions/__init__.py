@@ -9,9 +9,14 @@ from . import (
     cancel,
     chain,
     crash,
+    data,
+    depth,
     efficiency,
+    grid_search,
     history,
+    map,  # noqa: A004 - the name of the question
     memory,
+    microbenchmark,
     nested,
     objects_get,
     objects_many,
@@ -19,10 +24,14 @@ from . import (
     objects_put_once,
     objects_recovery,
     objects_results,
+    payload,
     round_trip,
+    service,
     start_up,
     state,
     throughput,
+    wait,
+    workers,
 )
 
 if TYPE_CHECKING:
@@ -32,9 +41,16 @@ if TYPE_CHECKING:
 
 QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "throughput": throughput.run,
-    "history": history.run,
+    "depth": depth.run,
+    "workers": workers.run,
+    "payload": payload.run,
     "round_trip": round_trip.run,
     "efficiency": efficiency.run,
+    "service": service.run,
+    "map": map.run,
+    "grid_search": grid_search.run,
+    "data": data.run,
+    "wait": wait.run,
     "chain": chain.run,
     "nested": nested.run,
     "actors": actors.run,
@@ -48,5 +64,7 @@ QUESTIONS: dict[str, Callable[[Bench], None]] = {
     "objects_recovery": objects_recovery.run,
     "start_up": start_up.run,
     "memory": memory.run,
+    "history": history.run,
     "state": state.run,
+    "microbenchmark": microbenchmark.run,
 }

@@ -1,9 +1,10 @@
 """How fast are the calls of one actor?
 
-Fixed: one synchronous actor, `m(i) -> i + 1`. `calls`: many at once, then all values. `round trip`:
-the next call when the last value is there; one sample is the median of one round, and the floor is
-that of the question round_trip, in the same round.
-Unit: calls a second; microseconds.
+Fixed: one synchronous actor, `m(i) -> i + 1`. Calls: many at once, then all values. Round trip: the
+next call when the last value is there; the floor is that of the question round_trip, in the same
+round. Making: a new actor, up to the value of its first call. One sample is the median of one
+round.
+Unit: calls a second; microseconds; milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from benchmarks.report import Aim, at_least, at_most, median_of, paired_ratio
+from benchmarks.report import aims_for, at_least, at_most
 from benchmarks.runner import same_turn
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 NAME = "actors"
 FLOOR = "floor"
-WHO = ("aioray", "aioray sync", "ray")
-AIM_CALLS = 40_000  # a second
-AIM_RATIO = 1.5  # to the floor
+OWN = ("aioray", "aioray sync")
+WHO = (*OWN, "ray")
+AIM_CALLS = 80_000  # a second
+AIM_ROUND_TRIP = 100  # us
+AIM_MAKING = 6  # ms
 
 
 def run(bench: Bench) -> None:
@@ -34,9 +37,7 @@ def run(bench: Bench) -> None:
         return count / seconds
 
     rates = bench.runners.rounds(bench.scale.rounds, same_turn(WHO, calls), fewer=few)
-    aims: dict[str, list[Aim]] = {
-        name: [at_least(median_of(rates, name), AIM_CALLS)] for name in WHO[:2] if name in rates
-    }
+    aims = aims_for(rates, dict.fromkeys(OWN, AIM_CALLS), at_least)
     bench.table.add(NAME, f"{count:,} calls of one actor at once", "calls/s", rates, aims)
 
     def round_trip(runner: Runner) -> float:
@@ -47,10 +48,13 @@ def run(bench: Bench) -> None:
     times = bench.runners.rounds(
         bench.scale.rounds, same_turn((FLOOR, *WHO), round_trip), fewer=few
     )
-    aims = {}
-    for name in WHO[:2]:
-        ratio = paired_ratio(times.get(name, ()), times.get(FLOOR, ()))
-        if ratio is not None:
-            text = f"<= {AIM_RATIO} x floor, is {ratio:.2f} x"
-            aims[name] = [at_most(ratio, AIM_RATIO, text)]
+    aims = aims_for(times, dict.fromkeys(OWN, AIM_ROUND_TRIP), at_most)
     bench.table.add(NAME, "one call of an actor after another, p50", "us", times, aims)
+
+    def making(runner: Runner) -> float:
+        taken: list[float] = runner.ask("new_actors", count=bench.scale.incidents)
+        return 1e3 * statistics.median(taken)
+
+    times = bench.runners.rounds(bench.scale.rounds, same_turn(WHO, making), fewer=few)
+    aims = aims_for(times, dict.fromkeys(OWN, AIM_MAKING), at_most)
+    bench.table.add(NAME, "an actor made and called once, p50", "ms", times, aims)

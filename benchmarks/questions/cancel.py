@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
     _ask(bench, both, "interrupt a sleep", {"loops": False, "force": False}, (0.5, 5))
     _ask(bench, both, "interrupt a loop", {"loops": True, "force": False}, (0.5, 5))
     killers = ("aioray", *ONLY_KILL, "ray")
-    _ask(bench, killers, "kill (force)", {"loops": False, "force": True}, (5, 15))
+    _ask(bench, killers, "kill (force)", {"loops": False, "force": True}, (5, 10))
 
 
 def _ask(

@@ -26,7 +26,7 @@ PAIRS = 3  # times as many rounds as elsewhere: it is a small difference
 
 
 def run(bench: Bench) -> None:
-    count = bench.scale.backlog or bench.scale.tasks
+    count = bench.scale.queued
 
     def turn(runner: Runner) -> float:
         seconds: float = runner.ask("batch", count=count)

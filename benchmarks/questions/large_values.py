@@ -11,6 +11,7 @@ import functools
 import subprocess
 from typing import TYPE_CHECKING
 
+from benchmarks.contestants import BATCHING, PEERS
 from benchmarks.report import at_most, paired_ratio
 from benchmarks.runner import same_turn
 
@@ -26,19 +27,19 @@ COPYING = ("ProcessPoolExecutor", "loky")  # they send arrays through pipes, whi
 REST_SECONDS = 1.2
 
 
-def those_with_numpy(bench: Bench, names: Iterable[str]) -> list[str]:
-    """The names without those that cannot take part."""
+def those_with_numpy(bench: Bench, names: Iterable[str], module: str = "numpy") -> list[str]:
+    """The names without those that cannot take part; so for another module."""
     wanted = []
     for name in names:
-        if _has_numpy(bench.runners.python(name)):
+        if _has(bench.runners.python(name), module):
             wanted.append(name)
         else:
-            bench.runners.note(f"{name} left out: no numpy")
+            bench.runners.note(f"{name} left out: no {module}")
     return wanted
 
 
 def rounds(
-    bench: Bench, names: Iterable[str], turn: Callable[[Runner], float]
+    bench: Bench, names: Iterable[str], turn: Callable[[Runner], float], module: str = "numpy"
 ) -> dict[str, list[float]]:
     """What the turns returned, without the first round."""
 
@@ -46,13 +47,13 @@ def rounds(
         runner.ask("idle", seconds=REST_SECONDS)
         return turn(runner)
 
-    turns = same_turn(those_with_numpy(bench, names), turn)
+    turns = same_turn(those_with_numpy(bench, names, module), turn)
     if "ray" in turns:
         turns["ray"] = turn_after_rest
     taken = bench.runners.rounds(
         1 + bench.scale.rounds,
         turns,
-        fewer=dict.fromkeys((*COPYING, "ray"), 1 + bench.scale.slow_rounds),
+        fewer=dict.fromkeys((*PEERS, BATCHING, "ray"), 1 + bench.scale.slow_rounds),
     )
     return {name: samples[1:] for name, samples in taken.items() if samples[1:]}
 
@@ -68,6 +69,6 @@ def at_most_times(
 
 
 @functools.cache
-def _has_numpy(python: str) -> bool:
-    look = "import sys, importlib.util as u; sys.exit(u.find_spec('numpy') is None)"
+def _has(python: str, module: str) -> bool:
+    look = f"import sys, importlib.util as u; sys.exit(u.find_spec({module!r}) is None)"
     return subprocess.run([python, "-c", look], check=False).returncode == 0

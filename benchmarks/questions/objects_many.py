@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmarks.report import aims_for, at_most
+
 from .large_values import OWN, rounds
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.runner import Runner
 
 NAME = "objects_many"
+AIM_PUT_AND_GET = 60  # us
 
 
 def run(bench: Bench) -> None:
@@ -32,4 +35,7 @@ def run(bench: Bench) -> None:
 
         samples = rounds(bench, ("floor", *OWN, "ray"), turn)
         shown = {"memcpy" if name == "floor" else name: s for name, s in samples.items()}
-        bench.table.add(NAME, f"{count:,} x {what}", "us", shown)
+        aims = {}
+        if operation == "put_and_get_many":
+            aims = aims_for(shown, dict.fromkeys(OWN, AIM_PUT_AND_GET), at_most)
+        bench.table.add(NAME, f"{count:,} x {what}", "us", shown, aims)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.report import at_most, median_of
-from benchmarks.runner import ContestantError
+from benchmarks.runner import ContestantError, same_turn
 
 from .large_values import OWN, REST_SECONDS, those_with_numpy
 
@@ -28,7 +28,6 @@ WARM_PUTS = 3  # in each session; the median counts
 def run(bench: Bench) -> None:
     megabytes = bench.scale.megabytes
     names = those_with_numpy(bench, ("floor", *OWN, "ray"))
-    bench.runners.drop("ray")  # a fresh one is next
     cold: dict[str, list[float]] = {}
     warm: dict[str, list[float]] = {}
     for number in range(bench.scale.rounds):
@@ -69,17 +68,12 @@ def _puts(runner: Runner, megabytes: int) -> list[float]:
 
 def _memory_returned(bench: Bench) -> None:
     megabytes, times = bench.scale.megabytes, bench.scale.fillings
-    in_use: dict[str, list[float]] = {}
-    for name in those_with_numpy(bench, OWN):
-        bench.runners.drop(name)  # what others keep is not the question
-        if (runner := bench.runners.get(name)) is not None:
-            try:
-                used = runner.ask("fill_and_empty", megabytes=megabytes, times=times)
-            except ContestantError as failed:
-                bench.runners.failed(name, str(failed))
-                bench.runners.drop(name)
-            else:
-                in_use[name] = [used / 1e6]
+
+    def turn(runner: Runner) -> float:
+        used: float = runner.ask("fill_and_empty", megabytes=megabytes, times=times)
+        return used / 1e6
+
+    in_use = bench.runners.rounds(1, same_turn(those_with_numpy(bench, OWN), turn))
     aims = {name: [at_most(median_of(in_use, name), 0)] for name in in_use}
     what = f"in use after put and delete of {times} x the limit"
     bench.table.add(NAME, what, "MB", in_use, aims)

@@ -85,11 +85,11 @@ def _make_session(directory: str, count: int) -> None:
             "INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()]
         )
         file.executemany(
-            "INSERT INTO kinds VALUES (?, ?)",
+            "INSERT INTO signatures VALUES (?, ?)",
             [(number, json.dumps(_kind(number))) for number in range(FUNCTIONS)],
         )
         file.executemany(
-            "INSERT INTO things VALUES ('worker', ?, ?)",
+            "INSERT INTO entities VALUES ('worker', ?, ?)",
             [(str(number), json.dumps(_worker(number))) for number in range(WORKERS + 1)],
         )
         marks = ", ".join("?" * len(ATTEMPT_COLUMNS))
