@@ -30,6 +30,7 @@ SLOW = [
         "cli/test_run.py",
         "house/test_programs.py",
         "house/test_snippets.py",
+        "util/test_executor_of_cpython.py",
     )
 ]
 """What `--fast` leaves out: whole programs, most of whose time is that of their processes."""

@@ -43,6 +43,7 @@ DIFFERENCES = {
         "large_bytearray": "a bytearray stays one; Ray makes bytes of it",
         "large_memoryview": "a memoryview stays one, and is not copied; Ray makes bytes of it",
         "init{'address': 'auto'}": "it starts a session; Ray joins one, and fails if none runs",
+        "init{'local_mode': True}": "tasks run in the driver; Ray has no such mode any more",
         "init{'address': 'local', 'num_cpus': 'x'}": "TypeError instead of AssertionError",
         "init{'resources': {'CPU': 1}}": "ValueError instead of AssertionError",
     },

@@ -99,6 +99,9 @@ VARYING = [
     (r"after \d[\d.e-]* s", "after N s"),
     (r'File "[^"]*/', 'File "'),
     (r'(ctypes/)?__init__\.py", line \d+', '__init__.py", line N'),
+    ("integer division or modulo by zero", "division by zero"),  # 3.14 says less
+    (r"(?<=ADDRESS) \[.*\](?= \(most recent)", ""),  # and more of threads, and the C stack
+    (r"\n *Current thread's C stack.*(\n *Binary file .*)+", ""),
 ]
 
 

@@ -29,6 +29,7 @@ from aioray import (
 from aioray.actor import Actor, ActorClass, ActorHandle, ActorMethod
 from aioray.options.runtime_env import RuntimeEnv, RuntimeEnvConfig
 from aioray.shared.id_classes import TaskID
+from aioray.testing import FaultPoint, Faults, VirtualEngine, faults, takes
 from aioray.util import ActorPool, Executor, Queue, as_completed, map_unordered
 from aioray.util.multiprocessing import Pool
 from aioray.util.placement_group import PlacementGroup
@@ -145,6 +146,38 @@ async def results() -> None:
     assert_type(aside.remote(1), None)
     assert_type(length.options(num_returns=0).remote("a"), None)
     assert_type(aioray.get(all_at_once.remote(1)), DynamicObjectRefGenerator[int])
+
+
+async def structured() -> None:
+    async with aioray.scope(on_exit="wait", grace=1.0) as scope:
+        assert_type(scope.submit(length, "a"), ObjectRef[int])
+        assert_type(scope.submit(length, "a", times=2), ObjectRef[int])
+        assert_type(scope.submit(length, aioray.put("a"), aioray.put(2)), ObjectRef[int])
+        assert_type(scope.submit(fetch.options(num_cpus=2), "a"), ObjectRef[bytes])
+        assert_type(scope.submit(letters, "a"), ObjectRefGenerator[str])
+        assert_type(scope.submit(pair, 1), tuple[ObjectRef[int], ObjectRef[str]])
+        assert_type(scope.submit(Counter, 5), ActorHandle[Plain])
+        assert_type(await scope.submit(length, "a"), int)
+        await scope.join()
+        scope.cancel()
+    assert_type(await length.remote("a"), int)
+    assert_type(await length.remote("a").bound(grace=1), int)
+    number, data = await aioray.gather(length.remote("a"), fetch.remote("b"))
+    assert_type(number, int)
+    assert_type(data, bytes)
+    refs = [length.remote("a")]
+    assert_type(await aioray.gather(*refs), list[int])
+    assert_type(await aioray.gather(*refs, return_exceptions=True), list[int | BaseException])
+    async for ref in aioray.as_completed(refs, timeout=5):
+        assert_type(ref, ObjectRef[int])
+    for ref in aioray.as_completed(refs):
+        assert_type(aioray.get(ref), int)
+    assert_type(aioray.health(), dict[str, Any])
+
+
+@aioray.asgi.cancel_on_disconnect
+async def endpoint(number: int) -> int:
+    return await length.remote("a") + number
 
 
 async def watched() -> None:
@@ -404,6 +437,42 @@ def errors() -> None:
         assert_type(cancelled.task_id, str | None)
 
 
+@aioray.remote
+def _half(number: int, by: int = 2) -> float:
+    return number / by
+
+
+@aioray.remote
+async def _later(number: int) -> str:
+    return str(number)
+
+
+def _plain(number: int) -> bytes:
+    return bytes(number)
+
+
+def maps() -> None:
+    for half in aioray.map(_half, [1, 2]):
+        assert_type(half, float)
+    for text in aioray.map(_later, range(3), ordered=False, max_in_flight=10):
+        assert_type(text, str)
+    for half in aioray.map(_half.options(num_cpus=2), [1, 2]):
+        assert_type(half, float)
+    for data in aioray.map(_plain, [1, 2]):
+        assert_type(data, bytes)
+    for half_or_error in aioray.map(_half, [1, 2], return_exceptions=True):
+        assert_type(half_or_error, float | Exception)
+    for half in aioray.map(_half, [(1, 2), (3, 4)], star=True):
+        assert_type(half, float)
+
+
+async def maps_on_a_loop() -> None:
+    async with aioray.map(_half, [1, 2]) as values:
+        async for half in values:
+            assert_type(half, float)
+    assert_type([text async for text in aioray.map(_later, range(3))], list[str])
+
+
 def what_goes_on() -> None:
     rows = list_tasks(filters=[("state", "=", "FAILED"), ("attempt_number", "=", 0)], detail=True)
     assert_type(rows, list[TaskState])
@@ -419,11 +488,37 @@ def _worth_it(error: BaseException) -> bool:
 
 
 def policies() -> None:
+    breaker = aioray.CrashBreaker(crashes=2, period=60, rest=30.5)
+    limited = fetch.options(timeout=1, deadline=2.5, stall_timeout=None, breaker=breaker)
+    assert_type(limited.remote("a"), ObjectRef[bytes])
+    aioray.heartbeat()
     policy = RetryPolicy(initial_delay=0.5, factor=3, maximum_delay=30, jitter=False)
     assert_type(policy.time_budget, float | None)
     assert_type(
         fetch.options(retry=policy, retry_exceptions=_worth_it).remote("a"), ObjectRef[bytes]
     )
+
+
+async def tests_in_virtual_time() -> None:
+    async with VirtualEngine(seed=1, num_cpus=2, autojump=False) as engine:
+        assert_type(engine.clock.elapsed, float)
+        assert_type(await engine.advance(60), None)
+        assert_type(await length.remote("a"), int)
+    with VirtualEngine() as engine:
+        assert_type(engine.seed, int | None)
+        takes(5)
+
+
+def _at_first(point: FaultPoint) -> bool:
+    return point.attempt == 0 and point.function == "length"
+
+
+def tests_with_faults() -> None:
+    with faults(crash_at={"length": 0.25, "fetch": 0.5}, hang=_at_first, seed=3) as ordered:
+        assert_type(ordered, Faults)
+        assert_type(ordered.happened, list[tuple[str, FaultPoint]])
+    faults(crash_at=1, crash="after", lose=0.5, refuse_start=[1, 2])
+    aioray.init(local_mode=True).disconnect()
 
 
 GenericT = TypeVar("GenericT")

@@ -9,11 +9,12 @@ import resource
 import struct
 
 import aioray
-from aioray.client.current import place
+from aioray.client.current import execution_context
 from aioray.shared import asks
 from aioray.shared.wire import (
     ANSWER,
     CLAIM,
+    LOCATION_MARK,
     NOTE_ASKED,
     NOTE_KEPT,
     NOTE_MEASURED,
@@ -21,8 +22,7 @@ from aioray.shared.wire import (
     NOTE_SAVED,
     NOTE_UNUSED,
     NOTE_YIELDED,
-    PLACE,
-    PLACE_MARK,
+    PACKED_LOCATION,
 )
 
 from . import jobs
@@ -48,12 +48,17 @@ def answers():
 
 
 def claims():
-    (fd,) = _find("pipe:", os.O_RDONLY)
+    fd, _ = sorted(_find("pipe:", os.O_RDONLY))
+    return fd
+
+
+def singles():
+    _, fd = sorted(_find("pipe:", os.O_RDONLY))
     return fd
 
 
 def frame(status, payload=b"", *, seq=None, length=None, times=(0.0, 0.0, 0.0)):
-    seq = place.attempt.seq if seq is None else seq
+    seq = execution_context.attempt.seq if seq is None else seq
     return ANSWER.pack(len(payload) if length is None else length, seq, status, *times) + payload
 
 
@@ -82,8 +87,8 @@ GARBAGE = {
     "answer of nobody": lambda: frame(0, b"\x80", seq=1 << 40),
     "second greeting": lambda: frame(0, b"\x80", seq=0),
     "value that is none": lambda: frame(0, b"garbage"),
-    "place never granted": lambda: frame(0, PLACE.pack(PLACE_MARK, 0, 4096, 1000)),
-    "file never granted": lambda: frame(0, PLACE.pack(PLACE_MARK, 1, 1, 1000)),
+    "place never granted": lambda: frame(0, PACKED_LOCATION.pack(LOCATION_MARK, 0, 4096, 1000)),
+    "file never granted": lambda: frame(0, PACKED_LOCATION.pack(LOCATION_MARK, 1, 1, 1000)),
     "truncated list": lambda: frame(0, marshal.dumps([b"\x80", b"\x80"])[:-3]),
     "list of numbers": lambda: frame(0, marshal.dumps([1, 2])),
     "truncated question": lambda: frame(NOTE_ASKED, marshal.dumps((1, 3, ([], True)))[:-2]),
@@ -93,7 +98,7 @@ GARBAGE = {
     "too few arguments": lambda: question(asks.Get),
     "too many arguments": lambda: question(asks.Get, [], True, False, 1),
     "arguments of other types": lambda: question(asks.Wait, 1, "a", None, False),
-    "ids that are none": lambda: asked(asks.Get([b"short", 5], look=False)),  # type: ignore[list-item]
+    "ids that are none": lambda: asked(asks.Get([b"short", 5], at_once=False)),  # type: ignore[list-item]
     "negative room": lambda: asked(asks.Allocate(-100_000, 0)),
     "room for less than nothing": lambda: asked(asks.Allocate(200_000, -5)),
     "no definition": lambda: asked(asks.Submit(1, b"garbage", b"label", 3, b"", [])),
@@ -133,6 +138,15 @@ def write_garbage_without_end():
 def write_claim(data):
     """Write into the own claims pipe, which one can by its other name."""
     fd = os.open(f"/proc/self/fd/{claims()}", os.O_WRONLY)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def send_single(data):
+    """Write into the own pipe of singles, likewise."""
+    fd = os.open(f"/proc/self/fd/{singles()}", os.O_WRONLY)
     try:
         os.write(fd, data)
     finally:

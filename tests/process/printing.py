@@ -11,7 +11,7 @@ import sys
 import threading
 
 import aioray
-from aioray.client.current import place
+from aioray.client.current import execution_context
 
 
 def say(text):
@@ -102,7 +102,7 @@ def print_from_c(text, rounds=1):
 
 def run_twice_and_die(text):
     """Prints half a line and dies in the first attempt; the whole line in the second."""
-    attempt = place.attempt.attempt
+    attempt = execution_context.attempt.attempt
     print(f"{text} {attempt}", end="", flush=True)
     if attempt == 0:
         os._exit(42)
@@ -110,7 +110,7 @@ def run_twice_and_die(text):
 
 
 def fail_twice(text):
-    attempt = place.attempt.attempt
+    attempt = execution_context.attempt.attempt
     print(f"{text} {attempt}")
     if attempt < 2:
         raise ValueError(attempt)

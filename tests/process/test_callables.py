@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import math
+import multiprocessing
 import re
 
 import numpy as np
@@ -205,8 +206,8 @@ def test_executor_takes_max_workers(make):
 def test_executor_starts_a_session_of_as_many_cpus():
     try:
         with Executor(3) as executor:
-            assert aioray.cluster_resources()["CPU"] == 3
             assert executor.submit(util_jobs.double, 2).result(GUARD) == 4
+            assert aioray.cluster_resources()["CPU"] == 3
     finally:
         aioray.shutdown()
 
@@ -215,9 +216,10 @@ def test_executor_starts_a_session_of_as_many_cpus():
     ("options", "error", "text"),
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
-        ({"initializer": print}, TypeError, "worker_process_setup_hook"),
-        ({"mp_context": None}, TypeError, "workers are the session's"),
-        ({"max_tasks_per_child": 1}, TypeError, "max_calls"),
+        ({"initializer": 3}, TypeError, "initializer must be a callable"),
+        ({"mp_context": multiprocessing.get_context("fork")}, ValueError, "fork"),
+        ({"max_tasks_per_child": 0}, ValueError, "must be >= 1"),
+        ({"max_tasks_per_child": 1, "max_calls": 1}, TypeError, "they are the same"),
     ],
 )
 def test_executor_explains_what_it_does_not_take(options, error, text):

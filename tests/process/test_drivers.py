@@ -132,7 +132,7 @@ def test_ctrl_c_in_the_middle_of_trees_and_streams_prints_one_traceback(drive, s
     driver, family = start_family(drive, started, watch)
     os.killpg(driver.pid, signal.SIGINT)
     status, out, err = driver.finish()
-    assert (status, out) == (-signal.SIGINT, "")
+    assert (status, out) == (-signal.SIGINT, ""), err
     assert err.splitlines().count("KeyboardInterrupt") == 1, err
     assert err.count("Traceback") == 1, err
     assert family.survivors() == []

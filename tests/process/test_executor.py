@@ -5,19 +5,39 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import gc
+import itertools
+import multiprocessing
 import os
+import sys
 import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 import aioray
+from aioray.client.protocol import registry
 from aioray.exceptions import WorkerCrashedError
 from aioray.util import Executor
+from aioray.util._executor_session import ENDING
 
 from . import jobs, util_jobs
 from .support import GUARD, everywhere
 
 script = pytest.mark.usefixtures("session")
+
+
+def until(condition):
+    """Wait for what happens in a thread that nobody can join."""
+    end = time.monotonic() + GUARD
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.005)
+
+
+def no_thread_ends_it():
+    return all(thread.name != ENDING for thread in threading.enumerate())
 
 
 class Adder:
@@ -108,20 +128,47 @@ def test_shutdown_waits_and_refuses_more(started, gate):
     started.hear()
     executor.shutdown(wait=False)
     assert not future.done()
-    with pytest.raises(RuntimeError, match="shut down"):
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.submit(jobs.add, 1)
     gate.tell()
     executor.shutdown()
     assert future.result(0) == 1
+    assert aioray.is_initialized()  # it was there before the executor
 
 
 @script
-def test_shutdown_can_cancel_what_is_left(started):
-    executor = Executor()
-    future = executor.submit(jobs.sleep, started.path)
+def test_shutdown_can_cancel_what_has_not_begun(started, gate, notes):
+    executor = Executor(num_cpus=2)
+    runs = executor.submit(util_jobs.say_and_hold, started.path, gate.path, 1)
+    waits = executor.submit(jobs.return_note, notes, 1)
     started.hear()
-    executor.shutdown(cancel_futures=True)
-    assert future.cancelled()
+    assert runs.running()
+    assert not waits.running()
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert waits.cancelled()
+    gate.tell()
+    executor.shutdown()
+    assert runs.result(0) == 1
+    assert jobs.notes(notes) == []
+
+
+@script
+@pytest.mark.parametrize("end", [Executor.terminate_workers, Executor.kill_workers])
+def test_workers_are_ended_with_what_runs(started, notes, end):
+    executor = Executor(num_cpus=2)
+    runs = executor.submit(jobs.clean_up, started.path, notes)
+    waits = executor.submit(jobs.return_note, notes, 1)
+    started.hear()
+    end(executor)
+    with pytest.raises(BrokenProcessPool, match=rf"ended by {end.__name__}\(\)"):
+        runs.result(0)
+    assert waits.cancelled()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(jobs.add, 1)
+    with Executor(num_cpus=2) as another:  # the CPUs are free again
+        assert another.submit(jobs.add, 1).result(GUARD) == 1
+    cleaned_up = end is Executor.terminate_workers
+    assert jobs.notes(notes) == (["cleaned up"] if cleaned_up else [])
 
 
 @script
@@ -132,17 +179,181 @@ def test_options_and_name_reach_the_task():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"), [({"num_returns": 2}, "num_returns"), ({"nosuch": 1}, "nosuch")]
+    ("options", "error", "text"),
+    [
+        ({"num_returns": 2}, ValueError, "num_returns"),
+        ({"nosuch": 1}, ValueError, "nosuch"),
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
+        ({"mp_context": multiprocessing.get_context("fork")}, ValueError, "clean processes"),
+        ({"initializer": 1}, TypeError, "initializer must be a callable"),
+        ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1"),
+        ({"max_tasks_per_child": "1"}, TypeError, "max_tasks_per_child must be an integer"),
+        ({"max_tasks_per_child": 1, "max_calls": 1}, TypeError, "either"),
+        ({"thread_name_prefix": "a"}, TypeError, "thread_name_prefix"),
+    ],
 )
-def test_wrong_options_are_refused_at_once(options, text):
-    with pytest.raises(ValueError, match=text):
+def test_wrong_options_are_refused_at_once(options, error, text):
+    with pytest.raises(error, match=text):
         Executor(**options)
+    Executor(mp_context=multiprocessing.get_context("spawn"))
 
 
 @script
-def test_arguments_that_cannot_be_pickled_are_refused_at_the_call():
-    with Executor() as executor, pytest.raises(TypeError, match="Could not serialize"):
-        executor.submit(jobs.same, threading.Lock())
+def test_arguments_that_cannot_be_pickled_fail_the_future():
+    with Executor() as executor:
+        with pytest.raises(TypeError, match="Could not serialize"):
+            executor.submit(jobs.same, threading.Lock()).result(0)
+        with pytest.raises(jobs.CustomError) as caught:
+            executor.submit(jobs.same, util_jobs.NotPicklable()).result(0)
+        assert "Could not serialize" in caught.value.__notes__[0]
+
+
+@script
+def test_no_more_calls_run_at_once_than_it_has_workers(started, gate, notes):
+    with Executor(1) as executor, Executor(1) as another:
+        runs = executor.submit(util_jobs.say_and_hold, started.path, gate.path, 1)
+        waits = executor.submit(jobs.return_note, notes, 2)
+        started.hear()
+        assert another.submit(jobs.add, 3).result(GUARD) == 3
+        assert jobs.notes(notes) == []
+        gate.tell()
+        assert (runs.result(GUARD), waits.result(GUARD)) == (1, 2)
+
+
+@script
+def test_initializer_runs_once_in_each_worker_before_the_first_call(notes):
+    with Executor(initializer=jobs.return_note, initargs=(notes, "ready")) as executor:
+        pids = set(executor.map(util_jobs.pid, range(20)))
+    assert jobs.notes(notes) == ["ran"] * len(pids)
+
+
+@script
+def test_failing_initializer_breaks_the_executor(started, caplog):
+    with Executor(initializer=jobs.fail_custom, max_retries=0) as executor:
+        with pytest.raises(BrokenProcessPool, match="initializer failed") as caught:
+            executor.submit(jobs.add, 1).result(GUARD)
+        assert "CustomError" in str(caught.value.__cause__)
+        with pytest.raises(BrokenProcessPool, match="initializer failed"):
+            executor.submit(jobs.add, 1)
+    assert "Exception in initializer" in caplog.text
+    with Executor() as another:
+        assert another.submit(jobs.add, 1).result(GUARD) == 1
+
+
+@script
+def test_worker_is_replaced_after_its_last_call():
+    with Executor(max_tasks_per_child=2, num_cpus=2) as executor:
+        pids = [executor.submit(os.getpid).result(GUARD) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@script
+def test_crash_fails_one_call_and_no_other():
+    with Executor(max_retries=0) as executor:
+        before, crash, after = (
+            executor.submit(jobs.add, 1),
+            executor.submit(jobs.die, "_exit 42"),
+            executor.submit(jobs.add, 2),
+        )
+        with pytest.raises(BrokenProcessPool) as caught:
+            crash.result(GUARD)
+        assert isinstance(caught.value, WorkerCrashedError)
+        assert caught.value.exit_code == 42
+        assert (before.result(GUARD), after.result(GUARD)) == (1, 2)
+        assert executor.submit(jobs.add, 3).result(GUARD) == 3
+
+
+@script
+def test_error_is_the_functions_own_and_tells_its_place():
+    with Executor() as executor:
+        error = executor.submit(jobs.fail_custom).exception(GUARD)
+    assert type(error) is jobs.CustomError
+    assert "in fail_custom" in error.__cause__.tb
+
+
+@script
+def test_exit_of_a_call_is_its_error_and_ends_no_worker():
+    with Executor(num_cpus=2) as executor:
+        pid = executor.submit(os.getpid).result(GUARD)
+        assert executor.submit(sys.exit, 3).exception(GUARD).code == 3
+        assert executor.submit(os.getpid).result(GUARD) == pid
+
+
+@script
+def test_map_reads_no_further_ahead_than_its_buffer():
+    items = itertools.count()
+    with Executor() as executor:
+        values = executor.map(jobs.add, items, buffersize=3)
+        assert [next(values) for _ in range(5)] == [0, 1, 2, 3, 4]
+        assert next(items) == 3 + 5
+        chunks = executor.map(jobs.add, items, buffersize=2, chunksize=4)
+        assert next(chunks) == 9
+        assert next(items) == 9 + 3 * 4
+        values.close()
+        chunks.close()
+
+
+@script
+def test_map_gives_the_values_before_an_error_of_the_same_chunk():
+    with Executor() as executor:
+        values = executor.map(divmod, [4, 5, 6], [1, 0, 2], chunksize=3)
+        assert next(values) == (4, 0)
+        with pytest.raises(ZeroDivisionError):
+            next(values)
+        with pytest.raises(StopIteration):
+            next(values)
+
+
+@script
+@pytest.mark.parametrize(
+    ("sizes", "error", "text"),
+    [
+        ({"chunksize": 0}, ValueError, "chunksize must be >= 1"),
+        ({"buffersize": 0}, ValueError, "buffersize must be None or > 0"),
+        ({"buffersize": 1.5}, TypeError, "buffersize must be an integer or None"),
+    ],
+)
+def test_sizes_of_map_are_checked(sizes, error, text):
+    with Executor() as executor, pytest.raises(error, match=text):
+        executor.map(jobs.add, [1], **sizes)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_session_that_executors_started_ends_with_the_last(wait):
+    first, second = Executor(1), Executor(2)
+    future = first.submit(jobs.add, 1)
+    assert second.submit(jobs.add, 2).result(GUARD) == 2
+    assert aioray.cluster_resources()["CPU"] == 1
+    client = registry.current()
+    first.shutdown(wait)
+    assert future.result(GUARD) == 1
+    assert aioray.is_initialized()
+    second.shutdown(wait)
+    until(lambda: client.closed and no_thread_ends_it())
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        first.submit(jobs.add, 1)
+
+
+def test_session_ends_with_an_executor_that_nobody_has_any_more():
+    assert Executor(1).submit(jobs.add, 1).result(GUARD) == 1
+    gc.collect()
+    until(lambda: not aioray.is_initialized() and no_thread_ends_it())
+
+
+@script
+def test_executor_knows_when_its_session_has_ended():
+    executor = Executor()
+    assert executor.submit(jobs.add, 1).result(GUARD) == 1
+    aioray.shutdown()
+    with pytest.raises(RuntimeError, match="the session of this Executor has ended"):
+        executor.submit(jobs.add, 1)
+
+
+async def test_blocking_end_in_a_coroutine_is_possible_where_the_session_is_the_executors():
+    with Executor(1) as executor:
+        future = asyncio.get_running_loop().run_in_executor(executor, jobs.add, 1)
+        assert await future == 1
+    assert not aioray.is_initialized()
 
 
 @everywhere

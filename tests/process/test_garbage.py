@@ -119,6 +119,21 @@ async def test_forged_values_fail_their_refs_and_nothing_else(payload):
     several = forge.options(num_returns=3).remote(payload)
     for ref in several:
         assert isinstance(await error_of(ref), RaySystemError)
-    if payload[:1] != b"\x80":
-        assert isinstance(await error_of(forge.remote(payload)), RaySystemError)
     assert await same.remote(1) == 1
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\x01" + bytes(3) + b"\xff" * 30])
+@everywhere
+async def test_forged_value_fails_its_ref_and_nothing_else(payload):
+    forge = aioray.remote(max_retries=0)(mischief.forge)
+    assert isinstance(await error_of(forge.remote(payload)), RaySystemError)
+    assert await same.remote(1) == 1
+
+
+@pytest.mark.parametrize("data", [b"x", b"garbage" * 100, pickle.dumps([1])])
+@everywhere
+async def test_what_is_no_attempt_in_the_pipe_of_singles_ends_the_worker(data):
+    await aioray.remote(max_retries=0)(mischief.send_single).remote(data)
+    for number in range(3):
+        assert await same.remote(number) == number
+    assert await asyncio.gather(*[same.remote(number) for number in range(100)]) == list(range(100))

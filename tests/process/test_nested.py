@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from aioray.exceptions import (
 )
 
 from . import jobs, nested
-from .support import everywhere, on_both_loops
+from .support import GUARD, everywhere, on_both_loops
 from .test_errors import error_of
 from .test_objects import COUNT, PAGES, settled, used
 
@@ -63,6 +64,22 @@ async def test_wait_in_a_task(pipes):
     gates = [pipe.path for pipe in pipes(2)]
     found = await aioray.remote(nested.wait_for_some).remote(gates)
     assert found == (["quick"], 2, [0, 2], 3)
+
+
+@everywhere
+async def test_value_made_of_a_childs_ref_goes_with_its_last_ref_without_the_collector():
+    parent = aioray.remote(nested.child_ref).remote("inner")
+    child = await parent
+    assert await child == "inner"
+    gone = [weakref.ref(each.entry) for each in (parent, child)]
+    gc.disable()
+    try:
+        del parent, child
+        async with asyncio.timeout(GUARD):
+            while any(each() is not None for each in gone):  # the child is told of to its worker
+                await nested.same.remote(None)
+    finally:
+        gc.enable()
 
 
 @everywhere

@@ -9,9 +9,11 @@ import itertools
 import multiprocessing
 import threading
 
+import numpy as np
 import pytest
 
 import aioray
+from aioray.client.protocol import registry
 from aioray.exceptions import TaskCancelledError, WorkerCrashedError
 from aioray.util.multiprocessing import Pool
 
@@ -450,6 +452,40 @@ def test_imap_reads_its_input_no_further_than_a_bounded_lead(pool):
     assert 0 < lead < 50
     assert [next(iterator) for _ in range(100)] == [2 * item for item in range(100)]
     assert len(taken) <= 100 + lead + 2
+
+
+def test_no_more_items_run_at_once_than_the_pool_has_processes(notes):
+    work = functools.partial(util_jobs.note_begin_and_end, notes)
+    with Pool(1) as pool:  # in a session of two CPUs
+        iterators = [pool.imap_unordered(work, [1, 2, 3]) for _ in range(2)]
+        result = pool.map_async(work, range(2), chunksize=1)
+        assert [sorted(iterator) for iterator in iterators] == [[1, 2, 3], [1, 2, 3]]
+        assert result.get(GUARD) == [0, 1]
+    assert jobs.notes(notes) == ["begin", "end"] * 8
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_quick_items_in_chunks_of_one_travel_together(pool, method, monkeypatch):
+    client = registry.current()
+    calls = []
+
+    def submit(*call):
+        calls.append(call)
+        return type(client).submit(client, *call)
+
+    monkeypatch.setattr(client, "submit", submit)
+    values = list(getattr(pool, method)(util_jobs.double, range(5000)))
+    assert sorted(values) == [2 * item for item in range(5000)]
+    assert len(calls) < 1000
+
+
+def test_arrays_are_the_own_of_whoever_gets_them(pool):
+    items = [np.zeros(3), np.zeros(50_000)]
+    for item, (had_flag, value) in zip(items, pool.imap(util_jobs.fill, items), strict=True):
+        assert had_flag
+        np.add(value, 1, out=value)
+        assert value.sum() == 2 * item.size
+        assert item.sum() == 0
 
 
 def test_join_finishes_an_imap_that_nobody_has_read(pool, notes):

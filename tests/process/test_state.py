@@ -15,7 +15,7 @@ import pytest
 
 import aioray
 from aioray.client import protocol as client
-from aioray.engine.telemetry import kinds, texts
+from aioray.engine.telemetry import signatures, texts
 from aioray.state.read.sessions import BlockedSessionError, find_session, sessions
 from aioray.util.state import list_actors, list_tasks, list_workers, summarize_tasks
 
@@ -62,7 +62,7 @@ def begin():
 def rows(view):
     """What there is to see of attempts: name, attempt, state, error type."""
     return [
-        (view.kinds[record.kind]["name"], record.attempt, record.state, record.error_type)
+        (view.signatures[record.signature]["name"], record.attempt, record.state, record.error_type)
         for record in view.records()
     ]
 
@@ -102,7 +102,7 @@ aioray.get(a.m.remote())
             ("ok", 0, "FINISHED", None),
             ("parent", 0, "FINISHED", None),
         ]
-        by_name = {view.kinds[record.kind]["name"]: record for record in view.records()}
+        by_name = {view.signatures[record.signature]["name"]: record for record in view.records()}
         record: Any
         for record in view.records():
             moments = (record.created, record.ready, record.sent, record.started, record.ended)
@@ -345,7 +345,7 @@ def test_command_lists_sessions(drive, root):
 
 
 def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeypatch):
-    monkeypatch.setattr(kinds, "KINDS_KEPT", 3)
+    monkeypatch.setattr(signatures, "SIGNATURES_KEPT", 3)
 
     @aioray.remote
     def ok(x):
@@ -358,7 +358,7 @@ def test_names_that_are_made_up_without_end_are_forgotten_and_still_told(monkeyp
         assert aioray.get(ok.options(name=name).remote(1)) == 1
     with engine.own_session().view() as view:
         assert [row[0] for row in rows(view)] == names
-    assert len(engine.recorder.writer.kinds) <= 8  # what was told last
+    assert len(engine.recorder.writer.signatures) <= 8  # what was told last
     for name in names[:5]:
         assert aioray.get(ok.options(name=name).remote(1)) == 1
     with engine.own_session().view() as view:
@@ -583,7 +583,7 @@ def test_bug_in_telling_harms_nobody(monkeypatch, caplog):
     def wrong(self, task):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(kinds.Kinds, "_facts", wrong)
+    monkeypatch.setattr(signatures.Signatures, "_attributes", wrong)
 
     @aioray.remote
     def ok(x):

@@ -104,6 +104,8 @@ async def test_calls_of_an_async_actor_show_what_they_await(started, notes):
             await started.heard()
         await actor.pid.remote()  # on the same loop: it runs when they have come to their waiting
         (row,) = (await stacks_of(engine)).values()
+        while len(row["calls"]) > len(refs):  # that of `pid` has answered, and is about to end
+            (row,) = (await stacks_of(engine)).values()
         assert [task["name"] for task in row["running"]] == ["Chorus.wait_for_cancel"] * 2
         seqs = [task["seq"] for task in row["running"]]
         assert sorted(call["seq"] for call in row["calls"]) == sorted(seqs)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 import aioray
 from aioray.experimental import tqdm_ray
@@ -43,6 +44,11 @@ def break_up():
     raise jobs.CustomError(1, "no database")
 
 
+class NotPicklable:
+    def __reduce__(self):
+        raise jobs.CustomError(7, "no")
+
+
 def pid(_item):
     return os.getpid()
 
@@ -52,6 +58,21 @@ def say_and_hold(started, gate, item):
     jobs.say(started, f"{item} {os.getpid()}")
     jobs.listen(gate)
     return item
+
+
+def note_begin_and_end(path, item):
+    """Note when this begins and ends, some time later, and return the item."""
+    jobs.note(path, "begin")
+    time.sleep(0.02)  # so that two of them would overlap
+    jobs.note(path, "end")
+    return item
+
+
+def fill(array):
+    """Fill an array with ones; return whether it could be written to, and the array."""
+    writable = array.flags.writeable
+    array[:] = 1
+    return writable, array
 
 
 def die_once(path, item):
