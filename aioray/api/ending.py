@@ -14,6 +14,7 @@ then on, so that the last thing a program prints is its own:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["is_over", "keep_quiet", "refuse_when_over"]
+__all__ = ["is_over", "keep_quiet", "keep_status_of_ctrl_c", "refuse_when_over"]
 
 
 class _Interpreter:
@@ -74,3 +75,16 @@ def keep_quiet() -> None:
             print_in_thread(arguments)
 
     sys.unraisablehook, threading.excepthook = unraisable_hook, thread_hook
+
+
+def keep_status_of_ctrl_c() -> None:
+    """Have a program that Ctrl-C has ended die of SIGINT, as the shell that started it expects.
+
+    The interpreter notes that KeyboardInterrupt has left the program, and forgets it as soon as
+    any thread executes a text: a named tuple or a dataclass of a module that is imported while the
+    session ends is enough, and the exit status is 1. So the note is made once more; not for an
+    interrupt at a prompt, which has gone on since.
+    """
+    if not hasattr(sys, "ps1") and getattr(sys, "last_type", None) is KeyboardInterrupt:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")

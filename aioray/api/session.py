@@ -25,7 +25,7 @@ from ..core.records import field, record
 from ..shared import linux
 from . import notebook
 from .checks import check_seconds
-from .ending import keep_quiet, refuse_when_over
+from .ending import keep_quiet, keep_status_of_ctrl_c, refuse_when_over
 
 if TYPE_CHECKING:
     import asyncio
@@ -432,6 +432,7 @@ def end_at_exit() -> None:
     for engine in engines:
         with contextlib.suppress(KeyboardInterrupt):  # the template ends all that is left
             _end(engine, thread if engine is own else None, 0.0, EXIT_SECONDS)
+    keep_status_of_ctrl_c()
 
 
 def _after_fork_in_child() -> None:

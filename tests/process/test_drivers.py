@@ -138,6 +138,21 @@ def test_ctrl_c_in_the_middle_of_trees_and_streams_prints_one_traceback(drive, s
     assert family.survivors() == []
 
 
+def test_status_is_that_of_ctrl_c_though_a_text_is_executed_at_the_end(drive, started):
+    """The interpreter itself forgets it then; here as an import of a dataclass would have it."""
+    body = """
+import atexit
+atexit.register(exec, "import dataclasses; dataclasses.make_dataclass('Late', ['x'])", {})
+ref = aioray.remote(jobs.sleep).remote(sys.argv[1])
+aioray.get(ref)
+"""
+    driver = drive(INIT + body, started.path)
+    started.hear()
+    os.killpg(driver.pid, signal.SIGINT)
+    status, out, err = driver.finish()
+    assert (status, out) == (-signal.SIGINT, ""), err
+
+
 @pytest.mark.parametrize("kind", ["script", *LOOPS])
 @pytest.mark.parametrize("job", ["start_descendants", "hold_the_gil"])
 def test_ctrl_c_prints_one_traceback_and_leaves_nobody(kind, job, drive, watch, started):
