@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VirtualClock"]
 
+BEGIN = 2.0**22  # 48 days: more than a machine has been up for, and times are exact to a nanosecond
 PATIENCE = 10.0  # real seconds in which something outside may still happen when no timer is set
 
 
@@ -92,12 +93,24 @@ class VirtualClock:
             )
         if isinstance(selector, _JumpingSelector):
             raise RuntimeError("There is a VirtualEngine on this event loop already.")
-        self._now = self._begun = float(math.ceil(loop.time()))  # whole, so that sums are exact
+        self._begin(target)
         if not self._autojump:
             self._limit = self._now
         target._selector = _JumpingSelector(selector, self)
         target.time = self.time
         self._loop = loop
+
+    def _begin(self, loop: Any) -> None:
+        """Let time begin at a whole number that has as many binary digits on every machine.
+
+        Then sums are rounded alike, whatever the machine's clock says, and a story goes the same
+        way each time. Timers that the loop has already keep their distance.
+        """
+        real = loop.time()
+        self._now = self._begun = max(BEGIN, float(math.ceil(real)))
+        if self._now == BEGIN:
+            for timer in loop._scheduled:  # in their order, which stays
+                timer._when += BEGIN - real
 
     def give_back(self) -> None:
         """Let the loop have the machine's clock again, which goes on from the virtual time."""

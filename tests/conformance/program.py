@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from asking import rec, write
 
-ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+ray.init(num_cpus=2, num_gpus=0, log_to_driver=False, include_dashboard=False)
 
 
 @ray.remote

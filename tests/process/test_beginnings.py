@@ -122,10 +122,11 @@ def test_template_prepares_before_there_is_an_engine(started) -> None:
 
 
 def test_temporary_folder_is_found_without_writing_there(tmp_path) -> None:
-    code = "import sys; from aioray.state.folders import root_folder; print(root_folder())"
+    code = "import sys; before = 'tempfile' in sys.modules  # by a .pth file\n"
+    code += "from aioray.state.folders import root_folder; print(root_folder())"
     environ = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"}
     environ |= {"TMPDIR": str(tmp_path), "TEMP": "", "TMP": ""}
-    code += "; print('tempfile' in sys.modules)"
+    code += "; print(not before and 'tempfile' in sys.modules)"
     found = subprocess.check_output([sys.executable, "-c", code], env=environ, text=True)
     assert found.split() == [f"{tmp_path}/aioray-{os.getuid()}", "False"]
 

@@ -86,6 +86,37 @@ async def test_jitter_is_that_of_the_seed() -> None:
     assert await ends_at(1) != await ends_at(2)
 
 
+def test_a_story_goes_the_same_way_whatever_the_machine_s_clock_says() -> None:
+    """Sums of floats are rounded by their size, and ties are broken by what is rounded."""
+
+    def ends_at(uptime: float) -> float:
+        async def story() -> float:
+            loop = asyncio.get_running_loop()
+            loop.time = lambda: uptime  # type: ignore[method-assign]
+            async with VirtualEngine(seed=1) as engine:
+                for _ in range(20):
+                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(1 / 3)
+                return engine.clock.elapsed
+
+        return asyncio.run(story())
+
+    assert ends_at(3.7) == ends_at(127.9) == ends_at(70_000.3)
+
+
+async def test_a_timeout_around_the_engine_counts_its_time() -> None:
+    began = []
+    with anyio.move_on_after(5) as scope:
+        async with VirtualEngine() as engine:
+            began.append(engine.clock)
+            await asyncio.sleep(4)
+            began.append(engine.clock)
+            await asyncio.sleep(2)
+    assert scope.cancelled_caught
+    assert len(began) == 2
+    assert began[0].elapsed == pytest.approx(5, abs=1)
+
+
 async def test_time_budget_ends_the_retries() -> None:
     policy = RetryPolicy(initial_delay=10.0, factor=1.0, jitter=False, time_budget=25.0)
     async with VirtualEngine() as engine:
