@@ -44,7 +44,7 @@ from . import main as worker
 
 __all__ = ["main"]
 
-IDLE_MS = 100  # without a request, until what workers need later is imported
+IDLE_MS = 100  # without a request after the first, until what workers need later is imported
 # That is: when a task fails, makes an actor, returns much, or calls the API. What it loads is the
 # same for all workers, and they share its pages. None of it knows options, the core or the engine.
 LATER = (
@@ -128,7 +128,7 @@ class Template:
         poll.register(self.wake_reader, select.POLLIN)
         linux.die_with_parent(0, self.guardian.pid)  # but do what it would have done
         later = list(LATER)
-        patience: float | None = IDLE_MS
+        patience: float | None = None  # the first worker is waited for by somebody
         while True:
             ready = {fd for fd, _ in poll.poll(patience)}
             if not ready:  # time to spare, so import, but not all at once: nobody is to wait long
