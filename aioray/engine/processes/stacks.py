@@ -26,7 +26,7 @@ __all__ = ["collect", "gather"]
 
 LOOK_SECONDS = 0.01  # between two looks at what was written
 STILL_LOOKS = 10  # without anything new, after which an asynchronous actor tells of no calls
-MOST_SECONDS = 2.0
+MOST_SECONDS = 2.0  # that a stack may take; then there is none
 
 _BOTTOM = b'  File "<string>", line 1 in <module>\n'  # of a worker's main thread, the last one told
 _CUT = b"  ...\n"  # instead, if it is very deep
@@ -64,9 +64,8 @@ def gather(
     handles: Sequence[WorkerHandle],
     asynchronous: Container[int],
     done: Callable[[dict[int, str | None]], None],
-    most_seconds: float = MOST_SECONDS,
 ) -> None:
-    """Hand `done` what each worker has written, by its id, on the loop's thread, in that time.
+    """Hand `done` what each worker has written, by its id, on the loop's thread, in MOST_SECONDS.
 
     None: it was not asked. asynchronous: ids of workers that tell of calls after their stacks.
     """
@@ -91,7 +90,7 @@ def gather(
         nonlocal looks, waiting
         looks += 1
         waiting = [handle for handle in waiting if not is_whole(handle)]
-        if waiting and looks * LOOK_SECONDS < most_seconds:
+        if waiting and looks * LOOK_SECONDS < MOST_SECONDS:
             loop.call_later(LOOK_SECONDS, look)
             return
         texts = {

@@ -36,8 +36,6 @@ __all__ = ["Watcher", "asks_for_retry"]
 
 logger = logging.getLogger("aioray")
 
-MOST_SECONDS = 0.5  # that a stack may take; then there is none
-
 
 class Watcher:
     """Looks at the attempts of one engine's workers."""
@@ -86,7 +84,7 @@ class Watcher:
 
         actor = task.actor or task.scheduling_class.actor
         asynchronous = () if actor is None or not actor.asynchronous else (handle.id,)
-        stacks.gather(self._loop, [handle], asynchronous, tell, MOST_SECONDS)
+        stacks.gather(self._loop, [handle], asynchronous, tell)
 
 
 def asks_for_retry(job: bytes, task: Task, overrun: Overrun, report: Whereabouts) -> bool:
