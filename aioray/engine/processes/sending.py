@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REPORT_SECONDS", "SCARCE", "Sender"]
 
-REPORT_SECONDS = 1.0  # that a death waits for the template's explanation
+REPORT_SECONDS = 10.0  # that a death waits for the template's explanation, or for its death
 SEND_TRIES = 10  # to send something for which the system has no room
 SEND_PAUSE = 0.01, 0.5  # seconds after the first of them, which double, and the longest
 
