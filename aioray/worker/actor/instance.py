@@ -56,7 +56,7 @@ class SavedState:
 
 # ---------------------------------------------------------------- making
 
-LET_GO_SECONDS = 0.2  # that threads have to let go of an actor that ends, for its `__del__`
+LET_GO_LOOKS = 200  # a millisecond apart, until threads let go of an actor, for its `__del__`
 
 
 def made_by(attempt: Attempt, is_cancelled: Callable[[int], bool]) -> ThisActor:
@@ -210,9 +210,11 @@ def end(server: WorkerLoop) -> None:
         faulthandler.cancel_dump_traceback_later()
     hook = value = None
     # A thread whose call was answered may still be about to let go of the method.
-    deadline = time.monotonic() + LET_GO_SECONDS
-    while server.host and sys.getrefcount(instance) > 2 and time.monotonic() < deadline:
+    # Looks, not seconds: a machine that stands still for a while is no chance for that thread.
+    looks = LET_GO_LOOKS if server.host else 0
+    while looks and sys.getrefcount(instance) > 2:
         time.sleep(0.001)
+        looks -= 1
 
 
 def _tell(error: BaseException) -> None:
