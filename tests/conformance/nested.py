@@ -17,6 +17,7 @@ from asking import rec, told, write
 from ray.exceptions import GetTimeoutError, RayTaskError, TaskCancelledError, WorkerCrashedError
 
 warnings.simplefilter("ignore")
+GUARD = 60  # seconds; whoever waits longer has failed, on any machine
 ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
 
 
@@ -27,13 +28,13 @@ def call(fn, text):
 
 def inside(name, fn, text=True):
     """Ask in a task: of a pair, as that the task returns."""
-    rec(name, lambda: ray.get(call.remote(fn, text), timeout=20))
+    rec(name, lambda: ray.get(call.remote(fn, text), timeout=GUARD))
 
 
 def escaping(fn, **options):
     """Let what `fn` raises in a task come here."""
     task = ray.remote(fn)
-    return ray.get((task.options(**options) if options else task).remote(), timeout=30)
+    return ray.get((task.options(**options) if options else task).remote(), timeout=GUARD)
 
 
 @ray.remote
@@ -58,7 +59,9 @@ def slow(t):
 
 
 @ray.remote
-def never():
+def never(path=None):
+    if path is not None:
+        open(path, "w").close()
     while True:
         time.sleep(0.01)
 
@@ -78,9 +81,24 @@ def interrupted():
     raise KeyboardInterrupt
 
 
+def until(path):
+    end = time.time() + GUARD
+    while not os.path.exists(path):
+        if time.time() > end:
+            raise RuntimeError(f"nobody has made {path}")
+        time.sleep(0.01)
+
+
+def running():
+    """A task that runs for ever, and does."""
+    path = tempfile.mktemp()
+    ref = never.remote(path)
+    until(path)
+    return ref
+
+
 def cancelled():
-    ref = never.remote()
-    time.sleep(0.5)
+    ref = running()
     ray.cancel(ref)
     return ref
 
@@ -402,14 +420,6 @@ rec("kept_error", lambda: type(caught(escaping(lambda: [boom.remote()])[0])).__n
 # ---- cancelling
 
 
-def until(path):
-    end = time.time() + 15
-    while not os.path.exists(path):
-        if time.time() > end:
-            raise RuntimeError(f"nobody has made {path}")
-        time.sleep(0.01)
-
-
 @ray.remote(max_retries=0)
 def holds(path):
     open(path + ".started", "w").close()
@@ -445,7 +455,7 @@ def cancel_family(how="get", **options):
     until(path + ".started")
     time.sleep(0.3)
     ray.cancel(ref, **options)
-    error = told(lambda: ray.get(ref, timeout=10), False)
+    error = told(lambda: ray.get(ref, timeout=GUARD), False)
     if options.get("recursive", True) and not options.get("force"):
         until(path + ".cancelled")
     else:
@@ -473,10 +483,9 @@ inside("cancel_child", lambda: isinstance(caught(cancelled()), TaskCancelledErro
 
 
 def cancel_borrowed():
-    ref = never.remote()
-    time.sleep(0.5)
+    ref = running()
     ray.get(ray.remote(lambda refs: ray.cancel(refs[0]) and None).remote([ref]))
-    return ray.get(ref, timeout=10)
+    return ray.get(ref, timeout=GUARD)
 
 
 rec("cancel_borrowed", cancel_borrowed, False)
@@ -580,7 +589,7 @@ def parts(refs, **options):
 
 def waits(make, **options):
     refs = make()
-    time.sleep(0.5)
+    ray.wait(refs, num_returns=len(refs), timeout=GUARD)
     return parts(refs, **options)
 
 
@@ -591,13 +600,13 @@ def waits_in_vain(generator):
 
 
 rec("wait_gen", lambda: parts([count.remote(1)]))
-rec("wait_gen_ended", lambda: (lambda g: (list(g), parts([g], timeout=2))[1])(count.remote(1)))
-rec("wait_gen_empty", lambda: parts([count.remote(0)], timeout=5))
+rec("wait_gen_ended", lambda: (lambda g: (list(g), parts([g], timeout=GUARD))[1])(count.remote(1)))
+rec("wait_gen_empty", lambda: parts([count.remote(0)], timeout=GUARD))
 rec("wait_gen_never", lambda: waits_in_vain(count.remote(0, "never")))
 rec("wait_gen_mixed", lambda: waits(lambda: [count.remote(1), same.remote(1)], num_returns=2))
 rec("wait_gen_many", lambda: waits(lambda: [count.remote(3), same.remote(1)]))
 rec("wait_gen_dup", lambda: (lambda g: parts([g, g]))(count.remote(1)), False)
-rec("wait_gen_failed", lambda: parts([count.remote(0, "raise")], timeout=5))
+rec("wait_gen_failed", lambda: parts([count.remote(0, "raise")], timeout=GUARD))
 rec("wait_gen_single", lambda: ray.wait(count.remote(1)), False)
 rec("wait_gen_twice", lambda: (lambda g: (parts([g]), parts([g]), values(g)))(count.remote(2)))
 inside("wait_gen_in_task", lambda: parts([count.remote(1)]))
@@ -770,8 +779,11 @@ def produced(backpressure, read):
     generator = noting.remote()
     for _ in range(read):
         next(generator)
-    time.sleep(1.0)
-    return os.path.getsize(path)
+    until(path)
+    size = -1
+    while size < (size := os.path.getsize(path)):
+        time.sleep(1.0)  # until no more comes
+    return size
 
 
 rec("backpressure_unread", lambda: produced(2, 0))
@@ -839,9 +851,10 @@ rec("gen_retry_error", lambda: broken("raise", retry_exceptions=[ValueError]))
 rec("gen_retry_error_not", lambda: broken("raise", max_retries=1))
 
 
-def cancel_generator(force=False, after=0.7):
+def cancel_generator(force=False):
     generator = count.options(max_retries=0).remote(2, "never")
-    time.sleep(after)
+    for _ in range(2):
+        ray.get(next(generator))  # it runs
     ray.cancel(generator, force=force)
     found = values(generator)
     completed = seen(generator.completed())
@@ -853,8 +866,7 @@ rec("gen_cancel_by_force", lambda: cancel_generator(force=True))
 
 
 def cancel_queued_generator():
-    blocks = [never.remote() for _ in range(2)]
-    time.sleep(0.5)
+    blocks = [running() for _ in range(2)]
     generator = count.remote(2)
     ray.cancel(generator)
     found = values(generator), seen(generator.completed())
