@@ -194,7 +194,7 @@ def test_tasks_may_go_in_any_thread(ledger):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(100)
     assert ledger.size == 0
 
 

@@ -135,14 +135,14 @@ class Asynchronous:
     async def is_deaf(self):
         is_deaf()
 
-    @aioray.method(stall_timeout=1.5)
+    @aioray.method(stall_timeout=5.0)
     async def beats(self, count):
         for _ in range(count):
             await asyncio.sleep(0.1)
             aioray.heartbeat()
         return "done"
 
-    @aioray.method(stall_timeout=1.5)
+    @aioray.method(stall_timeout=5.0)
     async def stalls(self):
         await asyncio.sleep(FOREVER)
 
@@ -161,7 +161,7 @@ class Threaded:
     def is_deaf(self):
         time.sleep(FOREVER)
 
-    @aioray.method(stall_timeout=1.5)
+    @aioray.method(stall_timeout=5.0)
     def beats(self, count):
         for _ in range(count):
             time.sleep(0.1)

@@ -84,11 +84,11 @@ def take_once(path, megabytes):
 
 
 def grow(megabytes, step=10):
-    """Take more and more, to that size."""
+    """Take more and more, to that size; from 200 MB on slowly, so that who looks is in time."""
     held = []
     while len(held) * step < megabytes:
         held.append(take(step))
-        time.sleep(0.01)
+        time.sleep(0.01 if len(held) * step < 200 else 0.2)
     time.sleep(jobs.FOREVER)
 
 

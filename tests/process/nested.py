@@ -262,7 +262,7 @@ def cancel_child(started, gate, when, how):
     ref = hold.remote(started, gate)
     jobs.listen(when)
     if how == "result":
-        return aioray.cancel(ref).result(20).name, _error_of(ref)
+        return aioray.cancel(ref).result(100).name, _error_of(ref)
 
     async def main():
         return (await aioray.cancel(ref)).name
@@ -459,7 +459,7 @@ def use_group_of_its_own():
     """All that can be done with a placement group, done in a task."""
     group = placement_group([{"CPU": 1}, {"CPU": 1}], name="mine")
     assert aioray.get(group.ready()) == group
-    assert group.wait(10)
+    assert group.wait(100)
     assert get_placement_group("mine") == group
     assert PlacementGroup(group.id).bundle_specs == [{"CPU": 1.0}, {"CPU": 1.0}]
     seen = aioray.get(where.options(scheduling_strategy=inside(group, 1)).remote())

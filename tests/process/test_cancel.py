@@ -14,7 +14,7 @@ from aioray import CancelOutcome
 from aioray.exceptions import RayTaskError, TaskCancelledError
 
 from . import jobs
-from .support import everywhere, on_both_loops
+from .support import GUARD, everywhere, on_both_loops
 from .test_errors import error_of
 
 same = aioray.remote(jobs.same)
@@ -204,7 +204,7 @@ async def test_cancel_harms_neither_the_task_before_nor_the_one_after(started, g
 def test_plain_script_cancels(session, started):
     ref = sleep.remote(started.path)
     started.hear()
-    assert aioray.cancel(ref).result(10) is CancelOutcome.INTERRUPTED
+    assert aioray.cancel(ref, grace=GUARD).result(GUARD) is CancelOutcome.INTERRUPTED
     with pytest.raises(TaskCancelledError):
         aioray.get(ref)
 

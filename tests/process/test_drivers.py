@@ -93,7 +93,7 @@ def test_nothing_that_a_task_has_started_outlives(way, drive, watch, started, li
     for victim, number in WAYS_TO_END[way]:
         os.kill(victims[victim], number)
     names = dict(zip([worker, *pids], ["worker", *jobs.KINDS], strict=True))
-    assert [names[pid] for pid in family.survivors(5.0)] == []
+    assert [names[pid] for pid in family.survivors()] == []
     assert rest.survivors() == []
     assert lifeline.is_let_go()
 
@@ -188,7 +188,7 @@ def test_worker_of_a_driver_with_sigint_ignored_can_be_interrupted(drive, starte
     body = """
 ref = aioray.remote(jobs.sleep).remote(sys.argv[1])
 jobs.listen(sys.argv[2])
-print(aioray.cancel(ref).result(10).name)
+print(aioray.cancel(ref, grace=100).result(100).name)
 """
     pipe = started.path + "-gate"
     os.mkfifo(pipe)

@@ -322,7 +322,15 @@ def test_a_ref_whose_task_failed_fails_its_item_only(session):
 # ------------------------------------------------------------ limits of time
 
 
-def test_an_item_that_takes_too_long_fails_alone(session, started):
+@pytest.fixture
+def prepared():
+    """A session whose workers have imported everything: an import counts, and may take long."""
+    aioray.init(num_cpus=2, preload=["tests.process.mapped"])
+    yield
+    aioray.shutdown()
+
+
+def test_an_item_that_takes_too_long_fails_alone(prepared, started):
     hang = aioray.remote(timeout=2.0)(mapped.hang_at)
     values = list(aioray.map(hang, with_(started.path, 40, n=100), return_exceptions=True))
     failed = values.pop(40)
@@ -333,9 +341,10 @@ def test_an_item_that_takes_too_long_fails_alone(session, started):
     assert (started.hear(), started.hear()) == ("begun", "interrupted")
 
 
-def test_a_deadline_holds_for_all_attempts_of_an_item(session):
+def test_a_deadline_holds_for_all_attempts_of_an_item(prepared):
+    assert list(aioray.map(double, range(2), max_chunk_size=1)) == [0, 2]  # workers are there
     fail = aioray.remote(
-        deadline=2.0,
+        deadline=4.0,
         max_retries=-1,
         retry_exceptions=True,
         retry=aioray.RetryPolicy(initial_delay=0.1, factor=1.0, jitter=False),
@@ -343,12 +352,12 @@ def test_a_deadline_holds_for_all_attempts_of_an_item(session):
     values = list(aioray.map(fail, with_(3, n=6), return_exceptions=True))
     failed = values.pop(3)
     assert isinstance(failed, TaskTimeoutError)
-    assert (failed.limit, failed.seconds) == ("deadline", 2.0)
+    assert (failed.limit, failed.seconds) == ("deadline", 4.0)
     assert len(failed.attempts) > 2
     assert values == [0, 1, 2, 4, 5]
 
 
-def test_it_is_tried_again_if_that_was_asked_for(session, started):
+def test_it_is_tried_again_if_that_was_asked_for(prepared, started):
     hang = aioray.remote(timeout=1.0, max_retries=1, retry_exceptions=[TimeoutError])
     jobs_given = with_(started.path, 5, n=10)
     with pytest.raises(TaskTimeoutError) as raised:

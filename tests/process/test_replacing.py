@@ -60,9 +60,13 @@ async def test_an_actor_is_not_replaced():
 
 
 @everywhere(num_cpus=1, max_worker_age=0.3)
-async def test_a_worker_is_replaced_when_it_is_old():
-    first = await pid.remote()
-    process = psutil.Process(first)
+async def test_a_worker_is_replaced_when_it_is_old(started, gate):
+    hold = aioray.remote(max_retries=0)(hungry.use)
+    running = hold.remote(1, started.path, gate.path)
+    first = int(await started.heard())
+    process = psutil.Process(first)  # which lives as long as it has work, however old it is
+    gate.tell()
+    assert await running == first
     await until_another_than(first)
     await until_gone(process)
 

@@ -194,7 +194,7 @@ class Crowd:
         self.barrier = threading.Barrier(count)
 
     def meet(self):
-        self.barrier.wait(20)
+        self.barrier.wait(100)
         return threading.get_ident()
 
     @aioray.method(concurrency_group="aside")

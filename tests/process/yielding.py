@@ -141,7 +141,7 @@ def read_one_and_leave(started, notes):
         started, notes
     )
     value = aioray.get(next(generator))
-    aioray.cancel(generator).result(20)
+    aioray.cancel(generator).result(100)
     return value
 
 

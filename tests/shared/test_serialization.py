@@ -499,9 +499,9 @@ def test_threads_collect_their_own_refs():
 
     class Meets(Ref):
         def __reduce__(self):
-            together.wait(20)
+            together.wait(100)
             result = super().__reduce__()
-            together.wait(20)
+            together.wait(100)
             return result
 
     refs = [Meets(1), Meets(2)]
@@ -514,7 +514,7 @@ def test_threads_collect_their_own_refs():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(100)
     assert found == {1: [refs[0]], 2: [refs[1]]}
 
 
