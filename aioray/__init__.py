@@ -25,9 +25,13 @@ Room: api.
 # Where descriptors 0 to 2 are closed (`>&-`, old daemons), an import fills them with /dev/null:
 # what is opened next, event loops too, would be given these numbers, be written to by whoever
 # prints, and abort libuv when it is closed. `sys.stdout` and the others stay what they are.
+#
+# Elsewhere than on Linux the import says so at once, in one sentence: else it would be some module
+# below that is missing there, in the middle of a program. `linux.check_platform` looks for the rest.
 
 from atexit import register as _register
 from sys import modules as _modules
+from sys import platform as _platform
 
 __all__ = [
     "CancelOutcome",
@@ -82,6 +86,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+if _platform != "linux":
+    raise ImportError(
+        f"aioray supervises processes with what only Linux offers, and this is {_platform}: run it "
+        f"on Linux 5.4 or later, for which WSL 2 or a container will do."
+    )
 
 
 @_register

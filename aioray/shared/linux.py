@@ -15,7 +15,6 @@ import functools
 import os
 import resource
 import signal
-import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
@@ -59,17 +58,20 @@ _PUNCH_HOLE: Final = 0x1 | 0x2  # FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 
 
 def check_platform() -> None:
-    """Raise OSError, saying what is missing, where workers cannot be supervised."""
+    """Raise OSError, saying what is missing, where workers cannot be supervised.
+
+    That this is Linux was seen when the package was imported; but it may be an old one, or a Python
+    that was built on one.
+    """
     missing = [
         name
         for name in ("pidfd_open", "memfd_create", "eventfd", "posix_spawn")
         if not hasattr(os, name)
     ]
-    if sys.platform != "linux" or missing:
+    if missing:
         raise OSError(
-            f"aioray supervises workers with Linux kernel features; this is {sys.platform}"
-            + (f", without os.{', os.'.join(missing)}" if missing else "")
-            + ". Run it on Linux 5.4 or later (also in WSL 2 or a container)."
+            f"aioray supervises workers with what this Python does not have: os."
+            f"{', os.'.join(missing)}. Run it with a Python that was built on Linux 5.4 or later."
         )
 
 

@@ -49,6 +49,46 @@ def test_import_loads_no_other_module_of_any_weight() -> None:
     assert set(added.split()) <= {"aioray", "atexit"}  # the latter is part of the interpreter
 
 
+UNIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios", "tty")
+ELSEWHERE = {"darwin": (), "win32": UNIX_ONLY, "emscripten": (*UNIX_ONLY, "_multiprocessing")}
+
+
+@pytest.mark.parametrize("system", ELSEWHERE)
+@pytest.mark.parametrize("how", ["import aioray", "from aioray.cli import main"])
+def test_another_system_gets_one_clear_sentence_at_import(system: str, how: str) -> None:
+    said = in_fresh_process(f"""
+sys.platform = {system!r}
+for name in {ELSEWHERE[system]!r}:
+    sys.modules[name] = None
+import os
+for name in ("pidfd_open", "memfd_create", "eventfd"):
+    delattr(os, name)
+try:
+    {how}
+except ImportError as error:
+    print(error)
+""")
+    assert said.startswith("aioray supervises processes with what only Linux offers, and this is ")
+    assert f"this is {system}: run it on Linux 5.4 or later" in said
+    assert said.count("\n") == 1
+
+
+def test_a_python_without_the_calls_is_told_so_before_anything_starts() -> None:
+    said = in_fresh_process("""
+import os, aioray
+del os.pidfd_open
+for begin in (aioray.init, aioray.Engine):
+    try:
+        begin()
+    except OSError as error:
+        print(error)
+""")
+    assert said.splitlines() == 2 * [
+        "aioray supervises workers with what this Python does not have: os.pidfd_open. Run it with "
+        "a Python that was built on Linux 5.4 or later."
+    ]
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -102,7 +142,11 @@ def test_no_module_has_the_name_of_a_public_function() -> None:
 
 def test_types_seen_by_checkers_come_from_the_modules_used_at_run_time() -> None:
     tree = ast.parse(Path(aioray.__file__).read_text())
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    (block,) = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name)  # TYPE_CHECKING
+    ]
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     typed = {alias.name: f"{node.module}" for node in imports for alias in node.names}
     used = {name: f"aioray.{module}" for name, module in aioray._MODULE_BY_NAME.items()}
