@@ -27,7 +27,7 @@ Room: api.
 # prints, and abort libuv when it is closed. `sys.stdout` and the others stay what they are.
 #
 # Elsewhere than on Linux the import says so at once, in one sentence: else it would be some module
-# below that is missing there, in the middle of a program. `linux.check_platform` looks for the rest.
+# below that is missing, in the middle of a program. `linux.check_platform` looks for the rest.
 
 from atexit import register as _register
 from sys import modules as _modules

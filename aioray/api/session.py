@@ -133,7 +133,9 @@ def init(address: str | None = None, **settings: Unpack[InitSettings]) -> RayCon
     with the attributes task_name, task_id, attempt, worker_id, actor_id and actor_name; preload,
     names of modules that workers find imported; retry_seed, for reproducible jitter;
     history=100_000, how many attempts are remembered in that folder, 0 for none, and for no state
-    API; max_worker_rss, bytes that a worker may keep between attempts, and max_worker_age, seconds
+    API; redact_history=False, keep no texts of the program there, such as values of env_vars, lines
+    of its source, messages of its errors and what it prints, by default as AIORAY_REDACT_HISTORY=1
+    says; max_worker_rss, bytes that a worker may keep between attempts, and max_worker_age, seconds
     that it may live: then another one takes its place; max_pending, calls of the driver that may be
     unfinished, see `RemoteFunction.submit`. Ray's other keywords are accepted where they mean
     nothing on one machine.

@@ -237,6 +237,8 @@ def _explain_silence(
     if all(part.worker is None for part in parts):
         for part in parts:
             click.echo(f"--- No process has run this: {printable(part.title)}. ---", err=True)
+    elif view.meta.get("redacted"):
+        click.echo("--- This session keeps no output, as redact_history says. ---", err=True)
     elif len(streams) == 1:
         (other,) = set(logs.BOTH) - set(streams)
         if any(logs.has_output(view, part, other) for part in parts):

@@ -222,6 +222,7 @@ class InitOptions:
     retry_seed: int | None = None  # beyond Ray: seed of the jitter, None for a random one
     max_pending: int | None = None  # beyond Ray: calls of the driver that have not ended
     history: int = HISTORY  # beyond Ray: attempts that are remembered; 0: nothing is recorded
+    redact_history: bool = False  # beyond Ray: without what the program has written
     memory_monitor_period: float = MONITOR_SECONDS  # between two looks at all memory; 0: none
     memory_usage_threshold: float = MEMORY_THRESHOLD  # share of it that may be in use
     min_memory_free: int = -1  # bytes of it beyond which no more must be free; -1: the share counts
@@ -255,8 +256,9 @@ def parse_init_options(
     the machine's memory, or less if ulimit does not allow that, _temp_dir to RAY_TMPDIR or the
     system's folder for temporary files, object_spilling_directory to the session's folder in there,
     log_to_driver to RAY_LOG_TO_DRIVER, else True, history to RAY_task_events_max_num_task_in_gcs,
-    else 100,000. RAY_max_lineage_bytes (1 GB) and RAY_local_fs_capacity_threshold (0.95) are read
-    too, and so are RAY_memory_monitor_refresh_ms (250), RAY_memory_usage_threshold (0.95),
+    else 100,000, redact_history to AIORAY_REDACT_HISTORY, else False. RAY_max_lineage_bytes (1 GB)
+    and RAY_local_fs_capacity_threshold (0.95) are read too, and so are
+    RAY_memory_monitor_refresh_ms (250), RAY_memory_usage_threshold (0.95),
     RAY_min_memory_free_bytes (-1) and RAY_task_oom_retries, which may also stand in _system_config.
     Keywords of Ray that mean nothing on one machine (dashboard_*, ...) are accepted and ignored.
 
@@ -290,6 +292,8 @@ def parse_init_options(
     values.setdefault("temp_dir", environ.get("RAY_TMPDIR") or None)
     if "history" not in values:
         values["history"] = int(number_from(environ, *_HISTORY))
+    if "redact_history" not in values:
+        values["redact_history"] = flag(environ, "AIORAY_REDACT_HISTORY", default=False)
     values["max_lineage_bytes"] = int(number_from(environ, *_LINEAGE))
     values["disk_capacity_threshold"] = number_from(environ, *_CAPACITY)
     values |= memory_settings(environ, given.get("_system_config"))
@@ -409,6 +413,7 @@ _INIT_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "loop": _check_loop,
     "retry_seed": _check_seed,
     "history": integer(0, none=None),
+    "redact_history": instance(bool, "a bool"),
     "max_worker_rss": size(),
     "max_worker_age": seconds(),
     "_tracing_startup_hook": _check_hook,

@@ -152,6 +152,7 @@ class InitSettings(TypedDict, total=False):
     loop: Literal["auto", "thread", "running"] | None
     retry_seed: int | None
     history: int | None
+    redact_history: bool | None
     max_worker_rss: float | None
     max_worker_age: float | None
     _memory: int | None

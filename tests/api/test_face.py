@@ -83,10 +83,11 @@ for begin in (aioray.init, aioray.Engine):
     except OSError as error:
         print(error)
 """)
-    assert said.splitlines() == 2 * [
+    sentence = (
         "aioray supervises workers with what this Python does not have: os.pidfd_open. Run it with "
         "a Python that was built on Linux 5.4 or later."
-    ]
+    )
+    assert said.splitlines() == [sentence, sentence]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from ...core.outcomes import DeathCause, FailureKind
 from ...core.states import ActorStatus, GroupStatus
 from ...shared import ids
 from ...shared.wire import CHUNK
+from . import redaction, texts
 from .actor_reports import ActorEnd
 from .guard import log_instead_of_raising
 from .live import Live
@@ -25,11 +26,9 @@ from .reports import (
     NODE_IP,
     DeathReport,
     StartReport,
-    describe,
     error_type,
 )
 from .signatures import Signatures, amounts, fields
-from .texts import text_of, text_of_error, with_text
 
 if TYPE_CHECKING:
     from collections import deque
@@ -75,19 +74,26 @@ class Recorder:
         unix_offset: float,
         row_of_group: Callable[[Group], dict[str, Any]],
         sites: Sites,
+        redacts: bool = False,
     ) -> None:
-        """Note nothing yet. row_of_group: a placement group as Ray's state API describes it."""
+        """Note nothing yet.
+
+        row_of_group: a placement group as Ray's state API describes it. redacts: keep no texts of
+        the program, see `redaction`.
+        """
         self.writer = writer
         self._row_of_group = row_of_group
         self._sites = sites
         self._job = job
         self._node_id = node_id
-        self._signatures = Signatures(writer, job, sites)
+        self._redacts = redacts
+        self._texts: Any = redaction if redacts else texts
+        self._signatures = Signatures(writer, job, sites, redacts=redacts)
         self._workers: dict[int, dict[str, Any]] = {}  # those that have not ended
         self._actors: dict[str, dict[str, Any]] = {}  # the same
         self._maps: dict[str, dict[str, Any]] = {}  # the same
         self._leaving: set[int] = set()  # workers whose actors have ended themselves
-        writer.finish_row = with_text
+        writer.finish_row = texts.with_text
         self.live = Live(
             self._signatures, self._workers, self._actors, job=job, unix_offset=unix_offset
         )
@@ -102,10 +108,11 @@ class Recorder:
             "pid": os.getpid(),
             "hostname": os.uname().nodename,
             "ip": NODE_IP,
-            "entrypoint": " ".join(program),
+            "entrypoint": " ".join(program[:1] if self._redacts else program),
             "python": sys.version.partition(" ")[0],
             "started_at": now,
             "ended_at": None,
+            **({"redacted": True} if self._redacts else {}),
             **session,
         }
         driver = {
@@ -181,8 +188,9 @@ class Recorder:
     @_log_instead_of_raising
     def retried(self, task: Task, record: AttemptRecord) -> None:
         """Note that this attempt has failed, and another follows."""
-        self.event("WARNING", "TASK", f"Task {task.name} is tried again: {describe(record)}.")
-        text = functools.partial(text_of, record)
+        how = self._texts.describe(record)
+        self.event("WARNING", "TASK", f"Task {task.name} is tried again: {how}.")
+        text = functools.partial(self._texts.text_of, record)
         self._failed(task, record, record.kind, text, self.writer.retried)
 
     @_log_instead_of_raising
@@ -195,7 +203,7 @@ class Recorder:
             self.finished([(task, None)])  # it has done what it was to do: end its actor
             return
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
-        text = functools.partial(text_of_error, stored.build)
+        text = functools.partial(self._texts.text_of_error, stored.build)
         self._failed(task, record, failure.kind, text, self.writer.failed)
 
     def actor_not_made(self, creation: Task) -> None:
@@ -306,8 +314,9 @@ class Recorder:
     @_log_instead_of_raising
     def start_failed(self, worker_id: int, report: StartReport) -> None:
         """Note that a worker has not come up."""
-        self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {report.reason}")
-        self.event("ERROR", "WORKER", f"A worker could not be started: {report.reason}")
+        why = redaction.REDACTED if self._redacts else report.reason
+        self._exit(worker_id, "SYSTEM_ERROR", f"It could not be started: {why}")
+        self.event("ERROR", "WORKER", f"A worker could not be started: {why}")
 
     @_log_instead_of_raising
     def exited(self, handle: WorkerHandle, report: DeathReport) -> None:
@@ -442,9 +451,12 @@ class Recorder:
 
     def output(self, worker_id: int, seq: int, stream: int, data: bytes) -> None:
         """Keep what an attempt has printed; 0: it was no attempt. stream: 1 or 2."""
-        self.writer.keep_output((worker_id, seq, stream, time.time(), data))
+        if not self._redacts:
+            self.writer.keep_output((worker_id, seq, stream, time.time(), data))
 
     def _tell(self, kind: str, name: str, attributes: dict[str, Any]) -> None:
+        if self._redacts:
+            attributes = redaction.attributes(attributes)
         self.writer.entities.append((kind, name, attributes))
         self.writer.wake()
 

@@ -54,6 +54,7 @@ def begin_recording(
         unix_offset=client.unix_offset,
         row_of_group=client.groups.described,
         sites=client.submission.sites,
+        redacts=settings.redact_history,
     )
     recorder.begin(
         {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...client.environments import WorkerEnvironment
 from ...core.devices import UNIT
 from ...shared import ids
+from . import redaction
 
 if TYPE_CHECKING:
     from ...core.model import Task
@@ -25,8 +26,12 @@ SIGNATURES_KEPT = 5_000  # functions with their options that are known by a numb
 class Signatures:
     """The signatures of tasks of one session, by number."""
 
-    def __init__(self, writer: HistoryWriter, job: bytes, sites: Sites) -> None:
+    def __init__(
+        self, writer: HistoryWriter, job: bytes, sites: Sites, *, redacts: bool = False
+    ) -> None:
+        """Know none yet. redacts: see `redaction`."""
         self._writer = writer
+        self._redacts = redacts
         self._job = job
         self._sites = sites
         # By function, name, scheduling class, what the actor calls itself, and the call site.
@@ -46,7 +51,7 @@ class Signatures:
     def number(self, task: Task) -> int:
         """Return the number of what the attempts of this task have in common with others."""
         cls = task.scheduling_class
-        shown = "" if cls.actor is None else cls.actor.payload.repr_name
+        shown = "" if cls.actor is None or self._redacts else cls.actor.payload.repr_name
         site = self._sites.stack(task) if self._sites.known else None
         key = (task.function.key, task.name, cls.number, shown, site)
         found = self._numbers.get(key)
@@ -57,7 +62,9 @@ class Signatures:
                 self._writer.forget_signatures(self._old)
                 self._old = self._last
                 self._numbers.clear()
-            attributes = self._attributes(task)
+            attributes = self._attributes(task, shown)
+            if self._redacts:
+                attributes = redaction.attributes(attributes)
             self._last = found = self._numbers[key] = self._last + 1
             self._writer.add_signature(found, attributes)
         return found
@@ -67,7 +74,7 @@ class Signatures:
         found: dict[str, Any] = self._writer.signatures[number]
         return found
 
-    def _attributes(self, task: Task) -> dict[str, Any]:
+    def _attributes(self, task: Task, shown: str) -> dict[str, Any]:
         cls = task.scheduling_class
         actor = task.actor or cls.actor
         known: ActorRecord | None = None if actor is None else actor.payload
@@ -76,8 +83,8 @@ class Signatures:
             kind, function = "ACTOR_CREATION_TASK", f"{known.description.class_name}.__init__"  # type: ignore[union-attr]
         elif actor is not None:
             kind = "ACTOR_TASK"
-            if known.repr_name and name == function:  # type: ignore[union-attr]
-                name = f"{known.repr_name}.{name.rpartition('.')[2]}"  # type: ignore[union-attr]
+            if shown and name == function:
+                name = f"{shown}.{name.rpartition('.')[2]}"
         return {
             "name": name,
             "type": kind,

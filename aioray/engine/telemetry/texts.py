@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...core.outcomes import AttemptRecord
 
-__all__ = ["text_of", "text_of_error", "with_text"]
+__all__ = ["describe", "text_of", "text_of_error", "with_text"]
 
 LONGEST_TEXT = 1_000_000  # characters of an error that are kept
 
