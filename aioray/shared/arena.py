@@ -22,6 +22,7 @@ import ctypes
 import errno
 import mmap
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..exceptions import ObjectStoreFullError, OutOfDiskError
 
-__all__ = ["Arena", "disk_full", "is_whole", "not_written", "read_file", "write_file"]
+__all__ = ["Arena", "disk_full", "is_whole", "not_written", "open_file", "read_file", "write_file"]
 
 CHUNK = 4 * 1024 * 1024  # bytes copied at once
 COPY_CHUNK = 1024 * 1024  # bytes; other threads may run in between
@@ -288,9 +289,32 @@ def read_file(path: str, size: int) -> memoryview | None:
 def is_whole(path: str, size: int) -> bool:
     """Tell whether a file is there and has this size."""
     try:
-        return os.stat(path).st_size == size
+        found = os.lstat(path)
     except OSError:
         return False
+    return _is_own(found) and found.st_size == size
+
+
+def open_file(path: str) -> int | None:
+    """Open the file of a value that this user has written; None if there is none.
+
+    What somebody else has put there, where folders above can be exchanged, counts as nothing: what
+    is in it would be unpickled. No link is followed. Raises OSError if it cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+    if _is_own(os.fstat(fd)):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _read(
@@ -303,9 +327,8 @@ def _read(
 
     target: the buffer for the bytes from a start to an end. have_read: called after each chunk.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    fd = open_file(path)
+    if fd is None:
         return False
     try:
         if os.fstat(fd).st_size != size:

@@ -162,9 +162,17 @@ class Found(NamedTuple):
 
 
 def make_folder(path: str) -> None:
-    """Make a folder of this user's own, unless it is there. Raises what `check_ours` does."""
-    with contextlib.suppress(FileExistsError):
-        os.makedirs(path, mode=0o700)
+    """Make a folder of this user's own, unless it is there. Raises what `check_ours` does.
+
+    Folders above that are missing are made too, in which nobody else may write, whatever the umask.
+    """
+    missing, above = [(path, 0o700)], os.path.dirname(path)
+    while above and not os.path.isdir(above):
+        missing.append((above, 0o755))
+        above = os.path.dirname(above)
+    for folder, mode in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, mode)
     check_ours(path, stat.S_IFDIR)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.entry import NotInMemory
 from ...exceptions import EngineShutdownError
-from ...shared.arena import read_file
+from ...shared.arena import open_file, read_file
 from ...shared.serialization import HEAD_SIZE, span_of_ids, split_ids
 
 if TYPE_CHECKING:
@@ -167,7 +167,10 @@ class Stored:
         if extent is not None:
             return self._store.arena.read(extent.offset + start, size)
         try:
-            with open(path or "", "rb") as file:
+            fd = open_file(path or "")
+            if fd is None:
+                return b""
+            with open(fd, "rb") as file:
                 file.seek(start)
                 return file.read(size)
         except OSError:

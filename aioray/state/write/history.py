@@ -371,7 +371,14 @@ def _keep_newest(
 def _create(path: str) -> sqlite3.Connection:
     if path != _MEMORY:
         with contextlib.suppress(OSError):  # SQLite will say what is wrong
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            flags = os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(path, flags, 0o600))
+        try:
+            check_ours(path, stat.S_IFREG)
+        except PermissionError as error:
+            raise sqlite3.OperationalError(error.strerror) from error
+        except OSError:  # the same
+            pass
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=32
     )
