@@ -101,7 +101,8 @@ class Launch:
             __spec__=None,
         )
         if name == "-c":  # that has no file, where the standard input is one
-            del main.__dict__["__file__"], main.__dict__["__cached__"]
+            del main.__dict__["__file__"]
+            main.__dict__.pop("__cached__", None)  # Python 3.15 has none
         return main, code
 
     def _load_path(self) -> tuple[ModuleType, CodeType]:
