@@ -46,6 +46,7 @@ CHAPTERS = (
     "seeing-what-goes-on",
     "metrics-and-tracing",
     "when-the-program-ends",
+    "security",
     "ray-and-aioray",
     "how-it-works",
     "state-machines",
