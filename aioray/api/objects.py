@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from ..exceptions import RayError
 from ..shared import ids
 from .checks import check_seconds
 from .ending import is_over, refuse_when_over
@@ -32,6 +33,16 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 T = TypeVar("T")
+
+_getting: Any = None  # the module: `aioray.get` is looked up before there is a session to wait for
+
+
+def _load_getting() -> Any:
+    global _getting
+    from . import getting
+
+    _getting = getting
+    return getting
 
 
 @overload
@@ -65,80 +76,32 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     Source: Ray API reference, ray.get.
     """
     refuse_when_over()
-    from ..client.refs import ObjectRef
-    from ..exceptions import RayError
-
-    if _is_generator(object_refs):
-        return object_refs  # as in Ray: iterate over it
-    if timeout is not None:
-        timeout = check_seconds("timeout", timeout, minus_one=True)
-    if isinstance(object_refs, ObjectRef):
+    getting = _getting or _load_getting()
+    single = isinstance(object_refs, getting.ObjectRef)
+    if single:
         refs = [object_refs]
-        single = True
     elif isinstance(object_refs, list):
         refs = object_refs
-        single = False
-        _check_refs(refs)
+        getting.check_refs(refs)
+    elif _is_generator(object_refs):
+        return object_refs  # as in Ray: iterate over it
     else:
         raise ValueError(
             f"Invalid type of object refs: {type(object_refs).__name__}. `get` takes an ObjectRef "
             f"or a list of ObjectRefs."
         )
+    deadline = None
+    if timeout is not None:
+        timeout = check_seconds("timeout", timeout, minus_one=True)
+        if timeout is not None:
+            deadline = time.monotonic() + timeout
     try:
-        values = _values_of(refs, None if timeout is None else time.monotonic() + timeout)
+        values = getting.values_of(refs, deadline)
     except RayError as error:
         # Who keeps the error, and so this frame, does not keep the values of the others.
         del object_refs, refs
         raise error.with_traceback(None)  # noqa: B904 - it is the same
     return values[0] if single else values
-
-
-def _check_refs(refs: list[Any]) -> None:
-    from ..client.refs import ObjectRef
-
-    for ref in refs:
-        if not isinstance(ref, ObjectRef):
-            raise TypeError(
-                f"Attempting to call `get` on the value {ref!r}, which is not an ray.ObjectRef."
-            )
-
-
-def _values_of(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> list[Any]:
-    from ..client.entry import NotInMemory, StoredFailure
-
-    _wait_for(refs, deadline)
-    entries = [ref.entry for ref in refs]
-    if any(entry.outcome is None for entry in entries):
-        # One may have failed: raise that, whatever stands before it in the list.
-        for entry in entries:
-            if isinstance(entry.outcome, StoredFailure):
-                entry.value()
-    values: list[Any] = []
-    while len(values) < len(entries):
-        try:
-            for entry in entries[len(values) :]:
-                values.append(entry.value())  # noqa: PERF401 - it may stop, and go on from there
-        except NotInMemory:  # on disk, or lost again
-            late = refs[len(values)]
-            late.entry.owner().get([late], _left(deadline), in_memory=True)
-    return values
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _wait_for(refs: Sequence[ObjectRef[Any]], deadline: float | None) -> None:
-    """Block until every ref is ready or one has failed, whichever engines they belong to."""
-    clients = {ref.entry.client for ref in refs}
-    if not refs:
-        client_for_call()
-    for client in clients:
-        mine = refs if len(clients) == 1 else [ref for ref in refs if ref.entry.client is client]
-        if client is None:
-            mine[0].entry.owner()  # raises
-            continue
-        client.get(mine, _left(deadline))
 
 
 @overload

@@ -284,7 +284,7 @@ class ObjectWaits:
         pending = entries_to_get(refs, in_memory=in_memory)
         if (
             pending
-            and not has_failed(ref.entry for ref in refs)
+            and (len(pending) == len(refs) or not has_failed(ref.entry for ref in refs))
             and not self._block(pending, len(pending), timeout, stop_on_failure=True)
         ):
             raise get_timed_out()
