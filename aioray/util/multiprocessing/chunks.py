@@ -22,7 +22,7 @@ from aioray.shared.serialization import Private, load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["SHARED_BY_NOBODY", "Packed", "PoolItem", "prepare", "run_chunk"]
+__all__ = ["SHARED_BY_NOBODY", "Packed", "PoolItem", "own", "prepare", "run_chunk"]
 
 SHARED_BY_NOBODY = frozenset((type(None), bool, bytes, float, int, str))
 """Types whose values need not be made the reader's own."""
@@ -59,7 +59,7 @@ def run_chunk(
     function: bytes,
     items: list[Any],
     unpack: Callable[..., Any],
-) -> Private:
+) -> Any:
     """Call the function for each item; return the values, and a `Failed` if it raised.
 
     initializer: the pickled (function, arguments), b"" for none; it runs once per process and pool.
@@ -77,13 +77,21 @@ def run_chunk(
         process.call = (pool, call)
     work = process.function
     outcomes: list[Any] = []
-    for item in items:
-        try:
-            outcomes.append(unpack(work, item))
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
-            outcomes.append(Failed(_capture(error, work)))
-            break
-    return Private(outcomes)
+    try:
+        if unpack is with_item:
+            for item in items:
+                outcomes.append(work(item))  # noqa: PERF401 - those before an error count
+        else:
+            for item in items:
+                outcomes.append(unpack(work, item))  # noqa: PERF401
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
+        outcomes.append(Failed(_capture(error, work)))
+    return own(outcomes)
+
+
+def own(values: list[Any]) -> Any:
+    """Return a list as it travels: whoever reads it gets arrays of its own, if there are any."""
+    return values if SHARED_BY_NOBODY.issuperset(map(type, values)) else Private(values)
 
 
 class PoolItem:

@@ -22,7 +22,7 @@ from aioray.exceptions import RayTaskError, TaskCancelledError, is_control_flow
 from aioray.shared.failures import rebuild
 from aioray.shared.serializability import explain
 from aioray.shared.serialization import Pieces, Private, dump, dumps
-from aioray.util.multiprocessing.chunks import Failed, Packed
+from aioray.util.multiprocessing.chunks import Failed, Packed, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ class Job:
 
     def arguments(self, chunk: PoolChunk) -> tuple[Any, ...]:
         """Return the arguments of the task that runs a chunk."""
-        return (*self.before, Private(chunk.items), self.unpack)
+        return (*self.before, own(chunk.items), self.unpack)
 
     def done(self, index: int, outcomes: list[Any]) -> None:
         """Take the outcomes of a chunk. Called in the dispatcher's thread."""
@@ -109,10 +109,6 @@ def plain(error: Exception) -> Exception:
         return error
     cause.__cause__ = RemoteTraceback(f'\n"""\n{error.traceback_str}\n"""')
     return cause
-
-
-def value_of(outcome: Any) -> Any:
-    return Raised(plain(rebuild(outcome.data))) if type(outcome) is Failed else outcome
 
 
 class PoolDispatcher:
@@ -195,7 +191,9 @@ class PoolDispatcher:
         except Exception as error:  # noqa: BLE001 - the task's
             chunk.job.failed(chunk, plain(error))
         else:
-            chunk.job.done(chunk.index, [value_of(outcome) for outcome in outcomes])
+            if outcomes and type(outcomes[-1]) is Failed:  # an error ends the chunk
+                outcomes[-1] = Raised(plain(rebuild(outcomes[-1].data)))
+            chunk.job.done(chunk.index, outcomes)
 
     def _abort(self) -> None:
         if not self._aborted:
