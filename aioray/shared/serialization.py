@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAD_SIZE",
     "INLINE_LIMIT",
+    "SHARED_BY_NOBODY",
     "ArgumentSlot",
     "Pieces",
     "Private",
@@ -51,6 +52,7 @@ __all__ = [
     "dumps",
     "load",
     "note_ref",
+    "private",
     "span_of_ids",
     "split_ids",
 ]
@@ -131,6 +133,15 @@ class Private:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return pickle.loads, (pickle.PickleBuffer(_in_band(self.value)),)
+
+
+SHARED_BY_NOBODY: Final = frozenset((type(None), bool, bytes, float, int, str))
+"""Types whose values need not be made the reader's own."""
+
+
+def private(value: Any) -> Any:
+    """Return what travels for a value that is to be the reader's own: itself, or a `Private`."""
+    return value if type(value) in SHARED_BY_NOBODY else Private(value)
 
 
 def _in_band(value: Any) -> bytes:

@@ -9,12 +9,14 @@ import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from aioray.shared.serialization import Private
+from aioray.shared.serialization import private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Exited", "InitializerError", "PreparedCalls", "call", "call_each"]
+__all__ = ["Exited", "InitializerError", "KeptCalls", "PreparedCalls", "call", "call_each"]
+
+_prepared: set[bytes] = set()  # of which executors the initializer has run in this process
 
 
 class Exited:
@@ -28,31 +30,43 @@ class InitializerError(Exception):
     """The initializer of an executor has raised in a worker. Never leaves the executor."""
 
 
-def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Private:
+def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call the function in the worker. It is an argument, so nothing of it stays there."""
     try:
-        return Private(function(*args, **kwargs))
+        return private(function(*args, **kwargs))
     except SystemExit as error:
-        return Private(Exited(error.code))
+        return private(Exited(error.code))
+
+
+class KeptCalls:
+    """Calls of one function, which goes to each worker once."""
+
+    def __init__(self, run: Callable[..., Any], function: Callable[..., Any]) -> None:
+        """Take `call`, or the `PreparedCalls` of an executor, and what it calls."""
+        self._run = run
+        self._function = function
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the function in the worker."""
+        return self._run(self._function, *args, **kwargs)
 
 
 class PreparedCalls:
-    """`call` in workers in which the initializer has run. Each worker has a copy of its own."""
+    """`call` in workers in which the initializer has run. Each worker has copies of its own."""
 
     def __init__(self, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
         self._initializer = initializer
         self._initargs = initargs
-        self._initialized = False
         self._own = os.urandom(8)  # no other executor's calls are taken for these
 
-    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Private:
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call the function, after the initializer if this worker has not run it yet."""
-        if not self._initialized:
+        if self._own not in _prepared:
             try:
                 self._initializer(*self._initargs)
             except BaseException as error:
                 raise InitializerError(f"{type(error).__name__}: {error}") from error
-            self._initialized = True
+            _prepared.add(self._own)
         return call(function, *args, **kwargs)
 
 

@@ -13,9 +13,11 @@ import functools
 import itertools
 import logging
 import operator
+import sys
 import time
 import weakref
 from collections import deque
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aioray.client.protocol import registry
@@ -23,11 +25,11 @@ from aioray.client.refs import ObjectRef, resolve_into
 from aioray.client.signatures import name_of
 from aioray.remote_function import RemoteFunction, remote
 from aioray.shared.limiter import Limiter
-from aioray.shared.serialization import Private
+from aioray.shared.serialization import dump_function, private
 
 from ..core.records import replace
 from ._call_futures import CallFuture, broken
-from ._calls import PreparedCalls, call, call_each
+from ._calls import KeptCalls, PreparedCalls, call, call_each
 from ._executor_session import Outstanding, refuse_at_exit
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_NAMES = 256  # of functions, whose options are kept ready
+MAX_KEPT = 64 * 1024  # bytes of a function that stays in workers; a larger one goes with each call
 TERMINATE_SECONDS = 1.0  # from the interrupt of a call to the kill, by `terminate_workers`
 NOT_USABLE = "A process initializer failed, the executor is not usable any more."
 
@@ -102,6 +105,7 @@ class Executor(concurrent.futures.Executor):
         # An error that is retried has to end the task, and so the chunk.
         self._keeps_values = not task_options.get("retry_exceptions")
         self._named = functools.lru_cache(MAX_NAMES)(self._name_call)
+        self._kept = functools.lru_cache(MAX_NAMES)(self._keep)
         self._is_limited = "limiter" in task_options  # or it was looked at whether it has to be
         self._outstanding = Outstanding()
         weakref.finalize(self, self._outstanding.close).atexit = False
@@ -115,6 +119,7 @@ class Executor(concurrent.futures.Executor):
         limiter = Limiter(self._outstanding.take_name(max_workers), concurrency=max_workers)
         self._call = RemoteFunction(self._call.function, replace(options, limiter=limiter))
         self._named.cache_clear()
+        self._kept.cache_clear()
 
     @property
     def _broken(self) -> str | bool:
@@ -127,6 +132,25 @@ class Executor(concurrent.futures.Executor):
             return self._call
         named: Calls[..., ObjectRef[Any]] = self._call.options(name=name)
         return named
+
+    def _keep(
+        self, name: str, fn: Callable[..., Any]
+    ) -> RemoteFunction[..., Any, ObjectRef[Any]] | None:
+        """Return the remote function that calls one which its module has under its name.
+
+        None for one that has to go with each call.
+        """
+        options = self._call.options_given
+        module = sys.modules.get(fn.__module__)
+        if options.max_calls or getattr(module, fn.__qualname__, None) is not fn:
+            return None  # calls of all functions count; or it may hold what changes between calls
+        try:
+            if len(dump_function(fn)[0]) > MAX_KEPT:
+                return None
+        except Exception:  # noqa: BLE001 - the call will tell
+            return None
+        named = replace(options, name=options.name or name)
+        return RemoteFunction(KeptCalls(self._call.function, fn), named)
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -151,12 +175,15 @@ class Executor(concurrent.futures.Executor):
         outstanding.enter(self._max_workers)
         if self._max_workers is not None and not self._is_limited:
             self._limit(self._max_workers)
+        kept = self._kept(name, fn) if type(fn) is FunctionType else None
+        given = [_private(each) for each in args]
+        named = {name: _private(each) for name, each in kwargs.items()}
         try:
-            ref: ObjectRef[T] = self._named(name).remote(
-                _private(fn),
-                *[_private(each) for each in args],
-                **{name: _private(each) for name, each in kwargs.items()},
-            )
+            ref: ObjectRef[T]
+            if kept is not None:
+                ref = kept.remote(*given, **named)
+            else:
+                ref = self._named(name).remote(_private(fn), *given, **named)
         except TypeError as error:
             return _unserialized(error)
         future: CallFuture[T] = CallFuture(ref, self._break)
@@ -350,4 +377,4 @@ def _private(argument: Any) -> Any:
 
     Arrays behind a ref cannot.
     """
-    return argument if isinstance(argument, (ObjectRef, int, str)) else Private(argument)
+    return argument if isinstance(argument, ObjectRef) else private(argument)

@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
+import cloudpickle
 import pytest
 
 import aioray
@@ -226,6 +227,21 @@ def test_initializer_runs_once_in_each_worker_before_the_first_call(notes):
     with Executor(initializer=jobs.return_note, initargs=(notes, "ready")) as executor:
         pids = set(executor.map(util_jobs.pid, range(20)))
     assert jobs.notes(notes) == ["ran"] * len(pids)
+
+
+@script
+def test_function_of_a_module_goes_to_a_worker_once_and_stays_there(notes):
+    cloudpickle.register_pickle_by_value(util_jobs)  # as with what stands in a script
+    try:
+        with Executor(num_cpus=2, initializer=jobs.return_note, initargs=(notes, 1)) as executor:
+            counts = [executor.submit(util_jobs.count_calls).result(GUARD) for _ in range(3)]
+            assert counts == [1, 2, 3]
+            argument = functools.partial(util_jobs.count_calls)  # goes with each call
+            assert [executor.submit(argument).result(GUARD) for _ in range(2)] == [1, 1]
+            assert list(executor.map(util_jobs.double, [1, 2], chunksize=2)) == [2, 4]
+        assert jobs.notes(notes) == ["ran"]
+    finally:
+        cloudpickle.unregister_pickle_by_value(util_jobs)
 
 
 @script

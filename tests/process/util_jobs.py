@@ -15,10 +15,17 @@ from aioray.experimental import tqdm_ray
 from . import jobs
 
 settings = {}
+calls = 0
 
 
 def double(value):
     return 2 * value
+
+
+def count_calls():
+    global calls
+    calls += 1
+    return calls
 
 
 def join(*parts, end=""):

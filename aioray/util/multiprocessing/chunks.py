@@ -17,15 +17,12 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aioray.shared.serialization import Private, load
+from aioray.shared.serialization import SHARED_BY_NOBODY, Private, load, private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["SHARED_BY_NOBODY", "Packed", "PoolItem", "own", "prepare", "run_chunk"]
-
-SHARED_BY_NOBODY = frozenset((type(None), bool, bytes, float, int, str))
-"""Types whose values need not be made the reader's own."""
+__all__ = ["Packed", "PoolItem", "own", "prepare", "run_chunk"]
 
 _MISSING = object()
 
@@ -111,8 +108,7 @@ class PoolItem:
 
     def __call__(self, item: Any) -> Any:
         """Return the value of an item, whose arrays will be the reader's own."""
-        value = (self._work or self._load())(item)
-        return value if type(value) in SHARED_BY_NOBODY else Private(value)
+        return private((self._work or self._load())(item))
 
     def _load(self) -> Callable[[Any], Any]:
         """Run the initializer, and load the function, in a process where that was not done yet."""

@@ -22,8 +22,8 @@ from aioray.services.map_run import MapRun
 from aioray.services.map_values import LOOK_SECONDS, ItemCode, retry_rules
 from aioray.services.map_waiting import Input, poll, wait
 from aioray.services.maps import mapped_call
-from aioray.shared.serialization import Private
-from aioray.util.multiprocessing.chunks import SHARED_BY_NOBODY, PoolItem
+from aioray.shared.serialization import private
+from aioray.util.multiprocessing.chunks import PoolItem
 from aioray.util.multiprocessing.dispatch import (
     Job,
     PoolChunk,
@@ -197,7 +197,7 @@ class IMapIterator(Generic[T]):
         """Yield the items, which arrive as copies of the worker's own; stop where they raise."""
         try:
             for item in items:
-                yield item if type(item) in SHARED_BY_NOBODY else Private(item)
+                yield private(item)
         except Exception as error:  # noqa: BLE001 - the user's iterator: raised at its place
             self._input_error = error
 
