@@ -5,7 +5,8 @@ Room: core. `Starts` orders workers of the `WorkerPool` for what waits in the ba
 What cannot be set up. If an environment is to blame for a failed start, what waits for it fails
 with it, unless a worker that is there or on its way can still serve; for a short while the next
 tasks do too, and then it is tried again. Starts that failed for another reason are counted and
-repeated, see `RestartIntensity`.
+repeated, see `RestartIntensity`. Those that were ordered before a failure was known are one try
+with it, for one cause may end them all, such as the death of the template.
 
 What has had its time. A worker that keeps too much memory, or is too old, goes on until its
 successor is ready, so that nothing waits for a start; then it gets no more. Not so that of an
@@ -51,6 +52,7 @@ class Starts:
         "_scarcity",
         "_start_intensity",
         "_table",
+        "_tried",
         "_turn",
         "blocked_until",
         "intensity",
@@ -80,6 +82,7 @@ class Starts:
         self.blocked_until: dict[Environment, float] = {}  # no starts before this time
         self.intensity: dict[Environment, RestartIntensity] = {}
         self._scarcity: dict[Environment, RestartIntensity] = {}
+        self._tried: dict[Environment, int] = {}  # the newest worker when one was counted last
         self._broken: dict[Environment, Any] = {}  # why its set-up failed last, while blocked
 
     def order(self, cls: SchedulingClass, wanted: int, now: float) -> None:
@@ -199,16 +202,19 @@ class Starts:
             if event.environment_failed:
                 self._environment_failed(worker.environment, event.report, now)
             else:
-                self.start_failed(worker.environment, event.report, now, scarce=event.scarce)
+                self.start_failed(worker, event.report, now, scarce=event.scarce)
 
     def start_failed(
-        self, environment: Environment, report: Any, now: float, *, scarce: bool = False
+        self, worker: Worker, report: Any, now: float, *, scarce: bool = False
     ) -> None:
         """Count a start that has failed, and try again, or fail what waits for it."""
+        environment = worker.environment
         if self._turn.life.state is not Phase.OPEN and not self._table.unfinished:
             return
-        if scarce and self.blocked_until.get(environment, now) > now:
-            return  # several were to start at once: that is one try
+        if worker.id <= self._tried.get(environment, 0):
+            self._turn.dirty = True  # somebody may have counted on it
+            return
+        self._tried[environment] = self._pool.last_id
         counts = self._scarcity if scarce else self.intensity
         intensity = counts.get(environment)
         if intensity is None:

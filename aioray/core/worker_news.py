@@ -232,7 +232,7 @@ class WorkerNews:
                 self._attempts.crash(task, worker, event, now)
         if not (expected or harmed or worker.served):
             # It never did anything: as good as a failed start, and must not spin like one.
-            self._starts.start_failed(worker.environment, event.report, now)
+            self._starts.start_failed(worker, event.report, now)
         self._turn.dirty = True
 
 

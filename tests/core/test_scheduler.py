@@ -1539,13 +1539,31 @@ def test_starts_that_fail_for_want_of_room_are_repeated_for_longer():
     ]
 
 
-def test_starts_that_fail_for_want_of_room_together_count_as_one():
-    core = Core(3)
-    core.submit(*core.tasks(3))
-    assert [core(scarce(worker_id), 0.0) for worker_id in (1, 2, 3)] == [[], [], []]
+def no_process(worker_id):
+    return WorkerStartFailed(worker_id, "its template died")
+
+
+@pytest.mark.parametrize("failed", [scarce, no_process])
+def test_starts_that_fail_together_count_as_one(failed):
+    """Bug: one death of the template while four workers started failed all that waited."""
+    core = Core(4)
+    core.submit(*core.tasks(4))
+    assert [core(failed(worker_id), 0.0) for worker_id in (1, 2, 3, 4)] == [[], [], [], []]
     due, commands = core.tick()
     assert due == pytest.approx(0.02)
-    assert commands == [StartWorker(4, ()), StartWorker(5, ()), StartWorker(6, ())]
+    assert commands == [StartWorker(worker_id, ()) for worker_id in (5, 6, 7, 8)]
+
+
+@pytest.mark.parametrize("failed", [scarce, no_process])
+def test_start_that_fails_after_the_pause_of_its_try_is_made_up_for_at_once(failed):
+    core = Core(2)
+    core.submit(*core.tasks(2))
+    core(failed(1), 0.0)
+    now, commands = core.tick()
+    assert commands == [StartWorker(3, ())]
+    assert core(failed(2), now) == [StartWorker(4, ())]
+    core(failed(3), now)
+    assert core.tick()[0] == pytest.approx(now + 0.04)  # the second try, not the third
 
 
 def test_tasks_wait_for_a_worker_that_has_no_room_as_long_as_others_work():
