@@ -18,6 +18,7 @@ import click
 from . import guide, pictures
 from .beginning import beginning
 from .bench import FULL, QUICK, Bench, Scale
+from .chaos.ledger import chaos
 from .contestants import OTHERS
 from .questions import QUESTIONS
 from .report import Table
@@ -236,6 +237,7 @@ def profile(*, seconds: float) -> None:
 
 
 main.add_command(beginning)
+main.add_command(chaos)
 
 
 @main.command()
