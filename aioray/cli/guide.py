@@ -51,6 +51,7 @@ CHAPTERS = (
     "how-it-works",
     "state-machines",
     "performance",
+    "proof",
     "changes",
 )
 """In the order in which they are read; each is the name of a file."""
