@@ -16,7 +16,15 @@ import pytest
 from aioray.exceptions import ObjectStoreFullError, OutOfDiskError
 from aioray.shared import arena as module
 from aioray.shared import linux
-from aioray.shared.arena import Arena, disk_full, is_whole, not_written, read_file, write_file
+from aioray.shared.arena import (
+    Arena,
+    disk_full,
+    is_whole,
+    not_written,
+    open_file,
+    read_file,
+    write_file,
+)
 
 PAGE = 4096
 SIZE = 64 * PAGE
@@ -406,6 +414,33 @@ def test_file_of_another_size_is_gone(tmp_path, size):
 def test_missing_file_is_gone(tmp_path):
     assert read_file(str(tmp_path / "1"), 100) is None
     assert read_file(str(tmp_path / "folder" / "1"), 100) is None
+
+
+def make_link(path):
+    write_file(f"{path}-real", [b"x"], 1)
+    os.symlink(f"{path}-real", path)
+
+
+NOT_OURS = {"link": make_link, "pipe": os.mkfifo, "folder": os.mkdir}
+
+
+@pytest.mark.parametrize("kind", NOT_OURS)
+def test_what_is_no_file_of_this_user_is_gone(tmp_path, kind):
+    path = str(tmp_path / "1")
+    NOT_OURS[kind](path)
+    assert open_file(path) is None
+    assert read_file(path, 1) is None
+    assert not any(is_whole(path, size) for size in (os.lstat(path).st_size, 1))
+
+
+def test_file_of_somebody_else_is_gone(tmp_path, monkeypatch):
+    path = str(tmp_path / "1")
+    write_file(path, [b"x"], 1)
+    uid = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert open_file(path) is None
+    assert read_file(path, 1) is None
+    assert not is_whole(path, 1)
 
 
 def test_file_that_is_cut_while_it_is_read_is_gone(tmp_path, monkeypatch):

@@ -52,6 +52,17 @@ def leave(root, name, size=0, *, objects=False):
     return root / name
 
 
+def test_nobody_else_may_write_to_what_is_made_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        module.make_folder(str(tmp_path / "not" / "there" / "yet"))
+        module.make_folder(str(tmp_path / "not" / "there" / "yet"))  # it is there now
+    finally:
+        os.umask(before)
+    made = [tmp_path / "not", tmp_path / "not/there", tmp_path / "not/there/yet"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o755, 0o755, 0o700]
+
+
 def test_root_is_where_the_user_says(monkeypatch):
     uid = f"aioray-{os.getuid()}"
     assert root_folder("/somewhere", {"RAY_TMPDIR": "/else"}) == f"/somewhere/{uid}"

@@ -307,3 +307,15 @@ def test_kinds_that_no_attempt_speaks_of_go_when_they_are_old(make, tmp_path):
     assert [number for number, _ in read(tmp_path / FILE, "signatures")] == [2, 4, 5]
     history.write(Batch(old_signatures=5))
     assert [number for number, _ in read(tmp_path / FILE, "signatures")] == [5]
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(tmp_path, caplog):
+    (tmp_path / "precious").write_bytes(b"")
+    (tmp_path / FILE).symlink_to("precious")
+    history = History(str(tmp_path), attempts_kept=10, unix_offset=OFFSET)
+    history.write(Batch(meta={"kept": "in memory"}))
+    history.close()
+    assert history.path is None
+    assert "it is no plain file" in caplog.text
+    assert (tmp_path / "precious").read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "precious"]
