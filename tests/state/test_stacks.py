@@ -60,6 +60,18 @@ def test_threads_and_calls_are_told_apart():
     assert threads[2]["all_frames"][-1] == [f"{PACKAGE}/worker/loop.py", 254, "call"]
 
 
+def test_main_thread_has_no_other_name_where_python_writes_the_one_of_the_system():
+    """From Python 3.14 on, where it is the title of the process."""
+    written = (
+        "Thread 0x00007f0000000001 [another] (most recent call first):\n"
+        '  File "/home/me/program.py", line 3 in wait\n\n'
+        "Current thread 0x00007f0000000002 [ray::work] (most recent call first):\n"
+        '  File "/home/me/program.py", line 12 in work\n'
+    )
+    threads, _ = parse(written)
+    assert [thread["name"] for thread in threads] == ["another", "MainThread"]
+
+
 @pytest.mark.parametrize("size", range(0, len(WRITTEN), 37))
 def test_part_of_a_stack_is_no_error(size):
     threads, calls = parse(WRITTEN[:size])

@@ -46,8 +46,8 @@ def parse(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             frames.append(
                 [frame["file"], int(number) if number.isdigit() else 0, frame["function"]]
             )
-    if threads:  # the oldest is told last
-        threads[-1]["name"] = threads[-1]["name"] or "MainThread"
+    if threads:  # the oldest is told last; from Python 3.14 on with its system's name, our title
+        threads[-1]["name"] = "MainThread"
         of_main = threads[-1]["all_frames"]
         if of_main and of_main[-1][0] == "<string>":  # how workers are started
             of_main.pop()
