@@ -15,8 +15,6 @@ import sys
 import time
 import weakref
 
-import numpy as np
-
 import aioray
 
 from .jobs import FOREVER, say
@@ -30,6 +28,8 @@ class Burden:
     def __init__(self):
         gc.disable()
         _burdens.add(self)
+        import numpy as np
+
         self.ref = aioray.put(np.zeros(1_000_000, np.uint8))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
 import sys
 import time
 
@@ -51,6 +49,8 @@ class Keeper:
 
 def hold_in_a_child(megabytes, started=None):
     """Let a process below this one have so much, until it is killed."""
+    import subprocess
+
     code = f"import time; held = b'x' * ({megabytes} << 20); time.sleep({jobs.FOREVER})"
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as child:
         if started is not None:
@@ -118,6 +118,8 @@ class Async:
         return 1
 
     async def hold(self, megabytes):
+        import asyncio
+
         held = take(megabytes)
         await asyncio.sleep(jobs.FOREVER)
         return len(held)

@@ -3,11 +3,12 @@
 They talk to the test through named pipes (see `support.Pipe`): `say` tells that a point in the
 code was reached, `listen` blocks until the test wants the function to go on. Both are single
 system calls on descriptors of this process, so they work in every state that a task can be in.
+
+Each worker of each test imports this: what takes long to import is imported where it is used.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import ctypes
 import functools
@@ -15,7 +16,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -127,11 +127,6 @@ def hold(started, gate):
     """Say the pid, wait for the test, return what it said."""
     say(started, os.getpid())
     return listen(gate)
-
-
-@aioray.remote
-def decorated(value):
-    return value * 2
 
 
 # ---------------------------------------------------------------- errors
@@ -431,6 +426,8 @@ def lose_interrupt_in_del(started):
 
 
 def run_coroutine(started, path):
+    import asyncio
+
     async def main():
         try:
             say(started)
@@ -460,6 +457,8 @@ def quick(path, number):
 
 def start_descendants(started):
     """Leave one of each kind behind: plain, setsid, daemon, forked; say their pids; wait."""
+    import subprocess
+
     argv = [sys.executable, "-S", "-c", f"import time; time.sleep({FOREVER})"]
     plain = subprocess.Popen(argv).pid
     session = subprocess.Popen(argv, start_new_session=True).pid
@@ -489,6 +488,8 @@ def start_every_kind(started, lifeline):
 
     All have the named pipe `lifeline` open, whose reader so knows whether one is left.
     """
+    import subprocess
+
     line = os.open(lifeline, os.O_WRONLY | os.O_NONBLOCK)
     os.write(line, b"begun")
     inherit = {"pass_fds": [line]}
@@ -788,6 +789,8 @@ def several_then(count, how=None, started=None):
 
 
 def raise_cancelled():
+    import asyncio
+
     raise asyncio.CancelledError("mine")
 
 

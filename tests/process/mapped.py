@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
 import sys
 import time
-
-import numpy as np
 
 import aioray
 
@@ -25,6 +22,8 @@ def add(x, y):
 
 
 async def double_later(x):
+    import asyncio
+
     await asyncio.sleep(0)
     return 2 * x
 
@@ -131,6 +130,8 @@ def same_list(x, _kept=[]):  # noqa: B006 - it is kept on purpose
 
 
 def array(x):
+    import numpy as np
+
     return np.full(50_000, x)
 
 
@@ -168,6 +169,8 @@ def nested(n):
 
 
 def nested_on_loop(n):
+    import asyncio
+
     async def total():
         return sum([value async for value in aioray.map(double, range(n))])
 

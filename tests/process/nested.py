@@ -40,6 +40,11 @@ def add_up(count):
 
 
 @aioray.remote
+def decorated(value):
+    return value * 2
+
+
+@aioray.remote
 def fib(n):
     return n if n < 2 else sum(aioray.get([fib.remote(n - 1), fib.remote(n - 2)]))
 

@@ -14,7 +14,7 @@ import pytest
 import aioray
 from aioray.exceptions import RayTaskError
 
-from . import jobs
+from . import jobs, nested
 from .support import everywhere
 
 add = aioray.remote(jobs.add)
@@ -31,7 +31,7 @@ async def test_functions_run_in_another_process_by_name_by_value_and_decorated()
     assert await add.remote(1, b=2) == 3
     assert await aioray.remote(local).remote(5) == 15
     assert await aioray.remote(lambda: "lambda").remote() == "lambda"
-    assert await jobs.decorated.remote(21) == 42
+    assert await nested.decorated.remote(21) == 42
     assert await aioray.remote(jobs.pid).remote() != os.getpid()
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import sys
 import threading
-
-import numpy as np
 
 import aioray
 
@@ -65,6 +62,8 @@ class Player:
         yield from range(count)
 
     def ones(self, count):
+        import numpy as np
+
         return np.ones(count)
 
     def variable(self, name):
@@ -151,6 +150,8 @@ class Chorus:
     """Asynchronous."""
 
     def __init__(self):
+        import asyncio
+
         self.inside = 0
         self.all_in = asyncio.Event()
 
@@ -163,6 +164,8 @@ class Chorus:
         return threading.get_ident()
 
     async def wait_for_cancel(self, started, path):
+        import asyncio
+
         try:
             say(started, os.getpid())
             await asyncio.Event().wait()
@@ -178,6 +181,8 @@ class Chorus:
             yield each
 
     def plain(self):
+        import asyncio
+
         return asyncio.get_running_loop() is not None
 
     async def pid(self):
@@ -248,10 +253,14 @@ class Releasing:
 
 class ReleasingAsync(Releasing):
     async def pid(self):
+        import asyncio
+
         self.loop = asyncio.get_running_loop()
         return os.getpid()
 
     async def __ray_shutdown__(self):
+        import asyncio
+
         await asyncio.sleep(0)
         same = self.loop is asyncio.get_running_loop()
         note(self.path, "shut down" if same else "shut down elsewhere")
