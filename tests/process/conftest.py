@@ -22,10 +22,15 @@ def _descriptors():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def loops_have_run_once():
-    """libuv keeps a pipe of its own from its first loop on."""
+def loops_and_a_session_have_run_once():
+    """libuv keeps a pipe of its own from its first loop on, and a session what it has imported."""
+    import aioray
+
     for new_loop in LOOPS.values():
         new_loop().close()
+    aioray.init(num_cpus=1)
+    aioray.get(aioray.remote(os.getpid).remote())
+    aioray.shutdown()
     gc.collect()
     gc.freeze()  # the collections before and after each test then look at little
 
