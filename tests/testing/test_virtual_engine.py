@@ -92,7 +92,7 @@ def test_a_story_goes_the_same_way_whatever_the_machine_s_clock_says() -> None:
     def ends_at(uptime: float) -> float:
         async def story() -> float:
             loop = asyncio.get_running_loop()
-            loop.time = lambda: uptime  # type: ignore[method-assign]
+            loop.time = lambda: uptime
             async with VirtualEngine(seed=1) as engine:
                 for _ in range(20):
                     await asyncio.sleep(0.1)
