@@ -92,7 +92,7 @@ def test_hook_that_fails_holds_nothing_up(how, notes, watch, session, capfd):
 
 
 def test_hook_that_hangs_is_ended_and_says_where(notes, watch, monkeypatch, capfd):
-    monkeypatch.setenv("RAY_actor_graceful_shutdown_timeout_ms", "100")
+    monkeypatch.setenv("RAY_actor_graceful_shutdown_timeout_ms", "1000")
     os.mkfifo(notes + "-never")
     aioray.init(num_cpus=1)
     try:

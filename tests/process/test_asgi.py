@@ -75,7 +75,7 @@ def fastapi_app(started, notes):
         await clean_up.remote(started, notes)
 
     @app.get("/with/{n}")
-    @cancel_on_disconnect(grace=1)
+    @cancel_on_disconnect(grace=GUARD)
     async def with_request(n: int, request: fastapi.Request):
         assert request.url.path == f"/with/{n}"
         await clean_up.remote(started, notes).bound()

@@ -155,7 +155,8 @@ def test_shutdown_can_cancel_what_has_not_begun(started, gate, notes):
 
 @script
 @pytest.mark.parametrize("end", [Executor.terminate_workers, Executor.kill_workers])
-def test_workers_are_ended_with_what_runs(started, notes, end):
+def test_workers_are_ended_with_what_runs(started, notes, end, monkeypatch):
+    monkeypatch.setattr("aioray.util.executor.TERMINATE_SECONDS", GUARD)  # it listens
     executor = Executor(num_cpus=2)
     runs = executor.submit(jobs.clean_up, started.path, notes)
     waits = executor.submit(jobs.return_note, notes, 1)

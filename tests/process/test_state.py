@@ -201,7 +201,7 @@ asyncio.run(outer())
 """
     driver = drive(INIT + script, started.path, go_on.path)
     assert started.hear() == "up"
-    with pytest.raises(BlockedSessionError) as raised, find_session().view(timeout=0.1):
+    with pytest.raises(BlockedSessionError) as raised, find_session().view(timeout=2.0):
         pass
     frames = [frame for thread in raised.value.threads for frame in thread["frames"]]
     assert "the_culprit" in [name for _, _, name in frames]

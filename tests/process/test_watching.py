@@ -359,7 +359,7 @@ def test_top_ends_with_the_session(drive, started, gate):
 
 
 def test_stack_shows_what_blocks_the_loop_of_the_driver(drive, started, gate, monkeypatch):
-    monkeypatch.setattr(stack, "LOOP_SECONDS", 0.2)
+    monkeypatch.setattr(stack, "LOOP_SECONDS", 2.0)  # it says so just before
     driver = drive(PROGRAM, started.path, gate.path, "block")
     started.hear()
     gate.tell()
