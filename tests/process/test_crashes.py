@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from typing import Any
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 import aioray
+from aioray.engine.processes.pool import WorkerProcesses
 from aioray.exceptions import RayTaskError, WorkerCrashedError
 
 from . import jobs
@@ -83,6 +85,24 @@ async def test_every_attempt_is_on_the_record(notes):
 
 @everywhere
 async def test_worker_killed_from_outside_while_it_runs(started, gate, notes):
+    ref = aioray.remote(max_retries=0)(jobs.hold).remote(started.path, gate.path)
+    os.kill(int(await started.heard()), signal.SIGKILL)
+    assert (await error_of(ref)).signal == "SIGKILL"
+
+
+@everywhere
+async def test_death_is_explained_though_the_loop_stood_still_meanwhile(monkeypatch, started, gate):
+    """Bug: uvloop looks at its timers first, so a late loop never heard what the worker died of."""
+    died = WorkerProcesses._died
+
+    def wait_for_the_report(crew, handle):
+        poll = select.poll()
+        poll.register(crew._template.control, select.POLLIN)
+        assert poll.poll(GUARD * 1000)
+        died(crew, handle)
+
+    monkeypatch.setattr("aioray.engine.processes.pool.REPORT_SECONDS", 0)
+    monkeypatch.setattr(WorkerProcesses, "_died", wait_for_the_report)
     ref = aioray.remote(max_retries=0)(jobs.hold).remote(started.path, gate.path)
     os.kill(int(await started.heard()), signal.SIGKILL)
     assert (await error_of(ref)).signal == "SIGKILL"

@@ -422,7 +422,16 @@ class WorkerProcesses:
         if handle.watch is not None:
             handle.watch.dies(handle)
         self._feed(WorkerDied(handle.id))
-        self.loop.call_later(REPORT_SECONDS, self._exited, handle.id, None)
+        self.loop.call_later(REPORT_SECONDS, self._unexplained, handle.id)
+
+    def _unexplained(self, worker_id: int) -> None:
+        """Report a death without its cause, unless the template has told it meanwhile.
+
+        The loop may have stood still for so long, and some loops look at their timers first.
+        """
+        if worker_id in self._workers and self._template is not None:
+            self._template.take_reports()
+        self._exited(worker_id, None)
 
     def _exited(self, worker_id: int, status: int | None, template_death: str = "") -> None:
         """Take in all that a reaped worker has left behind, then report its exit."""

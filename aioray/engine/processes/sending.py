@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["REPORT_SECONDS", "SCARCE", "Sender"]
 
 REPORT_SECONDS = 10.0  # that a death waits for the template's explanation, or for its death
+GONE_SECONDS = 1.0  # in which the death of a worker that does not listen any more is heard of
 SEND_TRIES = 10  # to send something for which the system has no room
 SEND_PAUSE = 0.01, 0.5  # seconds after the first of them, which double, and the longest
 
@@ -67,7 +68,7 @@ class Sender:
                 fd = self._waiting[handle.id] = handle.full
                 self._loop.add_writer(fd, self._go_on, handle)
             elif error.errno in _GONE:  # its death, if that is why, will be heard of soon
-                self._try_later(handle, REPORT_SECONDS)
+                self._try_later(handle, GONE_SECONDS)
             else:
                 first, longest = SEND_PAUSE
                 self._try_later(handle, min(longest, first * 2 ** (handle.tries - 1)))

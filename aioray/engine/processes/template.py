@@ -73,7 +73,7 @@ class TemplateProcess:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end will be told
                 self._say(settings)
             for source, callback in (
-                (self.control, self._readable),
+                (self.control, self.take_reports),
                 (self._output, self._printed),
                 (self.pidfd, self._exited),
                 (self._canary, on_loss),
@@ -102,7 +102,8 @@ class TemplateProcess:
         """Return the last lines that the template printed."""
         return self._tail.decode(errors="replace").strip()
 
-    def _readable(self) -> None:
+    def take_reports(self) -> None:
+        """Take what the template has said since, and notice that it has ended."""
         while True:
             fds: list[int] = []
             try:
@@ -143,7 +144,7 @@ class TemplateProcess:
             if not self._left.done():
                 self._left.set_result(None)
             return
-        self._readable()  # the last reports, before the end
+        self.take_reports()  # the last ones, before the end
         self._printed()
         if self._ended:
             return
