@@ -132,7 +132,10 @@ class Template:
         while True:
             ready = {fd for fd, _ in poll.poll(patience)}
             if not ready:  # time to spare, so import, but not all at once: nobody is to wait long
-                importlib.import_module(later.pop(0))
+                try:
+                    importlib.import_module(later.pop(0))
+                except (OSError, ImportError):  # no descriptor, no memory: workers try themselves
+                    later.clear()
                 gc.freeze()
                 patience = 0 if later else None
                 continue

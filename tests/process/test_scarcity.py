@@ -14,7 +14,7 @@ from aioray.engine.processes.pool import WorkerProcesses
 from aioray.exceptions import WorkerStartupError
 
 from . import jobs, mischief
-from .support import LOOPS, everywhere
+from .support import LOOPS, everywhere, on_both_loops
 from .test_errors import error_of
 
 same = aioray.remote(max_retries=-1)(jobs.same)
@@ -87,6 +87,18 @@ async def test_template_without_descriptors_fails_starts_that_are_tried_again(mo
     assert len(failures) >= 4
     assert all(scarce and "Too many open files" in reason for reason, scarce in failures)
     assert await aioray.remote(mischief.parent).remote() == pid
+
+
+@on_both_loops
+async def test_template_that_cannot_import_when_it_has_time_goes_on(started):
+    """Bug: it died of that, and all its workers with it."""
+    env = {"env_vars": {"TRIED": started.path}}
+    modules = ["tests.process.scarce"]
+    async with aioray.Engine(num_cpus=1, preload=modules, runtime_env=env) as engine:
+        assert await same.remote(1) == 1
+        template = int(await started.heard())
+        assert await same.options(runtime_env={"env_vars": {"A": "a"}}).remote(2) == 2
+        assert engine.pids()[0] == template
 
 
 STARTS = r"""
