@@ -298,7 +298,7 @@ class Saboteur:
         if pid is None:
             return
         spare = blow.chance.randint(0, SPARE_DESCRIPTORS)
-        limit = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1 + spare
+        limit = max([int(name) for name in os.listdir(f"/proc/{pid}/fd")] or [0]) + 1 + spare
         self._limit(blow, [pid], resource.RLIMIT_NOFILE, limit, f"{limit} may be open")
 
     def _take_the_drivers_descriptors(self, blow: plan.Blow) -> None:
