@@ -23,6 +23,7 @@ from .contestants import OTHERS
 from .questions import QUESTIONS
 from .report import Table
 from .runner import Runners
+from .soak import soak
 
 PROFILE_SECONDS = 5.0
 
@@ -238,6 +239,7 @@ def profile(*, seconds: float) -> None:
 
 main.add_command(beginning)
 main.add_command(chaos)
+main.add_command(soak)
 
 
 @main.command()

@@ -47,7 +47,7 @@ __all__ = ["main"]
 IDLE_MS = 100  # without a request after the first, until what workers need later is imported
 # That is: when a task fails, makes an actor, returns much, or calls the API. What it loads is the
 # same for all workers, and they share its pages. None of it knows options, the core or the engine.
-LATER = (
+LATER: tuple[str, ...] = (
     "aioray.shared.failures",
     "aioray.shared.asks",
     "aioray.worker.actor.instance",

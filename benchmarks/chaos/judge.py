@@ -39,6 +39,8 @@ FORGIVABLE = {  # words in an error's text: the kinds of blows that it may come 
 }
 ABOVE = ("kill the template", "kill the guardian", "stop the template", "stop the guardian")
 TOLERATED = 3  # deaths of templates within some seconds; after one more, what waits fails
+UNKNOWN = "nobody knows how"  # a worker has died: its template was not able to say it in time
+MUTE = ("stop the template", "take the template's descriptors", "burn the CPUs")
 SCARCE = {
     "descriptors": (
         "take the driver's descriptors",
@@ -272,6 +274,8 @@ def explained(claim: dict[str, Any], strikes: list[Strike]) -> bool:
         return sum(_is_near(strike, claim["at"]) for strike in above) > TOLERATED
     if claim["work"] == "stored" and "ObjectReconstructionFailedError" in text:
         return any(strike.kind == "spoil a spill file" for strike in strikes)
+    if claim["work"] == "dies" and UNKNOWN in text:  # of its own, which nobody could tell
+        return any(strike.kind in MUTE and _is_near(strike, claim["at"]) for strike in strikes)
     return claim["is_death"] and all(
         any(_kills(strike, pid, ended, claim["at"]) for strike in strikes)
         for pid, ended in zip(claim["pids"] or [0], claim["ended"] or [text], strict=True)
@@ -283,6 +287,8 @@ def _is_near(strike: Strike, at: float) -> bool:
 
 
 def _kills(strike: Strike, pid: int, ended: str, at: float) -> bool:
+    if strike.ended and UNKNOWN in ended:
+        return pid == strike.pid
     if not any(words in ended for words in strike.ended):
         return False
     if pid in (strike.pid, *strike.others):

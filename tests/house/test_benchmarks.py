@@ -16,6 +16,7 @@ from benchmarks.questions import QUESTIONS, large_values
 from benchmarks.questions.efficiency import LENGTHS
 from benchmarks.report import Table, at_least, at_most, times_the_best
 from benchmarks.runner import ContestantError, Runners
+from benchmarks.soak import WHO, Sample, Soak, judge, slope
 
 ROOT = Path(__file__).parents[2]
 GUARD_SECONDS = 250
@@ -89,6 +90,48 @@ def test_profile_accounts_for_nine_tenths_of_the_time_of_driver_and_worker() -> 
         assert re.search(r"^\| (core|loop).* \| \d+\.\d\d \| \d+\.\d\d \|$", table, re.MULTILINE)
         shares = re.search(r"^\| accounted for \| (\d+) % \| (\d+) % \|$", table, re.MULTILINE)
         assert all(90 <= int(share) <= 101 for share in shares.groups())
+
+
+def test_soak_loses_nothing_in_its_crashes_and_tells_slopes() -> None:
+    done = run("soak", "--tasks", "20000", "--crash-every", "4000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("20,000 no-ops, 5 crashes, ")
+    for who in WHO:
+        assert re.search(rf"^{who} +\d+ +\d+ +-?\d+\.\d ", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("verdict: flat\n")
+
+
+def test_actors_are_made_and_dropped_and_their_cost_is_told_by_process() -> None:
+    done = run("soak", "--actors", "20")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"20 actors made, called and dropped: \d+ a second", done.stdout)
+    assert re.search(r"^processor time of one: workers +\d+\.\d\d ms$", done.stdout, re.MULTILINE)
+
+
+def sampled(**growing: int) -> Soak:
+    """A soak of which something grows with each sample."""
+    samples = []
+    for number in range(50):
+        kb = 20_000.0 + growing.get("kb", 0) * number
+        open_now, threads = (
+            10 + growing.get(what, 0) * number for what in ("descriptors", "threads")
+        )
+        history = 10_000_000 + growing.get("history", 0) * number
+        every = [dict.fromkeys(WHO, value) for value in (kb, kb, open_now, threads)]
+        samples.append(Sample(number * 100_000, *every, history))
+    return Soak(5_000_000, 1_000, "", samples, seconds=1.0)
+
+
+@pytest.mark.parametrize("what", ["kb", "descriptors", "threads", "history"])
+def test_soak_finds_what_grows(what: str) -> None:
+    assert judge(sampled())[1] == []
+    assert judge(sampled(**{what: 1_000_000 if what == "history" else 200}))[1] != []
+
+
+def test_slope_is_that_of_the_straight_line() -> None:
+    assert slope([(0, 1), (1, 3), (2, 5)]) == pytest.approx(2)
+    assert slope([(0, 5), (1, 5)]) == 0
+    assert slope([(1, 1)]) == 0
 
 
 class FakeRunners(Runners):

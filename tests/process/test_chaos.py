@@ -65,6 +65,8 @@ def strike(kind="signal a worker", pid=7, ended=("SIGSEGV",), **more):
         ({}, [strike("interrupt a worker", ended=())], False),  # nobody dies of that
         ({"is_death": False}, [strike()], False),  # it was to be tried again
         ({"pids": (7, 8), "ended": ("SIGSEGV",) * 2}, [strike()], False),  # one of two deaths
+        ({"ended": ("worker died, nobody knows how",)}, [strike()], True),
+        ({"ended": ("worker died, nobody knows how",)}, [strike(pid=8)], False),
         (
             {"pids": (9,), "ended": ("worker died of SIGKILL",)},
             [strike("kill the template", 2, ("SIGKILL",), others=(7, 9))],
