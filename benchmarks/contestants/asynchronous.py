@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
-from benchmarks.contestants.base import MARK_SECONDS, Library, checked
+from benchmarks.contestants.base import MARK_SECONDS, Library, awaited, each_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -34,22 +35,14 @@ class AsyncContestant(Library):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         call = self.call
-        start = time.perf_counter()
-        values = await asyncio.gather(*[call(function, *args) for args in calls])
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return await awaited(
+            lambda: asyncio.gather(*[call(function, *args) for args in calls]), last
+        )
 
     async def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock, call = time.perf_counter, self.call
-        for args in calls:
-            start = clock()
-            await call(function, *args)
-            taken.append(clock() - start)
-        return taken
+        return await each_awaited(functools.partial(self.call, function), calls)
 
     async def service(self, clients: int, seconds: float, iterations: int) -> dict[str, Any]:
         return await serve(self.call, clients, seconds, iterations)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 WARM_UP_TASKS = 300
 MARK_SECONDS = 20.0  # a task that has not begun by then never will
@@ -119,7 +119,47 @@ class Library(Contestant):
         return self.one_by_one(tasks.add_one, ((i,) for i in range(count)))
 
 
-def checked(values: list[Any], last: object) -> None:
+def seconds_of(work: Callable[[], list[Any]], last: object) -> float:
+    """Seconds until all values are there. last: see `Library.many`."""
+    start = time.perf_counter()
+    values = work()
+    seconds = time.perf_counter() - start
+    _check(values, last)
+    return seconds
+
+
+async def awaited(work: Callable[[], Awaitable[list[Any]]], last: object) -> float:
+    """Seconds until all values are there that are awaited. last: see `Library.many`."""
+    start = time.perf_counter()
+    values = await work()
+    seconds = time.perf_counter() - start
+    _check(values, last)
+    return seconds
+
+
+def each_of(call: Callable[..., object], calls: Iterable[tuple[Any, ...]]) -> list[float]:
+    """Seconds for each call, which returns when its result is there."""
+    taken, clock = [], time.perf_counter
+    for args in calls:
+        start = clock()
+        call(*args)
+        taken.append(clock() - start)
+    return taken
+
+
+async def each_awaited(
+    call: Callable[..., Awaitable[object]], calls: Iterable[tuple[Any, ...]]
+) -> list[float]:
+    """Seconds for each call, of which the result is awaited."""
+    taken, clock = [], time.perf_counter
+    for args in calls:
+        start = clock()
+        await call(*args)
+        taken.append(clock() - start)
+    return taken
+
+
+def _check(values: list[Any], last: object) -> None:
     """Have the last value compared with what it has to be."""
     assert last is None or values[-1] == last, values[-1]
 

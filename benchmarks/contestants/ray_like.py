@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
 from benchmarks.contestants import micro
-from benchmarks.contestants.base import Library, checked, wait_for_file
+from benchmarks.contestants.base import Library, each_of, seconds_of, wait_for_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,23 +75,13 @@ class RayLike(Library):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         submit = self.do.of(function)
-        start = time.perf_counter()
-        values = self.ray.get([submit(*args) for args in calls])
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return seconds_of(lambda: self.ray.get([submit(*args) for args in calls]), last)
 
     def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock = time.perf_counter
         get, submit = self.ray.get, self.do.of(function)
-        for args in calls:
-            start = clock()
-            get(submit(*args))
-            taken.append(clock() - start)
-        return taken
+        return each_of(lambda *args: get(submit(*args)), calls)
 
     def wait_one_by_one(self, count: int) -> float:
         """Seconds to take the results of so many no-ops one at a time, by `wait`."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiomultiprocess
 
 from benchmarks.contestants.asynchronous import AsyncContestant
-from benchmarks.contestants.base import checked
+from benchmarks.contestants.base import awaited
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -37,8 +36,6 @@ class Aiomultiprocess(AsyncContestant):
     async def many(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
-        start = time.perf_counter()
-        values = await self.pool.starmap(run, [(function, *args) for args in calls])
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return await awaited(
+            lambda: self.pool.starmap(run, [(function, *args) for args in calls]), last
+        )

@@ -13,7 +13,7 @@ from aioray.exceptions import RayError, WorkerCrashedError
 from aioray.testing import lose
 from benchmarks import tasks
 from benchmarks.contestants.asynchronous import AsyncContestant, file_appears
-from benchmarks.contestants.base import checked
+from benchmarks.contestants.base import awaited, each_awaited
 from benchmarks.contestants.ray_like import STORE_BYTES, RayLike, RemoteFunctions
 
 if TYPE_CHECKING:
@@ -88,22 +88,12 @@ class AsyncAioray(AsyncContestant):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         submit = do.of(function)
-        start = time.perf_counter()
-        values = await self._all([submit(*args) for args in calls])
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return await awaited(lambda: self._all([submit(*args) for args in calls]), last)
 
     async def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock, submit = time.perf_counter, do.of(function)
-        for args in calls:
-            start = clock()
-            await submit(*args)
-            taken.append(clock() - start)
-        return taken
+        return await each_awaited(do.of(function), calls)
 
     async def new_actors(self, count: int) -> list[float]:
         taken = []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
 from benchmarks.contestants.asynchronous import serve
-from benchmarks.contestants.base import Library, checked
+from benchmarks.contestants.base import Library, each_of, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,22 +51,15 @@ class FuturesContestant(Library):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         submit = self.submit
-        start = time.perf_counter()
-        values = [future.result() for future in [submit(function, *args) for args in calls]]
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return seconds_of(
+            lambda: [future.result() for future in [submit(function, *args) for args in calls]],
+            last,
+        )
 
     def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock = time.perf_counter
-        for args in calls:
-            start = clock()
-            self.submit(function, *args).result()
-            taken.append(clock() - start)
-        return taken
+        return each_of(lambda *args: self.submit(function, *args).result(), calls)
 
     def service(self, clients: int, seconds: float, iterations: int) -> dict[str, Any]:
         def call(function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:

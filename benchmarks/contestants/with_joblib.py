@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from benchmarks import tasks
-from benchmarks.contestants.base import Library, checked
+from benchmarks.contestants.base import Library, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,11 +35,7 @@ class Joblib(Library):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         delayed = joblib.delayed(function)
-        start = time.perf_counter()
-        values = self.parallel(delayed(*args) for args in calls)
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return seconds_of(lambda: self.parallel(delayed(*args) for args in calls), last)
 
     def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mpire import WorkerPool
 
-from benchmarks.contestants.base import Library, checked
+from benchmarks.contestants.base import Library, each_of, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,19 +28,14 @@ class Mpire(Library):
     def many(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
-        start = time.perf_counter()
-        values = self.pool.map(function, list(calls), chunk_size=1, concatenate_numpy_output=False)
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return seconds_of(
+            lambda: self.pool.map(
+                function, list(calls), chunk_size=1, concatenate_numpy_output=False
+            ),
+            last,
+        )
 
     def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock = time.perf_counter
-        for args in calls:
-            start = clock()
-            self.pool.apply(function, args)
-            taken.append(clock() - start)
-        return taken
+        return each_of(lambda *args: self.pool.apply(function, args), calls)

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import tasks
-from benchmarks.contestants.base import Library, checked
+from benchmarks.contestants.base import Library, each_of, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,22 +32,14 @@ class PoolContestant(Library):
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], last: object = None
     ) -> float:
         submit = self.pool.apply_async
-        start = time.perf_counter()
-        values = [result.get() for result in [submit(function, args) for args in calls]]
-        seconds = time.perf_counter() - start
-        checked(values, last)
-        return seconds
+        return seconds_of(
+            lambda: [result.get() for result in [submit(function, args) for args in calls]], last
+        )
 
     def one_by_one(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> list[float]:
-        taken = []
-        clock = time.perf_counter
-        for args in calls:
-            start = clock()
-            self.pool.apply(function, args)
-            taken.append(clock() - start)
-        return taken
+        return each_of(lambda *args: self.pool.apply(function, args), calls)
 
     def mapped(self, count: int, how: str, chunk: int | None) -> float:
         """Seconds for a map over so many integers: `map`, `imap` or `imap_unordered`."""
