@@ -117,8 +117,9 @@ def sampled(**growing: int) -> Soak:
             10 + growing.get(what, 0) * number for what in ("descriptors", "threads")
         )
         history = 10_000_000 + growing.get("history", 0) * number
-        every = [dict.fromkeys(WHO, value) for value in (kb, kb, open_now, threads)]
-        samples.append(Sample(number * 100_000, *every, history))
+        memory = dict.fromkeys(WHO, kb)
+        counts = dict.fromkeys(WHO, open_now), dict.fromkeys(WHO, threads)
+        samples.append(Sample(number * 100_000, memory, memory, *counts, history))
     return Soak(5_000_000, 1_000, "", samples, seconds=1.0)
 
 
