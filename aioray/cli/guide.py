@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import io
 import re
+import warnings
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,10 @@ def _compiled(
     if pattern is None:
         return None
     try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at what may mean something else one day
+            return re.compile(pattern, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
         raise click.BadParameter(
             f"{pattern!r} is no regular expression: {error}. Put a \\ before signs that are meant "
             f"as they are."

@@ -275,12 +275,13 @@ def clear(path: str) -> None:
     except OSError:
         return
     objects = os.path.join(path, OBJECTS)
-    if os.path.lexists(objects):
+    if os.path.isdir(objects) and not os.path.islink(objects):  # a fifo would be waited for
         import shutil
 
         shutil.rmtree(objects, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(path, SOCKET))
+    for name in (OBJECTS, SOCKET):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(path, name))
     with contextlib.suppress(OSError):  # somebody has cleaned up before, or may write here
         if set(os.listdir(path)) <= {_LOCK}:
             with contextlib.suppress(FileNotFoundError):

@@ -178,6 +178,7 @@ def test_grep_without_a_match_and_with_a_wrong_pattern_are_errors() -> None:
     result = called("--grep", "(")
     assert result.exit_code == 2
     assert "'(' is no regular expression" in result.stderr
+    assert called("--grep", "[[ab]").stderr == ""  # of which Python would warn
 
 
 def test_shells_complete_names_with_what_they_are() -> None:

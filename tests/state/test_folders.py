@@ -150,6 +150,14 @@ def test_sweep_leaves_alone_what_may_just_be_beginning(tmp_path):
     assert not ended.exists()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/", path)])
+def test_what_is_no_folder_of_values_is_removed_without_a_look_into_it(tmp_path, make):
+    path = leave(tmp_path / "root", "session_x_1")
+    make(path / OBJECTS)
+    module.clear(str(path))
+    assert not path.exists()  # nothing was left
+
+
 def test_threads_that_make_it_together_take_one_lock(tmp_path):
     folder = SessionFolder(str(tmp_path / "root"), new_name())
     before = len(os.listdir("/proc/self/fd"))
