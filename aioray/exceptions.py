@@ -439,7 +439,7 @@ class RetryTask(Exception):
                 "RetryTask(delay): expected a number of seconds, "
                 f"got {delay!r} of type {type(delay).__name__}"
             )
-        if not (math.isfinite(delay) and delay >= 0):
+        if not 0 <= delay <= math.nextafter(math.inf, 0.0):  # there are ints beyond all floats
             raise ValueError(
                 f"RetryTask(delay): expected a finite number of seconds >= 0, got {delay!r}"
             )

@@ -5,6 +5,7 @@ Room: api. Apart from the checks of options, which workers do without.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 __all__ = ["check_seconds"]
@@ -18,4 +19,7 @@ def check_seconds(name: str, value: Any, *, minus_one: bool = False) -> Any:
         return None
     if not value >= 0:
         raise ValueError(f"{name} must be a number of seconds >= 0 or None, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond all floats
+        return math.inf

@@ -17,6 +17,8 @@ from .retries import RetryPolicy
 
 __all__ = ["RestartIntensity", "RestartPolicy"]
 
+_LARGEST = math.nextafter(math.inf, 0.0)  # there are ints beyond all floats
+
 
 @record(frozen=True, slots=True)
 class RestartPolicy:
@@ -67,7 +69,7 @@ def _check_seconds(name: str, value: float) -> None:
     expected = f"RestartPolicy: {name} must be a finite number of seconds above 0"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{expected}, got {value!r} of type {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value <= _LARGEST:
         raise ValueError(f"{expected}, got {value!r}")
 
 

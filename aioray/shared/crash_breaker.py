@@ -13,6 +13,8 @@ from ..core.records import record
 
 __all__ = ["CrashBreaker"]
 
+_LARGEST = math.nextafter(math.inf, 0.0)  # there are ints beyond all floats
+
 
 @record(frozen=True, slots=True)
 class CrashBreaker:
@@ -47,7 +49,7 @@ class CrashBreaker:
             expected = f"CrashBreaker: {option} must be a finite number of seconds above 0"
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{expected}, got {value!r} of type {type(value).__name__}")
-            if not (math.isfinite(value) and value > 0):
+            if not 0 < value <= _LARGEST:
                 raise ValueError(f"{expected}, got {value!r}")
             object.__setattr__(self, option, float(value))
         name: object = self.name

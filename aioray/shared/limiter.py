@@ -13,6 +13,8 @@ from ..core.records import record
 
 __all__ = ["Limiter"]
 
+_LARGEST = math.nextafter(math.inf, 0.0)  # there are ints beyond all floats
+
 
 @record(frozen=True, slots=True)
 class Limiter:
@@ -54,8 +56,8 @@ class Limiter:
         expected = "Limiter: per must be a finite number of seconds > 0"
         if isinstance(self.per, bool) or not isinstance(self.per, int | float):
             raise TypeError(f"{expected}, got {_show(self.per)}")
-        if not (self.per > 0 and math.isfinite(self.per)):
-            raise ValueError(f"{expected}, got {self.per}")
+        if not 0 < self.per <= _LARGEST:
+            raise ValueError(f"{expected}, got {self.per!r:.100}")
         if self.concurrency is None and self.rate is None:
             raise ValueError("Limiter: give a concurrency, a rate, or both")
 

@@ -49,6 +49,7 @@ __all__ = ["Channel", "TimeIsOver"]
 
 LOST_SECONDS = 10.0  # that an attempt is waited for which was sent before its claim
 LOOK_MS = 100  # between two looks for it
+LONGEST_WAIT = 1e6  # seconds that the system is asked to wait; it cannot count many more
 
 _MAKES = ActorCallInfo._fields.index("creation")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -367,6 +368,7 @@ class Channel:
 
     def _read_or_wait(self, done: Callable[[], bool], left: float | None, held: int) -> None:
         turn = None
+        left = None if left is None else min(left, LONGEST_WAIT)
         with self._guard:
             if done():
                 return
@@ -454,13 +456,17 @@ class Channel:
             die_of_loss("a message to this worker", error)
         if message is None:
             os._exit(0)  # the driver is gone
-        if len(message) == 1:
-            self._take_news(message[0])
-        elif type(message[0]) is int:
-            self._reply(*message)
-        else:
-            codes, attempts = message
-            self._bundle(codes, attempts, area)
+        try:
+            if len(message) == 1:
+                self._take_news(message[0])
+                return
+            first, second = message
+            if type(first) is not int:
+                self._bundle(first, second, area)
+                return
+        except Exception as error:  # noqa: BLE001 - garbage can be of any kind
+            die_of_loss("a message to this worker", error)
+        self._reply(first, second)
 
     def _take_news(self, news: list[int] | int) -> None:
         """Forget functions that are not needed any more, or note that a call is cancelled."""

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+import aioray
+from aioray.api.checks import check_seconds
 from aioray.core.limits import TaskLimits
+from aioray.exceptions import RetryTask
 from aioray.options.actor import parse_actor_options, parse_method_options
 from aioray.options.task import parse_task_options
 from aioray.shared.options import LIMITS, MethodOptions, limits_of, resolve_call, resolve_method
@@ -145,3 +148,28 @@ def test_none_given_to_a_call_lifts_the_limit_of_its_method() -> None:
     method = resolve_method(of_method(timeout=5, deadline=9), of_class(), is_generator=False)
     assert limits_of(resolve_call(of_call(timeout=None), method)) == TaskLimits(deadline=9.0)
     assert limits_of(resolve_call(of_call(timeout=None, deadline=None), method)) is None
+
+
+BEYOND = 10**400  # an int that no float is
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: aioray.Limiter("api", rate=1, per=BEYOND),
+        lambda: aioray.CrashBreaker(period=BEYOND),
+        lambda: aioray.CrashBreaker(rest=BEYOND),
+        lambda: aioray.RestartPolicy(intensity=1, period=BEYOND),
+        lambda: aioray.RestartPolicy(patience=BEYOND),
+        lambda: aioray.RetryPolicy(initial_delay=BEYOND),
+        lambda: RetryTask(BEYOND),
+        lambda: check_seconds("timeout", -BEYOND),
+    ],
+)
+def test_number_beyond_all_floats_is_refused_as_others_are(make):
+    with pytest.raises(ValueError, match=r"(per|period|rest|patience|delay|timeout)\b"):
+        make()
+
+
+def test_time_beyond_all_floats_is_no_limit():
+    assert check_seconds("timeout", BEYOND) == float("inf")
