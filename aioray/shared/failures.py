@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from aioray.exceptions import (
     AttemptInfo,
+    RaySystemError,
     RayTaskError,
     TaskCancelledError,
     UnserializableException,
@@ -81,6 +82,22 @@ class _Record(NamedTuple):
     cause: bytes | None  # the pickled cause; None: it did not survive pickling
     reason: str  # why not, or what parts of it did not
 
+
+_NONE = type(None)
+_TYPES: tuple[Any, ...] = (
+    str,
+    str,
+    (int, _NONE),
+    (str, _NONE),
+    str,
+    str,
+    str,
+    str,
+    str,
+    tuple,
+    (bytes, _NONE),
+    str,
+)
 
 _T = TypeVar("_T")
 
@@ -248,7 +265,7 @@ def rebuild(data: bytes, attempts: tuple[AttemptInfo, ...] = ()) -> RayTaskError
     type name, message, notes and traceback. The result is the plain RayTaskError; raise its
     `as_instanceof_cause()`.
     """
-    record = _Record(*pickle.loads(data))
+    record = _record_of(data)
     cause = _load_cause(record)
     text = record.traceback_str
     if isinstance(cause, UnserializableException):
@@ -301,7 +318,26 @@ def _restore_notes(cause: BaseException, notes: tuple[str, ...]) -> None:
 
 def summary(data: bytes) -> str:
     """Return one line such as "ValueError: bad", without unpickling the cause."""
-    return _Record(*pickle.loads(data)).summary
+    return _record_of(data).summary
+
+
+def _record_of(data: bytes) -> _Record:
+    """Return what `capture` said; for what it never says, that it is none: workers may write it."""
+    try:
+        record = _Record(*pickle.loads(data))
+        fits = all(isinstance(each, kind) for each, kind in zip(record, _TYPES, strict=True))
+        if fits and all(type(note) is str for note in record.notes):
+            return record
+        why = "other parts than those of an error"
+    except Exception as problem:  # noqa: BLE001 - garbage can be of any kind
+        why = repr(problem)
+    text = (
+        f"What a worker has written as the error of this task is none ({why:.200}): something that "
+        f"is not aioray has written to its channels."
+    )
+    error = RaySystemError(text)
+    whole = _one_line("RaySystemError", text), text, "RaySystemError", _OWN_MODULE[:-1], text, ()
+    return _Record("", "", None, None, *whole, pickle.dumps(error, 5), "")
 
 
 def dependency_error(

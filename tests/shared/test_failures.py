@@ -20,11 +20,13 @@ import pytest
 from aioray.exceptions import (
     AttemptInfo,
     RayError,
+    RaySystemError,
     RayTaskError,
     TaskCancelledError,
     UnserializableException,
     WorkerCrashedError,
 )
+from aioray.shared import failures
 from aioray.shared.failures import (
     MAX_SUMMARY_CHARS,
     MAX_TEXT_CHARS,
@@ -1366,3 +1368,14 @@ def test_error_that_is_raised_again_after_its_release_tells_where_anew():
             lengths.append(len(traceback.extract_tb(error.__traceback__)))
             release(error)
     assert lengths == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"garbage", pickle.dumps(None), pickle.dumps("right"), pickle.dumps((1,) * 12)],
+)
+def test_error_that_is_none_is_told_as_such(data):
+    error = failures.rebuild(data)
+    assert isinstance(error.cause, RaySystemError)
+    assert "has written as the error of this task is none" in str(error.cause)
+    assert failures.summary(data).startswith("RaySystemError: What a worker has written")
