@@ -108,11 +108,8 @@ class DriverClient:
         self.entries: Entries = Entries(self, mailbox, self.submission.streams)
         entries = self.entries
         self.put, self.fetch, self.lose = entries.put, entries.fetch, entries.lose
-        self.export_entry, self.pin, self.new_entry = (
-            entries.export_entry,
-            entries.pin,
-            entries.new_entry,
-        )
+        self.export_entry, self.export_new = entries.export_entry, entries.export_new
+        self.pin, self.new_entry = entries.pin, entries.new_entry
         self.entry_of, self.check_ready = entries.entry_of, entries.has_signal
         self.consume, self.abandon, self.store = entries.consume, entries.abandon, entries.store
         waits = ObjectWaits(self, mailbox, entries.has_signal)

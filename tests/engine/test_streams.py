@@ -66,6 +66,12 @@ def signal(stream, number):
     return entry
 
 
+def test_reader_that_says_to_have_read_more_than_there_is_has_read_all(task):
+    stream = new_stream(task)
+    stream.consume(1 << 62)
+    assert stream.consumed == stream.produced
+
+
 def test_signal_is_answered_when_its_item_or_the_end_comes(task):
     stream = new_stream(task)
     first, second = signal(stream, 0), signal(stream, 1)

@@ -115,6 +115,12 @@ GARBAGE = {
     "half a room": lambda: frame(NOTE_UNUSED, b"12345"),
     "view of nothing": lambda: frame(NOTE_KEPT, struct.pack("<QQ", 4096, 1)),
     "state of nobody": lambda: frame(NOTE_SAVED, b"\x80", seq=1 << 40),
+    "answer that took nan seconds": lambda: frame(0, b"\x80", times=(1.0, float("nan"), 0.0)),
+    "answer that took endless seconds": lambda: frame(0, b"\x80", times=(1.0, float("inf"), 0.0)),
+    "retry after nan seconds": lambda: frame(3, b"\x80", times=(1.0, 0.5, float("nan"))),
+    "object with a short id": lambda: asked(asks.Put(b"short", b"\x80\x05N.")),
+    "counts that are none": lambda: asked(asks.TellOfMap(bytes(24), "RUNNING", ["x"] * 5, [])),  # type: ignore[list-item]
+    "item of nobody": lambda: frame(NOTE_YIELDED, bytes(8) + b"\x80\x05N.", seq=1 << 40),
     "item without a number": lambda: frame(NOTE_YIELDED, b"123"),
     "measures that are none": lambda: frame(NOTE_MEASURED, b"garbage"),
 }

@@ -92,6 +92,15 @@ class Entries:
             if len(self._exported) > self._sweep_size:
                 self._sweep()
 
+    def export_new(self, entry: ObjectEntry) -> bool:
+        """Remember the entry by its id; False if there is another one with that id."""
+        known = self._exported.get(entry.binary())
+        other = None if known is None else known()
+        if other is not None and other is not entry:
+            return False
+        self.export_entry(entry)
+        return True
+
     def _sweep(self) -> None:
         """Forget the ids of entries that are gone. With the lock."""
         for identifier, ref in tuple(self._exported.items()):
@@ -143,11 +152,10 @@ class Entries:
                 self._mailbox.post(stream.abandon)
 
     def new_entry(self, identifier: bytes, value: bytes | Stored) -> ObjectEntry:
-        """Make the entry of an object that a task has put."""
+        """Make the entry of an object that a task has put, to be exported."""
         entry = PlainEntry(self._client, 0, 0)
         entry.identifier = identifier
         entry.outcome = value
-        self.export_entry(entry)
         return entry
 
     def store(self, entry: ObjectEntry, outcome: bytes | Stored | StoredFailure) -> None:

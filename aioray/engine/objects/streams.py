@@ -155,6 +155,7 @@ class Stream:
 
     def consume(self, count: int) -> None:
         """Count items as read, `count` in all; refs to them keep them from now on."""
+        count = min(count, self.produced)
         for number in range(self.consumed, count):
             self._unread.pop(number, None)
         self.consumed = max(self.consumed, count)

@@ -57,6 +57,7 @@ READ_SIZE = 64 * 1024  # bytes; larger reads would be allocated by mmap each tim
 _ENDED = tuple(Ended)[: len(Status)]  # in the order of wire.Status
 _ASKED = Ended.ASKED_FOR_RETRY
 _NOTES = range(NOTE_ASKED, NOTE_ITEMS + 1)
+_INF = float("inf")
 _PLAIN = 0x80  # how nearly all values begin, see `aioray.shared.serialization`
 _PICKLE = bytes((_PLAIN,))
 
@@ -212,6 +213,8 @@ class AnswerReader:
                     raise Garbage(f"a note of the kind {status} with times")
                 self._note(status, seq, data[start:position], answers)
                 continue
+            if not (started >= 0.0 and duration >= 0.0 and started + duration + delay < _INF):
+                raise Garbage(f"an answer that began at {started} and took {duration} seconds")
             if seq != self.single:
                 self.is_rung = True  # it has claimed something else, and rings from then on
             else:
@@ -270,6 +273,8 @@ class AnswerReader:
             self._saved[seq] = self._loans.value(payload)
         elif kind == NOTE_YIELDED:
             (number,) = NUMBER.unpack_from(payload)
+            if not self.expects(seq):
+                raise Garbage(f"an item of attempt {seq}, which it does not have")
             rest = payload[NUMBER.size :]
             self._yielded.add(seq)
             answers.append(Yielded(seq, number, self._loans.value(rest) if rest else None))

@@ -17,7 +17,7 @@ from ...exceptions import (
     TaskUnschedulableError,
 )
 from ..telemetry.actor_reports import forgotten_actor
-from .session import pickled
+from .session import check_task_key, checked_site, pickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,7 @@ class ActorRequests:
 
     def create(self, session: WorkerSession, ask: CreateActor, asked: Asked) -> None:
         """Make an actor; its worker holds the ref."""
+        check_task_key(ask.task_key)
         value = session.handle.loans.result(ask.payload)
         try:
             task, entry = self._submission.create_actor_for_worker(
@@ -73,7 +74,7 @@ class ActorRequests:
             session.reply(asked.request, [pickled(error)])
             return
         if ask.site:
-            self._submission.sites.note_actor(task, entry, ask.site)
+            self._submission.sites.note_actor(task, entry, checked_site(ask.site))
         session.hold(entry.binary(), entry)
         self._new.add(task)
         if asked.request:
@@ -81,6 +82,7 @@ class ActorRequests:
 
     def call(self, session: WorkerSession, ask: CallActor, asked: Asked) -> None:
         """Make a task of a call of a method; its worker holds the refs."""
+        check_task_key(ask.task_key)
         known = self._actors.find(ask.actor)
         value = session.handle.loans.result(ask.payload)
         definition: MethodDefinition = pickle.loads(ask.definition)
@@ -110,7 +112,7 @@ class ActorRequests:
             trace=ask.trace,
         )
         if ask.site:
-            self._submission.sites.note(task, ask.site)
+            self._submission.sites.note(task, checked_site(ask.site))
         self._new.take_in(session, task, entries, ask.task_key)
 
     def _fail(
@@ -125,8 +127,7 @@ class ActorRequests:
         for index in range(max(1, definition.num_returns)):
             entry = PlainEntry(self._client, task_key, index + 1)
             entry.outcome = failure
-            self._client.export_entry(entry)
-            session.hold(entry.binary(), entry)
+            session.adopt(entry)
 
     def kill(self, session: WorkerSession, ask: KillActor, asked: Asked) -> None:
         """End an actor at once."""

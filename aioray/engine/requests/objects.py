@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...shared import ids
 from ...shared.wire import HELD, REF_CHANGE
+from .session import checked_site
 
 if TYPE_CHECKING:
     from ...shared.asks import Allocate, Lose, Pin, Put
@@ -50,12 +51,14 @@ class ObjectRequests:
 
     def put(self, session: WorkerSession, ask: Put, _asked: Asked) -> None:
         """Store a value; its worker holds the ref."""
+        if len(ask.identifier) != ids.OBJECT_ID_SIZE:
+            raise ValueError(f"an object with the id {ask.identifier.hex():.100}")
         value = session.handle.loans.result(ask.payload)
         entry = self._client.new_entry(ask.identifier, value)
-        if ask.site:
-            self._submission.sites.note_put(entry, ask.site)
         entry.contains = session.contained(value)
-        session.hold(ask.identifier, entry)
+        session.adopt(entry)
+        if ask.site:
+            self._submission.sites.note_put(entry, checked_site(ask.site))
 
     def allocate(self, session: WorkerSession, ask: Allocate, asked: Asked) -> None:
         """Grant room for a result, as soon as there is some."""

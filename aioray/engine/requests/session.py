@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectRef
 from ...exceptions import RaySystemError
+from ...shared import ids
 from ...shared.serialization import contained_ids, dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...client.call_sites import Site
     from ...client.entry import ObjectEntry
     from ...core.functions import Function
     from ..client import DriverClient
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from ..processes.handle import WorkerHandle
     from ..tasks.submission import Binding
 
-__all__ = ["OpenQuestion", "WorkerSession", "pickled"]
+__all__ = ["OpenQuestion", "WorkerSession", "check_task_key", "checked_site", "pickled"]
 
 
 class OpenQuestion:
@@ -101,6 +103,16 @@ class WorkerSession:
         else:
             held[1] += 1
 
+    def adopt(self, entry: ObjectEntry) -> None:
+        """Take in an object that the worker has made, and holds.
+
+        Raises ValueError if there is another with that id, which is somebody else's.
+        """
+        identifier = entry.binary()
+        if not self._client.export_new(entry):
+            raise ValueError(f"an object with the id of another, {identifier.hex()}")
+        self.hold(identifier, entry)
+
     def let_go(self, identifier: bytes) -> None:
         """Note that the worker has one ref less to this object."""
         held = self.refs.get(identifier)
@@ -108,6 +120,19 @@ class WorkerSession:
             held[1] -= 1
             if not held[1]:
                 del self.refs[identifier]
+
+
+def check_task_key(task_key: bytes) -> None:
+    """Raise ValueError for what cannot be the id of a task that a worker submits."""
+    if len(task_key) != ids.TASK_ID_SIZE:
+        raise ValueError(f"a task with the id {task_key.hex():.100}")
+
+
+def checked_site(site: tuple[Any, ...]) -> Site:
+    """Return where a call stands in the program. Raises ValueError for what is no such place."""
+    if [*map(type, site)] != [str, str]:
+        raise ValueError("a call that stands nowhere")
+    return site
 
 
 def pickled(error: BaseException) -> bytes:

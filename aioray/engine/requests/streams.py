@@ -46,6 +46,8 @@ class StreamRequests:
             if item.value is None or not 0 <= item.number < len(entries):
                 raise ValueError(f"item {item.number} of {task.name}, which has no such result")
             self._client.store(entries[item.number], item.value)
+        elif item.number > task.stream.produced and not task.stream.ended:
+            raise ValueError(f"item {item.number} of {task.name}, after {task.stream.produced}")
         elif item.value is None:
             task.stream.last_count = item.number
         else:

@@ -5,13 +5,13 @@ Room: engine. What is submitted one after the other goes to the scheduler togeth
 
 from __future__ import annotations
 
-import math
 import pickle
 from typing import TYPE_CHECKING, Any
 
 from ...client.refs import ObjectRef
 from ...core.events import TasksSubmitted
 from ...state.schema import MAP_COUNTS, MAP_STATES
+from .session import check_task_key, checked_site
 
 if TYPE_CHECKING:
     import functools
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NewTasks", "TaskRequests"]
 
+_COUNTS = 1 << 63  # what is counted is less
 BINDINGS_KEPT = 1_000  # of each worker; others are made again
 
 
@@ -51,8 +52,7 @@ class NewTasks:
     ) -> None:
         """Take in a call that a task has made, to be submitted; its worker holds the refs."""
         for entry in entries:
-            self._client.export_entry(entry)
-            session.hold(entry.binary(), entry)
+            session.adopt(entry)
         if task.stream is not None and not task.stream.dynamic:
             session.streams.add(task_key)
         self._tasks.append(task)
@@ -81,6 +81,7 @@ class TaskRequests:
 
     def submit(self, session: WorkerSession, ask: Submit, asked: Asked) -> None:
         """Make a task of a call of a remote function; its worker holds the refs."""
+        check_task_key(ask.task_key)
         key, packed = ask.key, ask.definition
         parent = self._submitter(session.handle.id, asked.seq)
         depth = 0 if parent is None else parent.scheduling_class.depth + 1
@@ -107,7 +108,7 @@ class TaskRequests:
             trace=ask.trace,
         )
         if ask.site:
-            self._submission.sites.note(task, ask.site)
+            self._submission.sites.note(task, checked_site(ask.site))
         self._new.take_in(session, task, entries, ask.task_key)
 
     def define_function(self, session: WorkerSession, ask: DefineFunction, _asked: Asked) -> None:
@@ -127,14 +128,17 @@ class TaskRequests:
         """Let the history know how far a map of a task has come."""
         if ask.state not in MAP_STATES or len(ask.counts) != len(MAP_COUNTS):
             raise ValueError(f"a map that is {ask.state}, with {len(ask.counts)} counts")
-        if len(ask.error) not in (0, 2):
+        if len(ask.error) not in (0, 2) or not all(type(each) is str for each in ask.error):
             raise ValueError(f"an error of a map that is {len(ask.error)} things")
+        if not all(type(count) is int and 0 <= count < _COUNTS for count in ask.counts):
+            raise ValueError("counts of a map that are none")
+        check_task_key(ask.task)
         self._client.tell_of_map(ask.task, ask.state, ask.counts, ask.error)
 
     def cancel(self, session: WorkerSession, ask: Cancel, asked: Asked) -> None:
         """Cancel a task, and reply with the outcome when it is known."""
         grace = ask.grace
-        if grace is not None and not 0 <= grace < math.inf:
+        if grace is not None and not float(grace) >= 0:
             raise ValueError(f"a cancel with a grace of {grace} seconds")
         cancelling = self._client.cancel(
             session.entry(ask.identifier), force=ask.force, recursive=ask.recursive, grace=grace
@@ -143,7 +147,7 @@ class TaskRequests:
 
     def stop(self, session: WorkerSession, ask: Stop, asked: Asked) -> None:
         """End a task with what it has submitted, or an actor, and reply when that has happened."""
-        if not 0 <= ask.grace < math.inf:
+        if not float(ask.grace) >= 0:
             raise ValueError(f"a stop with a grace of {ask.grace} seconds")
         entry = session.entry(ask.identifier)
         self._client.stop(entry, ask.grace, lambda: session.reply(asked.request, None))
