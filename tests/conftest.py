@@ -13,8 +13,20 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# All runs of the tests see the same examples. `--hypothesis-profile=long` takes many, and others
+# each time: see `tests.fuzzing`.
 hypothesis.settings.register_profile(
-    "aioray", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "aioray",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "long",
+    hypothesis.settings.get_profile("aioray"),
+    derandomize=False,
+    max_examples=2_000,
+    print_blob=True,
 )
 hypothesis.settings.load_profile("aioray")
 
