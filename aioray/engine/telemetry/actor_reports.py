@@ -112,6 +112,8 @@ class ActorEnd:
         description = self.description
         if self.creation is not None:
             failed = self.creation()
+            if isinstance(failed, RayTaskError):  # also of an argument, whatever that lacked
+                return ActorDiedError(failed, actor_id=description.actor_id)
             if isinstance(failed, RuntimeEnvSetupError) and HOOK_FAILED in str(failed):
                 died = ActorDiedError(str(failed), actor_id=description.actor_id)
                 died.__cause__ = failed.__cause__
@@ -120,9 +122,7 @@ class ActorEnd:
                 return ActorUnschedulableError(failed.error_message)
             if isinstance(failed, TaskPlacementGroupRemoved):
                 return ActorUnschedulableError(NO_GROUP)
-            if not isinstance(failed, RayTaskError):
-                return failed
-            return ActorDiedError(failed, actor_id=description.actor_id)
+            return failed
         if self.cause is DeathCause.GROUP_REMOVED and self.worker is None:
             return ActorUnschedulableError(NO_GROUP)
         return ActorDiedError(self.text(), actor_id=description.actor_id, **self._how)

@@ -202,6 +202,10 @@ class Recorder:
         if record is None and task.seq and _is_exit(failure):
             self.finished([(task, None)])  # it has done what it was to do: end its actor
             return
+        if record is None and task.seq and task.started_at >= task.sent_at:
+            why = f"Task {task.name} had a value, which is lost: {failure.kind.value}."
+            self.event("WARNING", "TASK", why)  # the attempt has finished all the same
+            return
         # Not `stored` itself: that it is gone is how an error is found that nobody has looked at.
         text = functools.partial(self._texts.text_of_error, stored.build)
         self._failed(task, record, failure.kind, text, self.writer.failed)
