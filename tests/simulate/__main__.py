@@ -1,18 +1,67 @@
-"""Runs simulated sessions from the command line: `python -m tests.simulate --tasks 1000000`."""
+"""Plays simulated sessions: `python -m tests.simulate --tasks 1000000`.
+
+Those of one seed and one number of tasks are always the same. What fails is made smaller, and told.
+"""
+
 from __future__ import annotations
-import random, sys, time, traceback
-from .plan import draw
-from .session import simulate
+
+import argparse
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from .plan import FAULTS
+from .run import SESSION, look, told
+
+if TYPE_CHECKING:
+    from .session import SimSession
+
+
+def main() -> int:
+    """Play, and return the exit status: 1 if something was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulate", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=100_000, help="how many, in all sessions")
+    parser.add_argument("--seed", type=int, default=0, help="of the first session")
+    parser.add_argument(
+        "--faults", default=",".join(FAULTS), help="which, by comma; empty: none at all"
+    )
+    parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--digest", action="store_true", help="print one for each session")
+    given = parser.parse_args()
+    faults = tuple(each for each in given.faults.split(",") if each)
+    if unknown := set(faults) - set(FAULTS):
+        parser.error(f"there are no faults {sorted(unknown)}; there are {','.join(FAULTS)}")
+    counts: Counter[str] = Counter()
+    begun = time.process_time()
+
+    def count(session: SimSession) -> None:
+        counts.update(session.witness.counts)
+        counts["tasks"] += len(session.witness.facts)
+        counts["events"] += len(session.trace)
+        counts["faults"] += session.plan.faults
+        counts["sessions"] += 1
+        if given.digest:
+            print(session.digest())
+        elif sys.stdout.isatty():
+            print(f"\r{counts['tasks']:,} tasks", end="", flush=True)
+
+    found = look(given.seed, given.tasks, faults, smaller=given.shrink, after=count)
+    seconds = time.process_time() - begun
+    if not given.digest:
+        each = seconds / max(1, counts["tasks"]) * 1e6
+        print(
+            f"\r{counts.pop('tasks', 0):,} tasks in {counts.pop('sessions', 0):,} sessions of about "
+            f"{SESSION:,}: {counts.pop('events', 0):,} events, {counts.pop('faults', 0):,} faults, "
+            f"{seconds:.1f} s of processor time, {each:.0f} µs a task."
+        )
+        for name, number in sorted(counts.items(), key=lambda pair: -pair[1]):
+            print(f"{number:10,} {name}")
+    if found is None:
+        return 0
+    print(told(found), file=sys.stderr)
+    return 1
+
+
 if __name__ == "__main__":
-    a,b,n=map(int,sys.argv[1:4])
-    total=0
-    t=time.process_time()
-    for seed in range(a,b):
-        chance=random.Random(seed)
-        plan=draw(chance,n)
-        s=simulate(plan,chance)
-        total+=len(s.witness.facts)
-        if s.failed:
-            print("== seed", seed)
-            print("".join(traceback.format_exception(s.failed)[-3:])[:900])
-    print(total, (time.process_time()-t)/total*1e6, "us each")
+    sys.exit(main())

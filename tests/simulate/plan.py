@@ -278,7 +278,8 @@ class _Draft:
         acts = self.acts(options)
         count = chance.randrange(6)
         for act in acts[:-1]:
-            act.items = chance.randrange(count + 1)
+            returns = act.end == "die after answer"  # what it yields then must be the same
+            act.items = count if returns else chance.randrange(count + 1)
         acts[-1].items = count
         reader = chance.choice(("read", "read", "read", "abandon"))
         return self.add(

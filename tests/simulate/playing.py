@@ -88,6 +88,7 @@ class Playing:
         self.request = 0  # the question whose reply it waits for
         self.refs: list[bytes] = []  # that it holds
         self.children = 0
+        self._wrote_for: int | None = None  # the question for room, while it is open
         self._got = 0  # the question that was answered last
         self._values: list[Any] = []
         self._flagged = False
@@ -153,7 +154,12 @@ class Playing:
         """Take the reply that it waits for."""
         self._got = request
         self.beat = self.session.now()
-        self._step(reply)
+        if self._interrupted and isinstance(reply, list) and self._wrote_for is not None:
+            self.worker.spare += reply  # it was not to be interrupted while it asked for room
+            self._wrote_for = None
+            self._throw(KeyboardInterrupt())
+        else:
+            self._step(reply)
 
     def dies(self) -> None:
         """End with the process."""
@@ -172,7 +178,12 @@ class Playing:
         self._follow(lambda play: play.send(reply))
 
     def _throw(self, error: BaseException) -> None:
-        self.request = 0
+        if self.request and self._wrote_for == self.request:
+            self._interrupted = True  # later: it is about to write a value
+            return
+        if self.request:
+            self.forget(self.request)
+            self.request = 0
         self._follow(lambda play: play.throw(error))
 
     def _follow(self, move: Any) -> None:
@@ -201,6 +212,8 @@ class Playing:
         self.request = self.worker.ask(self, wanted, type(wanted).__name__)
         if isinstance(wanted, asks.Get | asks.MayYield):
             self.beat = math.inf
+        else:
+            self._wrote_for = self.request
         self._say(wanted, self.request)
 
     def _say(self, ask: Any, request: int = 0) -> None:

@@ -305,9 +305,9 @@ class SimSession:
     async def _check_idle(self) -> None:
         """Check that nothing is held once nobody wants anything any more."""
         self.users.drop_all()
-        for _ in range(200):
+        for _ in range(15):
             gc.collect()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
             if not self._held():
                 break
         held = self._held()

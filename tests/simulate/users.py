@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aioray
 from aioray.client.entry import StoredFailure
+from aioray.core.events import ActorKilled
 from aioray.exceptions import RayError
 from aioray.util import placement_group, remove_placement_group
 from aioray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -379,10 +380,13 @@ class Users:
             remove_placement_group(self.groups.pop(group))
         for task in session.engine._core.unfinished_tasks():
             facts = session.witness.facts[task.number]
-            if facts.item.kind in ("task", "stream", "call"):
+            actor = task.scheduling_class.actor
+            if actor is not None:  # no handle may be left, but this call that does not end
+                session.feed(ActorKilled(actor, no_restart=True))
+            elif facts.item.kind in ("task", "stream"):
                 session.witness.cancel_asked(facts, recursive=True)
                 request = session.client.cancels.of_task(
-                    task, force=facts.item.kind != "call", recursive=True, grace=0.0
+                    task, force=True, recursive=True, grace=0.0
                 )
                 request.when_known(functools.partial(session.witness.cancel_known, facts))
 

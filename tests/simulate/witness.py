@@ -73,7 +73,7 @@ class Facts:
 
     __slots__ = (
         "asked", "attempts", "cancels", "failure", "item", "made_by", "never_again", "number",
-        "resolved", "task", "values",
+        "resolved", "upstream", "values",
     )  # fmt: skip
 
     def __init__(self, item: Item, number: int, made_by: Playing | None) -> None:
@@ -83,7 +83,8 @@ class Facts:
         self.attempts: dict[int, Attempted] = {}
         self.resolved = 0  # times that it got an outcome and was not run again since
         self.values = 0  # times that it got a value
-        self.failure: Any = None
+        self.failure: FailureKind | None = None
+        self.upstream: int | None = None  # of a failure: the task that is to blame
         self.asked = False  # somebody wants it cancelled, or an ancestor with its descendants
         self.cancels: list[CancelOutcome] = []
         self.never_again = False  # a cancel of it was acknowledged
@@ -227,7 +228,8 @@ class Witness:
             facts.resolved = 0  # it may be made again; or its value was there, and is no more
         facts.resolved += 1
         assert facts.resolved == 1, f"item {item.number} is resolved twice"
-        facts.failure = failure
+        facts.failure = kind  # not itself: it holds a task
+        facts.upstream = None if failure.upstream is None else failure.upstream.number
         last = facts.attempts.get(task.attempt)
         options = item.options
         if item.kind == "actor":
@@ -319,13 +321,13 @@ class Witness:
             return
         tasks = [*self.of_item[item.number], *self.of_item.get(item.actor or 0, ())]
         failures = [each.failure for each in tasks if each.failure is not None]
-        allowed = {kind for failure in failures for kind in _ERRORS[failure.kind]}
+        allowed = {kind for failure in failures for kind in _ERRORS[failure]}
         if self.session.closing:
             allowed.add(exceptions.EngineShutdownError)
         if self.session.has_losses:
             allowed.add(exceptions.ObjectLostError)
         assert isinstance(error, tuple(allowed)), (
-            f"item {item.number} has {error!r:.200}, and {[each.kind.name for each in failures]}"
+            f"item {item.number} has {error!r:.200}, and {[each.name for each in failures]}"
         )
         cause = error.cause if isinstance(error, exceptions.RayTaskError) else None
         if isinstance(cause, SimError) and cause.item == item.number:
@@ -347,14 +349,14 @@ class Witness:
             if told and facts.item.kind != "actor" and not self.session.closing:
                 assert all(each == cancelled for each in told), (
                     f"item {facts.item.number}: cancels were {facts.cancels}, and it has "
-                    f"{facts.failure and facts.failure.kind}"
+                    f"{facts.failure}"
                 )
 
     def _is_cancel(self, facts: Facts) -> bool:
-        failure = facts.failure
-        if failure.kind is FailureKind.DEPENDENCY:
-            return self._is_cancel(self.facts[failure.upstream.number])
-        return failure.kind is FailureKind.CANCELLED
+        if facts.failure is FailureKind.DEPENDENCY:
+            assert facts.upstream is not None
+            return self._is_cancel(self.facts[facts.upstream])
+        return facts.failure is FailureKind.CANCELLED
 
     def check_history(self, rows: list[tuple[Any, ...]]) -> None:
         """Compare what the history tells of attempts with what has happened.
@@ -379,8 +381,6 @@ class Witness:
                 if worker is not None:
                     assert (worker, seq) == (attempted.worker.id, attempted.seq), where
                 self._check_row(facts, attempted, error, where)
-            numbers = [number for task, number in told if task == facts.number] if False else None
-            del numbers
         last: dict[int, tuple[int, Any]] = {}
         for (task, number), (_, _, error) in told.items():
             if number >= last.get(task, (-1, None))[0]:
@@ -389,15 +389,16 @@ class Witness:
             if facts.item.kind in ("group", "actor"):
                 continue
             assert facts.number in last, f"the history has nothing of item {facts.item.number}"
-            error = last[facts.number][1]
-            assert (error is None) == (facts.failure is None), (
+            error, failure = last[facts.number][1], facts.failure
+            if failure is FailureKind.LOST and facts.values:
+                continue  # it has done what it was to do, and its value was lost later
+            assert (error is None) == (failure is None), (
                 f"item {facts.item.number} has {facts.failure}, the history says {error}"
             )
-        for (task, number), (_worker, seq, error) in told.items():
+        for (task, number), (_, _, error) in told.items():
             facts = self.facts[task]
             if number not in facts.attempts and facts.item.kind != "actor":
                 assert error is not None, f"attempt {number} of task {task} was never entered"
-                del seq
 
     def _check_row(self, facts: Facts, attempted: Attempted, error: Any, where: str) -> None:
         status = attempted.status
