@@ -51,8 +51,8 @@ def main() -> int:
     if not given.digest:
         each = seconds / max(1, counts["tasks"]) * 1e6
         print(
-            f"\r{counts.pop('tasks', 0):,} tasks in {counts.pop('sessions', 0):,} sessions of about "
-            f"{SESSION:,}: {counts.pop('events', 0):,} events, {counts.pop('faults', 0):,} faults, "
+            f"\r{counts.pop('tasks', 0):,} tasks in {counts.pop('sessions', 0):,} sessions of "
+            f"about {SESSION:,}: {counts.pop('events', 0):,} events, {counts.pop('faults', 0):,} faults, "
             f"{seconds:.1f} s of processor time, {each:.0f} µs a task."
         )
         for name, number in sorted(counts.items(), key=lambda pair: -pair[1]):

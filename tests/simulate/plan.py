@@ -115,9 +115,10 @@ class Plan:
         gone = set(items)
         left: list[Item] = []
         for item in self.items:
-            if item.number in gone or {
-                each for each in (item.parent, item.actor) if each is not None
-            } & gone:
+            if (
+                item.number in gone
+                or {each for each in (item.parent, item.actor) if each is not None} & gone
+            ):
                 gone.add(item.number)
                 continue
             needs = tuple(each for each in item.needs if each not in gone)
@@ -394,16 +395,16 @@ def draw(chance: random.Random, tasks: int, faults: Sequence[str] = FAULTS) -> P
             deeds.append(Deed(item.at + chance.random(), "drop", item.number))
     thousands = tasks / 1000
     if "kills" in features:
-        some("kill worker", 20 * thousands, lambda: chance.random())
+        some("kill worker", 20 * thousands, chance.random)
     if "template" in features:
         some("template dies", 1.5 * thousands)
     if "memory" in features:
-        some("memory short", 10 * thousands, lambda: chance.random())
-        some("worker outgrown", 5 * thousands, lambda: chance.random())
+        some("memory short", 10 * thousands, chance.random)
+        some("worker outgrown", 5 * thousands, chance.random)
     if "disk" in features:
         some("disk full", 2 * thousands, lambda: chance.random() * 0.2)
-        some("damage file", 5 * thousands, lambda: chance.random())
-    some("collect", 3 * thousands)
+        some("damage file", 5 * thousands, chance.random)
+    some("collect", thousands)
     if "shutdown" in features and chance.random() < 0.3:
         drain = chance.choice((0.0, 0.0, 0.05, 1.0))
         deeds.append(Deed(span * (0.5 + chance.random() / 2), "shutdown", None, drain))

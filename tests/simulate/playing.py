@@ -67,7 +67,7 @@ def _error(name: str, cause: BaseException) -> bytes:
     )  # fmt: skip
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - it is what became of a question
     """There was no room for a result."""
 
 
@@ -332,9 +332,9 @@ class Playing:
         if not isinstance(data, Pieces):
             return data
         worker, size = self.worker, data.size
-        for at, (kind, where, room) in enumerate(worker.spare):
+        for at, (kind, _, room) in enumerate(worker.spare):
             if size <= room <= 2 * size and kind == IN_MEMORY:
-                del worker.spare[at]
+                where = worker.spare.pop(at)[1]
                 break
         else:
             granted = yield asks.Allocate(size, len(worker.claims))

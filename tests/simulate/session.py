@@ -41,7 +41,7 @@ from aioray.shared import ids, serialization
 from aioray.shared.serialization import dump_function, dumps
 from aioray.testing import VirtualClock
 
-from .users import Users
+from .users import HANGS, Users
 from .witness import Witness
 from .workers import SimWorkers
 
@@ -99,10 +99,15 @@ class SimSession:
         self.given: dict[int, list[int]] = {}  # items that were given as arguments, by item
         self.keys: dict[Any, int] = {}  # number of the task by its key in the history
         self.closing = False
-        self.has_losses = any(
-            deed.what in ("lose", "damage file", "template dies", "kill worker")
-            for deed in plan.deeds
-        ) or plan.settings["max_lineage_bytes"] < 10**8
+        self.has_losses = (
+            any(
+                deed.what in ("lose", "damage file", "template dies", "kill worker")
+                for deed in plan.deeds
+            )
+            or plan.settings["max_lineage_bytes"] < 10**8
+        )
+        acts = [act for item in plan.items for act in item.acts]
+        self.may_hang = any(act.stubborn or act.end in HANGS for act in acts)
         self.disk_full_until = 0.0
         self.witness = Witness(self)
         self.loop: Any = None
@@ -409,4 +414,3 @@ def simulate(plan: Plan, chance: random.Random) -> SimSession:
     return session
 
 
-_ = aioray, ids

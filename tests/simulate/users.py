@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Users"]
 
+LONG = 1_000.0  # virtual seconds, in which everything ends if nothing hangs
+HANGS = ("hang", "garbage", "lie", "outgrow")
+
 
 def work(number: int, weight: bytes, *values: Any) -> Any:
     """Stand for all functions."""
@@ -75,7 +78,8 @@ class Users:
             (begun + item.at, self._submit, item) for item in plan.items if item.parent is None
         ]
         coming += [(begun + deed.at, self._do, deed) for deed in plan.deeds]
-        coming += [(begun + plan.end + more, self._give_up, None) for more in (0.0, 5.0)]
+        end = begun + plan.end + (0.0 if session.may_hang else LONG)
+        coming += [(end + more, self._give_up, None) for more in (0.0, 5.0)]
         coming.sort(key=lambda each: each[0])
         self.left = len(coming)
         self._go_on(deque(coming))
@@ -374,6 +378,9 @@ class Users:
         session = self.session
         if session.closing:
             return
+        if not session.may_hang:
+            left = session.engine._core.unfinished_tasks()
+            assert not left, f"a deadlock: {left[:5]!r} are not done, and nothing hangs"
         for actor in tuple(self.actors):
             aioray.kill(self.actors.pop(actor))
         for group in tuple(self.groups):

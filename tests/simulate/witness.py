@@ -169,7 +169,8 @@ class Witness:
             return
         apart = sum(each.worker.excess is not None for each in facts.attempts.values())
         assert len(facts.attempts) - apart <= allowed + 1, (
-            f"item {item.number} has had {len(facts.attempts)} attempts, {allowed} retries are allowed"
+            f"item {item.number} has had {len(facts.attempts)} attempts, and {allowed} retries "
+            "are allowed"
         )
 
     def check_arguments(self, playing: Playing, values: list[Any]) -> None:
@@ -224,7 +225,8 @@ class Witness:
         item, kind = facts.item, failure.kind
         self.session.story("failure", item.number, task.attempt, kind.name)
         self.counts[kind.name] += 1
-        if item.kind == "actor" or (kind is FailureKind.LOST and facts.failure is None):
+        late = (FailureKind.LOST, FailureKind.SHUTDOWN)
+        if item.kind == "actor" or (facts.values and kind in late and facts.failure is None):
             facts.resolved = 0  # it may be made again; or its value was there, and is no more
         facts.resolved += 1
         assert facts.resolved == 1, f"item {item.number} is resolved twice"
@@ -235,7 +237,8 @@ class Witness:
         if item.kind == "actor":
             return
         if kind is FailureKind.APPLICATION:
-            assert last is not None and last.status in _RAISED, (item, last)
+            assert last is not None, item
+            assert last.status in _RAISED, item
             retries = task.max_retries
             if (
                 last.status in (Status.RAISED_RETRYABLE, Status.ASKED_FOR_RETRY)
@@ -248,7 +251,8 @@ class Witness:
                 assert retries >= 0
                 assert self._spent(facts) > retries, f"item {item.number} had retries left"
         elif kind is FailureKind.WORKER_DIED:
-            assert last is not None and last.died, (item, "did not die")
+            assert last is not None, item
+            assert last.died, item
             if "retry" not in options and "breaker" not in options and not self.session.closing:
                 assert self._spent(facts) > task.max_retries >= 0, f"item {item.number} had retries"
         elif kind is FailureKind.CANCELLED:
@@ -272,7 +276,8 @@ class Witness:
         elif kind is FailureKind.WORKER_STARTUP:
             assert self.session.plan.failed_starts or self.counts["template"], item
         elif kind is FailureKind.OUT_OF_MEMORY:
-            assert last is not None and last.died, item
+            assert last is not None, item
+            assert last.died, item
         else:
             assert kind is FailureKind.TOO_MANY_BLOCKED, kind
 
@@ -390,7 +395,7 @@ class Witness:
                 continue
             assert facts.number in last, f"the history has nothing of item {facts.item.number}"
             error, failure = last[facts.number][1], facts.failure
-            if failure is FailureKind.LOST and facts.values:
+            if failure in (FailureKind.LOST, FailureKind.SHUTDOWN) and facts.values:
                 continue  # it has done what it was to do, and its value was lost later
             assert (error is None) == (failure is None), (
                 f"item {facts.item.number} has {facts.failure}, the history says {error}"

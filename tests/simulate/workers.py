@@ -218,7 +218,9 @@ class SimWorker:
         if self.stopping and not self.playing:
             self.workers.dies(self, 0)
         elif not self.playing and self.spare:
-            unused = b"".join(PAIR.pack(kind, _number(kind, where)) for kind, where, _ in self.spare)
+            unused = b"".join(
+                PAIR.pack(kind, _number(kind, where)) for kind, where, _ in self.spare
+            )
             self.spare.clear()
             self.write(note_frame(NOTE_UNUSED, unused, 0))
 
