@@ -42,6 +42,7 @@ SLOW = [
         "cli/test_run.py",
         "house/test_programs.py",
         "house/test_snippets.py",
+        "simulate",
         "util/test_executor_of_cpython.py",
     )
 ]

@@ -50,11 +50,12 @@ def main() -> int:
     seconds = time.process_time() - begun
     if not given.digest:
         each = seconds / max(1, counts["tasks"]) * 1e6
+        tasks, sessions = counts.pop("tasks", 0), counts.pop("sessions", 0)
+        events, happened = counts.pop("events", 0), counts.pop("faults", 0)
         print(
-            f"\r{counts.pop('tasks', 0):,} tasks in {counts.pop('sessions', 0):,} sessions of "
-            f"about {SESSION:,}: {counts.pop('events', 0):,} events, {counts.pop('faults', 0):,} faults, "
-            f"{seconds:.1f} s of processor time, {each:.0f} µs a task."
+            f"\r{tasks:,} tasks in {sessions:,} sessions of about {SESSION:,}: {events:,} events,"
         )
+        print(f"{happened:,} faults, {seconds:.1f} s of processor time, {each:.0f} µs a task.")
         for name, number in sorted(counts.items(), key=lambda pair: -pair[1]):
             print(f"{number:10,} {name}")
     if found is None:

@@ -348,7 +348,7 @@ class Playing:
         else:
             try:
                 write_file(where, data.buffers, size)
-            except Exception as error:  # noqa: BLE001 - the disk is full
+            except Exception as error:
                 raise Refused(error) from error
             number = int(where.rpartition("/")[2])
         return PACKED_LOCATION.pack(LOCATION_MARK, kind, number, size)

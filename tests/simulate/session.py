@@ -20,7 +20,6 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-import aioray
 from aioray.client.definitions import define, max_retries_now
 from aioray.client.protocol import activate
 from aioray.core.commands import (
@@ -37,7 +36,7 @@ from aioray.engine.telemetry.recording import begin_recording
 from aioray.exceptions import OutOfDiskError
 from aioray.local.history import InlineWriter
 from aioray.options.task import InitOptions, parse_init_options
-from aioray.shared import ids, serialization
+from aioray.shared import serialization
 from aioray.shared.serialization import dump_function, dumps
 from aioray.testing import VirtualClock
 
@@ -412,5 +411,3 @@ def simulate(plan: Plan, chance: random.Random) -> SimSession:
         if session.failed is None and descriptors() > before:
             session.failed = AssertionError(f"{descriptors() - before} descriptors are left")
     return session
-
-
