@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import aioray
@@ -29,7 +31,6 @@ def one() -> int:
     return 1
 
 
-@aioray.remote
 class Holder:
     def __init__(self, value: int) -> None:
         self.value = value
@@ -56,7 +57,8 @@ async def test_actor_whose_argument_lacks_its_group_is_not_said_to_lack_one() ->
         argument = one.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote()
         with pytest.raises(TaskPlacementGroupRemoved):
             await argument
-        call = Holder.remote(argument).get.remote()
+        made: Any = aioray.remote(Holder)
+        call = made.remote(argument).get.remote()
         with pytest.raises(ActorDiedError) as caught:
             await call
         assert not isinstance(caught.value, ActorUnschedulableError)

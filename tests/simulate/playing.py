@@ -33,6 +33,7 @@ from aioray.shared.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import GeneratorType
 
     from .workers import SimWorker
 
@@ -94,7 +95,7 @@ class Playing:
         self._flagged = False
         self._interrupted = False
         self._pause = 0  # number of the time it waits now
-        self._play: Generator[Any, Any, Any] | None = None
+        self._play: GeneratorType[Any, Any, Any] | None = None
         self.over = False
 
     # ------------------------------------------------------------ what reaches it
@@ -123,7 +124,8 @@ class Playing:
         self.entered = self.beat = self.session.now()
         self.session.witness.entered(self)
         self.session.witness.check_arguments(self, self._values)
-        self._play = self._run()
+        play: Any = self._run()
+        self._play = play
         self._step(None)
 
     def _open(self) -> list[Any] | None:
@@ -304,11 +306,11 @@ class Playing:
             return Status.RETURNED, pickle.dumps(None, 5)
         if item.kind == "actor":
             return Status.RETURNED, pickle.dumps("", 5)
-        packed = []
+        results = []
         for index in range(item.returns):
             one = yield from self._pack(value_of(item.number, index, item.size))
-            packed.append(one)
-        return Status.RETURNED, packed[0] if item.returns == 1 else marshal.dumps(packed)
+            results.append(one)
+        return Status.RETURNED, results[0] if item.returns == 1 else marshal.dumps(results)
 
     def _misbehave(self, end: str) -> Generator[Any, Any, Any]:
         worker, session = self.worker, self.session

@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 __all__ = ["SimSession", "simulate"]
 
 SMALL = 2_048  # bytes up to which values are part of messages, here
-PATIENCE = 100_000.0  # virtual seconds, after which what has not ended never will
+PATIENCE = 3_000.0  # virtual seconds, after which what has not ended never will
 
 
 class SimEngine(LocalEngine):
     """The engine of a simulated session."""
 
-    session: SimSession
+    simulated: SimSession
 
     def clock(self) -> float:
         assert self.loop is not None
@@ -66,7 +66,7 @@ class SimEngine(LocalEngine):
 
     def _assemble(self, loop: asyncio.AbstractEventLoop, boot: Any) -> None:
         super()._assemble(loop, boot)
-        self.session.assembled(self)
+        self.simulated.assembled(self)
 
     def _record(self, objects: Any, requests: Any) -> None:
         client, processes = self.client, self._processes
@@ -248,8 +248,9 @@ class SimSession:
         loop.set_exception_handler(self._broken)
         self.over = loop.create_future()
         engine = self.engine = SimEngine(self._settings())
-        engine.session = self
-        engine.processes_class = functools.partial(SimWorkers, self)
+        engine.simulated = self
+        workers: Any = functools.partial(SimWorkers, self)
+        engine.processes_class = workers
         engine.start()
         fatal = engine._mailbox.fail_everything
 
@@ -309,9 +310,9 @@ class SimSession:
     async def _check_idle(self) -> None:
         """Check that nothing is held once nobody wants anything any more."""
         self.users.drop_all()
-        for _ in range(15):
+        for _ in range(6):
             gc.collect()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(2.0)
             if not self._held():
                 break
         held = self._held()

@@ -74,7 +74,7 @@ class Users:
         session = self.session
         loop, plan = session.loop, session.plan
         begun = loop.time()
-        coming = [
+        coming: list[tuple[float, Any, Any]] = [
             (begun + item.at, self._submit, item) for item in plan.items if item.parent is None
         ]
         coming += [(begun + deed.at, self._do, deed) for deed in plan.deeds]
@@ -115,7 +115,7 @@ class Users:
             if not session.over.done():
                 session.over.set_result(None)
         elif not self.left:
-            session.loop.call_later(0.5, self._look)
+            session.loop.call_later(5.0, self._look)
 
     def waiting(self) -> list[int]:
         """Return the items for which somebody waits."""
@@ -166,6 +166,7 @@ class Users:
             return
         if item.group is not None and item.group not in self.groups:
             return
+        found: Any
         session.witness.submitting = item
         try:
             with self._thread(foreign=item.foreign and not item.weight):
@@ -176,7 +177,7 @@ class Users:
                 elif item.kind == "actor":
                     self.actors[item.number] = self.function(item).remote(*args)
                     return
-                elif item.kind == "call":
+                elif item.actor is not None:
                     method = self.actors[item.actor].serve
                     if item.options:
                         method = method.options(**item.options)

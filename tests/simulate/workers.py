@@ -202,7 +202,7 @@ class SimWorker:
             self.inbound.share = session.chance.random()
             self.is_reading = True
             session.loop.call_later(session.latency(), self._is_read)
-        self.workers.listener._answers_came(self)  # type: ignore[arg-type]
+        self.workers.listener._answers_came(self)
 
     def look(self) -> None:
         """Look at the claims."""
@@ -453,7 +453,7 @@ class SimWorkers:
     def _poll(self, command: PollWorker) -> None:
         worker = self.workers.get(command.worker_id)
         if worker is not None:
-            self.listener.read(worker)  # type: ignore[arg-type]
+            self.listener.read(worker)
 
     def _interrupt(self, command: InterruptWorker) -> None:
         worker = self.workers.get(command.worker_id)
@@ -551,7 +551,7 @@ class SimWorkers:
             return
         running = worker.page.running()
         self.feed(WorkerDied(worker.id))
-        self.listener.read(worker)  # type: ignore[arg-type]
+        self.listener.read(worker)
         self.feed(AttemptsReclaimed(worker.id, self._take_back(worker)))
         del self.workers[worker.id]
         report = DeathReport(
@@ -571,7 +571,7 @@ class SimWorkers:
         self.departures.tell(worker.id)
 
     def _let_go(self, worker: SimWorker) -> None:
-        self.listener.remove(worker)  # type: ignore[arg-type]
+        self.listener.remove(worker)
         worker.closed = True
         worker.loans.close()
 
