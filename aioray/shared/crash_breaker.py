@@ -59,5 +59,7 @@ class CrashBreaker:
             )
         if not name:
             maker = sys._getframe(2)  # below is the __init__ that was generated
+            if maker.f_code.co_name == "_first_init" and maker.f_back is not None:
+                maker = maker.f_back  # it was generated just now
             module = maker.f_globals.get("__name__", "?")
             object.__setattr__(self, "name", f"{module}:{maker.f_lineno}")

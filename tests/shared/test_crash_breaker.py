@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +19,13 @@ def test_a_breaker_without_a_name_is_called_after_where_it_is_made() -> None:
     assert line.isdigit()
     assert pickle.loads(pickle.dumps(made)) == made
     assert CrashBreaker() != made
+
+
+def test_the_first_breaker_of_a_program_is_called_so_too() -> None:
+    """Bug: it was called after aioray.core.records, which makes the `__init__` at the first use."""
+    code = "import aioray; print(aioray.CrashBreaker().name, aioray.CrashBreaker().name)"
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.split() == ["__main__:1", "__main__:1"]
 
 
 @pytest.mark.parametrize(
