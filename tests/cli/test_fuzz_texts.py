@@ -108,7 +108,7 @@ texts = (
 )
 
 
-@fuzzed(25)
+@fuzzed(15)
 @given(texts, st.booleans(), st.sampled_from((20, 80, 400)))
 def test_no_name_steers_a_terminal(folder: Path, text: str, terminal: bool, width: int) -> None:
     (folder / FILE).write_bytes(history_of(text))

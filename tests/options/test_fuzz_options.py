@@ -70,7 +70,7 @@ environments = st.dictionaries(
 values = anything | environments | st.dictionaries(odd_text, st.floats(), max_size=2)
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(options_of(_TASK_OPTIONS), st.booleans(), st.booleans())
 def test_tasks(given_: dict[str, Any], is_generator: bool, again: bool) -> None:
     base = parse_task_options({}, base=None, is_generator=is_generator) if again else None
@@ -81,7 +81,7 @@ def test_tasks(given_: dict[str, Any], is_generator: bool, again: bool) -> None:
         hash(options)
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(options_of(_ACTOR_OPTIONS), st.booleans(), st.booleans(), st.booleans())
 def test_actors(given_: dict[str, Any], asynchronous: bool, saves: bool, again: bool) -> None:
     kind = {"asynchronous": asynchronous, "saves": saves and not asynchronous}
@@ -89,14 +89,14 @@ def test_actors(given_: dict[str, Any], asynchronous: bool, saves: bool, again: 
     accepts(lambda: parse_actor_options(given_, base=base, **kind), *given_, "__aioray_save__")
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(st.data(), st.sampled_from(("method", "call")), st.booleans())
 def test_methods(data: st.DataObject, where: str, is_generator: bool) -> None:
     given_ = data.draw(options_of(_METHOD_OPTIONS if where == "method" else _CALL_OPTIONS))
     accepts(lambda: parse_method_options(given_, where=where, is_generator=is_generator), *given_)
 
 
-@fuzzed(150)
+@fuzzed(60)
 @given(
     st.none() | st.just("local") | anything,
     options_of(_INIT_OPTIONS),
@@ -134,7 +134,7 @@ MADE: dict[Callable[..., Any], tuple[str, ...]] = {
 }
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(st.sampled_from(list(MADE)), st.data())
 def test_what_options_are_made_of(make: Callable[..., Any], data: st.DataObject) -> None:
     given_ = data.draw(st.dictionaries(st.sampled_from(MADE[make]), anything))

@@ -234,7 +234,7 @@ def ends(ref):
         pass
 
 
-@fuzzed(25)
+@fuzzed(15)
 @given(st.data())
 def test_any_frames_of_a_task_leave_others_alone(ground, recorded, data):
     work = aioray.remote(max_retries=5, num_cpus=0)(vandals.wait_at)  # groups may take all CPUs

@@ -69,7 +69,7 @@ def one_ends_well(data: DataObject) -> None:
 PAGE = 4096
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(st.data())
 def test_any_bytes_of_a_history_end_no_command_in_a_traceback(root: Path, data: DataObject) -> None:
     folder = make(root)
@@ -79,7 +79,7 @@ def test_any_bytes_of_a_history_end_no_command_in_a_traceback(root: Path, data: 
     one_ends_well(data)
 
 
-@fuzzed(60)
+@fuzzed(20)
 @given(st.data())
 def test_any_leftovers_beside_a_history_end_no_command_in_a_traceback(
     root: Path, data: DataObject
@@ -104,7 +104,7 @@ def test_any_leftovers_beside_a_history_end_no_command_in_a_traceback(
     one_ends_well(data)
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(st.data())
 def test_any_rows_of_a_history_end_no_command_in_a_traceback(root: Path, data: DataObject) -> None:
     folder = make(root)
@@ -171,7 +171,7 @@ def put(path: Path, kind: str) -> None:
     KINDS[kind](path)
 
 
-@fuzzed(100)
+@fuzzed(40)
 @given(st.data())
 def test_anything_in_a_folder_of_sessions_ends_no_command_in_a_traceback(
     root: Path, data: DataObject

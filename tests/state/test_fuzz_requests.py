@@ -38,7 +38,7 @@ def served(start):  # noqa: F811
     return keeper, session
 
 
-@fuzzed(60)
+@fuzzed(20)
 @given(
     st.lists(requests, min_size=1, max_size=CALLERS - 1),
     st.lists(st.integers(0, 2**16), max_size=40),
