@@ -310,7 +310,9 @@ def is_alive(path: str) -> bool | None:
 
 
 def _size(path: str) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    with os.scandir(path) as entries:  # no link is followed: some lead nowhere
+        plain = (each for each in entries if each.is_file(follow_symlinks=False))
+        return sum(each.stat(follow_symlinks=False).st_size for each in plain)
 
 
 def _open_lock(folder: str, flags: int = 0) -> int:

@@ -150,6 +150,14 @@ def test_sweep_leaves_alone_what_may_just_be_beginning(tmp_path):
     assert not ended.exists()
 
 
+def test_link_that_leads_to_itself_keeps_no_session_from_being_swept(tmp_path):
+    path = leave(tmp_path / "root", "session_2025-01-09_x_99999999", 10)
+    (path / "odd").symlink_to("odd")
+    (path / OBJECTS).mkdir()
+    sweep(str(tmp_path / "root"))
+    assert OBJECTS not in os.listdir(path)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/", path)])
 def test_what_is_no_folder_of_values_is_removed_without_a_look_into_it(tmp_path, make):
     path = leave(tmp_path / "root", "session_x_1")
