@@ -32,7 +32,7 @@ from .work import KINDS, Shop
 REPORT = 3  # descriptor
 WIDTH = 24  # items at a time
 WORKERS = 4
-STORE = 48_000_000  # bytes of shared memory: values are spilled
+STORE = 16_000_000  # bytes of shared memory, three large values: more are spilled
 BEAT = 0.25  # seconds
 PATIENCE = 100.0  # seconds of beats after which what has not ended hangs
 PAGE_KB = os.sysconf("SC_PAGESIZE") // 1024

@@ -267,7 +267,8 @@ class Saboteur:
         descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
         self._later(blow.seconds, lambda: os.unlink(ballast))
         try:
-            os.posix_fallocate(descriptor, 0, size)
+            with contextlib.suppress(OSError):  # somebody was faster, and has less room still
+                os.posix_fallocate(descriptor, 0, size)
         finally:
             os.close(descriptor)
 
