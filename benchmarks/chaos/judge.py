@@ -276,9 +276,11 @@ def explained(claim: dict[str, Any], strikes: list[Strike]) -> bool:
         return any(strike.kind == "spoil a spill file" for strike in strikes)
     if claim["work"] == "dies" and UNKNOWN in text:  # of its own, which nobody could tell
         return any(strike.kind in MUTE and _is_near(strike, claim["at"]) for strike in strikes)
+    deaths = list(zip(claim["pids"] or [0], claim["ended"] or [text], strict=True))
+    if claim["work"] == "dies":
+        deaths = deaths[-1:]  # those before may be its own
     return claim["is_death"] and all(
-        any(_kills(strike, pid, ended, claim["at"]) for strike in strikes)
-        for pid, ended in zip(claim["pids"] or [0], claim["ended"] or [text], strict=True)
+        any(_kills(strike, pid, ended, claim["at"]) for strike in strikes) for pid, ended in deaths
     )
 
 

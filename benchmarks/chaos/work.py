@@ -136,7 +136,7 @@ async def dies(item: Item, shop: Shop) -> str:
     own = f"code {jobs.EXIT_CODE}" if way == "exit" else way
     if own in found.attempts[-1].ended:
         return "died as planned"
-    return shop.blame(item, found)
+    return shop.blame(item, found, exceptions.WorkerCrashedError)
 
 
 async def large(item: Item, shop: Shop) -> str:

@@ -66,6 +66,8 @@ def strike(kind="signal a worker", pid=7, ended=("SIGSEGV",), **more):
         ({"is_death": False}, [strike()], False),  # it was to be tried again
         ({"pids": (7, 8), "ended": ("SIGSEGV",) * 2}, [strike()], False),  # one of two deaths
         ({"ended": ("worker died, nobody knows how",)}, [strike()], True),
+        ({"work": "dies", "pids": (6, 7), "ended": ("of itself", "SIGSEGV")}, [strike()], True),
+        ({"work": "dies", "pids": (7, 6), "ended": ("SIGSEGV", "of itself")}, [strike()], False),
         ({"ended": ("worker died, nobody knows how",)}, [strike(pid=8)], False),
         (
             {"pids": (9,), "ended": ("worker died of SIGKILL",)},
