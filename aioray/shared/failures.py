@@ -83,21 +83,8 @@ class _Record(NamedTuple):
     reason: str  # why not, or what parts of it did not
 
 
-_NONE = type(None)
-_TYPES: tuple[Any, ...] = (
-    str,
-    str,
-    (int, _NONE),
-    (str, _NONE),
-    str,
-    str,
-    str,
-    str,
-    str,
-    tuple,
-    (bytes, _NONE),
-    str,
-)
+_N = type(None)
+_TYPES: Any = (str, str, (int, _N), (str, _N), str, str, str, str, str, tuple, (bytes, _N), str)
 
 _T = TypeVar("_T")
 

@@ -49,7 +49,6 @@ __all__ = ["Channel", "TimeIsOver"]
 
 LOST_SECONDS = 10.0  # that an attempt is waited for which was sent before its claim
 LOOK_MS = 100  # between two looks for it
-LONGEST_WAIT = 1e6  # seconds that the system is asked to wait; it cannot count many more
 
 _MAKES = ActorCallInfo._fields.index("creation")
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -360,15 +359,14 @@ class Channel:
         while not done():
             left = None
             if deadline is not None:
-                left = deadline - _monotonic()
+                left = min(deadline - _monotonic(), 1e6)  # seconds; poll cannot count many more
                 if left <= 0:
                     return False
             self._read_or_wait(done, left, held)
         return True
 
     def _read_or_wait(self, done: Callable[[], bool], left: float | None, held: int) -> None:
-        turn = None
-        left = None if left is None else min(left, LONGEST_WAIT)
+        turn, readable = None, False
         with self._guard:
             if done():
                 return
@@ -379,7 +377,6 @@ class Channel:
             else:
                 self._reading = True
         try:
-            readable = False
             try:
                 self._interrupts.release(held)
                 if turn is not None:
@@ -450,13 +447,8 @@ class Channel:
         """Read one message: a bundle or a reply. If it is lost the process ends."""
         try:
             message, _, area = packets.receive(self.bundles, 0, flags)
-        except BlockingIOError:
-            raise
-        except Exception as error:  # noqa: BLE001 - nobody else would ever say that it was lost
-            die_of_loss("a message to this worker", error)
-        if message is None:
-            os._exit(0)  # the driver is gone
-        try:
+            if message is None:
+                os._exit(0)  # the driver is gone
             if len(message) == 1:
                 self._take_news(message[0])
                 return
@@ -464,7 +456,9 @@ class Channel:
             if type(first) is not int:
                 self._bundle(first, second, area)
                 return
-        except Exception as error:  # noqa: BLE001 - garbage can be of any kind
+        except BlockingIOError:
+            raise
+        except Exception as error:  # noqa: BLE001 - nobody else would ever say that it was lost
             die_of_loss("a message to this worker", error)
         self._reply(first, second)
 

@@ -19,7 +19,7 @@ from aioray.state.read.sessions import Session
 from aioray.state.write.history import FILE
 from tests.cli.invoking import invoke
 from tests.cli.test_glances import LIVE, OBJECTS
-from tests.fuzzing import ODD_NUMBERS, fuzzed, odd_text
+from tests.shared.fuzzing import ODD_NUMBERS, fuzzed, odd_text
 from tests.state.history import a_session, actor_id, creation, group_id, worker_id
 from tests.state.test_damage import IMAGE, NAME
 

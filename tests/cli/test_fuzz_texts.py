@@ -16,7 +16,7 @@ from aioray.cli import aioray, render
 from aioray.state.schema import VERSION
 from aioray.state.write.history import FILE
 from tests.cli.invoking import invoke
-from tests.fuzzing import fuzzed, odd_text
+from tests.shared.fuzzing import fuzzed, odd_text
 from tests.state.history import History, actor_id, creation, group_id
 from tests.state.test_damage import NAME
 

@@ -12,7 +12,7 @@ from aioray.engine.processes.inbound import AnswerReader
 from aioray.engine.processes.lending import Loans
 from aioray.shared.asks import Get, Info, pack
 from aioray.shared.wire import ANSWER, NOTE_ASKED, NOTE_ITEMS, Status, note_frame
-from tests.fuzzing import changed, fuzzed
+from tests.shared.fuzzing import changed, fuzzed
 
 VALUE = pickle.dumps("value", 5)
 MINE = (1, 2)  # seqs of what the worker has

@@ -316,6 +316,7 @@ def test_every_folder_of_tests_is_that_of_a_room_or_known() -> None:
     """`.github/CONTRIBUTING.md` says what goes where."""
     entries = [path for path in Path(__file__).parents[1].iterdir() if path.name[0] not in "_."]
     known = {*ROOMS, "util", "house", "shell", "process", "conformance", "programs", "testing"}
+    known |= {"simulate"}
     assert {path.name for path in entries if path.is_dir()} <= known
     assert [path.name for path in entries if path.is_file()] == ["conftest.py"]
 

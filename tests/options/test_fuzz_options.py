@@ -22,7 +22,7 @@ from aioray.options.logging_config import LoggingConfig
 from aioray.options.runtime_env import _CONFIG, _FIELDS, _UNSUPPORTED, RuntimeEnv, RuntimeEnvConfig
 from aioray.options.task import _INIT_OPTIONS, _TASK_OPTIONS, parse_init_options, parse_task_options
 from aioray.util import scheduling_strategies as strategies
-from tests.fuzzing import anything, fuzzed, odd_text
+from tests.shared.fuzzing import anything, fuzzed, odd_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -32,7 +32,7 @@ from aioray.shared.wire import (
     PAIR,
     Status,
 )
-from tests.fuzzing import ODD_NUMBERS, changed, fuzzed, odd_text
+from tests.shared.fuzzing import ODD_NUMBERS, changed, fuzzed, odd_text
 
 from . import vandals
 

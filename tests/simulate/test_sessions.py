@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from .plan import FAULTS
 from .run import look, play, shrink, told
 
 HERE = Path(__file__).parent
@@ -70,24 +69,21 @@ def test_order_of_hashes_decides_nothing() -> None:
 
 
 def test_every_fault_is_played() -> None:
-    counts: dict[str, int] = {}
-    kinds = set()
-    for seed in range(100, 115):
-        session = play(seed, 300)
-        assert session.failed is None, session.failed
-        for name, count in session.witness.counts.items():
-            counts[name] = counts.get(name, 0) + count
-        kinds |= {entry[1] if entry[1] != "deed" else entry[2] for entry in session.trace}
-    assert {
+    wanted = {
         "APPLICATION", "WORKER_DIED", "CANCELLED", "TIMEOUT", "DEPENDENCY", "ACTOR_DIED",
         "GROUP_REMOVED", "SHUTDOWN", "OUT_OF_MEMORY", "LOST",
         "cancel NOT_STARTED", "cancel INTERRUPTED", "cancel KILLED", "cancel FINISHED_FIRST",
-    } <= set(counts)  # fmt: skip
-    assert {
         "kill worker", "template dies", "memory short", "damage file", "disk full", "lose",
         "start fails", "again", "shutdown", "remove group", "kill actor",
-    } <= kinds  # fmt: skip
-    assert set(FAULTS)
+    }  # fmt: skip
+    for seed in (134, *range(100, 160)):  # in one of fifteen a task cannot run again, as in 134
+        session = play(seed, 300)
+        assert session.failed is None, session.failed
+        wanted -= session.witness.counts.keys()
+        wanted -= {entry[1] if entry[1] != "deed" else entry[2] for entry in session.trace}
+        if not wanted:
+            break
+    assert wanted == set()
 
 
 def test_a_failure_is_made_smaller_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

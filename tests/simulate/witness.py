@@ -283,7 +283,7 @@ class Witness:
 
     def _spent(self, facts: Facts) -> int:
         """Count the attempts that a task has had, but those that died of their memory."""
-        return sum(each.worker.excess is None for each in facts.attempts.values())
+        return sum(not each.died or each.worker.excess is None for each in facts.attempts.values())
 
     def runs_again(self, task: Any) -> None:
         """Take note that a finished task is run once more."""

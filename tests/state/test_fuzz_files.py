@@ -21,7 +21,7 @@ from aioray.state.read.sessions import SessionError, find_session, sessions
 from aioray.state.write.history import FILE
 from aioray.util.state.exception import RayStateApiException
 from tests.cli.invoking import invoke
-from tests.fuzzing import changed, fuzzed, jsonable, odd_text
+from tests.shared.fuzzing import changed, fuzzed, jsonable, odd_text
 
 from .test_damage import COMMANDS, FUNCTIONS, IMAGE, NAME, TABLES
 

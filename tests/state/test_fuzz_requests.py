@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aioray.state.folders import SOCKET
 from aioray.state.write.server import CALLERS
-from tests.fuzzing import changed, fuzzed, jsonable
+from tests.shared.fuzzing import changed, fuzzed, jsonable
 
 from .test_keeper import GUARD, engine, reached, start, talk  # noqa: F401 - fixtures
 

@@ -17,7 +17,7 @@ from aioray.worker import arrivals
 from aioray.worker import channel as module
 from aioray.worker.channel import Channel
 from aioray.worker.interrupts import Interrupts
-from tests.fuzzing import changed, fuzzed
+from tests.shared.fuzzing import changed, fuzzed
 
 ATTEMPT = (1, 1, 1, 0, (), "f", 1, 0, False, (), "", False, None, None, b"", [])
 GOOD = (([], [ATTEMPT]), ([(1, b"code")], [ATTEMPT]), (7, [b"x"]), ([5],), (3,))
