@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 # All runs of the tests see the same examples. `--hypothesis-profile=long` takes many, and others
-# each time: see `tests.fuzzing`.
+# each time: see `tests.shared.fuzzing`.
 hypothesis.settings.register_profile(
     "aioray",
     deadline=None,
