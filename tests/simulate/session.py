@@ -107,6 +107,7 @@ class SimSession:
         )
         acts = [act for item in plan.items for act in item.acts]
         self.may_hang = any(act.stubborn or act.end in HANGS for act in acts)
+        self._parents = {item.parent for item in plan.items}
         self.disk_full_until = 0.0
         self.witness = Witness(self)
         self.loop: Any = None
@@ -118,6 +119,14 @@ class SimSession:
         self.over: asyncio.Future[None]
         self._definitions: dict[int, tuple[int, str, bytes, bytes, int]] = {}
         self._codes: dict[int, Any] = {}
+
+    def may_wait_for_ever(self, task: Any) -> bool:
+        """Tell whether a task may keep a permit that those need for whom it waits.
+
+        The guide warns of that.
+        """
+        item = self.witness.facts[task.number].item
+        return "limiter" in item.options and item.number in self._parents
 
     # ------------------------------------------------------------ what all of them need
 
