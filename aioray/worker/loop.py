@@ -60,9 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = ["THREADS", "WorkerLoop"]
 
-IDLE_MS = 1  # without work, until the title says so, and room for results is given back
-SOON_SECONDS = 0.01  # between two questions for room, after which the next one is for more
-AHEAD = 7  # values that there is to be room for then, beyond the one that asks
+IDLE_MS = 1  # without work, until the title says so
 LONG_SECONDS = 10e-3  # usually at least; then two system calls more do not matter
 
 THREADS = "OMP_NUM_THREADS"
@@ -93,7 +91,6 @@ class WorkerLoop:
         self.idle = "IDLE"  # the title when nothing runs
         self.title = ""
         self.resources: Any = None  # of the latest attempt
-        self.asked_at = 0.0  # when room for a result was asked for
         self.stacks = -1  # file for `tell_stacks`
         self.threads: str | None = None  # what this process has set; None: it is the user's
         execution_context.beat = self.beat
@@ -178,6 +175,8 @@ class WorkerLoop:
         """Say what is left to say, and sleep until something can be claimed: where."""
         channel = self.channel
         channel.tell_news()
+        if self.objects.spare:
+            channel.note(NOTE_UNUSED, self.objects.take_unused())
         if channel.unrung_bytes:
             channel.ring()
         if channel.cancelled and not channel.queue:
@@ -186,14 +185,11 @@ class WorkerLoop:
                 return {fd for fd, _ in ready}
             channel.cancelled -= known  # they had just ended
         pause = family.reap()
-        if self.title != self.idle or self.objects.spare:
+        if self.title != self.idle:
             ready = poll.poll(IDLE_MS)
             if ready:
                 return {fd for fd, _ in ready}
             self.show(self.idle)
-            if self.objects.spare:
-                channel.note(NOTE_UNUSED, self.objects.take_unused())
-                channel.ring()
         return {fd for fd, _ in poll.poll(None if pause is None else pause * 1000)}
 
     def _work(self, attempt: Attempt) -> None:
@@ -271,11 +267,9 @@ class WorkerLoop:
 
         attempt = execution_context.attempt
         seq = 0 if attempt is None else attempt.seq
-        more, now = len(self.channel.queue), _monotonic()
-        if not more and now - self.asked_at < SOON_SECONDS:  # for those that come one by one
-            more = AHEAD
-        self.asked_at = now
-        locations: list[Location] | bytes = self.channel.ask(seq, Allocate(size, more))
+        locations: list[Location] | bytes = self.channel.ask(
+            seq, Allocate(size, len(self.channel.queue))
+        )
         return locations
 
     def tell_stacks(self, file: int) -> None:
