@@ -354,7 +354,8 @@ def counted(*arguments):
     turns.append(1)
     return select(*arguments)
 async def body(engine):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    add, failed = aioray.remote(jobs.add), aioray.exceptions.WorkerStartupError
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))  # all modules are imported
     taken = []
     try:
         while True:
@@ -363,13 +364,13 @@ async def body(engine):
         pass
     selectors.EpollSelector.select = counted
     try:
-        print(await asyncio.wait_for(aioray.remote(jobs.add).remote(1, 2), 100))
-    except aioray.exceptions.WorkerStartupError as error:
+        print(await asyncio.wait_for(add.remote(1, 2), 100))
+    except failed as error:
         print(type(error).__name__, "Too many open files" in str(error))
     found = len(turns)
     for fd in taken:
         os.close(fd)
-    print(await asyncio.wait_for(aioray.remote(jobs.add).remote(1, 2), 100))
+    print(await asyncio.wait_for(add.remote(1, 2), 100))
     print(found < 1000 or found)  # a loop that spins turns as often within a blink
 """
     status, out, err = drive(body + ASYNC.format(loop=LOOPS[0])).finish()

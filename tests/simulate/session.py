@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from aioray.client.definitions import define, max_retries_now
-from aioray.client.protocol import activate
+from aioray.client.protocol import activate, registry
 from aioray.core.commands import (
     ReportMemoryShort,
     ReportOrphans,
@@ -418,6 +418,8 @@ def simulate(plan: Plan, chance: random.Random) -> SimSession:
                 loop.run_until_complete(asyncio.wait(left))
             clock.give_back()
             loop.close()
+            if session.client is not None:
+                registry.close(session.client)  # a broken engine has not ended
         if session.failed is None and descriptors() > before:
             session.failed = AssertionError(f"{descriptors() - before} descriptors are left")
     return session
