@@ -880,6 +880,8 @@ class World:
         wanted = dict(task.scheduling_class.demand).get("GPU", 0)
         group = task.scheduling_class.group
         shares = [] if group is None else [{name for name, _ in share} for share in group.shares]
+        if shares and (bundle := self.orders[task.number].bundle) is not None:
+            shares = [shares[bundle]]
         return len(worker.shown) == -(-wanted // CPU) and (
             group is None or any(share.issuperset(worker.shown) for share in shares)
         )
