@@ -22,6 +22,7 @@ from aioray.client.protocol import registry
 from aioray.exceptions import WorkerCrashedError
 from aioray.util import Executor
 from aioray.util._executor_session import ENDING
+from aioray.util.state import list_tasks
 
 from . import jobs, util_jobs
 from .support import GUARD, everywhere
@@ -147,6 +148,8 @@ def test_shutdown_can_cancel_what_has_not_begun(started, gate, notes):
     assert not waits.running()
     executor.shutdown(wait=False, cancel_futures=True)
     assert waits.cancelled()
+    while [task.state for task in list_tasks(filters=[("name", "=", "return_note")])] != ["FAILED"]:
+        pass  # it may lie before a worker, until that has been told
     gate.tell()
     executor.shutdown()
     assert runs.result(0) == 1
