@@ -509,10 +509,9 @@ def test_records_are_lines_of_text_otherwise():
     first = lines[0].split(" -- ")
     assert first[0].split("\t")[1].startswith("INFO <string>:")
     assert first[1].startswith("from the driver name=mine key=3 job_id=")
-    # What others print may stand between.
-    assert any(line.endswith("ERROR <string>:18 -- from the worker") for line in lines)
-    last = "ZeroDivisionError: division by zero name=mine job_id="
-    assert any(line.startswith(last) and " task_name=A.go " in line for line in lines)
+    assert lines[2].endswith("ERROR <string>:18 -- from the worker")
+    assert lines[-1].startswith("ZeroDivisionError: division by zero name=mine job_id=")
+    assert " task_name=A.go " in lines[-1]
 
 
 @pytest.mark.parametrize(

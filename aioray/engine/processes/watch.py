@@ -208,8 +208,11 @@ class MemoryWatch:
             self._start.cancel()
             self._start = None
         if self._thread is None and not self._ended:
-            self._thread = threading.Thread(target=self._keep_on, name="aioray-memory", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._keep_on, name="aioray-memory", daemon=True)
+            # There may be no room for one, then the next task tries again, or Python is ending.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     # ------------------------------------------------------------ in the thread
 
